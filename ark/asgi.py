@@ -1,0 +1,213 @@
+"""The ASGI layer: headers, cookies, bounded bodies, replies and server-sent events.
+
+Only this module and `ark.app` touch `receive` and `send`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, MutableMapping, Sequence
+from typing import Any
+from urllib.parse import quote
+
+import anyio
+import msgspec
+
+from ark.config import KeyConfig
+from ark.errors import APIError, BodyTooLarge, RequestTimeout
+
+Scope = Mapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Header = tuple[bytes, bytes]
+
+JSON = b"application/json"
+EVENT_STREAM = b"text/event-stream; charset=utf-8"
+
+KEEP_ALIVE = b": keep-alive\n\n"
+DONE = b"data: [DONE]\n\n"
+
+
+class ClientGone(Exception):
+    """The client closed the connection; nobody is left to answer."""
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """The head of a request, and its body once it has been read."""
+
+    id: str
+    method: str
+    path: str
+    """Below the mount point, percent-decoded, without a trailing slash."""
+    headers: dict[bytes, bytes]
+    """Names in lower case; values of a repeated header are joined with a comma, of cookies with a semicolon."""
+    body: bytes = b""
+    key: KeyConfig | None = None
+    """The API key that was sent; None where the server is open."""
+    param: str = ""
+    """What the path has after the route's prefix."""
+
+    @property
+    def owner(self) -> str:
+        """Whose sessions and retained state the request may see; empty where the server is open."""
+        return "" if self.key is None else self.key.name
+
+    def header(self, name: str) -> str | None:
+        value = self.headers.get(name.encode("latin-1"))
+        return None if value is None else value.decode("latin-1")
+
+
+class Reply(msgspec.Struct, frozen=True, kw_only=True):
+    """A whole reply."""
+
+    body: bytes
+    status: int = 200
+    headers: Sequence[tuple[str, str]] = ()
+    content_type: bytes = JSON
+
+
+class Stream(msgspec.Struct, frozen=True, kw_only=True):
+    """A reply of server-sent events.
+
+    The reply starts with the first event, or with a keep-alive comment when that takes long; until then `headers`
+    may still grow, and an exception becomes an ordinary error reply.
+    """
+
+    events: AsyncGenerator[bytes, None]
+    headers: list[tuple[str, str]]
+    error_event: Callable[[APIError], bytes]
+
+
+def route_path(scope: Scope) -> str:
+    """The path below the mount point.
+
+    ASGI says that `path` holds `root_path`; some parents cut it off before they call a mounted app. Both work.
+    """
+    path: str = scope["path"]
+    root: str = scope.get("root_path", "").rstrip("/")
+    if root and (path == root or path.startswith(root + "/")):
+        path = path[len(root) :]
+    return path.rstrip("/") or "/"
+
+
+def read_headers(scope: Scope) -> dict[bytes, bytes]:
+    headers: dict[bytes, bytes] = {}
+    for raw, value in scope["headers"]:
+        name = raw.lower()
+        if name in headers:
+            separator = b"; " if name == b"cookie" else b", "
+            headers[name] += separator + value
+        else:
+            headers[name] = value
+    return headers
+
+
+def read_cookies(header: str) -> dict[str, str]:
+    """Cookies by name, the first of a name first. A malformed one is passed over and the others are kept."""
+    cookies: dict[str, str] = {}
+    for pair in header.split(";"):
+        name, equals, value = pair.partition("=")
+        name, value = name.strip(), value.strip()
+        if not equals or not name:
+            continue
+        if len(value) >= 2 and value[0] == value[-1] == '"':
+            value = value[1:-1]
+        cookies.setdefault(name, value)
+    return cookies
+
+
+async def read_body(
+    receive: Receive,
+    headers: Mapping[bytes, bytes],
+    *,
+    limit: int,
+    piece_timeout: float,
+    total_timeout: float,
+) -> bytes:
+    """The whole body, at most `limit` bytes.
+
+    A declared length over the limit is refused before anything is read; the bytes are counted as they come all the
+    same. Timeouts are in seconds: `piece_timeout` between two pieces, `total_timeout` for all of them. Raises
+    BodyTooLarge, RequestTimeout or ClientGone.
+    """
+    declared = headers.get(b"content-length", b"")
+    if declared.isdigit() and (len(declared) > 18 or int(declared) > limit):
+        raise _too_large(limit)
+    pieces: list[bytes] = []
+    size = 0
+    deadline = anyio.current_time() + total_timeout
+    while True:
+        with anyio.move_on_at(min(deadline, anyio.current_time() + piece_timeout)) as scope:
+            message = await receive()
+        if scope.cancelled_caught:
+            raise RequestTimeout("The request's body came too slowly.", headers={"connection": "close"})
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        piece: bytes = message.get("body", b"")
+        size += len(piece)
+        if size > limit:
+            raise _too_large(limit)
+        pieces.append(piece)
+        if not message.get("more_body", False):
+            return b"".join(pieces)
+
+
+def _too_large(limit: int) -> BodyTooLarge:
+    return BodyTooLarge(f"The request's body is larger than {limit} bytes.", headers={"connection": "close"})
+
+
+async def wait_for_disconnect(receive: Receive) -> None:
+    """Returns when the client is gone. Call it after the body has been read."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def encode_headers(headers: Sequence[tuple[str, str]]) -> list[Header]:
+    """Names and values as bytes; a character that a header cannot hold is percent-encoded."""
+    return [(name.lower().encode("ascii"), _header_value(value)) for name, value in headers]
+
+
+def _header_value(value: str) -> bytes:
+    if value.isascii() and value.isprintable():
+        return value.encode("ascii")
+    return quote(value, safe=" !#$%&'()*+,-./:;<=>?@[]^_`{|}~").encode("ascii")
+
+
+async def send_reply(send: Send, reply: Reply, *, head: bool = False) -> None:
+    headers = [
+        (b"content-type", reply.content_type),
+        (b"content-length", b"%d" % len(reply.body)),
+        *encode_headers(reply.headers),
+    ]
+    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+    await send({"type": "http.response.body", "body": b"" if head else reply.body, "more_body": False})
+
+
+async def send_stream_start(send: Send, headers: Sequence[tuple[str, str]]) -> None:
+    fixed = [
+        (b"content-type", EVENT_STREAM),
+        (b"cache-control", b"no-cache"),
+        # nginx holds streams back without it.
+        (b"x-accel-buffering", b"no"),
+    ]
+    await send({"type": "http.response.start", "status": 200, "headers": [*fixed, *encode_headers(headers)]})
+
+
+def json_event(payload: bytes) -> bytes:
+    """One event whose data is JSON, which has no line breaks."""
+    return b"data: " + payload + b"\n\n"
+
+
+_LINE_BREAK = re.compile(r"\r\n|\r|\n")
+
+
+def text_event(text: str) -> bytes:
+    """One event whose data is any text.
+
+    A text with line breaks becomes several ``data:`` lines, which a client joins with line feeds again (a carriage
+    return is a line break to SSE, and so arrives as a line feed). The one space after the colon is removed by the
+    client, so a text that begins with a space keeps it.
+    """
+    lines = _LINE_BREAK.split(text)
+    return ("".join(f"data: {line}\n" for line in lines) + "\n").encode("utf-8", "replace")

@@ -1,0 +1,210 @@
+"""What the server and an engine say to each other.
+
+The server knows engines only through the protocols and values of this module. A backend is one class, found by
+its entry point in the group ``ark.backends``; it imports this module, `ark.config` and `ark.errors`, and nothing
+else of the server. Values that cross are engine-neutral: plain ids, numbers and text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import msgspec
+
+from ark.config import ModelConfig
+
+ENTRY_POINT_GROUP = "ark.backends"
+
+
+class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
+    """How the next token is chosen from the model's logits.
+
+    Applied in this order: penalties and bias, temperature, top_k, top_p, min_p; then one draw. The defaults change
+    nothing: they sample from the model's own distribution.
+    """
+
+    temperature: float = 1.0
+    """Divides the logits, 0 to 2; 0 takes the most likely token (greedy) and ignores top_k, top_p and min_p."""
+    top_p: float = 1.0
+    """Smallest set of tokens whose probability reaches top_p; over 0, up to 1."""
+    top_k: int = 0
+    """Number of most likely tokens kept; 0 keeps all."""
+    min_p: float = 0.0
+    """Drops tokens less likely than min_p times the most likely one; 0 to 1."""
+    seed: int | None = None
+    """The same job with the same seed gives the same tokens, whatever else runs beside it."""
+
+
+class GenerationJob(msgspec.Struct, frozen=True, kw_only=True):
+    """One prompt to continue."""
+
+    request_id: str
+    prompt: Sequence[int]
+    """Token ids, at least one, exactly as the model is to read them; nothing is added or dropped."""
+    max_tokens: int
+    """Upper bound of generated tokens, at least 1. ``len(prompt) + max_tokens`` is within the context length."""
+    sampling: SamplingParams = SamplingParams()
+    stop_token_ids: frozenset[int] = frozenset()
+    """Ids that end the generation, the model's own end-of-turn ids included."""
+    owner: str = ""
+    """Whose retained state the job may reuse. State never crosses owners, so timing tells nobody anything."""
+    session: str | None = None
+    """Names the conversation whose state this job continues and leaves behind; None leaves only a cache."""
+
+
+class TokenBatch(msgspec.Struct, frozen=True, kw_only=True):
+    """What a job has produced since its last batch.
+
+    The first batch of a job is sent when the engine admits it, before the prompt is computed: it has no tokens, and
+    `cached_tokens` is set. The last one has a `finish_reason`.
+    """
+
+    token_ids: Sequence[int] = ()
+    """New ids. A stop id is included as the last one: it belongs to the transcript, not to the text."""
+    cached_tokens: int | None = None
+    """Prompt tokens whose state was retained and is not computed again."""
+    finish_reason: Literal["stop", "length"] | None = None
+
+
+class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
+    """What a model can do, as GET /models lists it."""
+
+    parameters: frozenset[str]
+    """Request parameters that are honoured, by their names in the API."""
+    reasoning: bool = False
+    """The chat template has think tags: replies are split into reasoning and content."""
+
+
+class BackendStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """A snapshot of an engine, cheap enough to take at every request. Counters only grow."""
+
+    alive: bool
+    """False once the engine can serve no more jobs; /ready is 503 from then on."""
+    running: int = 0
+    waiting: int = 0
+    kv_bytes: int = 0
+    """Bytes of KV held for running jobs and retained states."""
+    kv_budget: int = 0
+    steps: int = 0
+    prompt_tokens_computed: int = 0
+    prompt_tokens_cached: int = 0
+    tokens_generated: int = 0
+    jobs_finished: int = 0
+    jobs_cancelled: int = 0
+    jobs_failed: int = 0
+
+
+class TokenStream(Protocol):
+    """Turns the ids of one reply into text, piece by piece."""
+
+    def push(self, token_ids: Sequence[int]) -> str:
+        """Text that is complete with these ids: never half a character. May be empty."""
+        ...
+
+    def flush(self) -> str:
+        """What is held back at the end of the reply; an incomplete character becomes U+FFFD."""
+        ...
+
+
+class Tokenizer(Protocol):
+    """Text and ids of one model. Safe to call from any thread."""
+
+    @property
+    def vocab_size(self) -> int: ...
+
+    @property
+    def stop_token_ids(self) -> frozenset[int]:
+        """The model's own ids that end a turn."""
+        ...
+
+    @property
+    def chat_template(self) -> str | None:
+        """The Jinja source of the template, None where the model has none."""
+        ...
+
+    def render(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        add_generation_prompt: bool = True,
+        template_kwargs: Mapping[str, Any] | None = None,
+    ) -> str:
+        """The conversation as the model's chat template writes it.
+
+        Raises `ark.errors.BadRequest` with the template's own words when it refuses the messages.
+        """
+        ...
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of text in which special tokens stand as text; no token is added."""
+        ...
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """The text of ids, special tokens included."""
+        ...
+
+    def stream(self) -> TokenStream:
+        """A fresh decoder for one reply. Special tokens give no text, think and tool tags do."""
+        ...
+
+
+@runtime_checkable
+class ChatBackend(Protocol):
+    """An opened chat model."""
+
+    @classmethod
+    async def open(cls, model: ModelConfig) -> ChatBackend:
+        """Load a model. Long work happens in a worker thread; errors name what to change in the configuration."""
+        ...
+
+    async def close(self) -> None:
+        """Fail what still runs, stop the engine and free its memory. May be called twice."""
+        ...
+
+    @property
+    def tokenizer(self) -> Tokenizer: ...
+
+    @property
+    def context_length(self) -> int:
+        """Tokens of prompt and reply together."""
+        ...
+
+    @property
+    def capabilities(self) -> Capabilities: ...
+
+    @property
+    def default_sampling(self) -> SamplingParams:
+        """What the model's own files recommend; `SamplingParams()` where they say nothing."""
+        ...
+
+    def status(self) -> BackendStatus: ...
+
+    def generate(self, job: GenerationJob) -> AsyncGenerator[TokenBatch, None]:
+        """Run a job. Closing the generator cancels the job within one engine step.
+
+        Raises `ark.errors.TooManyRequests` at once when the queue is full, `ark.errors.Unavailable` when the engine
+        fails.
+        """
+        ...
+
+    def release(self, session: str) -> None:
+        """Forget the state retained for a session, at the next step if one is running."""
+        ...
+
+
+def load_backend(name: str) -> Any:
+    """The class that the entry point `name` of the group ``ark.backends`` points to.
+
+    Raises LookupError with the names that are installed, or with what the import lacks.
+    """
+    found: dict[str, EntryPoint] = {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
+    if name not in found:
+        known = ", ".join(sorted(found)) or "none"
+        raise LookupError(f"no backend is called {name!r}; installed: {known}")
+    try:
+        return found[name].load()
+    except ImportError as error:
+        raise LookupError(f"the backend {name!r} cannot be imported: {error}") from error

@@ -1,0 +1,49 @@
+"""Stop strings, matched in text that comes in pieces."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class StopMatcher:
+    """Passes text through until one of the stop strings stands in it.
+
+    Text that may be the beginning of a stop string is held back until it is decided, so that nothing of a stop
+    string is ever passed on. Where several match, the one that begins first wins.
+    """
+
+    def __init__(self, stops: Sequence[str]) -> None:
+        self._stops = tuple(stops)
+        self._longest = max(map(len, self._stops), default=0)
+        self._held = ""
+        self.matched: str | None = None
+
+    def push(self, text: str) -> str:
+        """What may be passed on. After a match it is always empty."""
+        if not self._stops:
+            return text
+        if self.matched is not None:
+            return ""
+        text = self._held + text
+        begin, stop = min(
+            ((at, stop) for stop in self._stops if (at := text.find(stop)) >= 0), default=(len(text), None)
+        )
+        if stop is not None:
+            self.matched, self._held = stop, ""
+            return text[:begin]
+        keep = self._undecided(text)
+        self._held = text[len(text) - keep :]
+        return text[: len(text) - keep]
+
+    def flush(self) -> str:
+        """What was held back, at the end of the text."""
+        held, self._held = self._held, ""
+        return held
+
+    def _undecided(self, text: str) -> int:
+        """Length of the longest end of `text` with which a stop string begins."""
+        for length in range(min(self._longest - 1, len(text)), 0, -1):
+            tail = text[len(text) - length :]
+            if any(stop.startswith(tail) for stop in self._stops):
+                return length
+        return 0

@@ -1,0 +1,237 @@
+"""The configuration: ``ark.toml`` as typed values.
+
+Read from ``$ARK_CONFIG``, else from ``ark.toml`` in the working directory, else the defaults, which serve the
+embedded model. Environment variables ``ARK_<TABLE>__<FIELD>`` override single fields of the tables (not of the
+models). Every problem is a `ConfigError` that names the file, the field and the reason.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+Positive = Annotated[int, Meta(ge=1)]
+Seconds = Annotated[float, Meta(gt=0)]
+Name = Annotated[str, Meta(min_length=1)]
+Sha256 = Annotated[str, Meta(pattern="^[0-9a-fA-F]{64}$")]
+
+Options = TypeVar("Options")
+
+EMBEDDED_CHAT = "ark-embedded-chat"
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used; the message names the file, the field and the reason."""
+
+
+class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[server]``"""
+
+    keep_alive: Seconds = 15.0
+    """Seconds of silence in a stream after which a comment is sent, so that proxies keep the connection."""
+    load_wait: Annotated[float, Meta(ge=0)] = 30.0
+    """Seconds a request waits for a model that is still loading before it gets 503."""
+    unsupported_parameters: Literal["refuse", "ignore"] = "refuse"
+    """What happens to a parameter that the model cannot honour: 400, or dropped and named in ``x-ark-ignored``."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class LimitsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[limits]``"""
+
+    body_bytes: Positive = 16 * 1024 * 1024
+    """Size of a JSON body; more is 413."""
+    body_timeout: Seconds = 30.0
+    """Seconds between two pieces of a body; longer is 408."""
+    body_total_timeout: Seconds = 300.0
+    """Seconds for a whole body; longer is 408."""
+
+
+class KeyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[[keys]]``: an API key, kept as the SHA-256 of its text."""
+
+    name: Name
+    """Names the key in logs, and owns its sessions."""
+    sha256: Sha256
+    """Hex digest of the key."""
+    models: tuple[Name, ...] | None = None
+    """Served models that the key may use; all when it is not set."""
+
+
+class SamplingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[models.sampling]``: what a request that does not say gets. Unset fields come from the model's own files."""
+
+    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Meta(gt=0, le=1)] | None = None
+    top_k: Annotated[int, Meta(ge=0)] | None = None
+    min_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+
+
+class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[[models]]``: one served model."""
+
+    name: Name
+    """The name that clients ask for and that GET /models lists."""
+    task: Literal["chat"] = "chat"
+    backend: Name = "torch_chat"
+    """Entry point of the group ``ark.backends``."""
+    path: str | None = None
+    """A directory, or a hub id; the name is taken as the id when it is not set."""
+    revision: str | None = None
+    """Branch, tag or commit of a hub id."""
+    aliases: tuple[Name, ...] = ()
+    """Other names for the same model."""
+    context_length: Positive | None = None
+    """Tokens of prompt and reply together; the model's own when it is not set."""
+    max_queue: Positive = 256
+    """Jobs that may wait; more get 429."""
+    capabilities: Literal["all", "document"] = "all"
+    """``document`` narrows the parameters to those of ARK's founding document."""
+    sampling: SamplingConfig = SamplingConfig()
+    engine: dict[str, Any] = {}
+    """``[models.engine]``: the backend's own options, documented there."""
+
+    @property
+    def source(self) -> str:
+        """The directory or hub id that the weights come from."""
+        return self.name if self.path is None else self.path
+
+    def engine_options(self, kind: type[Options]) -> Options:
+        """The backend's options as its own Struct. Raises ConfigError that names the field."""
+        try:
+            return msgspec.convert(self.engine, kind)
+        except msgspec.ValidationError as error:
+            raise ConfigError(f"model {self.name!r}, engine{_place(error)}") from error
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole of ``ark.toml``."""
+
+    server: ServerConfig = ServerConfig()
+    limits: LimitsConfig = LimitsConfig()
+    keys: tuple[KeyConfig, ...] = ()
+    models: tuple[ModelConfig, ...] = ()
+    aliases: dict[Name, Name] | None = None
+    """``[aliases]``: any name to any served model. When the table is not there, the names that OpenAI's clients ask
+    for most point at the first chat model."""
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+
+def default_models() -> tuple[ModelConfig, ...]:
+    """The embedded models, served when the configuration names none."""
+    # Here and not at the top: an application with its own models need not have the embedded ones installed.
+    from ark_embedded import chat_model_path  # noqa: PLC0415
+
+    # Greedy, because a model this small answers best so.
+    sampling = SamplingConfig(temperature=0.0)
+    return (ModelConfig(name=EMBEDDED_CHAT, path=str(chat_model_path()), sampling=sampling),)
+
+
+def load_config(path: str | Path | None = None, environ: Mapping[str, str] | None = None) -> Config:
+    """Read the configuration.
+
+    `path` comes first, then ``$ARK_CONFIG``, then ``ark.toml`` in the working directory if there is one. Raises
+    ConfigError for a file that is missing or not TOML, and for a field that is unknown or has a bad value.
+    """
+    environ = os.environ if environ is None else environ
+    chosen = path if path is not None else environ.get("ARK_CONFIG")
+    if chosen is None and Path("ark.toml").is_file():
+        chosen = "ark.toml"
+    table: dict[str, Any] = {} if chosen is None else _read_toml(Path(chosen))
+    where = "the environment" if chosen is None else str(chosen)
+    names = _override(table, environ)
+    if names and chosen is not None:
+        where = f"{chosen} with {', '.join(names)}"
+    try:
+        return msgspec.convert(table, Config)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{where}{_place(error)}") from error
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: is not TOML: {error}") from error
+
+
+_OVERRIDE = re.compile(r"ARK_([A-Z]+)__([A-Z_]+)")
+
+
+def _override(table: dict[str, Any], environ: Mapping[str, str]) -> list[str]:
+    """Put ``ARK_<TABLE>__<FIELD>`` variables into the table; returns the names used."""
+    used = []
+    for name in sorted(environ):
+        match = _OVERRIDE.fullmatch(name)
+        if match is None:
+            continue
+        section, field = match[1].lower(), match[2].lower()
+        inner = table.setdefault(section, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"{name}: [{section}] is not a table")
+        inner[field] = _toml_value(environ[name])
+        used.append(name)
+    return used
+
+
+def _toml_value(text: str) -> Any:
+    """Numbers, booleans and lists as TOML writes them; everything else is text."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+_MESSAGE = re.compile(r"(?P<reason>.*?)(?: - at `(?P<path>[^`]*)`)?", re.DOTALL)
+
+
+def _place(error: msgspec.ValidationError) -> str:
+    """``: field: reason`` from msgspec's message, which holds the path only in its text."""
+    match = _MESSAGE.fullmatch(str(error))
+    if match is None or match["path"] is None:
+        return f": {error}"
+    path = match["path"].removeprefix("$").removeprefix(".")
+    return f": {path}: {match['reason']}" if path else f": {match['reason']}"
+
+
+def _check(config: Config) -> None:
+    """What types cannot say: names are unique, aliases point at served models, and never at each other."""
+    served: set[str] = set()
+    for model in config.models:
+        if model.name in served:
+            raise ConfigError(f"models: the name {model.name!r} stands twice")
+        served.add(model.name)
+    served = served or {EMBEDDED_CHAT}
+    aliases: dict[str, str] = {}
+    own = [(alias, model.name) for model in config.models for alias in model.aliases]
+    for alias, target in [*own, *(config.aliases or {}).items()]:
+        if alias in served:
+            raise ConfigError(f"aliases: {alias!r} is the name of a served model")
+        if alias in aliases and aliases[alias] != target:
+            raise ConfigError(f"aliases: {alias!r} points at {aliases[alias]!r} and at {target!r}")
+        aliases[alias] = target
+        if target not in served:
+            reason = "is itself an alias" if target in aliases else "is not served"
+            raise ConfigError(f"aliases: {alias!r} points at {target!r}, which {reason}")
+    names = [key.name for key in config.keys]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"keys: the name {name!r} stands twice")
+    for key in config.keys:
+        for model_name in key.models or ():
+            if model_name not in served:
+                raise ConfigError(f"keys: {key.name!r} may use {model_name!r}, which is not served")

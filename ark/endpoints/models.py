@@ -1,0 +1,44 @@
+"""GET /models and /models/{id}."""
+
+from __future__ import annotations
+
+import msgspec
+
+from ark.asgi import Reply, Request
+from ark.config import KeyConfig
+from ark.registry import Served
+from ark.schemas.models import Model, ModelDetails, ModelList
+from ark.services import Services
+
+_encoder = msgspec.json.Encoder()
+
+
+async def list_models(request: Request, services: Services) -> Reply:
+    """Every served model and every alias that the key may use."""
+    key = request.key
+    names = services.registry.names(key)
+    return Reply(body=_encoder.encode(ModelList(data=[_entry(name, key, services) for name in names])))
+
+
+async def get_model(request: Request, services: Services) -> Reply:
+    """One of them. Raises ModelNotFound."""
+    return Reply(body=_encoder.encode(_entry(request.param, request.key, services)))
+
+
+def _entry(name: str, key: KeyConfig | None, services: Services) -> Model:
+    served = services.registry.find(name, key)
+    return Model(id=name, created=services.created, ark=_details(name, served))
+
+
+def _details(name: str, served: Served) -> ModelDetails:
+    capabilities = served.capabilities
+    return ModelDetails(
+        task=served.config.task,
+        backend=served.config.backend,
+        state=served.state,
+        alias_of=None if name == served.name else served.name,
+        aliases=served.aliases,
+        context_length=None if served.backend is None else served.backend.context_length,
+        reasoning=None if capabilities is None else capabilities.reasoning,
+        parameters=None if capabilities is None else sorted(capabilities.parameters),
+    )

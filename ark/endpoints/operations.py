@@ -1,0 +1,28 @@
+"""GET /health and /ready."""
+
+from __future__ import annotations
+
+import msgspec
+
+from ark.asgi import Reply, Request
+from ark.errors import Unavailable
+from ark.services import Services
+
+
+async def health(request: Request, services: Services) -> Reply:
+    """The server is alive."""
+    return Reply(body=b'{"status":"ok"}')
+
+
+async def ready(request: Request, services: Services) -> Reply:
+    """Every model answers. Raises Unavailable while one loads, has failed, or the server drains."""
+    if services.draining:
+        raise Unavailable("The server is shutting down.", code="draining")
+    states = {served.name: served.state for served in services.registry.models}
+    waiting = [f"{name} is {state}" for name, state in states.items() if state != "ready"]
+    if waiting:
+        failed = "failed" in states.values()
+        raise Unavailable(
+            f"Not ready: {', '.join(waiting)}.", code="model_failed" if failed else "model_loading"
+        )
+    return Reply(body=msgspec.json.encode({"status": "ready", "models": states}))

@@ -1,0 +1,39 @@
+"""Logs: one line of JSON for each record, on standard error."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+_encoder = msgspec.json.Encoder(enc_hook=str)
+
+
+class JSONFormatter(logging.Formatter):
+    """One line per record: time (UTC), level, logger, message, the record's `fields`, and the traceback if any."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        line.update(getattr(record, "fields", {}))
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return _encoder.encode(line).decode("utf-8", "replace")
+
+
+def configure(level: str) -> None:
+    """Write ARK's logs to standard error, unless the application around it has set logging up itself."""
+    logger = logging.getLogger("ark")
+    if not logger.handlers and not logging.getLogger().handlers:
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(JSONFormatter())
+        logger.addHandler(handler)
+        logger.propagate = False
+    logger.setLevel(level.upper())

@@ -1,0 +1,186 @@
+"""Names and aliases, and the opened models behind them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import anyio
+import anyio.to_thread
+import msgspec
+
+from ark.auth import may_use
+from ark.backends import Capabilities, ChatBackend, SamplingParams, load_backend
+from ark.config import Config, ConfigError, KeyConfig, ModelConfig, default_models
+from ark.errors import BadRequest, ModelNotFound, Unavailable
+
+log = logging.getLogger("ark.registry")
+
+DEFAULT_CHAT_ALIASES = ("gpt-3.5-turbo", "gpt-4o", "gpt-4o-mini")
+
+DOCUMENT_UNSUPPORTED = frozenset(
+    {
+        "frequency_penalty",
+        "function_call",
+        "functions",
+        "logit_bias",
+        "logprobs",
+        "presence_penalty",
+        "response_format",
+        "seed",
+        "stop",
+        "tool_choice",
+        "tools",
+        "top_logprobs",
+        "top_p",
+    }
+)
+"""What the founding document says that /chat/completions cannot do: the surface of ``capabilities = "document"``."""
+
+
+class Served:
+    """A model of the configuration and, once it is open, its backend."""
+
+    def __init__(self, config: ModelConfig, aliases: Sequence[str]) -> None:
+        self.config = config
+        self.aliases = tuple(aliases)
+        self.backend: ChatBackend | None = None
+        self.failed = False
+        self._settled = anyio.Event()
+
+    @property
+    def name(self) -> str:
+        return self.config.name
+
+    @property
+    def state(self) -> Literal["loading", "ready", "failed"]:
+        if self.failed or (self.backend is not None and not self.backend.status().alive):
+            return "failed"
+        return "loading" if self.backend is None else "ready"
+
+    @property
+    def capabilities(self) -> Capabilities | None:
+        """What the backend can do, narrowed by the configuration; None until it is open."""
+        if self.backend is None:
+            return None
+        capabilities = self.backend.capabilities
+        if self.config.capabilities == "all":
+            return capabilities
+        return msgspec.structs.replace(
+            capabilities, parameters=capabilities.parameters - DOCUMENT_UNSUPPORTED
+        )
+
+    def default_sampling(self, backend: ChatBackend) -> SamplingParams:
+        """What a request that does not say gets: the configuration's values over the model's own."""
+        chosen = {
+            name: value
+            for name, value in msgspec.structs.asdict(self.config.sampling).items()
+            if value is not None
+        }
+        return msgspec.structs.replace(backend.default_sampling, **chosen)
+
+    async def open(self) -> None:
+        """Load the model. A failure is logged and kept as the model's state: the others still serve."""
+        started = anyio.current_time()
+        try:
+            kind = await anyio.to_thread.run_sync(load_backend, self.config.backend)
+            self.backend = await kind.open(self.config)
+        except (ConfigError, LookupError) as error:
+            # The operator's to mend: the message says it all.
+            self.failed = True
+            log.error("model %s cannot be opened: %s", self.name, error)
+        except Exception:
+            self.failed = True
+            log.exception("model %s cannot be opened", self.name)
+        else:
+            log.info("model %s is open after %.1f s", self.name, anyio.current_time() - started)
+        finally:
+            self._settled.set()
+
+    async def close(self) -> None:
+        if self.backend is not None:
+            await self.backend.close()
+
+    async def ready(self, wait: float) -> ChatBackend:
+        """The backend, after at most `wait` seconds of loading. Raises Unavailable."""
+        if self.backend is None and not self.failed:
+            with anyio.move_on_after(wait):
+                await self._settled.wait()
+        if self.state == "failed":
+            raise Unavailable(
+                f"The model '{self.name}' failed; the server's log says why.", code="model_failed"
+            )
+        if self.backend is None:
+            raise Unavailable(f"The model '{self.name}' is still loading.", code="model_loading")
+        return self.backend
+
+
+class Registry:
+    """Every served model, by name and by alias."""
+
+    def __init__(self, config: Config) -> None:
+        models = config.models or default_models()
+        aliases = all_aliases(models, config.aliases)
+        self.models = [
+            Served(model, [alias for alias, target in aliases.items() if target == model.name])
+            for model in models
+        ]
+        self._by_name = {served.name: served for served in self.models}
+        self._by_name.update({alias: self._by_name[target] for alias, target in aliases.items()})
+
+    @property
+    def ready(self) -> bool:
+        """Whether every model answers."""
+        return all(served.state == "ready" for served in self.models)
+
+    async def open(self) -> None:
+        """Open the models one after another: loading two at once takes the memory of both."""
+        for served in self.models:
+            await served.open()
+
+    async def close(self) -> None:
+        for served in self.models:
+            await served.close()
+
+    def find(self, name: str, key: KeyConfig | None) -> Served:
+        """The model behind a name or an alias. Raises ModelNotFound, naming what the key may use."""
+        served = self._by_name.get(name)
+        if served is None or not may_use(key, served.name):
+            known = ", ".join(self.names(key))
+            raise ModelNotFound(f"The model '{name}' does not exist here. There is: {known}.", param="model")
+        return served
+
+    def find_for(self, task: str, name: str, key: KeyConfig | None) -> Served:
+        """The model behind a name, which must do `task`. Raises ModelNotFound or BadRequest."""
+        served = self.find(name, key)
+        if served.config.task != task:
+            raise BadRequest(
+                f"The model '{name}' does {served.config.task}, not {task}.",
+                param="model",
+                code="model_not_supported",
+            )
+        return served
+
+    def names(self, key: KeyConfig | None) -> list[str]:
+        """Served names and aliases that a key may use, served names first."""
+        allowed = [served for served in self.models if may_use(key, served.name)]
+        return [
+            *(served.name for served in allowed),
+            *(alias for served in allowed for alias in served.aliases),
+        ]
+
+
+def all_aliases(models: Sequence[ModelConfig], configured: Mapping[str, str] | None) -> dict[str, str]:
+    """Alias to served name: each model's own, the table's, or OpenAI's names where there is no table."""
+    aliases = {alias: model.name for model in models for alias in model.aliases}
+    if configured is not None:
+        aliases.update(configured)
+        return aliases
+    served = {model.name for model in models}
+    chat = next((model.name for model in models if model.task == "chat"), None)
+    if chat is not None:
+        for alias in DEFAULT_CHAT_ALIASES:
+            if alias not in served:
+                aliases.setdefault(alias, chat)
+    return aliases

@@ -1,0 +1,27 @@
+"""OpenAI's error object."""
+
+from __future__ import annotations
+
+import msgspec
+
+from ark.errors import APIError
+
+
+class ErrorBody(msgspec.Struct, frozen=True, kw_only=True):
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorReply(msgspec.Struct, frozen=True, kw_only=True):
+    error: ErrorBody
+
+
+_encoder = msgspec.json.Encoder()
+
+
+def encode_error(error: APIError) -> bytes:
+    """The reply's body for an error."""
+    body = ErrorBody(message=error.message, type=error.type, param=error.param, code=error.code)
+    return _encoder.encode(ErrorReply(error=body))
