@@ -256,9 +256,7 @@ class _Exchange:
             if not self.body_read:
                 await self._discard_body()
             headers = (
-                [("connection", "close"), *error.headers.items()]
-                if not self.body_read
-                else [*error.headers.items()]
+                [("connection", "close"), *error.headers.items()] if not self.body_read else [*error.headers.items()]
             )
             await self._reply(Reply(body=encode_error(error), status=error.status, headers=headers))
         elif error_event is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol
 
 import msgspec
 
@@ -151,7 +151,6 @@ class Tokenizer(Protocol):
         ...
 
 
-@runtime_checkable
 class ChatBackend(Protocol):
     """An opened chat model."""
 
@@ -195,16 +194,22 @@ class ChatBackend(Protocol):
         ...
 
 
-def load_backend(name: str) -> Any:
+def load_backend(name: str) -> type[ChatBackend]:
     """The class that the entry point `name` of the group ``ark.backends`` points to.
 
-    Raises LookupError with the names that are installed, or with what the import lacks.
+    A name with a colon, ``package.module:Class``, is imported as it stands. Raises LookupError with the names that
+    are installed, or with what the import lacks.
     """
-    found: dict[str, EntryPoint] = {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
-    if name not in found:
-        known = ", ".join(sorted(found)) or "none"
-        raise LookupError(f"no backend is called {name!r}; installed: {known}")
+    if ":" in name:
+        point = EntryPoint(name, name, ENTRY_POINT_GROUP)
+    else:
+        found = {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
+        if name not in found:
+            known = ", ".join(sorted(found)) or "none"
+            raise LookupError(f"no backend is called {name!r}; installed: {known}")
+        point = found[name]
     try:
-        return found[name].load()
-    except ImportError as error:
+        backend: type[ChatBackend] = point.load()
+    except (ImportError, AttributeError) as error:
         raise LookupError(f"the backend {name!r} cannot be imported: {error}") from error
+    return backend

@@ -67,16 +67,12 @@ class Served:
         capabilities = self.backend.capabilities
         if self.config.capabilities == "all":
             return capabilities
-        return msgspec.structs.replace(
-            capabilities, parameters=capabilities.parameters - DOCUMENT_UNSUPPORTED
-        )
+        return msgspec.structs.replace(capabilities, parameters=capabilities.parameters - DOCUMENT_UNSUPPORTED)
 
     def default_sampling(self, backend: ChatBackend) -> SamplingParams:
         """What a request that does not say gets: the configuration's values over the model's own."""
         chosen = {
-            name: value
-            for name, value in msgspec.structs.asdict(self.config.sampling).items()
-            if value is not None
+            name: value for name, value in msgspec.structs.asdict(self.config.sampling).items() if value is not None
         }
         return msgspec.structs.replace(backend.default_sampling, **chosen)
 
@@ -108,9 +104,7 @@ class Served:
             with anyio.move_on_after(wait):
                 await self._settled.wait()
         if self.state == "failed":
-            raise Unavailable(
-                f"The model '{self.name}' failed; the server's log says why.", code="model_failed"
-            )
+            raise Unavailable(f"The model '{self.name}' failed; the server's log says why.", code="model_failed")
         if self.backend is None:
             raise Unavailable(f"The model '{self.name}' is still loading.", code="model_loading")
         return self.backend
@@ -123,8 +117,7 @@ class Registry:
         models = config.models or default_models()
         aliases = all_aliases(models, config.aliases)
         self.models = [
-            Served(model, [alias for alias, target in aliases.items() if target == model.name])
-            for model in models
+            Served(model, [alias for alias, target in aliases.items() if target == model.name]) for model in models
         ]
         self._by_name = {served.name: served for served in self.models}
         self._by_name.update({alias: self._by_name[target] for alias, target in aliases.items()})

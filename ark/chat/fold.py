@@ -89,8 +89,8 @@ class Fold:
                     return
                 if batch.finish_reason is not None:
                     self.finish_reason = batch.finish_reason
-                    if (piece := self._flush()) is not None:
-                        yield piece
+                    if (last := self._flush()) is not None:
+                        yield last
                     return
 
     def _push(self, batch: TokenBatch) -> Iterator[Piece]:

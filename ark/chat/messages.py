@@ -71,9 +71,7 @@ def _tool_call(call: ToolCall, where: str) -> dict[str, Any]:
         arguments = msgspec.json.decode(call.function.arguments or "{}")
     except msgspec.DecodeError as error:
         place = f"{where}.function.arguments"
-        raise BadRequest(
-            f"Invalid '{place}': not JSON: {error}.", param=place, code="invalid_value"
-        ) from error
+        raise BadRequest(f"Invalid '{place}': not JSON: {error}.", param=place, code="invalid_value") from error
     # Templates write arguments with `tojson`, so they get the value and not its text.
     return {
         "id": call.id,

@@ -44,9 +44,7 @@ def unsupported(body: ChatRequest, capabilities: Capabilities) -> list[str]:
     return [
         name
         for name, neutral in _NEUTRAL.items()
-        if name not in capabilities.parameters
-        and (value := getattr(body, name)) is not None
-        and not neutral(value)
+        if name not in capabilities.parameters and (value := getattr(body, name)) is not None and not neutral(value)
     ]
 
 

@@ -74,9 +74,7 @@ class ReasoningSplitter:
         if close:
             self._state = _State.GAP
             return body.rstrip(), rest
-        keep = next(
-            (n for n in range(min(len(CLOSE) - 1, len(body)), 0, -1) if CLOSE.startswith(body[-n:])), 0
-        )
+        keep = next((n for n in range(min(len(CLOSE) - 1, len(body)), 0, -1) if CLOSE.startswith(body[-n:])), 0)
         decided = body[: len(body) - keep].rstrip()
         # White space stays back as well: before the closing tag it is not part of the reasoning.
         self._held = body[len(decided) :]

@@ -36,9 +36,7 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def new(cls, model: str, fingerprint: str) -> Head:
-        return cls(
-            id=f"chatcmpl-{uuid.uuid4().hex}", created=int(time.time()), model=model, fingerprint=fingerprint
-        )
+        return cls(id=f"chatcmpl-{uuid.uuid4().hex}", created=int(time.time()), model=model, fingerprint=fingerprint)
 
 
 def completion(head: Head, fold: Fold) -> bytes:

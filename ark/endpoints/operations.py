@@ -22,7 +22,5 @@ async def ready(request: Request, services: Services) -> Reply:
     waiting = [f"{name} is {state}" for name, state in states.items() if state != "ready"]
     if waiting:
         failed = "failed" in states.values()
-        raise Unavailable(
-            f"Not ready: {', '.join(waiting)}.", code="model_failed" if failed else "model_loading"
-        )
+        raise Unavailable(f"Not ready: {', '.join(waiting)}.", code="model_failed" if failed else "model_loading")
     return Reply(body=msgspec.json.encode({"status": "ready", "models": states}))

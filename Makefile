@@ -1,0 +1,48 @@
+# The habits of the day. `make serve` and `make test` do their own set-up; nothing else has to be there but Python 3.11
+# and make.
+
+PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell command -v $(name))))
+HOST ?= 127.0.0.1
+PORT ?= 8000
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: serve test check format bench clean
+
+serve: $(VENV)/.serve
+	# Without worker processes (-w 0) a failed start exits non-zero, and a stream may finish for a minute after SIGTERM.
+	$(BIN)/hypercorn -w 0 --bind $(HOST):$(PORT) --graceful-timeout 60 ark.app:app
+
+test: $(VENV)/.dev
+	$(BIN)/pytest
+
+check: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/mypy examples/*.py
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.dev
+	$(BIN)/python benchmarks/engine/concurrency.py
+
+clean:
+	rm -rf $(VENV)
+
+$(VENV)/.python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ARK needs Python 3.11 or newer")'
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+# A stamp is as new as what it was made from, so that a second run has nothing to do.
+$(VENV)/.serve: $(VENV)/.python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[all]'
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.serve pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group dev
+	touch $@
