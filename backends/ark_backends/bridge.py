@@ -1,0 +1,105 @@
+"""From an engine's thread to the event loops that wait for its tokens.
+
+An engine collects what a step has produced in an `Outbox` and flushes it once: one call into each event loop,
+however many jobs got something. On the loop's side each job has a `Mailbox`, where what the consumer has not read
+yet is merged into one batch. Works under asyncio (uvloop included) and trio.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import anyio
+from anyio.lowlevel import current_token
+
+from ark.backends import TokenBatch
+
+Message = TokenBatch | Exception
+
+
+class Mailbox:
+    """What one job has produced and its consumer has not read. Made and read on the consumer's event loop."""
+
+    def __init__(self) -> None:
+        self.post = _poster()
+        self._event = anyio.Event()
+        self._admitted: TokenBatch | None = None
+        self._token_ids: list[int] = []
+        self._finish_reason: Literal["stop", "length"] | None = None
+        self._error: Exception | None = None
+
+    def put(self, message: Message) -> None:
+        """Merge a message with what is there. Runs on the consumer's event loop."""
+        if isinstance(message, Exception):
+            self._error = message
+        elif message.cached_tokens is not None:
+            self._admitted = message
+        else:
+            self._token_ids.extend(message.token_ids)
+            self._finish_reason = message.finish_reason
+        self._event.set()
+
+    async def get(self) -> TokenBatch:
+        """The next batch: the admission by itself, then all tokens so far. Raises the error that ended the job."""
+        while True:
+            if self._admitted is not None:
+                batch, self._admitted = self._admitted, None
+                return batch
+            if self._token_ids or self._finish_reason is not None:
+                batch = TokenBatch(token_ids=tuple(self._token_ids), finish_reason=self._finish_reason)
+                self._token_ids.clear()
+                return batch
+            if self._error is not None:
+                raise self._error
+            self._event = anyio.Event()
+            await self._event.wait()
+
+
+class Outbox:
+    """What the engine's thread has for its consumers. Used on that thread only."""
+
+    def __init__(self) -> None:
+        self._letters: list[tuple[Mailbox, Message]] = []
+
+    def add(self, mailbox: Mailbox, message: Message) -> None:
+        self._letters.append((mailbox, message))
+
+    def flush(self) -> list[Mailbox]:
+        """Hand everything over, one call per event loop. Returns the mailboxes whose loop is gone."""
+        by_loop: dict[int, list[tuple[Mailbox, Message]]] = {}
+        for letter in self._letters:
+            by_loop.setdefault(letter[0].post.key, []).append(letter)
+        self._letters = []
+        lost: list[Mailbox] = []
+        for letters in by_loop.values():
+            try:
+                letters[0][0].post(letters)
+            except RuntimeError:  # the loop was closed with jobs still running
+                lost.extend(mailbox for mailbox, _ in letters)
+        return lost
+
+
+def _deliver(letters: list[tuple[Mailbox, Message]]) -> None:
+    for mailbox, message in letters:
+        mailbox.put(message)
+
+
+class _Poster:
+    """Runs `_deliver` on one event loop, from any thread, without waiting for it."""
+
+    def __init__(self, key: int, schedule: Callable[..., object]) -> None:
+        self.key = key
+        self._schedule = schedule
+
+    def __call__(self, letters: list[tuple[Mailbox, Message]]) -> None:
+        self._schedule(_deliver, letters)
+
+
+def _poster() -> _Poster:
+    native = current_token().native_token
+    # asyncio's and uvloop's loops have the first method, trio's token the second; both may be called from any thread.
+    schedule = getattr(native, "call_soon_threadsafe", None) or getattr(native, "run_sync_soon", None)
+    if schedule is None:
+        raise RuntimeError(f"cannot post into an event loop of type {type(native).__name__}")
+    return _Poster(id(native), schedule)

@@ -1,0 +1,102 @@
+"""Chat with any causal language model of transformers, batched continuously over retained KV.
+
+This module is light: torch and transformers are imported when a model is opened.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncGenerator
+from typing import TYPE_CHECKING
+
+import anyio.to_thread
+
+from ark.backends import BackendStatus, Capabilities, GenerationJob, TokenBatch
+from ark.config import ConfigError, ModelConfig
+from ark_backends.torch_chat.options import TorchChatOptions
+
+if TYPE_CHECKING:
+    from ark_backends.tokenizer import HFTokenizer
+    from ark_backends.torch_chat.engine import Engine
+
+__all__ = ["TorchChat", "TorchChatOptions"]
+
+log = logging.getLogger("ark.torch_chat")
+
+PARAMETERS = frozenset(
+    {
+        "temperature",
+        "top_p",
+        "top_k",
+        "min_p",
+        "seed",
+        "max_tokens",
+        "max_completion_tokens",
+        "stop",
+        "stop_token_ids",
+        "ignore_eos",
+        "stream",
+        "stream_options",
+    }
+)
+
+
+class TorchChat:
+    """`ark.backends.ChatBackend` on torch and transformers."""
+
+    def __init__(self, engine: Engine, tokenizer: HFTokenizer) -> None:
+        self._engine = engine
+        self._tokenizer = tokenizer
+
+    @classmethod
+    async def open(cls, model: ModelConfig) -> TorchChat:
+        options = model.engine_options(TorchChatOptions)
+        engine, tokenizer = await anyio.to_thread.run_sync(_load, model, options)
+        return cls(engine, tokenizer)
+
+    async def close(self) -> None:
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(self._engine.close)
+
+    @property
+    def tokenizer(self) -> HFTokenizer:
+        return self._tokenizer
+
+    @property
+    def context_length(self) -> int:
+        return self._engine.limits.context_length
+
+    @property
+    def capabilities(self) -> Capabilities:
+        template = self._tokenizer.chat_template or ""
+        return Capabilities(parameters=PARAMETERS, reasoning="<think>" in template)
+
+    def status(self) -> BackendStatus:
+        return self._engine.status()
+
+    async def generate(self, job: GenerationJob) -> AsyncGenerator[TokenBatch, None]:
+        mailbox = self._engine.submit(job)
+        try:
+            while True:
+                batch = await mailbox.get()
+                yield batch
+                if batch.finish_reason is not None:
+                    return
+        finally:
+            self._engine.cancel(mailbox)
+
+    def release(self, session: str) -> None:
+        self._engine.release(session)
+
+
+def _load(model: ModelConfig, options: TorchChatOptions) -> tuple[Engine, HFTokenizer]:
+    """Everything that takes long, in a worker thread. Raises ConfigError."""
+    try:
+        from ark_backends.tokenizer import load_tokenizer
+        from ark_backends.torch_chat.opening import open_engine
+        from ark_backends.weights import resolve
+    except ImportError as error:
+        raise ConfigError(f"the backend torch_chat needs the extra 'torch': {error}") from error
+    path = resolve(model.source, model.revision)
+    tokenizer = load_tokenizer(path)
+    return open_engine(model, options, path), tokenizer

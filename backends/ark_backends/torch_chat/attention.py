@@ -1,0 +1,158 @@
+"""Attention over packed sequences: the function that transformers calls, and the plan that tells it what to do.
+
+All sequences of a step stand in one row without padding. Those with one token come first and are attended without
+a mask; longer pieces follow, each with the mask of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.nn.functional import scaled_dot_product_attention as sdpa
+
+from ark_backends.torch_chat.kv import KVBuffer, KVSpec
+
+NAME = "ark_packed"
+
+
+class UnsupportedModel(Exception):
+    """The model needs something from attention that the packed function does not do; the message says what."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """The tokens of one sequence in a step: they follow what `kv` holds already."""
+
+    kv: KVBuffer
+    token_ids: Sequence[int]
+
+
+class Plan:
+    """Where each sequence of the row keeps its KV, and what it attends to.
+
+    Views are made here once for all layers: inside a layer only attention itself should cost time.
+    """
+
+    def __init__(self, spec: KVSpec, pieces: Sequence[Piece]) -> None:
+        self.lengths = [len(piece.token_ids) for piece in pieces]
+        self.singles = sum(1 for length in self.lengths if length == 1)
+        if any(length == 1 for length in self.lengths[self.singles :]):
+            raise ValueError("pieces of one token must come first")
+        self._heads = spec.heads
+        rows = [piece.kv.views(piece.kv.length, len(piece.token_ids)) for piece in pieces]
+        self._targets = [
+            [row[2 * i] for row in rows] + [row[2 * i + 1] for row in rows] for i in range(spec.layers)
+        ]
+        self._windows = spec.windows
+        self._reads = {window: [_read(piece, window) for piece in pieces] for window in set(spec.windows)}
+        self._masks = {
+            window: [_mask(piece, window, spec) for piece in pieces[self.singles :]]
+            for window in set(spec.windows)
+        }
+
+    def write(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> None:
+        """Store the new keys and values, both (1, kv heads, tokens of the row, head_dim)."""
+        sources = [*key.split(self.lengths, dim=2), *value.split(self.lengths, dim=2)]
+        torch._foreach_copy_(self._targets[layer], sources)
+
+    def attend(self, layer: int, query: torch.Tensor, scale: float | None) -> torch.Tensor:
+        """Attention of query (1, heads, tokens, head_dim); returns (1, tokens, heads, head_dim)."""
+        heads, head_dim = query.shape[1], query.shape[3]
+        window = self._windows[layer]
+        reads, masks = self._reads[window], self._masks[window]
+        k, v, singles = 2 * layer, 2 * layer + 1, self.singles
+        parts: list[torch.Tensor] = []
+        if singles:
+            # The queries that share a KV head stand where SDPA expects positions: no mask, no repeated keys.
+            grouped = query[0, :, :singles].transpose(0, 1)
+            grouped = grouped.reshape(singles, 1, self._heads, heads // self._heads, head_dim)
+            done = [
+                sdpa(q, read[k], read[v], scale=scale)
+                for q, read in zip(grouped.unbind(0), reads, strict=False)
+            ]
+            parts.append((torch.cat(done) if singles > 1 else done[0]).reshape(1, singles, heads, head_dim))
+        if masks:
+            rest = query[:, :, singles:].split(self.lengths[singles:], dim=2)
+            for q, read, mask in zip(rest, reads[singles:], masks, strict=True):
+                out = sdpa(
+                    q, read[k], read[v], attn_mask=mask, is_causal=mask is None, scale=scale, enable_gqa=True
+                )
+                parts.append(out.transpose(1, 2))
+        return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
+
+
+class Probe:
+    """Stands in for a plan once, at load, and notes what each layer asks of attention. No sequence is kept."""
+
+    def __init__(self) -> None:
+        self.layers: dict[int, tuple[torch.Size, torch.dtype, int | None]] = {}
+
+    def see(self, layer: int, key: torch.Tensor, value: torch.Tensor, options: dict[str, Any]) -> None:
+        if layer in self.layers:
+            raise UnsupportedModel(f"layer {layer} attends twice in one pass")
+        for name in ("softcap", "s_aux", "position_bias"):
+            if options.get(name) is not None:
+                raise UnsupportedModel(f"its attention uses {name}")
+        if key.shape != value.shape:
+            raise UnsupportedModel("its keys and values differ in shape")
+        self.layers[layer] = (key.shape, key.dtype, options.get("sliding_window"))
+
+    def spec(self, device: torch.device) -> KVSpec:
+        """The KV of a token. Raises UnsupportedModel when layers differ in more than their window."""
+        if not self.layers or sorted(self.layers) != list(range(len(self.layers))):
+            raise UnsupportedModel("it does not call the attention interface once for every layer")
+        kinds = {(shape[1], shape[3], dtype) for shape, dtype, _ in self.layers.values()}
+        if len(kinds) > 1:
+            raise UnsupportedModel("its layers differ in the shape of their KV")
+        heads, head_dim, dtype = kinds.pop()
+        windows = tuple(self.layers[i][2] for i in range(len(self.layers)))
+        return KVSpec(len(windows), heads, head_dim, dtype, device, windows)
+
+
+def packed_attention(
+    module: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    ark_plan: Plan | Probe | None = None,
+    **options: Any,
+) -> tuple[torch.Tensor, None]:
+    """What transformers calls in every layer: query (1, heads, tokens, head_dim), key and value with kv heads."""
+    layer: int = module.layer_idx
+    if isinstance(ark_plan, Plan):
+        ark_plan.write(layer, key, value)
+        return ark_plan.attend(layer, query, scaling), None
+    if isinstance(ark_plan, Probe):
+        ark_plan.see(layer, key, value, options)
+        return query.transpose(1, 2).contiguous(), None
+    raise UnsupportedModel("it does not hand its keywords to attention")
+
+
+def _start(piece: Piece, window: int | None) -> int:
+    """The first token that the piece's first token attends to."""
+    return 0 if window is None else max(0, piece.kv.length + 1 - window)
+
+
+def _read(piece: Piece, window: int | None) -> tuple[torch.Tensor, ...]:
+    start = _start(piece, window)
+    return piece.kv.views(start, piece.kv.length + len(piece.token_ids) - start)
+
+
+def _mask(piece: Piece, window: int | None, spec: KVSpec) -> torch.Tensor | None:
+    """What is added to the scores (new tokens, tokens read); None where SDPA's own causal mask is right."""
+    new, past = len(piece.token_ids), piece.kv.length
+    if past == 0 and (window is None or new <= window):
+        return None  # is_causal aligns to the top left: right only without history
+    start = _start(piece, window)
+    query = torch.arange(past, past + new, device=spec.device)[:, None]
+    key = torch.arange(start, past + new, device=spec.device)[None, :]
+    hidden = key > query
+    if window is not None:
+        hidden |= key <= query - window
+    # Additive and in the model's type: SDPA would otherwise convert a bool mask again in every layer.
+    return torch.zeros(hidden.shape, dtype=spec.dtype, device=spec.device).masked_fill_(hidden, float("-inf"))

@@ -1,0 +1,105 @@
+"""Which device and number type a model runs on, and how much memory there is."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ark.config import ConfigError
+
+log = logging.getLogger("ark.torch_chat")
+
+KV_SHARE = 0.4
+"""Share of the free memory that KV may take when nothing else is configured."""
+
+
+def device(name: str) -> torch.device:
+    """The device of the option `device`. Raises ConfigError when it is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(name)
+        torch.empty(1, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from error
+    return chosen
+
+
+def dtype(name: str, target: torch.device, config: Any, checkpoint: int) -> torch.dtype:
+    """The type of the option `dtype`; `checkpoint` is the size of the weight files in bytes."""
+    if name != "auto":
+        chosen: torch.dtype = getattr(torch, name)
+        return chosen
+    stored = getattr(config, "dtype", None)
+    if target.type != "cpu":
+        half = torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        return stored if stored in (torch.bfloat16, torch.float16) else half
+    as_float32 = checkpoint if stored is torch.float32 else 2 * checkpoint
+    free = free_bytes(target)
+    if as_float32 > 0.7 * free:
+        log.info("dtype bfloat16: in float32 the weights take %d MB of %d free", as_float32 >> 20, free >> 20)
+        return torch.bfloat16
+    text = config.get_text_config()
+    hidden = int(getattr(text, "hidden_size", 1024))
+    wide = int(getattr(text, "intermediate_size", None) or 4 * hidden)
+    times = {kind: _matmul_time(hidden, wide, kind) for kind in (torch.float32, torch.bfloat16)}
+    best = min(times, key=lambda kind: times[kind])
+    log.info(
+        "dtype %s: 8 rows through %d x %d take %.0f us in float32, %.0f us in bfloat16",
+        str(best).removeprefix("torch."), hidden, wide, times[torch.float32] * 1e6, times[torch.bfloat16] * 1e6,
+    )
+    return best
+
+
+def checkpoint_bytes(path: Path) -> int:
+    """Size of the weight files in a directory."""
+    return sum(file.stat().st_size for pattern in ("*.safetensors", "*.bin") for file in path.glob(pattern))
+
+
+def free_bytes(target: torch.device) -> int:
+    """Memory that can still be taken on a device, in bytes."""
+    if target.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(target)
+        return int(free)
+    limits = [_available(), _cgroup()]
+    return min((limit for limit in limits if limit is not None), default=4 << 30)
+
+
+def _matmul_time(hidden: int, wide: int, kind: torch.dtype) -> float:
+    """Seconds of one product of 8 rows with a weight of the model's shape; the best of several."""
+    rows = torch.ones(8, hidden, dtype=kind)
+    weight = torch.ones(wide, hidden, dtype=kind)
+    best = float("inf")
+    with torch.inference_mode():
+        for _ in range(7):
+            start = time.perf_counter()
+            torch.nn.functional.linear(rows, weight)
+            best = min(best, time.perf_counter() - start)
+    return best
+
+
+def _available() -> int | None:
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration, ValueError):
+        pass
+    try:
+        # No figure of what is free: take half of what there is.
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    except (ValueError, OSError, AttributeError):
+        return None
+
+
+def _cgroup() -> int | None:
+    """What a container's limit leaves, None where there is no limit."""
+    root = Path("/sys/fs/cgroup")
+    try:
+        return int((root / "memory.max").read_text()) - int((root / "memory.current").read_text())
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,333 @@
+"""The engine: one thread that takes jobs in, steps, and hands tokens out."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
+
+import torch
+
+from ark.backends import BackendStatus, GenerationJob, TokenBatch
+from ark.errors import APIError, BadRequest, ContextLengthExceeded, TooManyRequests, Unavailable
+from ark_backends.bridge import Mailbox, Outbox
+from ark_backends.torch_chat.attention import Piece
+from ark_backends.torch_chat.runner import Runner
+from ark_backends.torch_chat.sampler import NotFinite, choose
+from ark_backends.torch_chat.scheduler import Scheduler, Sequence
+from ark_backends.torch_chat.states import States
+
+log = logging.getLogger("ark.torch_chat")
+
+MAX_FAILURES = 5
+"""Failed steps in a row after which the engine gives up: a broken device does not come back by trying."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What an engine may take."""
+
+    context_length: int
+    kv_bytes: int
+    prefill_chunk: int
+    max_running: int
+    max_queue: int
+    threads: int | None = None
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one step computed: its sequences by the number of their tokens, and the KV held after it."""
+
+    singles: int
+    prompt_tokens: int
+    kv_bytes: int
+
+
+@dataclass(frozen=True)
+class _Submit:
+    job: GenerationJob
+    mailbox: Mailbox
+
+
+@dataclass(frozen=True)
+class _Cancel:
+    mailbox: Mailbox
+
+
+@dataclass(frozen=True)
+class _Release:
+    session: str
+
+
+class _Close:
+    """Ends the thread."""
+
+
+@dataclass
+class _Counters:
+    steps: int = 0
+    prompt_tokens_computed: int = 0
+    prompt_tokens_cached: int = 0
+    tokens_generated: int = 0
+    jobs_finished: int = 0
+    jobs_cancelled: int = 0
+    jobs_failed: int = 0
+
+
+@dataclass
+class _Door:
+    """What threads share: the jobs that are in, and whether more may come. Guarded by `lock`."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    inside: set[Mailbox] = field(default_factory=set)
+    shut: APIError | None = None
+
+
+class Engine:
+    """Runs jobs on a model. Its public methods may be called from any thread; `submit` from an event loop."""
+
+    def __init__(self, runner: Runner, limits: Limits, name: str = "model") -> None:
+        self.limits = limits
+        self.history: deque[Step] = deque(maxlen=1024)
+        """The last steps, newest last."""
+        self._runner = runner
+        self._states = States(runner.spec, limits.kv_bytes)
+        self._scheduler = Scheduler(
+            self._states, max_running=limits.max_running, prefill_chunk=limits.prefill_chunk
+        )
+        self._sequences: dict[Mailbox, Sequence] = {}
+        self._count = _Counters()
+        self._failures = 0
+        self._outbox = Outbox()
+        self._inbox: SimpleQueue[_Submit | _Cancel | _Release | _Close] = SimpleQueue()
+        self._door = _Door()
+        self._thread = threading.Thread(target=self._run, name=f"ark-{name}", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        """Fail what still runs and wait for the thread to end. May be called twice."""
+        self._shut(Unavailable("The model is being unloaded.", code="engine_closed"))
+        self._inbox.put(_Close())
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def submit(self, job: GenerationJob) -> Mailbox:
+        """Queue a job; its batches arrive in the mailbox. Raises the errors of `ChatBackend.generate`."""
+        self._check(job)
+        mailbox = Mailbox()
+        with self._door.lock:
+            if self._door.shut is not None:
+                raise self._door.shut
+            if len(self._door.inside) >= self.limits.max_running + self.limits.max_queue:
+                raise TooManyRequests("Too many requests are waiting for this model.", code="queue_full")
+            self._door.inside.add(mailbox)
+            self._inbox.put(_Submit(job, mailbox))
+        return mailbox
+
+    def cancel(self, mailbox: Mailbox) -> None:
+        """Stop a job before the next step; nothing if it is over."""
+        with self._door.lock:
+            if mailbox in self._door.inside:
+                self._inbox.put(_Cancel(mailbox))
+
+    def release(self, session: str) -> None:
+        self._inbox.put(_Release(session))
+
+    def status(self) -> BackendStatus:
+        count = self._count
+        running = len(self._scheduler.running)
+        return BackendStatus(
+            alive=self._door.shut is None,
+            running=running,
+            waiting=max(0, len(self._door.inside) - running),
+            kv_bytes=self._states.used,
+            kv_budget=self._states.budget,
+            steps=count.steps,
+            prompt_tokens_computed=count.prompt_tokens_computed,
+            prompt_tokens_cached=count.prompt_tokens_cached,
+            tokens_generated=count.tokens_generated,
+            jobs_finished=count.jobs_finished,
+            jobs_cancelled=count.jobs_cancelled,
+            jobs_failed=count.jobs_failed,
+        )
+
+    def _check(self, job: GenerationJob) -> None:
+        if not job.prompt or job.max_tokens < 1:
+            raise BadRequest("A prompt of at least one token and max_tokens of at least 1 are needed.")
+        if min(job.prompt) < 0 or max(job.prompt) >= self._runner.vocab_size:
+            # Out of range, the lookup would fail the whole step, and on a GPU the process.
+            raise BadRequest("The prompt has a token id that the model does not know.")
+        total = len(job.prompt) + job.max_tokens
+        if total > self.limits.context_length:
+            raise ContextLengthExceeded(
+                f"This model reads and writes at most {self.limits.context_length} tokens; "
+                f"{len(job.prompt)} in the prompt and {job.max_tokens} to generate are {total}."
+            )
+        if not self._states.can_fit(total - 1):
+            raise ContextLengthExceeded(f"{total} tokens do not fit the memory of this model's engine.")
+
+    def _shut(self, error: APIError) -> None:
+        with self._door.lock:
+            if self._door.shut is None:
+                self._door.shut = error
+
+    # On the engine's thread.
+
+    def _run(self) -> None:
+        try:
+            if self.limits.threads is not None:
+                torch.set_num_threads(self.limits.threads)
+            while self._take_in():
+                self._step()
+                self._hand_out()
+        except BaseException:
+            log.exception("the engine's thread died")
+        finally:
+            self._end()
+
+    def _take_in(self) -> bool:
+        """Handle all messages, waiting for one when there is nothing to do. False when the engine is to end."""
+        while True:
+            try:
+                message = self._inbox.get(block=not self._sequences)
+            except Empty:
+                return True
+            if isinstance(message, _Submit):
+                sequence = Sequence(message.job, message.mailbox)
+                self._sequences[message.mailbox] = sequence
+                self._scheduler.waiting.append(sequence)
+            elif isinstance(message, _Cancel):
+                self._cancel(message.mailbox)
+            elif isinstance(message, _Release):
+                self._states.release(message.session)
+            else:
+                return False
+
+    def _step(self) -> None:
+        self._admit()
+        work: list[tuple[Sequence, int]] = []
+        try:
+            work = self._scheduler.step()
+            if work:
+                self._compute(work)
+        except Exception:
+            jobs = [sequence for sequence, _ in work] or list(self._scheduler.running)
+            log.exception("a step failed; %d jobs with it", len(jobs))
+            self._failed(jobs)
+
+    def _admit(self) -> None:
+        try:
+            for sequence, cached in self._scheduler.admit():
+                if sequence.announced:
+                    continue
+                sequence.announced = True
+                self._count.prompt_tokens_cached += cached
+                self._outbox.add(sequence.mailbox, TokenBatch(cached_tokens=cached))
+        except Exception:
+            log.exception("a job could not be admitted")
+            self._failed([self._scheduler.waiting[0]])
+        # Sent before the prompt is computed: a client sees at once that its job has begun.
+        self._hand_out()
+
+    def _compute(self, work: list[tuple[Sequence, int]]) -> None:
+        """One forward pass, and a token for every sequence that has none left to read."""
+        pieces = []
+        for sequence, count in work:
+            start = sequence.running_state.kv.length
+            pieces.append(Piece(sequence.running_state.kv, sequence.tokens[start : start + count]))
+        wanted = [i for i, (sequence, count) in enumerate(work) if count == sequence.pending]
+        logits = self._runner.forward(pieces, wanted)
+        done = [work[i][0] for i in wanted]
+        chosen = self._choose(logits, done) if done else []
+        prompt_tokens = 0
+        for (sequence, _), piece in zip(work, pieces, strict=True):
+            before = sequence.running_state.kv.length
+            self._states.extend(sequence.running_state, piece.token_ids)
+            prompt_tokens += max(0, min(len(sequence.job.prompt), before + len(piece.token_ids)) - before)
+        for sequence, token in zip(done, chosen, strict=True):
+            if token is None:
+                self._failed([sequence])
+            else:
+                self._accept(sequence, token)
+        self._failures = 0
+        self._count.steps += 1
+        self._count.prompt_tokens_computed += prompt_tokens
+        singles = sum(1 for piece in pieces if len(piece.token_ids) == 1)
+        self.history.append(Step(singles, prompt_tokens, self._states.used))
+
+    def _choose(self, logits: torch.Tensor, sequences: list[Sequence]) -> list[int | None]:
+        """A token for each row of logits; None for a row without usable numbers."""
+        with torch.inference_mode():
+            try:
+                return list(choose(logits, [sequence.chooser for sequence in sequences]))
+            except NotFinite as error:
+                log.error("the model gave logits that are not finite, for %d jobs", len(error.rows))
+                good = [i for i in range(len(sequences)) if i not in error.rows]
+                chosen: list[int | None] = [None] * len(sequences)
+                if good:
+                    picked = choose(logits[good], [sequences[i].chooser for i in good])
+                    for i, token in zip(good, picked, strict=True):
+                        chosen[i] = token
+                return chosen
+
+    def _accept(self, sequence: Sequence, token: int) -> None:
+        sequence.tokens.append(token)
+        self._count.tokens_generated += 1
+        if token in sequence.job.stop_token_ids:
+            batch = TokenBatch(token_ids=(token,), finish_reason="stop")
+        elif sequence.generated >= sequence.job.max_tokens:
+            batch = TokenBatch(token_ids=(token,), finish_reason="length")
+        else:
+            self._outbox.add(sequence.mailbox, TokenBatch(token_ids=(token,)))
+            return
+        self._outbox.add(sequence.mailbox, batch)
+        self._count.jobs_finished += 1
+        self._leave(sequence)
+
+    def _cancel(self, mailbox: Mailbox) -> None:
+        sequence = self._sequences.get(mailbox)
+        if sequence is not None:
+            self._count.jobs_cancelled += 1
+            # What was computed is right, only unwanted: it may still serve as a cache.
+            self._leave(sequence)
+
+    def _failed(self, sequences: list[Sequence]) -> None:
+        error = Unavailable("The model's engine failed on this request.", code="engine_failed")
+        for sequence in sequences:
+            self._outbox.add(sequence.mailbox, error)
+            self._count.jobs_failed += 1
+            self._leave(sequence, keep=False)
+        self._failures += 1
+        if self._failures >= MAX_FAILURES:
+            raise RuntimeError(f"{self._failures} steps failed in a row")
+
+    def _leave(self, sequence: Sequence, *, keep: bool = True) -> None:
+        self._scheduler.finish(sequence, keep=keep)
+        del self._sequences[sequence.mailbox]
+        with self._door.lock:
+            self._door.inside.discard(sequence.mailbox)
+
+    def _hand_out(self) -> None:
+        for mailbox in self._outbox.flush():
+            self._cancel(mailbox)
+
+    def _end(self) -> None:
+        """Whatever the reason: nobody may wait for ever."""
+        self._shut(Unavailable("The model's engine has failed.", code="engine_failed"))
+        with self._door.lock:
+            left, self._door.inside = list(self._door.inside), set()
+            error = self._door.shut
+        if error is not None:
+            for mailbox in left:
+                self._outbox.add(mailbox, error)
+        self._count.jobs_failed += len(left)
+        self._outbox.flush()
+        self._sequences.clear()
+        self._scheduler.waiting.clear()
+        self._scheduler.running.clear()
+        self._states.clear()

@@ -1,0 +1,135 @@
+"""The model itself: loaded, guarded, and run over packed sequences."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AttentionInterface, AutoConfig, AutoModelForCausalLM
+
+from ark.config import ConfigError
+from ark_backends.torch_chat import devices
+from ark_backends.torch_chat.attention import NAME, Piece, Plan, Probe, UnsupportedModel, packed_attention
+from ark_backends.torch_chat.kv import KVSpec
+
+log = logging.getLogger("ark.torch_chat")
+
+LAYER_TYPES = {"full_attention", "sliding_attention"}
+
+
+class Runner:
+    """A transformers model whose attention is packed. Used on one thread."""
+
+    def __init__(self, model: Any) -> None:
+        """Take over a loaded causal LM. Raises UnsupportedModel."""
+        guard(model)
+        AttentionInterface.register(NAME, packed_attention)
+        self.plain_attention: str = model.config._attn_implementation
+        model.eval().requires_grad_(False)
+        model.set_attn_implementation(NAME)
+        self.model = model
+        self.device: torch.device = model.device
+        self.vocab_size: int = model.get_input_embeddings().weight.shape[0]
+        self.spec = self.probe()
+
+    def forward(self, pieces: Sequence[Piece], wanted: Sequence[int]) -> torch.Tensor:
+        """Compute pieces and write their KV, whose length is left to the caller to raise.
+
+        Pieces of one token come first. Returns the logits after the last token of each piece whose index is
+        `wanted`: (len(wanted), vocabulary).
+        """
+        ids: list[int] = []
+        positions: list[int] = []
+        ends: list[int] = []
+        for piece in pieces:
+            ids.extend(piece.token_ids)
+            positions.extend(range(piece.kv.length, piece.kv.length + len(piece.token_ids)))
+            ends.append(len(ids) - 1)
+        keep = [ends[index] for index in wanted]
+        with torch.inference_mode():
+            return self._call(ids, positions, keep, Plan(self.spec, pieces))
+
+    def _call(
+        self, ids: list[int], positions: list[int], keep: list[int], plan: Plan | Probe
+    ) -> torch.Tensor:
+        rows = torch.tensor([ids, positions], device=self.device)
+        output = self.model(
+            input_ids=rows[:1],
+            position_ids=rows[1:],
+            # Even without a cache object, the model would make one of its own and mix up the sequences in it.
+            use_cache=False,
+            logits_to_keep=torch.tensor(keep, dtype=torch.long, device=self.device),
+            ark_plan=plan,
+        )
+        logits: torch.Tensor = output.logits[0]
+        return logits
+
+    def probe(self) -> KVSpec:
+        """What each layer keeps and attends to, seen in one pass. Raises UnsupportedModel."""
+        # The shapes are taken from the first keys that arrive: configurations name them in many ways.
+        probe = Probe()
+        with torch.inference_mode():
+            try:
+                logits = self._call([0, 0], [0, 1], [1], probe)
+            except TypeError as error:
+                raise UnsupportedModel(f"its forward pass does not take what packing needs ({error})") from error
+        if logits.dim() != 2 or logits.shape[0] != 1:
+            raise UnsupportedModel("it does not give the logits of chosen tokens")
+        return probe.spec(self.device)
+
+
+def load(path: Path, *, device: str, dtype: str) -> Any:
+    """The model in a directory, on its device. Raises ConfigError when it cannot be loaded."""
+    target = devices.device(device)
+    try:
+        config = AutoConfig.from_pretrained(path, local_files_only=True)
+        kind = devices.dtype(dtype, target, config, devices.checkpoint_bytes(path))
+        model = AutoModelForCausalLM.from_pretrained(
+            path, config=config, dtype=kind, local_files_only=True
+        )
+        return model.to(target)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise ConfigError(f"cannot load a chat model from {path}: {error}") from error
+
+
+def guard(model: Any) -> None:
+    """Refuse models that the packed pass would compute wrongly without a sign. Raises UnsupportedModel."""
+    if not getattr(model, "_supports_attention_backend", False):
+        raise UnsupportedModel("its architecture does not use transformers' attention interface")
+    if getattr(model.config, "is_encoder_decoder", False):
+        raise UnsupportedModel("it is an encoder-decoder model")
+    types = set(getattr(model.config.get_text_config(), "layer_types", None) or ())
+    if types - LAYER_TYPES:
+        names = ", ".join(sorted(types - LAYER_TYPES))
+        raise UnsupportedModel(f"it has layers other than full and sliding attention: {names}")
+
+
+def longest_context(config: Any) -> tuple[int, str | None]:
+    """Tokens that the model can place, and why that is less than it was made for, if it is."""
+    text = config.get_text_config()
+    longest = int(getattr(text, "max_position_embeddings", None) or 2048)
+    for parameters in _rope_parameters(getattr(text, "rope_parameters", None)):
+        kind = str(parameters.get("rope_type", "default"))
+        if kind == "longrope":
+            # Its frequencies are those of the longest position in the whole batch: beyond this length one
+            # conversation would change another's.
+            original = int(
+                parameters.get("original_max_position_embeddings")
+                or getattr(text, "original_max_position_embeddings", None)
+                or longest
+            )
+            if original < longest:
+                return original, "longrope changes all sequences of a batch beyond this length"
+        # "dynamic" does the same beyond max_position_embeddings, which the context never passes.
+    return longest, None
+
+
+def _rope_parameters(value: Any) -> list[dict[str, Any]]:
+    if not isinstance(value, dict):
+        return []
+    if "rope_type" in value or "rope_theta" in value:
+        return [value]
+    return [inner for inner in value.values() if isinstance(inner, dict)]

@@ -1,0 +1,144 @@
+"""Choosing the next token, vectorised over the sequences of a step.
+
+Each sequence has a `Chooser`: its parameters and its own stream of random numbers, so that its tokens do not depend
+on what else is in the batch. The order is that of `SamplingParams`: temperature, top_k, top_p, min_p, one draw.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import torch
+
+from ark.backends import SamplingParams
+
+CANDIDATES = 1024
+"""Most likely tokens looked at first for top_k and top_p: selecting them is far cheaper than sorting a vocabulary."""
+
+
+class Chooser:
+    """How one sequence chooses. `draw` gives its next uniform number in [0, 1)."""
+
+    __slots__ = ("draw", "params")
+
+    def __init__(self, params: SamplingParams) -> None:
+        self.params = params
+        # As text, because random.Random takes -1 and 1 for the same seed.
+        self.draw = random.Random(None if params.seed is None else str(params.seed)).random
+
+    @property
+    def greedy(self) -> bool:
+        return self.params.temperature == 0.0
+
+    @property
+    def sorts(self) -> bool:
+        """Whether tokens must be ranked to cut the distribution."""
+        return self.params.top_k > 0 or self.params.top_p < 1.0
+
+
+class NotFinite(Exception):
+    """A row of logits holds no usable number; `rows` are the rows."""
+
+    def __init__(self, rows: Sequence[int]) -> None:
+        super().__init__(f"logits are not finite in rows {list(rows)}")
+        self.rows = tuple(rows)
+
+
+def choose(logits: torch.Tensor, choosers: Sequence[Chooser]) -> list[int]:
+    """One token id per row of logits (rows, vocabulary), any float type. Raises NotFinite."""
+    best, ids = logits.max(dim=-1)
+    chosen: list[int] = ids.tolist()
+    finite = torch.isfinite(best)
+    if not bool(finite.all()):
+        raise NotFinite([row for row, fine in enumerate(finite.tolist()) if not fine])
+    for ranked in (False, True):
+        rows = [
+            i for i, chooser in enumerate(choosers) if not chooser.greedy and chooser.sorts is ranked
+        ]
+        if rows:
+            picked = [choosers[i] for i in rows]
+            probabilities = _probabilities(logits, rows, picked)
+            sampled = _ranked(probabilities, picked) if ranked else _plain(probabilities, picked)
+            for row, token in zip(rows, sampled, strict=True):
+                chosen[row] = token
+    return chosen
+
+
+def _probabilities(
+    logits: torch.Tensor, rows: list[int], choosers: Sequence[Chooser]
+) -> torch.Tensor:
+    """Softmax after temperature, float32 (rows, vocabulary)."""
+    selected = logits if len(rows) == logits.shape[0] else logits[torch.tensor(rows, device=logits.device)]
+    temperatures = _column([c.params.temperature for c in choosers], logits.device)
+    return torch.softmax(selected.float() / temperatures, dim=-1)
+
+
+def _plain(probabilities: torch.Tensor, choosers: Sequence[Chooser]) -> list[int]:
+    return _draw(_cut_min_p(probabilities, choosers), choosers)
+
+
+def _ranked(probabilities: torch.Tensor, choosers: Sequence[Chooser]) -> list[int]:
+    """Draw among the tokens that top_k and top_p leave, looking at all only where the first few do not decide."""
+    width = min(CANDIDATES, probabilities.shape[-1])
+    values, indices = torch.topk(probabilities, width, dim=-1)
+    covered = values.sum(dim=-1).tolist()
+    chosen = [0] * len(choosers)
+    few, many = [], []
+    for row, chooser in enumerate(choosers):
+        by_k = 0 < chooser.params.top_k <= width
+        decided = by_k or (chooser.params.top_k == 0 and covered[row] >= chooser.params.top_p)
+        (few if decided or width == probabilities.shape[-1] else many).append(row)
+    for rows, whole in ((few, False), (many, True)):
+        if not rows:
+            continue
+        index = torch.tensor(rows, device=probabilities.device)
+        picked = [choosers[row] for row in rows]
+        if whole:
+            ranked, ids = torch.sort(probabilities[index], dim=-1, descending=True)
+        else:
+            ranked, ids = values[index], indices[index]
+        places = torch.tensor(_draw(_cut(ranked, picked), picked), device=ids.device)
+        for row, token in zip(rows, ids.gather(1, places[:, None])[:, 0].tolist(), strict=True):
+            chosen[row] = token
+    return chosen
+
+
+def _cut(ranked: torch.Tensor, choosers: Sequence[Chooser]) -> torch.Tensor:
+    """Zero what top_k, then top_p, then min_p drop from probabilities in descending order (rows, candidates)."""
+    width = ranked.shape[-1]
+    top_k = _column([c.params.top_k or width for c in choosers], ranked.device)
+    kept = ranked.masked_fill(torch.arange(width, device=ranked.device) >= top_k, 0.0)
+    # Nucleus of what top_k left: a token stays while those before it do not reach top_p of the rest's sum. Without
+    # top_k the sum is that of the whole distribution, 1, which a few candidates do not show.
+    sums = [1.0 if c.params.top_k == 0 else 0.0 for c in choosers]
+    whole = torch.maximum(_column(sums, ranked.device), kept.sum(dim=-1, keepdim=True))
+    before = kept.cumsum(dim=-1) - kept
+    top_p = _column([c.params.top_p for c in choosers], ranked.device)
+    kept = kept.masked_fill((before >= top_p * whole) & (top_p < 1.0), 0.0)
+    return _cut_min_p(kept, choosers)
+
+
+def _cut_min_p(probabilities: torch.Tensor, choosers: Sequence[Chooser]) -> torch.Tensor:
+    if not any(c.params.min_p > 0.0 for c in choosers):
+        return probabilities
+    min_p = _column([c.params.min_p for c in choosers], probabilities.device)
+    floor = min_p * probabilities.amax(dim=-1, keepdim=True)
+    return probabilities.masked_fill(probabilities < floor, 0.0)
+
+
+def _draw(weights: torch.Tensor, choosers: Sequence[Chooser]) -> list[int]:
+    """One index per row, each drawn by its own chooser in proportion to the weights."""
+    # float64: in float32 the tail of a large vocabulary is lost in the running sum.
+    sums = weights.cumsum(dim=-1, dtype=torch.float64)
+    total = sums[:, -1:]
+    draws = torch.tensor([c.draw() for c in choosers], dtype=torch.float64, device=weights.device)
+    places = torch.searchsorted(sums, draws[:, None] * total, right=True)
+    # Rounding may put a draw at the very end: behind the last index, or on a token of weight 0.
+    last = (sums < total).sum(dim=-1, keepdim=True)
+    chosen: list[int] = torch.minimum(places, last)[:, 0].tolist()
+    return chosen
+
+
+def _column(values: Sequence[float], device: torch.device) -> torch.Tensor:
+    return torch.tensor(values, dtype=torch.float32, device=device)[:, None]

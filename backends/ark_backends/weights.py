@@ -1,0 +1,83 @@
+"""From the configured source of a model to a directory with its files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ark.config import ConfigError
+
+NEEDED = ("*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt")
+EMBEDDED = "embedded"
+
+
+def resolve(source: str, revision: str | None = None) -> Path:
+    """The directory of a model: an existing one, or the hub repository of that id, downloaded once.
+
+    Blocks while it downloads. Raises ConfigError when there is neither.
+    """
+    if source == EMBEDDED:
+        return _embedded()
+    directory = Path(source).expanduser()
+    if directory.is_dir():
+        return directory
+    if directory.is_absolute() or source.startswith((".", "~")) or source.count("/") > 1:
+        raise ConfigError(f"the model directory {source!r} does not exist")
+    return _download(source, revision)
+
+
+def _embedded() -> Path:
+    try:
+        from ark_embedded import chat_model_path
+    except ImportError as error:
+        raise ConfigError("the embedded chat model is not installed") from error
+    path = chat_model_path()
+    if not (path / "config.json").is_file():
+        raise ConfigError("the embedded chat model is not installed: its files are missing")
+    return path
+
+
+def _download(repo: str, revision: str | None) -> Path:
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    try:
+        try:
+            files = [file.rfilename for file in HfApi().model_info(repo, revision=revision).siblings or ()]
+        except (GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError, HFValidationError):
+            raise
+        except Exception:  # offline, in any of the ways that an HTTP client can fail: what the cache holds will do
+            return Path(snapshot_download(repo, revision=revision, local_files_only=True))
+        return Path(snapshot_download(repo, revision=revision, allow_patterns=wanted(files)))
+    except GatedRepoError as error:
+        raise ConfigError(
+            f"the hub model {repo!r} is gated: accept its terms on its page and set HF_TOKEN"
+        ) from error
+    except RevisionNotFoundError as error:
+        raise ConfigError(f"the hub model {repo!r} has no revision {revision!r}") from error
+    except (RepositoryNotFoundError, HFValidationError) as error:
+        raise ConfigError(f"{repo!r} is neither a directory nor a model on the hub") from error
+    except LocalEntryNotFoundError as error:
+        raise ConfigError(
+            f"{repo!r} is not a directory, and the hub cannot be reached to download it"
+        ) from error
+    except OSError as error:
+        raise ConfigError(f"the hub model {repo!r} cannot be downloaded: {error}") from error
+
+
+def wanted(files: list[str]) -> list[str]:
+    """Of a repository's files, those that serving needs: at its top, and the weights in one format only."""
+    top = [name for name in files if "/" not in name]
+    weights = [name for name in top if name.endswith(".safetensors")]
+    # A repository may hold the whole model in one file beside the same in shards.
+    shards = [name for name in weights if "-of-" in name]
+    if "model.safetensors" in weights and shards:
+        weights = ["model.safetensors"]
+    if not weights:
+        weights = [name for name in top if name.startswith("pytorch_model") and name.endswith(".bin")]
+    return sorted({name for name in top if any(Path(name).match(pattern) for pattern in NEEDED)} | set(weights))
