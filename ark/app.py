@@ -215,6 +215,7 @@ class _Exchange:
         self._what = f"{scope['method']} {scope['path']}"
         self._begun = anyio.current_time()
         self._started = False
+        self._finished = False
         self._status = 0
 
     async def race(self, endpoint: Endpoint, request: Request, services: Services) -> None:
@@ -224,8 +225,10 @@ class _Exchange:
         async def watch() -> None:
             nonlocal gone
             await wait_for_disconnect(self.receive)
-            gone = True
-            tasks.cancel_scope.cancel()
+            # The same message also follows a reply that was sent whole.
+            if not self._finished:
+                gone = True
+                tasks.cancel_scope.cancel()
 
         try:
             async with anyio.create_task_group() as tasks:
@@ -260,12 +263,13 @@ class _Exchange:
             )
             await self._reply(Reply(body=encode_error(error), status=error.status, headers=headers))
         elif error_event is not None:
+            self._finished = True
             await self._send({"type": "http.response.body", "body": error_event(error), "more_body": False})
         else:
             raise error
 
     async def _reply(self, reply: Reply) -> None:
-        self._started, self._status = True, reply.status
+        self._started, self._finished, self._status = True, True, reply.status
         headers = [*reply.headers, ("x-request-id", self.id)]
         await send_reply(self._send, msgspec.structs.replace(reply, headers=headers), head=self._head)
 
@@ -303,6 +307,7 @@ class _Exchange:
             tasks.cancel_scope.cancel()
         if failure is not None:
             raise failure
+        self._finished = True
         await write(b"", more=False)
 
     async def _discard_body(self) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+from ark.backends import SamplingParams
 from ark.config import ConfigError
 
 NEEDED = ("*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt")
@@ -55,17 +57,13 @@ def _download(repo: str, revision: str | None) -> Path:
             return Path(snapshot_download(repo, revision=revision, local_files_only=True))
         return Path(snapshot_download(repo, revision=revision, allow_patterns=wanted(files)))
     except GatedRepoError as error:
-        raise ConfigError(
-            f"the hub model {repo!r} is gated: accept its terms on its page and set HF_TOKEN"
-        ) from error
+        raise ConfigError(f"the hub model {repo!r} is gated: accept its terms on its page and set HF_TOKEN") from error
     except RevisionNotFoundError as error:
         raise ConfigError(f"the hub model {repo!r} has no revision {revision!r}") from error
     except (RepositoryNotFoundError, HFValidationError) as error:
         raise ConfigError(f"{repo!r} is neither a directory nor a model on the hub") from error
     except LocalEntryNotFoundError as error:
-        raise ConfigError(
-            f"{repo!r} is not a directory, and the hub cannot be reached to download it"
-        ) from error
+        raise ConfigError(f"{repo!r} is not a directory, and the hub cannot be reached to download it") from error
     except OSError as error:
         raise ConfigError(f"the hub model {repo!r} cannot be downloaded: {error}") from error
 
@@ -81,3 +79,15 @@ def wanted(files: list[str]) -> list[str]:
     if not weights:
         weights = [name for name in top if name.startswith("pytorch_model") and name.endswith(".bin")]
     return sorted({name for name in top if any(Path(name).match(pattern) for pattern in NEEDED)} | set(weights))
+
+
+def recommended_sampling(path: Path) -> SamplingParams:
+    """What a model's generation_config.json says of sampling; the neutral values where it says nothing."""
+    try:
+        found = json.loads((path / "generation_config.json").read_bytes())
+    except FileNotFoundError:
+        return SamplingParams()
+    except ValueError as error:
+        raise ConfigError(f"{path / 'generation_config.json'} is not JSON: {error}") from error
+    names = ("temperature", "top_p", "top_k", "min_p")
+    return SamplingParams(**{name: found[name] for name in names if isinstance(found.get(name), int | float)})

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import anyio.to_thread
 
-from ark.backends import BackendStatus, Capabilities, GenerationJob, TokenBatch
+from ark.backends import BackendStatus, Capabilities, GenerationJob, SamplingParams, TokenBatch
 from ark.config import ConfigError, ModelConfig
 from ark_backends.torch_chat.options import TorchChatOptions
 
@@ -44,15 +44,15 @@ PARAMETERS = frozenset(
 class TorchChat:
     """`ark.backends.ChatBackend` on torch and transformers."""
 
-    def __init__(self, engine: Engine, tokenizer: HFTokenizer) -> None:
+    def __init__(self, engine: Engine, tokenizer: HFTokenizer, default_sampling: SamplingParams) -> None:
         self._engine = engine
         self._tokenizer = tokenizer
+        self._default_sampling = default_sampling
 
     @classmethod
     async def open(cls, model: ModelConfig) -> TorchChat:
         options = model.engine_options(TorchChatOptions)
-        engine, tokenizer = await anyio.to_thread.run_sync(_load, model, options)
-        return cls(engine, tokenizer)
+        return cls(*await anyio.to_thread.run_sync(_load, model, options))
 
     async def close(self) -> None:
         with anyio.CancelScope(shield=True):
@@ -70,6 +70,10 @@ class TorchChat:
     def capabilities(self) -> Capabilities:
         template = self._tokenizer.chat_template or ""
         return Capabilities(parameters=PARAMETERS, reasoning="<think>" in template)
+
+    @property
+    def default_sampling(self) -> SamplingParams:
+        return self._default_sampling
 
     def status(self) -> BackendStatus:
         return self._engine.status()
@@ -89,14 +93,15 @@ class TorchChat:
         self._engine.release(session)
 
 
-def _load(model: ModelConfig, options: TorchChatOptions) -> tuple[Engine, HFTokenizer]:
+def _load(model: ModelConfig, options: TorchChatOptions) -> tuple[Engine, HFTokenizer, SamplingParams]:
     """Everything that takes long, in a worker thread. Raises ConfigError."""
     try:
         from ark_backends.tokenizer import load_tokenizer
         from ark_backends.torch_chat.opening import open_engine
-        from ark_backends.weights import resolve
+        from ark_backends.weights import recommended_sampling, resolve
     except ImportError as error:
         raise ConfigError(f"the backend torch_chat needs the extra 'torch': {error}") from error
     path = resolve(model.source, model.revision)
     tokenizer = load_tokenizer(path)
-    return open_engine(model, options, path), tokenizer
+    sampling = recommended_sampling(path)
+    return open_engine(model, options, path), tokenizer, sampling
