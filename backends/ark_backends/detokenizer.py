@@ -6,43 +6,62 @@ from collections.abc import Callable, Collection, Sequence
 
 REPLACEMENT = "\ufffd"
 
+PATIENCE = 32
+"""Ids that may wait for the rest of a character. No character has so many; a run of broken bytes may."""
+
 
 class Detokenizer:
     """Text of a growing list of ids, never half a character.
 
-    Keeps a short window of ids: those whose text is out, as context (a decoder may treat the first token of a text
-    differently), and those that are waiting. What the window's text has beyond the context's is new. While the text
-    ends in U+FFFD its last bytes may be half a character, and are held back.
+    Decodes a short window: the ids of the last piece, because a decoder may treat the first id of a text differently,
+    and those after it. What the window's text has beyond what is known of it is new. U+FFFD at its end may be half a
+    character, and is held back.
     """
 
     def __init__(self, decode: Callable[[Sequence[int]], str], hidden: Collection[int] = ()) -> None:
         self._decode = decode
         self._hidden = hidden
-        self._context: list[int] = []
-        self._waiting: list[int] = []
+        self._window: list[int] = []
+        self._fresh = 0
+        """Where in the window the ids begin whose text is not all out."""
         self._known = ""
-        """The text of the context."""
+        """The window's text that is out."""
 
     def push(self, token_ids: Sequence[int]) -> str:
         """Text that is complete with these ids; may be empty."""
-        self._waiting.extend(i for i in token_ids if i not in self._hidden)
-        if not self._waiting:
+        new = [i for i in token_ids if i not in self._hidden]
+        if not new:
             return ""
-        text = self._decode(self._context + self._waiting)
-        if text.endswith(REPLACEMENT):
-            return ""
-        return self._emit(text)
+        self._window += new
+        text = self._text()
+        whole = text.rstrip(REPLACEMENT)
+        if whole == text:
+            return self._advance(text, self._fresh, "")
+        if len(self._window) - self._fresh > PATIENCE:
+            # Only the last character can still be completed.
+            return self._advance(text[:-1], len(self._window) - 8, REPLACEMENT)
+        piece, self._known = whole[len(self._known) :], whole
+        return piece
 
     def flush(self) -> str:
         """What was held back; an incomplete character becomes U+FFFD."""
-        if not self._waiting:
-            return ""
-        return self._emit(self._decode(self._context + self._waiting))
+        text = self._text()
+        return self._advance(text, len(self._window), "")
 
-    def _emit(self, text: str) -> str:
-        new = text[len(self._known) :]
-        if not new:
-            return ""
-        self._context, self._waiting = self._waiting, []
-        self._known = self._decode(self._context)
-        return new
+    def _text(self) -> str:
+        text = self._decode(self._window)
+        if not text.startswith(self._known):
+            # Decoders that fall back to bytes read a run of them as one: a broken byte has changed the characters
+            # before it. They are out; go on after them.
+            self._window = self._window[self._fresh :]
+            self._fresh, self._known = 0, ""
+            text = self._decode(self._window)
+        return text
+
+    def _advance(self, text: str, start: int, held: str) -> str:
+        """Let `text` out, and shorten the window to its ids from `start`, of which the text `held` is not out."""
+        piece = text[len(self._known) :]
+        self._window = self._window[start:]
+        self._fresh = len(self._window)
+        self._known = self._decode(self._window).removesuffix(held) if held else self._decode(self._window)
+        return piece

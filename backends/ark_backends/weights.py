@@ -5,6 +5,17 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import httpx
+from ark_embedded import chat_model_path
+from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
 from ark.backends import SamplingParams
 from ark.config import ConfigError
 
@@ -28,10 +39,6 @@ def resolve(source: str, revision: str | None = None) -> Path:
 
 
 def _embedded() -> Path:
-    try:
-        from ark_embedded import chat_model_path
-    except ImportError as error:
-        raise ConfigError("the embedded chat model is not installed") from error
     path = chat_model_path()
     if not (path / "config.json").is_file():
         raise ConfigError("the embedded chat model is not installed: its files are missing")
@@ -39,23 +46,8 @@ def _embedded() -> Path:
 
 
 def _download(repo: str, revision: str | None) -> Path:
-    from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
     try:
-        try:
-            files = [file.rfilename for file in HfApi().model_info(repo, revision=revision).siblings or ()]
-        except (GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError, HFValidationError):
-            raise
-        except Exception:  # offline, in any of the ways that an HTTP client can fail: what the cache holds will do
-            return Path(snapshot_download(repo, revision=revision, local_files_only=True))
-        return Path(snapshot_download(repo, revision=revision, allow_patterns=wanted(files)))
+        return Path(snapshot_download(repo, revision=revision, allow_patterns=_listed(repo, revision)))
     except GatedRepoError as error:
         raise ConfigError(f"the hub model {repo!r} is gated: accept its terms on its page and set HF_TOKEN") from error
     except RevisionNotFoundError as error:
@@ -64,8 +56,18 @@ def _download(repo: str, revision: str | None) -> Path:
         raise ConfigError(f"{repo!r} is neither a directory nor a model on the hub") from error
     except LocalEntryNotFoundError as error:
         raise ConfigError(f"{repo!r} is not a directory, and the hub cannot be reached to download it") from error
-    except OSError as error:
+    except (OSError, httpx.HTTPError) as error:
         raise ConfigError(f"the hub model {repo!r} cannot be downloaded: {error}") from error
+
+
+def _listed(repo: str, revision: str | None) -> list[str] | None:
+    """The files to download, None when the hub cannot be asked: then what was downloaded before will do."""
+    try:
+        return wanted([file.rfilename for file in HfApi().model_info(repo, revision=revision).siblings or ()])
+    except (GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError):
+        raise
+    except (OSError, httpx.HTTPError):
+        return None
 
 
 def wanted(files: list[str]) -> list[str]:

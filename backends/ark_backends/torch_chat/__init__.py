@@ -5,7 +5,6 @@ This module is light: torch and transformers are imported when a model is opened
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING
 
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
     from ark_backends.torch_chat.engine import Engine
 
 __all__ = ["TorchChat", "TorchChatOptions"]
-
-log = logging.getLogger("ark.torch_chat")
 
 PARAMETERS = frozenset(
     {
@@ -52,7 +49,10 @@ class TorchChat:
     @classmethod
     async def open(cls, model: ModelConfig) -> TorchChat:
         options = model.engine_options(TorchChatOptions)
-        return cls(*await anyio.to_thread.run_sync(_load, model, options))
+        engine, tokenizer, sampling = await anyio.to_thread.run_sync(_load, model, options)
+        # Not in the worker: cancelled meanwhile, it would leave a running thread that nobody closes.
+        engine.start()
+        return cls(engine, tokenizer, sampling)
 
     async def close(self) -> None:
         with anyio.CancelScope(shield=True):
@@ -96,12 +96,7 @@ class TorchChat:
 def _load(model: ModelConfig, options: TorchChatOptions) -> tuple[Engine, HFTokenizer, SamplingParams]:
     """Everything that takes long, in a worker thread. Raises ConfigError."""
     try:
-        from ark_backends.tokenizer import load_tokenizer
-        from ark_backends.torch_chat.opening import open_engine
-        from ark_backends.weights import recommended_sampling, resolve
+        from ark_backends.torch_chat.opening import open_model  # noqa: PLC0415 - torch is loaded only here
     except ImportError as error:
         raise ConfigError(f"the backend torch_chat needs the extra 'torch': {error}") from error
-    path = resolve(model.source, model.revision)
-    tokenizer = load_tokenizer(path)
-    sampling = recommended_sampling(path)
-    return open_engine(model, options, path), tokenizer, sampling
+    return open_model(model, options)

@@ -43,14 +43,11 @@ class Plan:
             raise ValueError("pieces of one token must come first")
         self._heads = spec.heads
         rows = [piece.kv.views(piece.kv.length, len(piece.token_ids)) for piece in pieces]
-        self._targets = [
-            [row[2 * i] for row in rows] + [row[2 * i + 1] for row in rows] for i in range(spec.layers)
-        ]
+        self._targets = [[row[2 * i] for row in rows] + [row[2 * i + 1] for row in rows] for i in range(spec.layers)]
         self._windows = spec.windows
         self._reads = {window: [_read(piece, window) for piece in pieces] for window in set(spec.windows)}
         self._masks = {
-            window: [_mask(piece, window, spec) for piece in pieces[self.singles :]]
-            for window in set(spec.windows)
+            window: [_mask(piece, window, spec) for piece in pieces[self.singles :]] for window in set(spec.windows)
         }
 
     def write(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> None:
@@ -69,17 +66,12 @@ class Plan:
             # The queries that share a KV head stand where SDPA expects positions: no mask, no repeated keys.
             grouped = query[0, :, :singles].transpose(0, 1)
             grouped = grouped.reshape(singles, 1, self._heads, heads // self._heads, head_dim)
-            done = [
-                sdpa(q, read[k], read[v], scale=scale)
-                for q, read in zip(grouped.unbind(0), reads, strict=False)
-            ]
+            done = [sdpa(q, read[k], read[v], scale=scale) for q, read in zip(grouped.unbind(0), reads, strict=False)]
             parts.append((torch.cat(done) if singles > 1 else done[0]).reshape(1, singles, heads, head_dim))
         if masks:
             rest = query[:, :, singles:].split(self.lengths[singles:], dim=2)
             for q, read, mask in zip(rest, reads[singles:], masks, strict=True):
-                out = sdpa(
-                    q, read[k], read[v], attn_mask=mask, is_causal=mask is None, scale=scale, enable_gqa=True
-                )
+                out = sdpa(q, read[k], read[v], attn_mask=mask, is_causal=mask is None, scale=scale, enable_gqa=True)
                 parts.append(out.transpose(1, 2))
         return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
 
@@ -112,7 +104,7 @@ class Probe:
         return KVSpec(len(windows), heads, head_dim, dtype, device, windows)
 
 
-def packed_attention(
+def packed_attention(  # noqa: PLR0917 - transformers passes these by position
     module: Any,
     query: torch.Tensor,
     key: torch.Tensor,

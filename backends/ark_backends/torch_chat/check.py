@@ -6,6 +6,7 @@ packed steps, prefill, prefill beside decoding, and decoding, and every logit ro
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -62,8 +63,7 @@ def _error(runner: Runner, length: int) -> float:
         expected = plain[which][place].float()
         difference = torch.linalg.vector_norm(row.float() - expected)
         errors.append(float(difference / torch.linalg.vector_norm(expected).clamp_min(1e-12)))
-    # NaN compares as false everywhere: make it a failure.
-    return max((error if error == error else float("inf") for error in errors))
+    return max(float("inf") if math.isnan(error) else error for error in errors)
 
 
 def plain_logits(runner: Runner, tokens: list[int]) -> torch.Tensor:

@@ -36,6 +36,8 @@ def dtype(name: str, target: torch.device, config: Any, checkpoint: int) -> torc
         chosen: torch.dtype = getattr(torch, name)
         return chosen
     stored = getattr(config, "dtype", None)
+    if isinstance(stored, str):
+        stored = getattr(torch, stored, None)
     if target.type != "cpu":
         half = torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
         return stored if stored in (torch.bfloat16, torch.float16) else half
@@ -51,7 +53,11 @@ def dtype(name: str, target: torch.device, config: Any, checkpoint: int) -> torc
     best = min(times, key=lambda kind: times[kind])
     log.info(
         "dtype %s: 8 rows through %d x %d take %.0f us in float32, %.0f us in bfloat16",
-        str(best).removeprefix("torch."), hidden, wide, times[torch.float32] * 1e6, times[torch.bfloat16] * 1e6,
+        str(best).removeprefix("torch."),
+        hidden,
+        wide,
+        times[torch.float32] * 1e6,
+        times[torch.bfloat16] * 1e6,
     )
     return best
 

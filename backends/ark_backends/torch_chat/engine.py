@@ -95,9 +95,7 @@ class Engine:
         """The last steps, newest last."""
         self._runner = runner
         self._states = States(runner.spec, limits.kv_bytes)
-        self._scheduler = Scheduler(
-            self._states, max_running=limits.max_running, prefill_chunk=limits.prefill_chunk
-        )
+        self._scheduler = Scheduler(self._states, max_running=limits.max_running, prefill_chunk=limits.prefill_chunk)
         self._sequences: dict[Mailbox, Sequence] = {}
         self._count = _Counters()
         self._failures = 0
@@ -217,8 +215,11 @@ class Engine:
                 self._compute(work)
         except Exception:
             jobs = [sequence for sequence, _ in work] or list(self._scheduler.running)
-            log.exception("a step failed; %d jobs with it", len(jobs))
-            self._failed(jobs)
+            # Those that are over already have their last token.
+            jobs = [sequence for sequence in jobs if sequence.mailbox in self._sequences]
+            log.exception("a step failed, and %d jobs with it", len(jobs))
+            self._fail(jobs)
+            self._count_failure()
 
     def _admit(self) -> None:
         try:
@@ -230,7 +231,8 @@ class Engine:
                 self._outbox.add(sequence.mailbox, TokenBatch(cached_tokens=cached))
         except Exception:
             log.exception("a job could not be admitted")
-            self._failed([self._scheduler.waiting[0]])
+            self._fail([self._scheduler.waiting[0]])
+            self._count_failure()
         # Sent before the prompt is computed: a client sees at once that its job has begun.
         self._hand_out()
 
@@ -251,7 +253,7 @@ class Engine:
             prompt_tokens += max(0, min(len(sequence.job.prompt), before + len(piece.token_ids)) - before)
         for sequence, token in zip(done, chosen, strict=True):
             if token is None:
-                self._failed([sequence])
+                self._fail([sequence])
             else:
                 self._accept(sequence, token)
         self._failures = 0
@@ -296,15 +298,20 @@ class Engine:
             # What was computed is right, only unwanted: it may still serve as a cache.
             self._leave(sequence)
 
-    def _failed(self, sequences: list[Sequence]) -> None:
+    def _fail(self, sequences: list[Sequence]) -> None:
         error = Unavailable("The model's engine failed on this request.", code="engine_failed")
         for sequence in sequences:
             self._outbox.add(sequence.mailbox, error)
             self._count.jobs_failed += 1
+            # Nobody knows what the failed pass has written.
             self._leave(sequence, keep=False)
+
+    def _count_failure(self) -> None:
         self._failures += 1
         if self._failures >= MAX_FAILURES:
             raise RuntimeError(f"{self._failures} steps failed in a row")
+        if self._runner.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def _leave(self, sequence: Sequence, *, keep: bool = True) -> None:
         self._scheduler.finish(sequence, keep=keep)

@@ -20,7 +20,7 @@ class KVSpec:
 
     @property
     def token_bytes(self) -> int:
-        return 2 * self.layers * self.heads * self.head_dim * self.dtype.itemsize
+        return int(2 * self.layers * self.heads * self.head_dim * self.dtype.itemsize)
 
 
 class KVBuffer:
@@ -40,7 +40,7 @@ class KVBuffer:
 
     @property
     def capacity(self) -> int:
-        return self.data.shape[3]
+        return int(self.data.shape[3])
 
     @property
     def nbytes(self) -> int:
@@ -48,7 +48,8 @@ class KVBuffer:
 
     def views(self, start: int, length: int) -> tuple[torch.Tensor, ...]:
         """Keys and values of the tokens from `start`, by row: 2 * layers of (1, heads, length, head_dim)."""
-        return self.data.narrow(3, start, length).unbind(0)
+        rows: tuple[torch.Tensor, ...] = self.data.narrow(3, start, length).unbind(0)
+        return rows
 
     def resize(self, capacity: int) -> None:
         """Move to another capacity, of at least `length`. Old and new exist together for a moment."""

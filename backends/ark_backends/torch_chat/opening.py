@@ -7,19 +7,29 @@ from pathlib import Path
 
 import torch
 
+from ark.backends import SamplingParams
 from ark.config import ConfigError, ModelConfig
+from ark_backends.tokenizer import HFTokenizer, load_tokenizer
 from ark_backends.torch_chat import devices
 from ark_backends.torch_chat.attention import UnsupportedModel
 from ark_backends.torch_chat.check import self_check
 from ark_backends.torch_chat.engine import Engine, Limits
 from ark_backends.torch_chat.options import TorchChatOptions
 from ark_backends.torch_chat.runner import Runner, load, longest_context
+from ark_backends.weights import recommended_sampling, resolve
 
 log = logging.getLogger("ark.torch_chat")
 
 
-def open_engine(model: ModelConfig, options: TorchChatOptions, path: Path) -> Engine:
-    """Load, guard and check the model in a directory, and start its engine. Raises ConfigError."""
+def open_model(model: ModelConfig, options: TorchChatOptions) -> tuple[Engine, HFTokenizer, SamplingParams]:
+    """Find, load, guard and check a model. Its engine is not started yet. Raises ConfigError."""
+    path = resolve(model.source, model.revision)
+    tokenizer = load_tokenizer(path)
+    sampling = recommended_sampling(path)
+    return _engine(model, options, path), tokenizer, sampling
+
+
+def _engine(model: ModelConfig, options: TorchChatOptions, path: Path) -> Engine:
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     loaded = load(path, device=options.device, dtype=options.dtype)
@@ -48,12 +58,15 @@ def open_engine(model: ModelConfig, options: TorchChatOptions, path: Path) -> En
     )
     log.info(
         "%s: %s on %s in %s, context %d, KV %d MB (%d tokens)",
-        model.name, type(loaded).__name__, runner.device, str(runner.spec.dtype).removeprefix("torch."),
-        context, budget >> 20, held,
+        model.name,
+        type(loaded).__name__,
+        runner.device,
+        str(runner.spec.dtype).removeprefix("torch."),
+        context,
+        budget >> 20,
+        held,
     )
-    engine = Engine(runner, limits, model.name)
-    engine.start()
-    return engine
+    return Engine(runner, limits, model.name)
 
 
 def _context(model: ModelConfig, config: object) -> int:

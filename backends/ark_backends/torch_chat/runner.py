@@ -52,9 +52,7 @@ class Runner:
         with torch.inference_mode():
             return self._call(ids, positions, keep, Plan(self.spec, pieces))
 
-    def _call(
-        self, ids: list[int], positions: list[int], keep: list[int], plan: Plan | Probe
-    ) -> torch.Tensor:
+    def _call(self, ids: list[int], positions: list[int], keep: list[int], plan: Plan | Probe) -> torch.Tensor:
         rows = torch.tensor([ids, positions], device=self.device)
         output = self.model(
             input_ids=rows[:1],
@@ -87,9 +85,7 @@ def load(path: Path, *, device: str, dtype: str) -> Any:
     try:
         config = AutoConfig.from_pretrained(path, local_files_only=True)
         kind = devices.dtype(dtype, target, config, devices.checkpoint_bytes(path))
-        model = AutoModelForCausalLM.from_pretrained(
-            path, config=config, dtype=kind, local_files_only=True
-        )
+        model = AutoModelForCausalLM.from_pretrained(path, config=config, dtype=kind, local_files_only=True)
         return model.to(target)
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise ConfigError(f"cannot load a chat model from {path}: {error}") from error

@@ -53,9 +53,7 @@ def choose(logits: torch.Tensor, choosers: Sequence[Chooser]) -> list[int]:
     if not bool(finite.all()):
         raise NotFinite([row for row, fine in enumerate(finite.tolist()) if not fine])
     for ranked in (False, True):
-        rows = [
-            i for i, chooser in enumerate(choosers) if not chooser.greedy and chooser.sorts is ranked
-        ]
+        rows = [i for i, chooser in enumerate(choosers) if not chooser.greedy and chooser.sorts is ranked]
         if rows:
             picked = [choosers[i] for i in rows]
             probabilities = _probabilities(logits, rows, picked)
@@ -65,9 +63,7 @@ def choose(logits: torch.Tensor, choosers: Sequence[Chooser]) -> list[int]:
     return chosen
 
 
-def _probabilities(
-    logits: torch.Tensor, rows: list[int], choosers: Sequence[Chooser]
-) -> torch.Tensor:
+def _probabilities(logits: torch.Tensor, rows: list[int], choosers: Sequence[Chooser]) -> torch.Tensor:
     """Softmax after temperature, float32 (rows, vocabulary)."""
     selected = logits if len(rows) == logits.shape[0] else logits[torch.tensor(rows, device=logits.device)]
     temperatures = _column([c.params.temperature for c in choosers], logits.device)
@@ -84,7 +80,8 @@ def _ranked(probabilities: torch.Tensor, choosers: Sequence[Chooser]) -> list[in
     values, indices = torch.topk(probabilities, width, dim=-1)
     covered = values.sum(dim=-1).tolist()
     chosen = [0] * len(choosers)
-    few, many = [], []
+    few: list[int] = []
+    many: list[int] = []
     for row, chooser in enumerate(choosers):
         by_k = 0 < chooser.params.top_k <= width
         decided = by_k or (chooser.params.top_k == 0 and covered[row] >= chooser.params.top_p)

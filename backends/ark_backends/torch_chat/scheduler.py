@@ -91,12 +91,10 @@ class Scheduler:
 
     def finish(self, sequence: Sequence, *, keep: bool = True) -> None:
         """Remove a sequence, running or waiting. Its KV is retained, or dropped when it cannot be trusted."""
+        (self.running if sequence in self.running else self.waiting).remove(sequence)
         state, sequence.state = sequence.state, None
         if state is None:
-            if sequence in self.waiting:
-                self.waiting.remove(sequence)
             return
-        self.running.remove(sequence)
         if keep:
             self.states.retain(state)
         else:
@@ -129,9 +127,9 @@ class Scheduler:
         if source is not None and self._movable(source, job, cached):
             if source.kv.capacity >= len(sequence.tokens) or states.make_room(size, keep=source):
                 states.take(source, job.session, cached)
+                sequence.state = source
                 if source.kv.capacity < len(sequence.tokens):
                     states.resize(source, capacity)
-                sequence.state = source
                 return cached
         elif states.make_room(size, keep=source):
             kv = KVBuffer(states.spec, capacity) if source is None else source.kv.fork(cached, capacity)

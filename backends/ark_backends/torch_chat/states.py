@@ -1,7 +1,7 @@
 """Token sequences whose KV is held, found again by their longest common prefix, within a budget of bytes.
 
-A state is *busy* while a job runs on it: then it can be copied from, but neither taken over nor evicted. When the job is
-over it is *retained*, until the memory is needed: least recently used first out.
+A state is *busy* while a job runs on it: then it can be copied from, but neither taken over nor evicted. When the job
+is over it is *retained*, until the memory is needed: least recently used first out.
 
 Prefixes are found by blocks: every full block of a state is indexed under a hash of its tokens and of all blocks
 before it. A lookup walks the prompt's own blocks until the index knows no deeper one; so it costs what the prompt is
