@@ -326,6 +326,10 @@ class Engine:
     def _end(self) -> None:
         """Whatever the reason: nobody may wait for ever."""
         self._shut(Unavailable("The model's engine has failed.", code="engine_failed"))
+        self._sequences.clear()
+        self._scheduler.waiting.clear()
+        self._scheduler.running.clear()
+        self._states.clear()
         with self._door.lock:
             left, self._door.inside = list(self._door.inside), set()
             error = self._door.shut
@@ -334,7 +338,3 @@ class Engine:
                 self._outbox.add(mailbox, error)
         self._count.jobs_failed += len(left)
         self._outbox.flush()
-        self._sequences.clear()
-        self._scheduler.waiting.clear()
-        self._scheduler.running.clear()
-        self._states.clear()

@@ -1,0 +1,92 @@
+"""Random jobs in a small memory: every answer is that of the job alone, and the budget is never exceeded."""
+
+import asyncio
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+BUDGET = 150
+
+jobs = st.lists(
+    st.fixed_dictionaries(
+        {
+            "root": st.integers(0, 2),
+            "shared": st.integers(1, 70),
+            "own": st.integers(0, 30),
+            "count": st.integers(1, 50),
+            "session": st.sampled_from([None, None, "a", "b", "c"]),
+            "delay": st.integers(0, 12),
+            "cancel": st.sampled_from([None, None, None, 0, 1, 5]),
+            "release": st.booleans(),
+        }
+    ),
+    min_size=1,
+    max_size=10,
+)
+
+
+@pytest.mark.parametrize("max_running", [1, 4])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(schedule=jobs, chunk=st.sampled_from([3, 20, 200]))
+def test_random_schedules(llama, opened, words, schedule, chunk, max_running):  # noqa: PLR0917 - fixtures
+    async def one(chat, job):
+        for _ in range(job["delay"]):
+            await asyncio.sleep(0.0005)
+        prompt = words(70, job["root"])[: job["shared"]] + words(job["own"], 5)
+        if job["cancel"] is None:
+            await chat.matches(prompt, job["count"], session=job["session"])
+        else:
+            stream = chat.backend.generate(chat.job(prompt, job["count"], session=job["session"]))
+            seen = 0
+            async for batch in stream:
+                seen += len(batch.token_ids)
+                if seen >= job["cancel"]:
+                    break
+            await stream.aclose()
+        if job["release"] and job["session"] is not None:
+            chat.backend.release(job["session"])
+
+    async def run():
+        limits = {"kv_bytes": llama.kv(BUDGET), "prefill_chunk": chunk, "max_running": max_running}
+        async with opened(llama, **limits) as chat:
+            watched = watch(chat.engine)
+            await asyncio.wait_for(asyncio.gather(*(one(chat, job) for job in schedule)), 60)
+            await chat.matches(words(100, 9), 51)
+            assert max(watched) <= llama.kv(BUDGET)
+            status = chat.backend.status()
+            assert status.jobs_failed == 0
+            assert status.running == status.waiting == 0
+            # What the books say is what the buffers hold.
+            states = chat.engine._states
+            assert status.kv_bytes == sum(state.kv.nbytes for state in states._idle)
+            for session in ("a", "b", "c"):
+                chat.backend.release(session)
+        assert chat.backend.status().kv_bytes == 0
+        assert not states._blocks
+        assert not states._sessions
+
+    asyncio.run(run())
+
+
+def watch(engine):
+    """Bytes of KV at every allocation, measured on the buffers themselves."""
+    seen = []
+    states = engine._states
+    new, resize = states.new, states.resize
+
+    def held():
+        return sum(state.kv.nbytes for state in [*states._idle, *states._busy])
+
+    def watched_new(*args, **kwargs):
+        state = new(*args, **kwargs)
+        seen.append(held())
+        return state
+
+    def watched_resize(state, capacity):
+        # Old and new exist together while one is copied into the other.
+        seen.append(held() + capacity * states.spec.token_bytes)
+        resize(state, capacity)
+
+    states.new, states.resize = watched_new, watched_resize
+    return seen

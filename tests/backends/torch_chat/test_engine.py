@@ -1,0 +1,383 @@
+"""Jobs in the engine: cancelling, failing, waiting, and the memory they take."""
+
+import asyncio
+import gc
+import queue
+import threading
+from contextlib import aclosing, contextmanager
+
+import pytest
+from ark_backends.torch_chat.engine import MAX_FAILURES
+
+from ark.backends import SamplingParams
+from ark.errors import BadRequest, ContextLengthExceeded, TooManyRequests, Unavailable
+
+pytestmark = pytest.mark.anyio
+
+
+async def until(holds):
+    """Wait for something that the engine's thread does."""
+    for _ in range(10_000):
+        if holds():
+            return
+        await asyncio.sleep(0.001)
+    raise TimeoutError
+
+
+async def settled(chat):
+    """Wait until the engine has nothing to do, and return its status."""
+    await until(lambda: not (chat.backend.status().running or chat.backend.status().waiting))
+    return chat.backend.status()
+
+
+async def started(chat, prompt, count, **more):
+    """A job that has given its first token."""
+    stream = chat.backend.generate(chat.job(prompt, count, **more))
+    while not (await anext(stream)).token_ids:
+        pass
+    return stream
+
+
+class Gate:
+    """Holds the engine at the start of each forward pass until the test lets it go."""
+
+    def __init__(self):
+        self.arrived = queue.SimpleQueue()
+        self.go = threading.Semaphore(0)
+        self.open = False
+
+    def hook(self, module, args, kwargs):
+        if not self.open:
+            self.arrived.put(kwargs["input_ids"].shape[1])
+            self.go.acquire()
+
+    async def step(self):
+        """Let one pass begin; returns its number of tokens."""
+        tokens = await asyncio.to_thread(self.arrived.get)
+        self.go.release()
+        return tokens
+
+
+@contextmanager
+def gated(model):
+    gate = Gate()
+    handle = model.runner.model.register_forward_pre_hook(gate.hook, with_kwargs=True)
+    try:
+        yield gate
+    finally:
+        handle.remove()
+        gate.open = True
+        gate.go.release()
+
+
+@contextmanager
+def broken(model, *, fault, when=lambda ids: True):
+    """The torch model fails in its first layer while the block runs."""
+
+    def hook(module, args, kwargs):
+        if when(kwargs["input_ids"]):
+            raise fault
+
+    handle = model.runner.model.register_forward_pre_hook(hook, with_kwargs=True)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+async def test_batches_of_a_job(llama, opened, words):
+    async with opened(llama) as chat:
+        batches = [batch async for batch in chat.backend.generate(chat.job(words(10), 5))]
+        assert batches[0].cached_tokens == 0
+        assert not batches[0].token_ids
+        assert all(batch.cached_tokens is None for batch in batches[1:])
+        assert [batch.finish_reason for batch in batches[:-1]] == [None] * (len(batches) - 1)
+        assert batches[-1].finish_reason == "length"
+
+
+async def test_stop_id_is_included_and_ends(llama, opened, words):
+    async with opened(llama) as chat:
+        tokens = llama.greedy(words(10), 12)
+        stop = tokens[4]
+        reply = await chat.run(words(10), 12, stop_token_ids=frozenset({stop}))
+        assert reply.finish == "stop"
+        assert reply.tokens == tokens[: tokens.index(stop) + 1]
+
+
+async def test_counters(llama, opened, words):
+    async with opened(llama) as chat:
+        await chat.run(words(40), 6)
+        await chat.run(words(40), 6)
+        status = chat.backend.status()
+        assert (status.alive, status.running, status.waiting) == (True, 0, 0)
+        assert status.prompt_tokens_computed == 41
+        assert status.prompt_tokens_cached == 39
+        assert status.tokens_generated == 12
+        assert status.jobs_finished == 2
+        # 40 prompt tokens in pieces of 32, then one step per token; the second needs no prefill step.
+        assert status.steps == 2 + 5 + 6
+        assert status.kv_budget == llama.kv(20_000)
+
+
+async def test_closing_cancels_within_one_step(llama, opened, words):
+    async with opened(llama) as chat:
+        other = await started(chat, words(30), 400)
+        stream = await started(chat, words(20), 400)
+        with gated(llama) as gate:
+            while await gate.step() != 2:
+                pass
+            held = chat.backend.status().kv_bytes
+            # The next step may be under way already: it is the last one with the cancelled job in it.
+            await stream.aclose()
+            assert await gate.step() <= 2
+            assert await gate.step() == 1
+            status = chat.backend.status()
+            assert (status.jobs_cancelled, status.running, status.waiting) == (1, 1, 0)
+            assert status.kv_bytes <= held
+        await other.aclose()
+
+
+async def test_a_cancelled_task_cancels_its_job(llama, opened, words):
+    async with opened(llama) as chat:
+        task = asyncio.create_task(chat.run(words(20), 400))
+        await until(lambda: chat.backend.status().tokens_generated)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        status = await settled(chat)
+        assert status.jobs_cancelled == 1
+
+
+async def test_many_cancels_leave_memory_as_it_was(llama, opened, words):
+    import psutil
+
+    process = psutil.Process()
+    async with opened(llama, kv_bytes=llama.kv(30_000)) as chat:
+
+        async def cancel_some(count):
+            for i in range(count):
+                async with aclosing(await started(chat, words(300), 200, session=f"s{i}")):
+                    pass
+            for i in range(count):
+                chat.backend.release(f"s{i}")
+            await chat.run(words(3), 1)
+            gc.collect()
+
+        await cancel_some(20)
+        kv, resident = chat.backend.status().kv_bytes, process.memory_info().rss
+        await cancel_some(200)
+        status = chat.backend.status()
+        assert status.jobs_cancelled == 220
+        assert status.kv_bytes == kv
+        # The KV of 200 prompts would be 23 MB.
+        assert 200 * llama.kv(300) > 20e6
+        assert process.memory_info().rss - resident < 10e6
+
+
+async def test_what_a_cancelled_job_computed_is_reused(llama, opened, words):
+    async with opened(llama) as chat:
+        stream = await started(chat, words(60), 100, session="s")
+        await stream.aclose()
+        again = await chat.matches(words(60), 10, session="s")
+        assert again.cached == 59
+
+
+async def test_failed_step_fails_its_jobs_only(llama, opened, words, caplog):
+    async with opened(llama, max_running=2) as chat:
+        long_ids = words(60)
+        doomed = [asyncio.create_task(chat.run(words(20, i), 300, session="s")) for i in range(2)]
+        await until(lambda: chat.backend.status().tokens_generated >= 10)
+        # Waits for a place, so it is in no step that fails.
+        waiting = asyncio.create_task(chat.run(long_ids, 8))
+        await until(lambda: chat.backend.status().waiting)
+        with broken(llama, fault=RuntimeError("secret internals"), when=lambda ids: ids.shape[1] == 2):
+            results = await asyncio.gather(*doomed, return_exceptions=True)
+        for error in results:
+            assert isinstance(error, Unavailable)
+            assert error.code == "engine_failed"
+            assert error.status == 503
+            assert "secret" not in error.message
+        assert (await waiting).tokens == llama.greedy(long_ids, 8)
+        assert "secret internals" in caplog.text
+        fresh = await chat.matches(words(20), 10, session="s")
+        assert fresh.cached == 0
+        status = chat.backend.status()
+        assert status.alive
+        assert status.jobs_failed == 2
+
+
+async def test_out_of_memory_is_survived(llama, opened, words):
+    import torch
+
+    async with opened(llama) as chat:
+        with broken(llama, fault=torch.OutOfMemoryError("out of memory")), pytest.raises(Unavailable):
+            await chat.run(words(20), 5)
+        assert chat.backend.status().kv_bytes == 0
+        await chat.matches(words(20), 5)
+
+
+async def test_rows_without_numbers_fail_alone(llama, opened, words):
+    async with opened(llama) as chat:
+        tasks = [asyncio.create_task(chat.run(words(20, i), 60)) for i in range(2)]
+        await until(lambda: chat.backend.status().tokens_generated >= 10)
+        fired = asyncio.Event()
+
+        def once(module, args, kwargs, output):
+            if not fired.is_set() and output.logits.shape[1] == 2:
+                fired.set()
+                output.logits[0, 0] = float("nan")
+
+        handle = llama.runner.model.register_forward_hook(once, with_kwargs=True)
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        handle.remove()
+        assert isinstance(results[0], Unavailable)
+        assert results[1].tokens == llama.greedy(words(20, 1), 60)
+        assert chat.backend.status().jobs_failed == 1
+
+
+async def test_a_dead_thread_refuses_everything(llama, opened, words):
+    async with opened(llama, max_running=1) as chat:
+        with broken(llama, fault=SystemExit("gone")):
+            results = await asyncio.gather(*(chat.run(words(20, i), 50) for i in range(3)), return_exceptions=True)
+        assert all(isinstance(error, Unavailable) for error in results)
+        status = chat.backend.status()
+        assert not status.alive
+        assert (status.running, status.waiting, status.kv_bytes) == (0, 0, 0)
+        with pytest.raises(Unavailable):
+            await chat.run(words(3), 1)
+
+
+async def test_failures_in_a_row_end_the_engine(llama, opened, words):
+    async with opened(llama) as chat:
+        with broken(llama, fault=RuntimeError("device lost")):
+            for _ in range(MAX_FAILURES):
+                assert chat.backend.status().alive
+                with pytest.raises(Unavailable):
+                    await chat.run(words(20), 5)
+            with pytest.raises(Unavailable):
+                await chat.run(words(20), 5)
+        assert not chat.backend.status().alive
+
+
+async def test_a_full_queue_refuses_at_once(llama, opened, words):
+    async with opened(llama, max_running=1, max_queue=2) as chat:
+        inside = [asyncio.create_task(chat.run(words(10, i), 200)) for i in range(3)]
+        await asyncio.sleep(0)
+        with pytest.raises(TooManyRequests) as error:
+            await chat.run(words(5), 1)
+        assert error.value.status == 429
+        assert chat.backend.status().tokens_generated < 600
+        assert [reply.finish for reply in await asyncio.gather(*inside)] == ["length"] * 3
+        await chat.matches(words(5), 1)
+
+
+async def test_what_can_never_run_is_refused(llama, opened, words):
+    async with opened(llama, kv_bytes=llama.kv(100)) as chat:
+        with pytest.raises(ContextLengthExceeded):
+            await chat.run(words(500), 13)
+        with pytest.raises(ContextLengthExceeded, match="memory"):
+            await chat.run(words(90), 20)
+        for prompt, count in (([], 5), ([1], 0), ([-1], 5), ([199], 5)):
+            with pytest.raises(BadRequest):
+                await chat.run(prompt, count)
+        assert (await chat.matches(words(90), 11)).finish == "length"
+
+
+async def test_running_streams_wait_for_one_chunk_at_most(llama, opened, words):
+    async with opened(llama, prefill_chunk=32) as chat:
+        streams = [asyncio.create_task(chat.run(words(10, i), 200)) for i in range(3)]
+        await until(lambda: chat.backend.status().tokens_generated >= 30)
+        begun = chat.backend.status().steps
+        await chat.matches(words(400), 2)
+        during = list(chat.engine.history)[begun:]
+        busy = [step for step in during if step.prompt_tokens]
+        assert sum(step.prompt_tokens for step in busy) == 400
+        # Every step of the long prompt also had a token for each of the three streams.
+        assert all(step.singles == 3 for step in busy)
+        assert max(step.prompt_tokens for step in busy) == 32
+        await asyncio.gather(*streams)
+
+
+async def test_a_short_prompt_does_not_wait_for_a_long_one(llama, opened, words):
+    async with opened(llama, prefill_chunk=32) as chat:
+        long_one = asyncio.create_task(chat.run(words(480), 2))
+        await until(lambda: chat.backend.status().prompt_tokens_computed >= 32)
+        begun = chat.backend.status().prompt_tokens_computed
+        await chat.matches(words(16), 1)
+        assert chat.backend.status().prompt_tokens_computed - begun <= 16 + 3 * 32
+        assert not long_one.done()
+        assert (await long_one).tokens == llama.greedy(words(480), 2)
+
+
+async def test_seeds_do_not_depend_on_what_else_runs(llama, opened, words):
+    sampled = SamplingParams(temperature=1.0, top_p=0.9, seed=11)
+    async with opened(llama) as chat:
+        alone = await chat.run(words(20), 40, sampling=sampled)
+        noise = [
+            asyncio.create_task(chat.run(words(15, i), 60, sampling=SamplingParams(seed=i, top_k=5 * i)))
+            for i in range(4)
+        ]
+        beside = await chat.run(words(20), 40, sampling=sampled, owner="other")
+        other = await chat.run(words(20), 40, sampling=SamplingParams(temperature=1.0, top_p=0.9, seed=12))
+        await asyncio.gather(*noise)
+        assert beside.cached == 0
+        assert beside.tokens == alone.tokens
+        assert other.tokens != alone.tokens
+
+
+async def test_release_frees_a_session(llama, opened, words):
+    async with opened(llama) as chat:
+        await chat.run(words(60), 10, session="kept")
+        kept = chat.backend.status().kv_bytes
+        await chat.run(words(50, 1), 10, session="gone")
+        running = await started(chat, words(40, 2), 300, session="gone")
+        chat.backend.release("gone")
+        await running.aclose()
+        assert (await chat.run(words(50, 1), 1)).cached == 0
+        assert (await chat.run(words(40, 2), 1)).cached == 0
+        assert (await chat.run(words(60), 1, session="kept")).cached == 59
+        assert chat.backend.status().kv_bytes <= kept + llama.kv(50 + 40 + 2 * 128)
+
+
+async def test_owners_share_nothing(llama, opened, words):
+    async with opened(llama) as chat:
+        await chat.run(words(60), 10, session="s", owner="a")
+        assert (await chat.run(words(60), 2, session="s", owner="b")).cached == 0
+        assert (await chat.run(words(60), 2, session="s", owner="a")).cached == 59
+
+
+async def test_two_jobs_of_one_session_at_once(llama, opened, words):
+    async with opened(llama) as chat:
+        first = await chat.matches(words(40), 10, session="s")
+        transcript = words(40) + first.tokens
+        replies = await asyncio.gather(*(chat.matches(transcript + words(5, i), 30, session="s") for i in range(3)))
+        assert [reply.cached for reply in replies] == [49, 49, 49]
+
+
+async def test_close_fails_what_runs(llama, opened, words):
+    async with opened(llama) as chat:
+        task = asyncio.create_task(chat.run(words(20), 480))
+        await until(lambda: chat.backend.status().tokens_generated)
+        await chat.backend.close()
+        with pytest.raises(Unavailable):
+            await task
+        await chat.backend.close()
+        status = chat.backend.status()
+        assert not status.alive
+        assert status.kv_bytes == 0
+        with pytest.raises(Unavailable):
+            await chat.run(words(3), 1)
+
+
+async def test_a_closed_event_loop_cancels_its_jobs(llama, opened, words):
+    async with opened(llama) as chat:
+
+        async def leave():
+            mailbox = chat.engine.submit(chat.job(words(20), 480))
+            await until(lambda: chat.backend.status().tokens_generated)
+            return mailbox
+
+        await asyncio.to_thread(asyncio.run, leave())
+        status = await settled(chat)
+        assert status.jobs_cancelled == 1
+        assert status.tokens_generated < 480
