@@ -1,6 +1,6 @@
 """The ASGI layer: headers, cookies, bounded bodies, replies and server-sent events.
 
-Only this module and `ark.app` touch `receive` and `send`.
+Only this module, `ark.exchange` and `ark.app` touch `receive` and `send`.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ async def read_body(
         with anyio.move_on_at(min(deadline, anyio.current_time() + piece_timeout)) as scope:
             message = await receive()
         if scope.cancelled_caught:
-            raise RequestTimeout("The request's body came too slowly.", headers={"connection": "close"})
+            raise RequestTimeout("The request's body came too slowly.")
         if message["type"] == "http.disconnect":
             raise ClientGone
         piece: bytes = message.get("body", b"")
@@ -154,7 +154,7 @@ async def read_body(
 
 
 def _too_large(limit: int) -> BodyTooLarge:
-    return BodyTooLarge(f"The request's body is larger than {limit} bytes.", headers={"connection": "close"})
+    return BodyTooLarge(f"The request's body is larger than {limit} bytes.")
 
 
 async def wait_for_disconnect(receive: Receive) -> None:
@@ -174,14 +174,19 @@ def _header_value(value: str) -> bytes:
     return quote(value, safe=" !#$%&'()*+,-./:;<=>?@[]^_`{|}~").encode("ascii")
 
 
-async def send_reply(send: Send, reply: Reply, *, head: bool = False) -> None:
+async def send_reply(send: Send, reply: Reply, *, head: bool = False, end: bool = True) -> None:
+    """Send a reply; with `end` unset the client has all of it and the server still waits for `send_end`."""
     headers = [
         (b"content-type", reply.content_type),
         (b"content-length", b"%d" % len(reply.body)),
         *encode_headers(reply.headers),
     ]
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-    await send({"type": "http.response.body", "body": b"" if head else reply.body, "more_body": False})
+    await send({"type": "http.response.body", "body": b"" if head else reply.body, "more_body": not end})
+
+
+async def send_end(send: Send) -> None:
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 async def send_stream_start(send: Send, headers: Sequence[tuple[str, str]]) -> None:

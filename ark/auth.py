@@ -9,6 +9,10 @@ from collections.abc import Sequence
 from ark.config import KeyConfig
 from ark.errors import Unauthorized
 
+_BLANK = " \t"
+"""What may stand around a header's value. More is not stripped: a header is read as Latin-1, where the last byte of a
+key in UTF-8 may be a no-break space."""
+
 
 class Keys:
     """The keys that may call the server. Without any, the server is open."""
@@ -24,8 +28,8 @@ class Keys:
         """The key of an ``Authorization`` header, None on an open server. Raises Unauthorized."""
         if self.open:
             return None
-        scheme, _, token = (authorization or "").strip().partition(" ")
-        token = token.strip()
+        scheme, _, token = (authorization or "").strip(_BLANK).partition(" ")
+        token = token.strip(_BLANK)
         if scheme.lower() != "bearer" or not token:
             raise Unauthorized(
                 "No API key was sent. Send it as 'Authorization: Bearer KEY'.",

@@ -95,8 +95,13 @@ class Served:
             self._settled.set()
 
     async def close(self) -> None:
-        if self.backend is not None:
+        """Close the backend. A failure is logged: it must not keep the other models' memory."""
+        if self.backend is None:
+            return
+        try:
             await self.backend.close()
+        except Exception:
+            log.exception("model %s cannot be closed", self.name)
 
     async def ready(self, wait: float) -> ChatBackend:
         """The backend, after at most `wait` seconds of loading. Raises Unavailable."""

@@ -9,7 +9,8 @@ class StopMatcher:
     """Passes text through until one of the stop strings stands in it.
 
     Text that may be the beginning of a stop string is held back until it is decided, so that nothing of a stop
-    string is ever passed on. Where several match, the one that begins first wins.
+    string is ever passed on. The stop string that is complete first wins, of two that end together the longer one:
+    so the pieces in which the text came make no difference.
     """
 
     def __init__(self, stops: Sequence[str]) -> None:
@@ -25,11 +26,10 @@ class StopMatcher:
         if self.matched is not None:
             return ""
         text = self._held + text
-        begin, stop = min(
-            ((at, stop) for stop in self._stops if (at := text.find(stop)) >= 0), default=(len(text), None)
-        )
-        if stop is not None:
-            self.matched, self._held = stop, ""
+        found = [(at + len(stop), at, stop) for stop in self._stops if (at := text.find(stop)) >= 0]
+        if found:
+            _, begin, self.matched = min(found)
+            self._held = ""
             return text[:begin]
         keep = self._undecided(text)
         self._held = text[len(text) - keep :]

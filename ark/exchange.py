@@ -1,0 +1,237 @@
+"""One request and its reply: the funnel for errors, streams with their comments, and the race with a disconnect."""
+
+from __future__ import annotations
+
+import logging
+import re
+import uuid
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+
+import anyio
+import msgspec
+
+from ark.asgi import (
+    KEEP_ALIVE,
+    ClientGone,
+    Message,
+    Receive,
+    Reply,
+    Request,
+    Scope,
+    Send,
+    Stream,
+    read_headers,
+    send_end,
+    send_reply,
+    send_stream_start,
+    wait_for_disconnect,
+)
+from ark.errors import APIError, RequestTimeout
+from ark.schemas.errors import encode_error
+from ark.services import Services
+
+log = logging.getLogger("ark.app")
+
+Endpoint = Callable[[Request, Services], Awaitable[Reply | Stream]]
+
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+
+SMALL_BODY = 64 * 1024
+"""Bytes of a body that are read though its request is refused, so that the connection can be kept."""
+SMALL_BODY_WAIT = 0.5
+"""Seconds that reading it may take."""
+LINGER = 10.0
+"""Seconds for which a refused body is passed over behind the reply: a connection that is closed under unread bytes is
+reset, and the client loses the reply."""
+LINGER_SILENCE = 1.0
+"""Seconds without a piece after which the client is taken to have stopped sending."""
+
+
+class Exchange:
+    """One request and its reply. Nothing else sends."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.headers = read_headers(scope)
+        sent = self.headers.get(b"x-request-id", b"")
+        self.id = sent.decode() if _REQUEST_ID.fullmatch(sent) else f"req_{uuid.uuid4().hex}"
+        self._receive_message = receive
+        self._send_message = send
+        self._http1 = scope.get("http_version", "1.1").startswith("1")
+        self._head = scope["method"] == "HEAD"
+        self._what = f"{scope['method']} {scope['path']}"
+        self._begun = anyio.current_time()
+        self._body_ended = False
+        self._gone = False
+        self._started = False
+        self._finished = False
+        self._status = 0
+        self._error: str | None = None
+
+    async def receive(self) -> Message:
+        message = await self._receive_message()
+        if message["type"] == "http.disconnect":
+            self._gone = True
+        elif not message.get("more_body", False):
+            self._body_ended = True
+        return message
+
+    async def refuse(self, error: Exception) -> None:
+        """Answer a request that no endpoint sees; its body may still be on the way."""
+        try:
+            reply = _error_reply(self._public(error))
+            if not isinstance(error, RequestTimeout) and self._has_small_body():
+                await self._pass_over(SMALL_BODY_WAIT, silence=SMALL_BODY_WAIT)
+            if self._gone:
+                return
+            if self._body_ended or not self._http1:
+                await self._reply(reply)
+                return
+            closing = msgspec.structs.replace(reply, headers=[*reply.headers, ("connection", "close")])
+            await self._reply(closing, end=False)
+            await self._pass_over(LINGER, silence=LINGER_SILENCE)
+            if not self._gone:
+                await send_end(self._send)
+        except ClientGone:
+            pass
+        finally:
+            self.log()
+
+    async def race(self, endpoint: Endpoint, request: Request, services: Services) -> None:
+        """Run the endpoint and send its reply, unless the client leaves first."""
+
+        async def watch() -> None:
+            await wait_for_disconnect(self.receive)
+            # The same message also follows a reply that was sent whole.
+            if not self._finished:
+                tasks.cancel_scope.cancel()
+
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(watch)
+                await self._run(endpoint, request, services)
+                tasks.cancel_scope.cancel()
+        finally:
+            self.log()
+
+    def log(self) -> None:
+        fields: dict[str, object] = {
+            "request_id": self.id,
+            "request": self._what,
+            "status": self._status or None,
+            "seconds": round(anyio.current_time() - self._begun, 4),
+        }
+        if self._error is not None:
+            fields["error"] = self._error
+        log.info("client gone" if self._gone and not self._finished else "request", extra={"fields": fields})
+
+    async def _run(self, endpoint: Endpoint, request: Request, services: Services) -> None:
+        error_event: Callable[[APIError], bytes] | None = None
+        try:
+            try:
+                reply = await endpoint(request, services)
+                if isinstance(reply, Stream):
+                    error_event = reply.error_event
+                    await self._stream(reply, services.config.server.keep_alive)
+                else:
+                    await self._reply(reply)
+            except ClientGone:
+                raise
+            except Exception as error:  # noqa: BLE001
+                await self._fail(self._public(error), error_event)
+        except ClientGone:
+            return
+
+    def _public(self, error: Exception) -> APIError:
+        """What the client may see of an error. One that is not meant for clients is logged and hidden."""
+        if not isinstance(error, APIError):
+            log.error("unexpected error", exc_info=error, extra={"fields": {"request_id": self.id}})
+            error = APIError(f"The server had an unexpected error. Its log has more under {self.id}.")
+        self._error = error.code or error.type
+        return error
+
+    async def _fail(self, error: APIError, error_event: Callable[[APIError], bytes] | None) -> None:
+        """The funnel: an error reply, or the last event of a stream that has begun."""
+        if not self._started:
+            await self._reply(_error_reply(error))
+        elif error_event is not None and not self._finished:
+            self._finished = True
+            await self._send({"type": "http.response.body", "body": error_event(error), "more_body": False})
+        else:
+            # The server then closes the connection, which is all that can still be said.
+            raise error
+
+    async def _reply(self, reply: Reply, *, end: bool = True) -> None:
+        self._started, self._finished, self._status = True, True, reply.status
+        headers = [*reply.headers, ("x-request-id", self.id)]
+        await send_reply(self._send, msgspec.structs.replace(reply, headers=headers), head=self._head, end=end)
+
+    async def _stream(self, stream: Stream, interval: float) -> None:
+        """Send events as they come, and a comment after each `interval` seconds of silence."""
+        lock = anyio.Lock()
+        last = anyio.current_time()
+
+        async def write(piece: bytes, more: bool = True) -> None:
+            nonlocal last
+            async with lock:
+                if not self._started:
+                    self._started, self._status = True, 200
+                    await send_stream_start(self._send, [*stream.headers, ("x-request-id", self.id)])
+                await self._send({"type": "http.response.body", "body": piece, "more_body": more})
+                last = anyio.current_time()
+
+        async def keep_alive() -> None:
+            while True:
+                silent = anyio.current_time() - last
+                if silent < interval:
+                    await anyio.sleep(interval - silent)
+                    continue
+                try:
+                    await write(KEEP_ALIVE)
+                except ClientGone:
+                    tasks.cancel_scope.cancel()
+                    return
+
+        failure: Exception | None = None
+        async with aclosing(stream.events) as events, anyio.create_task_group() as tasks:
+            tasks.start_soon(keep_alive)
+            # Caught here: a task group would wrap it, and the comment must stop before the error is sent.
+            try:
+                async for event in events:
+                    await write(event)
+            except Exception as error:  # noqa: BLE001
+                failure = error
+            tasks.cancel_scope.cancel()
+        if self._gone:
+            raise ClientGone
+        if failure is not None:
+            raise failure
+        self._finished = True
+        await write(b"", more=False)
+
+    async def _send(self, message: Message) -> None:
+        try:
+            await self._send_message(message)
+        except OSError as error:
+            # What ASGI asks of a server when the client is gone; hypercorn keeps silent instead.
+            self._gone, self._finished = True, False
+            raise ClientGone from error
+
+    def _has_small_body(self) -> bool:
+        declared = self.headers.get(b"content-length", b"0")
+        if b"transfer-encoding" in self.headers or not declared.isdigit():
+            return False
+        return len(declared) < 10 and int(declared) <= SMALL_BODY
+
+    async def _pass_over(self, seconds: float, *, silence: float) -> None:
+        """Read what the client still sends, until its end, for at most `seconds`."""
+        with anyio.move_on_after(seconds):
+            while not (self._body_ended or self._gone):
+                with anyio.move_on_after(silence) as piece:
+                    await self.receive()
+                if piece.cancelled_caught:
+                    return
+
+
+def _error_reply(error: APIError) -> Reply:
+    return Reply(body=encode_error(error), status=error.status, headers=[*error.headers.items()])

@@ -1,0 +1,231 @@
+"""Routes, keys at the door, mounting, lifespan."""
+
+from __future__ import annotations
+
+from collections.abc import MutableMapping
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from asgi_client import ECHO, Client, chat_request, is_request_id, make_config, running, settled
+
+from ark.app import create_app
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/models", "/models", "/v1/models/", "/models/", "/health", "/v1/health", "/ready"]
+)
+async def test_a_path_works_with_and_without_the_prefix_and_a_slash(path: str) -> None:
+    async with running() as client:
+        reply = await client.get(path)
+    assert reply.status == 200
+    assert reply.headers["content-type"] == "application/json"
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/chat/completions", "/chat/completions/"])
+async def test_chat_works_with_and_without_the_prefix_and_a_slash(path: str) -> None:
+    async with running() as client:
+        reply = await client.request("POST", path, **chat_request("hello"))
+    assert reply.json()["choices"][0]["message"]["content"] == "hello"
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/v1", "/v1/", "/v2/models", "/v1/v1/models", "//models", "/model", "/ark/models"]
+)
+async def test_an_unknown_path_is_404(path: str) -> None:
+    async with running() as client:
+        reply = await client.get(path)
+    assert reply.status == 404
+    assert reply.error["type"] == "invalid_request_error"
+    assert reply.error["code"] == "unknown_url"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allow"),
+    [
+        ("GET", "/v1/chat/completions", "POST"),
+        ("HEAD", "/v1/chat/completions", "POST"),
+        ("OPTIONS", "/v1/chat/completions", "POST"),
+        ("POST", "/v1/models", "GET, HEAD"),
+        ("DELETE", "/v1/models/echo", "GET, HEAD"),
+        ("PUT", "/health", "GET, HEAD"),
+        ("get", "/health", "GET, HEAD"),
+    ],
+)
+async def test_a_wrong_method_is_405_with_allow(method: str, path: str, allow: str) -> None:
+    async with running() as client:
+        reply = await client.request(method, path)
+    assert reply.status == 405
+    assert reply.headers["allow"] == allow
+    if method != "HEAD":
+        assert reply.error["code"] == "method_not_allowed"
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/models/echo", "/health", "/v1/models/nothing", "/nothing"])
+async def test_head_is_get_without_a_body(path: str) -> None:
+    async with running() as client:
+        whole = await client.get(path)
+        head = await client.request("HEAD", path)
+    assert head.status == whole.status
+    assert head.headers["content-length"] == whole.headers["content-length"]
+    assert head.headers["content-type"] == whole.headers["content-type"]
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/nothing", "/v1/models/nothing"])
+async def test_every_reply_has_a_request_id(path: str) -> None:
+    async with running() as client:
+        made = [(await client.get(path)).headers["x-request-id"] for _ in range(2)]
+        given = await client.get(path, headers=[("x-request-id", "trace-1.2:3_4")])
+    assert all(map(is_request_id, made))
+    assert made[0] != made[1]
+    assert given.headers["x-request-id"] == "trace-1.2:3_4"
+
+
+@pytest.mark.parametrize("sent", ["", " ", "a b", "a" * 129, "é", "a,b", "<script>", "a\tb"])
+async def test_a_request_id_that_could_do_harm_is_replaced(sent: str) -> None:
+    async with running() as client:
+        reply = await client.get("/health", headers=[("x-request-id", sent)])
+    assert is_request_id(reply.headers["x-request-id"])
+
+
+@pytest.mark.parametrize("root", ["/ark", "/ark/", "/a/b", "/v1"])
+@pytest.mark.parametrize("stripped", [True, False])
+@pytest.mark.parametrize("path", ["/v1/models/echo", "/models/echo", "/health"])
+async def test_a_parent_may_leave_its_part_of_the_path_or_cut_it_off(root: str, stripped: bool, path: str) -> None:
+    async with running() as client:
+        mounted = Client(client.app, root_path=root)
+        reply = await mounted.get(path if stripped else root.rstrip("/") + path)
+    assert reply.status == 200
+
+
+async def test_a_root_path_is_a_whole_segment() -> None:
+    async with running() as client:
+        mounted = Client(client.app, root_path="/ark")
+        reply = await mounted.get("/arkmodels")
+        at_root = await mounted.get("/ark")
+    assert reply.status == 404
+    assert at_root.status == 404
+
+
+async def test_nothing_runs_before_the_lifespan() -> None:
+    reply = await Client(create_app(make_config())).get("/v1/models")
+    assert reply.status == 503
+    assert reply.error["code"] == "not_started"
+
+
+class Lifespan:
+    """The server's side of ASGI's lifespan."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+        self._messages = [{"type": "lifespan.startup"}]
+        self._shutdown = anyio.Event()
+        self.sent: list[MutableMapping[str, Any]] = []
+        self.started = anyio.Event()
+
+    async def run(self) -> None:
+        await self._app({"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}, self._receive, self._send)
+        self.started.set()
+
+    def shut_down(self) -> None:
+        self._shutdown.set()
+
+    async def _receive(self) -> MutableMapping[str, Any]:
+        if self._messages:
+            return self._messages.pop()
+        await self._shutdown.wait()
+        return {"type": "lifespan.shutdown"}
+
+    async def _send(self, message: MutableMapping[str, Any]) -> None:
+        self.sent.append(message)
+        self.started.set()
+
+
+async def test_the_lifespan_protocol() -> None:
+    app = create_app(make_config())
+    lifespan = Lifespan(app)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(lifespan.run)
+        await lifespan.started.wait()
+        await settled(app)
+        assert (await Client(app).get("/ready")).status == 200
+        lifespan.shut_down()
+    assert [message["type"] for message in lifespan.sent] == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+    assert app.services is None
+
+
+async def test_a_bad_configuration_is_a_failed_startup_that_says_why(tmp_path: Path) -> None:
+    path = tmp_path / "ark.toml"
+    path.write_text("[server]\nkeep_alive = 'long'\n")
+    lifespan = Lifespan(create_app(path))
+    await lifespan.run()
+    (message,) = lifespan.sent
+    assert message["type"] == "lifespan.startup.failed"
+    assert str(path) in message["message"]
+    assert "server.keep_alive" in message["message"]
+
+
+async def test_any_other_failure_at_startup_is_said_too() -> None:
+    """Servers pass over an exception at startup and then serve an application that does not work."""
+    app = create_app(make_config())
+    async with app.lifespan():
+        lifespan = Lifespan(app)
+        await lifespan.run()
+    (message,) = lifespan.sent
+    assert message["type"] == "lifespan.startup.failed"
+    assert "running already" in message["message"]
+
+
+async def test_a_parent_can_start_it_twice_after_another() -> None:
+    app = create_app(make_config())
+    for _ in range(2):
+        async with app.lifespan():
+            await settled(app)
+            assert (await Client(app).get("/v1/models")).status == 200
+        assert (await Client(app).get("/v1/models")).status == 503
+
+
+async def test_a_parents_own_exception_comes_out_as_it_is() -> None:
+    with pytest.raises(KeyError, match="its own"):
+        async with create_app(make_config()).lifespan():
+            raise KeyError("its own")
+
+
+async def test_a_model_that_cannot_be_closed_does_not_keep_the_others_open() -> None:
+    models = [{"name": "bad", "backend": "faulty_backend:BadAtClosing"}, ECHO | {"backend": "faulty_backend:Faulty"}]
+    async with running(models=models) as client:
+        backends = [served.backend for served in client.app.services.registry.models]
+    assert all(backend.closed for backend in backends)
+
+
+async def test_while_it_drains_only_health_is_served() -> None:
+    async with running() as client:
+        client.app.services.draining = True
+        refused = [await client.chat(), await client.get("/v1/models"), await client.get("/ready")]
+        health = await client.get("/health")
+    assert [reply.status for reply in refused] == [503, 503, 503]
+    assert {reply.error["code"] for reply in refused} == {"draining"}
+    assert all("retry-after" in reply.headers for reply in refused)
+    assert health.status == 200
+
+
+async def test_a_websocket_is_closed() -> None:
+    sent: list[MutableMapping[str, Any]] = []
+
+    async def receive() -> MutableMapping[str, Any]:
+        return {"type": "websocket.connect"}
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        sent.append(message)
+
+    async with running() as client:
+        await client.app({"type": "websocket", "path": "/v1/models", "headers": []}, receive, send)
+    assert [message["type"] for message in sent] == ["websocket.close"]
+
+
+async def test_an_unknown_protocol_is_refused() -> None:
+    with pytest.raises(RuntimeError, match="telepathy"):
+        await create_app(make_config())({"type": "telepathy"}, None, None)  # type: ignore[arg-type]

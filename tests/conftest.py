@@ -1,0 +1,25 @@
+"""What every test has."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """Async tests run on asyncio, as hypercorn's default worker does."""
+    return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def ark_logging() -> Iterator[None]:
+    """ARK sets its logger up when it starts; no test sees what another one left there."""
+    logger = logging.getLogger("ark")
+    level, propagate, handlers = logger.level, logger.propagate, list(logger.handlers)
+    yield
+    logger.setLevel(level)
+    logger.propagate = propagate
+    logger.handlers[:] = handlers

@@ -1,0 +1,120 @@
+"""Backends that misbehave in one way each, on top of the echo: named by a test's configuration."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from typing import Literal
+
+import anyio
+import anyio.to_thread
+import msgspec
+from echo_backend import END, EchoBackend, EchoOptions
+
+from ark.backends import BackendStatus, Capabilities, GenerationJob, TokenBatch
+from ark.config import ModelConfig
+from ark.errors import TooManyRequests, Unavailable
+
+Fault = Literal["queue_full", "engine", "bug", "hang", "silent_end"]
+
+SECRET = "the internals of the engine"
+
+
+class FaultyOptions(EchoOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[models.engine]``"""
+
+    fault: Fault | None = None
+    when: Literal["admission", "prefill", "middle"] = "admission"
+    reasoning: bool = False
+    all_parameters: bool = False
+
+
+class Faulty(EchoBackend):
+    """Fails when and how its options say; remembers its jobs."""
+
+    def __init__(self, model: ModelConfig) -> None:
+        options = model.engine_options(FaultyOptions)
+        plain = {"tokens_per_second": options.tokens_per_second, "prefill_seconds": options.prefill_seconds}
+        super().__init__(msgspec.structs.replace(model, engine=plain))
+        self._fault = options
+        self.jobs: list[GenerationJob] = []
+        self.alive = True
+        self.closed = False
+        parameters = self.capabilities.parameters
+        if options.all_parameters:
+            parameters |= {"temperature", "top_p", "top_k", "min_p", "seed", "stop_token_ids", "ignore_eos"}
+        self.capabilities = Capabilities(parameters=parameters, reasoning=options.reasoning)
+
+    def status(self) -> BackendStatus:
+        return msgspec.structs.replace(super().status(), alive=self.alive)
+
+    async def close(self) -> None:
+        self.closed = True
+
+    async def generate(self, job: GenerationJob) -> AsyncGenerator[TokenBatch, None]:
+        self.jobs.append(job)
+        if self._fault.when == "admission":
+            await self._fail()
+        batches = super().generate(job)
+        try:
+            yield await anext(batches)
+            if self._fault.when == "prefill":
+                await self._fail()
+            number = 0
+            async for batch in batches:
+                number += 1
+                if number == 4 and self._fault.when == "middle" and self._fault.fault:
+                    if self._fault.fault == "silent_end":
+                        return
+                    await self._fail()
+                last = batch.token_ids[-1] if batch.token_ids else END
+                if last in job.stop_token_ids and batch.finish_reason is None:
+                    yield msgspec.structs.replace(batch, finish_reason="stop")
+                    return
+                yield batch
+        finally:
+            await batches.aclose()
+
+    async def _fail(self) -> None:
+        match self._fault.fault:
+            case "queue_full":
+                raise TooManyRequests("The queue is full.", retry_after=2.5)
+            case "engine":
+                raise Unavailable("The engine failed.", code="engine_failed")
+            case "bug":
+                raise ZeroDivisionError(SECRET)
+            case "hang":
+                await anyio.sleep_forever()
+
+
+class BadAtClosing(Faulty):
+    """Raises when it is closed."""
+
+    async def close(self) -> None:
+        await super().close()
+        raise ZeroDivisionError(SECRET)
+
+
+class BadAtOpening(Faulty):
+    """Raises when it is opened."""
+
+    @classmethod
+    async def open(cls, model: ModelConfig) -> BadAtOpening:
+        raise ZeroDivisionError(SECRET)
+
+
+class SlowToOpen(Faulty):
+    """Opens after 0.2 s."""
+
+    @classmethod
+    async def open(cls, model: ModelConfig) -> SlowToOpen:
+        await anyio.sleep(0.2)
+        return cls(model)
+
+
+class NeverOpens(Faulty):
+    """Is loading for as long as the server lives."""
+
+    @classmethod
+    async def open(cls, model: ModelConfig) -> NeverOpens:
+        await anyio.sleep_forever()
+        raise AssertionError
