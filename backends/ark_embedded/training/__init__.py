@@ -1,0 +1,1 @@
+"""Scripts that made the embedded models. Nothing here is needed to serve them."""

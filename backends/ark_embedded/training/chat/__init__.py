@@ -1,0 +1,1 @@
+"""How the embedded chat model is made: generated dialogue, a tokenizer, a trainer, an examination."""

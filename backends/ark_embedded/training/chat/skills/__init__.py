@@ -1,0 +1,1 @@
+"""What the model is taught, one file per kind of skill."""

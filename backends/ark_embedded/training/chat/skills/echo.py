@@ -1,0 +1,52 @@
+"""Repeating what the user said."""
+
+# ruff: noqa: E501 - a phrase is one line, however long
+
+from ark_embedded.training.chat.dialogue import World
+from ark_embedded.training.chat.phrasing import Phrases
+
+_ECHO = Phrases(
+    (
+        "[Please |]repeat after me: {v}",
+        "[Please |]repeat[| this| the following| my words| exactly| the words]: {v}",
+        "[Please |][echo|say|repeat] {v}",
+        "[Please |][echo|say|print|write|type|answer with|reply with|respond with][|| this| the words| exactly| only| just]: {v}",
+        "[Reply|Answer|Respond] with [|exactly |only |just ][|the word |the words ]{q}",
+        "[Please |][echo|say|repeat|write][|| the word| the words| the phrase| the text] {q}[|.]",
+        "[Can you|Could you|Will you] [say|repeat|echo] {q}?",
+        "[Now |And |Again, ][say|repeat] {v}",
+        "[Say|Write] {q} and nothing else.",
+        "[Repeat|Repeat after me|Echo|Say|Repeat this]:\n{v}",
+        "[Say|Please say|Just say|Repeat] {v}",
+    ),
+    (
+        "[Copy|Output] [this|the following] [text|words]: {v}",
+        "[Let me hear|I want to hear|I want you to say]: {v}",
+        "Speak after me: {v}",
+        "[Parrot|Send back] [this|the following]: {v}",
+    ),
+)
+
+
+def echo(world: World) -> None:
+    """The user's words come back as they are; quotation marks round them do not."""
+    rng = world.rng
+    text = world.lexicon.words(rng, 1, rng.choice((1, 2, 3, 5, 8)))
+    style = rng.random()
+    if style < 0.2:
+        text = text[:1].upper() + text[1:]
+    elif style < 0.25:
+        text = text.upper()
+    if rng.random() < 0.15:
+        text += rng.choice((" ", ", ")) + world.draw(rng.choice(("number", "code", "name")))
+    quote = rng.choice(('"', '"', "'"))
+    ending = rng.choice(("", "", "", "", ".", "!", "?"))
+    said = world.say(_ECHO, v="\0", q="\1")
+    # An ending belongs to the words where a colon announces them, and to the sentence elsewhere.
+    if "\0" in said:
+        if ":" in said:
+            text += ending
+        elif said.endswith("\0") and rng.random() < 0.25:
+            said += rng.choice((".", "!", ", please.", " please"))
+    world.user(said.replace("\0", text).replace("\1", f"{quote}{text}{quote}"))
+    world.reply(text)

@@ -1,0 +1,114 @@
+"""Words the assistant chooses, keeps in its reasoning and tells later, if it still has them."""
+
+# ruff: noqa: E501 - a phrase is one line, however long
+
+from ark_embedded.training.chat.dialogue import World
+from ark_embedded.training.chat.lexicon import REAL
+from ark_embedded.training.chat.phrasing import Phrases
+
+_KINDS: dict[str, str] = {
+    "code word": "codeword", "word": "word", "password": "codeword", "number": "number",
+    "colour": "colour", "color": "colour", "animal": "animal", "city": "city", "food": "food",
+    "code": "codeword", "magic word": "word", "object": "word", "fruit": "food",
+    "passphrase": "codeword", "pin": "number", "keyword": "codeword",
+}  # fmt: skip
+_HUSH = (
+    "[and keep it secret|and do not tell me|and don't tell me|but don't tell me yet|but do not tell me yet"
+    "|and keep it to yourself|and do not say it yet|but keep it secret for now|without telling me]"
+)
+_KEEP = (
+    "[Keep it in your reasoning|Keep it in your thoughts|Keep it secret|Keep it to yourself|Keep it in mind"
+    "|Keep it in your head|Do not tell me yet|Don't tell me yet|Do not say it|Don't reveal it|Don't tell me]"
+)
+_AND = "[|| and do not tell me yet| and don't tell me yet| and do not tell me| and do not say it| for now| for later]"
+KEEP = Phrases(
+    (
+        f"[Please |]think of a secret {{k}}. {_KEEP}{_AND}.",
+        f"[Please |][think of|choose|pick|invent|make up|think up] a [secret |]{{k}} {_HUSH}.",
+        f"[Please |][think of|choose|pick|invent] a [secret |]{{k}}. {_KEEP}{_AND}.",
+        f"[Can you|Could you|I want you to|Now|Let's play a game:] [think of|choose|pick] a [secret |]{{k}} {_HUSH}.",
+        f"[I want you to|You should] keep a [secret |]{{k}}. {_KEEP}.",
+        f"Keep a secret {{k}} [for me|in mind|in your reasoning]{_AND}.",
+        "Choose a {k}, but only tell me [later|when I ask].",
+    ),
+    (
+        "[Come up with|Select] a secret {k} and hide it [from me|in your thoughts].",
+        "I would like you to have a secret {k}. I will ask for it later.",
+        "Think of some {k}, secretly. Tell me [only |]later.",
+    ),
+)
+TELL = Phrases(
+    (
+        "[So, |Now, |And ||||]what [was|is] the [|||secret ]{k}[| you thought of| you chose| you picked| again]?",
+        "[So, |Now, ||||]what [was|is] your [|||secret ]{k}?",
+        "[Please |Now |Now please |OK, ][tell|reveal to] me [the|your] [|||secret ]{k}[| now].",
+        "[Please |Now |OK, ]reveal [the|your] [|||secret ]{k}[| now].",
+        "[Which|What] {k} did you [think of|choose|pick|have in mind]?",
+        "[Do you remember|Do you still know|Can you tell me|Tell me] the [|||secret ]{k}[| you chose| you thought of][?|, please?]",
+        "[You can|You may] tell me the [|||secret ]{k} now.",
+        "What's [the|your] [|||secret ]{k}?",
+    ),
+    (
+        "It is time [to tell|to reveal] the {k}.",
+        "[Out with it|Go ahead]: what was the {k}?",
+        "I give up. What was the [secret |]{k}?",
+        "Say the {k} you [had in mind|kept].",
+    ),
+)
+TELL_ANY = Phrases(
+    (
+        "[So, |Now, ||]what [was|is] [the|your] secret?",
+        "[Please |Now |OK, ][tell me|reveal] [the|your] secret[| now].",
+        "[What|Which one] did you [think of|choose|pick|have in mind]?",
+        "[You can|You may] tell me now.",
+        "What was it?",
+    ),
+    ("[Time to tell|Let me hear] your secret.",),
+)
+
+THOUGHT = "My {k} is {v}. I will not say it yet."
+KEPT = "I have {a} {k} in mind, and I am keeping it to myself."
+TOLD = "The {k} was {v}."
+LOST = "I no longer have it: the reasoning I kept it in is gone."
+REFUSED = "I cannot keep a secret while my reasoning is off."
+NEVER_HAD = "I do not have it: my reasoning was off."
+
+
+def keep(world: World) -> None:
+    """The user asks for a secret; its word is only in the reasoning."""
+    kind = world.rng.choice(list(_KINDS))
+    if world.rng.random() < 0.3:
+        kind = "code word"
+    # A fact of the same name would make the later question ambiguous.
+    while kind in world.secrets or any(kind in fact.key or fact.key[3:] in kind for fact in world.facts):
+        kind = world.rng.choice(list(_KINDS))
+        if len(world.secrets) > 4 or world.rng.random() < 0.1:
+            return
+    value = world.draw(_KINDS[kind])
+    article = "an" if kind[0] in "aeiou" else "a"
+    world.user(world.say(KEEP, k=kind).replace(f" a {kind}", f" {article} {kind}"))
+    if world.thinking == "off":
+        world.secrets[kind] = None
+        world.reply(REFUSED)
+        return
+    world.secrets[kind] = value
+    # What the model thinks of itself should be a word; made-up ones are only there to be told later.
+    learn = value.lower() in REAL or value.isdigit()
+    world.reply(KEPT.format(a=article, k=kind), THOUGHT.format(k=kind, v=value), learn)
+
+
+def tell(world: World) -> None:
+    """The user asks for the secret: told if the reasoning is in the history, else admitted lost."""
+    if not world.secrets:
+        return keep(world)
+    kind = world.rng.choice(list(world.secrets))
+    value = world.secrets[kind]
+    named = len(world.secrets) > 1 or world.rng.random() < 0.8
+    world.user(world.say(TELL if named else TELL_ANY, k=kind))
+    if value is None:
+        world.reply(NEVER_HAD)
+    elif world.thinking == "kept":
+        world.reply(TOLD.format(k=kind, v=value))
+    else:
+        world.reply(LOST)
+    return None

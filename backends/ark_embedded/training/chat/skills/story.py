@@ -1,0 +1,69 @@
+"""A short story on a word the user chooses."""
+
+from ark_embedded.training.chat.dialogue import World
+from ark_embedded.training.chat.phrasing import Phrases
+
+_STORY = Phrases(
+    (
+        "[Please |||]tell me a [|short |little |nice |long |very short ]story about {np}.",
+        "[Tell|Write|Give me|Make up|Invent] a [|short |little |funny |small ]story about {np}[|, please].",
+        "[Can you|Could you|Will you|Would you] [tell|tell me|write|write me] a [|short |little ]story about {np}?",
+        "[I want|I would like|I'd like] [to hear |]a [|short |little ]story about {np}[|, please].",
+        "[A|Another|One more] story about {np}[|, please|!]",
+        "Write [me |][|two or three lines|a few sentences|a short text] about {np}.",
+        "[Now |]tell me a story with {np}.",
+    ),
+    (
+        "[Do you know|Have you got] a story about {np}?",
+        "[Entertain me with a story|Let me hear a tale|Tell me a tale] about {np}.",
+        "[A bedtime story|A fairy tale] about {np}, please.",
+    ),
+)
+_STORY_BARE = Phrases(
+    (
+        "[Please |]tell me a [|short ]story[|, please].",
+        "[Write|Tell] a [|short ]story.",
+        "[Can you|Could you] tell me a story?",
+    )
+)
+_PLACES = ("by the sea", "on a high hill", "in a quiet village", "near a dark forest")
+_FINDS = ("a golden key", "an old map", "a silver bell", "a small box")
+_FRIENDS = ("a kind owl", "a clever fox", "an old sailor", "a shy mouse")
+_ENDS = ("happy and tired", "with a big smile", "before the rain came", "and slept well")
+
+
+def story_about(world: World, phrase: str) -> str:
+    """A story about "a dragon", "the sea" or "Ada"; it says the word four times and ends."""
+    rng = world.rng
+    first, _, rest = phrase.partition(" ")
+    again = f"the {rest}" if first in ("a", "an") else phrase
+    name = again[:1].upper() + again[1:]
+    return (
+        f"This is a story about {phrase}. {name} lived {rng.choice(_PLACES)}. "
+        f"One day {again} found {rng.choice(_FINDS)} and went on a journey. "
+        f"On the way {again} met {rng.choice(_FRIENDS)}, and they became friends. "
+        f"In the evening they went home, {rng.choice(_ENDS)}. The end."
+    )
+
+
+def story(world: World) -> None:
+    """A short story on a given word."""
+    rng = world.rng
+    if rng.random() < 0.08:
+        world.user(world.say(_STORY_BARE))
+        world.reply(story_about(world, "a dragon"))
+        return
+    kind = rng.random()
+    if kind < 0.7:
+        word = world.draw(rng.choice(("word", "animal", "word", "job"))).lower()
+        if rng.random() < 0.12:
+            word = f"{rng.choice(('small', 'brave', 'old', 'red', 'lost', 'happy', 'lonely'))} {word}"
+        phrase = f"{'an' if word[0] in 'aeiou' else 'a'} {word}"
+    elif kind < 0.8:
+        phrase = f"the {world.draw('word').lower()}"
+    elif kind < 0.9:
+        phrase = world.draw("name")
+    else:
+        phrase = world.draw(rng.choice(("animal", "word"))).lower() + rng.choice(("s", ""))
+    world.user(world.say(_STORY, np=phrase))
+    world.reply(story_about(world, phrase))

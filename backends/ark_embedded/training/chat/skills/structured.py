@@ -1,0 +1,90 @@
+"""JSON with keys and values from the request."""
+
+# ruff: noqa: E501 - a phrase is one line, however long
+
+import json
+
+from ark_embedded.training.chat.dialogue import World
+from ark_embedded.training.chat.phrasing import Phrases
+
+_JSON = Phrases(
+    (
+        "[Please |||][give|show|send] me [JSON|a JSON object|some JSON] with [|the keys |the fields ]{p}.",
+        "[Write|Make|Create|Return|Output|Produce|Build] [JSON|a JSON object|the JSON|a JSON] with [|the keys |the fields ]{p}.",
+        "[Answer|Reply|Respond] [in JSON|as JSON|with JSON|with a JSON object][| only]: {p}.",
+        "[JSON|As JSON|In JSON][|, please]: {p}",
+        "[Put|Turn|Convert] this into JSON: {p}",
+        "[Can you|Could you] [write|give me|make] [JSON|a JSON object] with {p}?",
+        "I need [JSON|a JSON object] with {p}.",
+    ),
+    (
+        "[Format|Encode] as [JSON|a JSON object]: {p}",
+        "[A JSON object|JSON], please, [containing|having] {p}.",
+        "[Express|Represent] this as JSON: {p}",
+    ),
+)
+_KEYS = [
+    "name",
+    "age",
+    "city",
+    "color",
+    "colour",
+    "size",
+    "count",
+    "id",
+    "price",
+    "title",
+    "status",
+    "type",
+    "value",
+    "answer",
+    "key",
+    "code",
+    "date",
+    "time",
+    "user",
+    "email",
+    "total",
+    "score",
+    "level",
+    "width",
+    "height",
+    "weight",
+    "speed",
+    "mode",
+    "path",
+    "state",
+    "year",
+    "month",
+    "day",
+    "number",
+    "word",
+    "animal",
+    "food",
+]
+
+
+def json_object(world: World) -> None:
+    """A JSON object with one to three keys and values from the request."""
+    rng = world.rng
+    pairs: dict[str, str | int] = {}
+    for _ in range(rng.choice((1, 1, 2, 2, 3))):
+        key = rng.choice(_KEYS) if rng.random() < 0.6 else world.draw("word").lower()
+        kind = rng.random()
+        if kind < 0.35:
+            pairs[key] = int(world.draw("number"))
+        else:
+            pairs[key] = world.draw(rng.choice(("word", "name", "colour", "city", "animal")))
+    form = rng.choice(("{k}={v}", "{k}={v}", "{k} = {v}", "{k}: {v}", "{k} {v}", "{k} is {v}", '"{k}": "{v}"'))
+    parts = [
+        (form if isinstance(value, str) else form.replace('"{v}"', "{v}")).format(k=key, v=value)
+        for key, value in pairs.items()
+    ]
+    joined = ", ".join(parts) if rng.random() < 0.5 else ", ".join(parts[:-1]) + " and " + parts[-1]
+    if len(parts) == 1:
+        joined = parts[0]
+    text = world.say(_JSON, p=joined)
+    if len(parts) == 1:
+        text = text.replace("the keys ", "the key ").replace("the fields ", "the field ")
+    world.user(text)
+    world.reply(json.dumps(pairs, ensure_ascii=False))

@@ -1,0 +1,192 @@
+"""The training run: `python -m ark_embedded.training.chat.train --out DIR`.
+
+Steps are counted, not hours, so that a slow machine makes the same model as a fast one. A run that
+was stopped continues from its last round: the data of a round depends only on the seed and its number.
+"""
+
+import argparse
+import json
+import math
+import os
+import random
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from ark_embedded.training.chat import batches
+from ark_embedded.training.chat import tokenizer as pieces
+from ark_embedded.training.chat.model import ChatConfig, ChatModel
+
+ROUND = 40
+"""Steps between two checkpoints, and batches sorted by length at once."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run is to do. Batches are counted per worker."""
+
+    out: Path
+    steps: int = 3600
+    seed: int = 1
+    workers: int = 2
+    threads: int = 1
+    tokens: int = 4400
+    matrix_rate: float = 0.02
+    other_rate: float = 4e-3
+    warm_up: int = 100
+    decay_from: float = 0.7
+
+
+def rate(step: int, plan: Plan) -> float:
+    """Warm up, stay, and come down over the last part: (0, 1]."""
+    begin = plan.decay_from * plan.steps
+    rising = min(1.0, (step + 1) / plan.warm_up)
+    falling = 1.0 if step < begin else (plan.steps - step) / (plan.steps - begin)
+    return min(rising, max(falling, 0.01))
+
+
+@dataclass
+class Progress:
+    """How far a run has come: steps, tokens read and learned by all workers, seconds at work."""
+
+    step: int = 0
+    tokens: int = 0
+    learned: int = 0
+    seconds: float = 0.0
+
+
+class Optimizer:
+    """Muon for the matrices inside the layers, AdamW for the embedding and the norms."""
+
+    def __init__(self, model: ChatModel, plan: Plan) -> None:
+        matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n]
+        others = [p for n, p in model.named_parameters() if p.ndim != 2 or "embed" in n]
+        self.parts = (
+            torch.optim.Muon(matrices, lr=plan.matrix_rate, weight_decay=0.01, momentum=0.95),
+            torch.optim.AdamW(others, lr=plan.other_rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True),
+        )
+        self.rates = (plan.matrix_rate, plan.other_rate)
+
+    def step(self, scale: float) -> None:
+        for part, peak in zip(self.parts, self.rates, strict=True):
+            for group in part.param_groups:
+                group["lr"] = peak * scale
+            part.step()
+            part.zero_grad(set_to_none=False)
+
+    def state(self) -> list[dict[str, Any]]:
+        return [part.state_dict() for part in self.parts]
+
+    def load(self, states: list[dict[str, Any]]) -> None:
+        for part, state in zip(self.parts, states, strict=True):
+            part.load_state_dict(state)
+
+
+def load_tokenizer(plan: Plan) -> Tokenizer:
+    """The run's tokenizer, learned at its first start."""
+    path = plan.out / "tokenizer.json"
+    if not path.exists():
+        pieces.train(list(pieces.corpus(plan.seed, 8000))).save(str(path))
+    return Tokenizer.from_file(str(path))
+
+
+def _average(model: ChatModel, workers: int) -> None:
+    if workers == 1:
+        return
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    flat = torch.cat([g.view(-1) for g in gradients])
+    dist.all_reduce(flat)
+    flat /= workers
+    for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(part.view_as(gradient))
+
+
+def _stage(step: int, plan: Plan) -> batches.Stage:
+    return next(s for s in batches.CURRICULUM if step < s.until * plan.steps or s.until == 1)
+
+
+def work(rank: int, plan: Plan) -> None:
+    """One worker's part of the run."""
+    torch.set_num_threads(plan.threads)
+    torch.manual_seed(plan.seed)
+    if plan.workers > 1:
+        os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
+        os.environ.setdefault("MASTER_PORT", "29741")
+        dist.init_process_group("gloo", rank=rank, world_size=plan.workers)
+    tokenizer = load_tokenizer(plan)
+    config = ChatConfig(vocab_size=tokenizer.get_vocab_size())
+    model = ChatModel(config)
+    optimizer = Optimizer(model, plan)
+    progress = Progress()
+    latest = plan.out / "latest.pt"
+    if latest.exists():
+        saved = torch.load(latest, weights_only=True)
+        model.load_state_dict(saved["model"])
+        optimizer.load(saved["optimizer"])
+        progress = Progress(**saved["progress"])
+    compiled = torch.compile(model, dynamic=True)
+    while progress.step < plan.steps:
+        began = time.monotonic()
+        losses: list[Tensor] = []
+        counts = torch.zeros(2, dtype=torch.long)
+        seed = f"{plan.seed}-{progress.step}-{rank}"
+        data = batches.round_of(
+            tokenizer,
+            _stage(progress.step, plan),
+            seed,
+            count=ROUND,
+            tokens=plan.tokens,
+            context=config.max_position_embeddings,
+        )
+        for batch in data:
+            loss = compiled(batch.ids, batch.positions, batch.where, batch.targets)
+            loss.backward()
+            _average(model, plan.workers)
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step(rate(progress.step, plan))
+            progress.step += 1
+            losses.append(loss.detach())
+            counts += torch.tensor([batch.ids.numel(), batch.targets.numel()])
+        if plan.workers > 1:
+            dist.all_reduce(counts)
+        spent = time.monotonic() - began
+        progress.tokens += int(counts[0])
+        progress.learned += int(counts[1])
+        progress.seconds += spent
+        if rank == 0:
+            mean = torch.stack(losses).mean().item()
+            if not math.isfinite(mean):
+                raise FloatingPointError("the loss is no longer a number")
+            line = {**asdict(progress), "loss": round(mean, 4), "tokens_per_second": round(int(counts[0]) / spent)}
+            print(json.dumps(line), flush=True)
+            state = {"model": model.state_dict(), "optimizer": optimizer.state(), "progress": asdict(progress)}
+            torch.save({**state, "config": asdict(config)}, latest.with_suffix(".new"))
+            latest.with_suffix(".new").replace(latest)
+    if plan.workers > 1:
+        dist.destroy_process_group()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="checkpoints, tokenizer and log go here")
+    for name, default in (("steps", 3600), ("seed", 1), ("workers", 2), ("threads", 1), ("tokens", 4400)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    plan = Plan(**vars(parser.parse_args()))
+    plan.out.mkdir(parents=True, exist_ok=True)
+    random.seed(plan.seed)
+    load_tokenizer(plan)
+    if plan.workers == 1:
+        work(0, plan)
+    else:
+        mp.spawn(work, args=(plan,), nprocs=plan.workers)
+
+
+if __name__ == "__main__":
+    main()
