@@ -40,6 +40,8 @@ class Detokenizer:
         if len(self._window) - self._fresh > PATIENCE:
             # Only the last character can still be completed.
             return self._advance(text[:-1], len(self._window) - 8, REPLACEMENT)
+        if len(whole) <= len(self._known):
+            return ""
         piece, self._known = whole[len(self._known) :], whole
         return piece
 

@@ -76,6 +76,8 @@ class HFTokenizer:
         taken = sorted(RESERVED & more.keys())
         if taken:
             raise BadRequest(f"Template arguments cannot be called {', '.join(taken)}.")
+        if not messages:
+            raise BadRequest("At least one message is needed.", param="messages")
         if self._wrapped.chat_template is None:
             raise BadRequest("This model has no chat template.", code="no_chat_template")
         try:
