@@ -1,0 +1,231 @@
+"""Sessions as endpoints use them: the store, with waiting for a busy session and writing to disk around it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from ark.errors import BadRequest, NotFound
+from ark.sessions.config import SessionsConfig
+from ark.sessions.gate import Gate
+from ark.sessions.identity import clear_cookie, parse_id, set_cookie, stateful_id
+from ark.sessions.messages import read_messages
+from ark.sessions.session import SessionInfo
+from ark.sessions.storage import SavedTurn, StorageError, TranscriptStorage
+from ark.sessions.store import Evicted, Lease, SessionStore
+from ark.sessions.transcript import Past, Transcript
+
+log = logging.getLogger("ark.sessions")
+
+
+class Sessions:
+    """All sessions of a server."""
+
+    def __init__(
+        self,
+        config: SessionsConfig,
+        *,
+        storage: TranscriptStorage | None = None,
+        clock: Callable[[], float] = time.time,
+        on_evict: Callable[[Evicted], None] = lambda _: None,
+    ) -> None:
+        """`on_evict` tells what the backends may release; it is called on the event loop, and must not come back."""
+        self.config = config
+        self._storage = storage
+        self._on_evict = on_evict
+        self._store = SessionStore(config, clock=clock, on_evict=self._evicted)
+        self._gate = Gate()
+        self.write_failures = 0
+        """Turns that could not be written to disk; they are kept in memory."""
+
+    def __len__(self) -> int:
+        """Sessions live."""
+        return len(self._store)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all transcripts."""
+        return self._store.size
+
+    async def open(self) -> None:
+        """Read what was saved. Raises StorageError when the storage cannot be used."""
+        if self._storage is not None:
+            saved = await self._storage.open()
+            self._store.restore(saved.sessions, saved.expired)
+            if saved.sessions:
+                log.info("%d sessions restored", len(self._store))
+
+    async def close(self) -> None:
+        """Finish writing."""
+        if self._storage is not None:
+            await self._storage.close()
+
+    async def begin(self, owner: str, *, cookie: str | None = None, stateful: str | bool | None = None) -> Turn:
+        """A turn of the session that a request asks for. Close it whatever happens; `async with` does.
+
+        `cookie` is the value of the request's session cookie, `stateful` of its ``ark_stateful``. Raises BadRequest for
+        an id that is no UUID and where sessions are switched off, NotFound `session_expired`, and Conflict
+        `session_busy` after waiting for the turn before.
+        """
+        if not self.config.enabled and stateful:
+            raise BadRequest("Sessions are switched off.", param="ark_stateful", code="sessions_disabled")
+        if not self.config.enabled or stateful is False:
+            return Turn(self, None)
+        if stateful is None:
+            return Turn(self, self._store.lease_cookie(owner, cookie), by_cookie=True)
+        named = stateful_id(stateful) if isinstance(stateful, str) else None
+        session_id = named or parse_id(cookie or "")
+        place = (owner, session_id) if session_id is not None else None
+        if place is not None:
+            await self._gate.enter(place, self.config.busy_wait)
+        try:
+            lease = self._lease_append(owner, named, cookie)
+        except BaseException:
+            if place is not None:
+                self._gate.leave(place)
+            raise
+        return Turn(self, lease, by_cookie=named is None, place=place)
+
+    def describe(self, owner: str, session_id: str) -> SessionInfo:
+        """One session of the owner. Raises NotFound, `session_expired` or `session_not_found`."""
+        return self._store.describe(owner, session_id)
+
+    def describe_all(self, owner: str) -> list[SessionInfo]:
+        """The owner's sessions, the most recently used first."""
+        return self._store.describe_all(owner)
+
+    def delete(self, owner: str, session_id: str) -> bool:
+        """Forget a session, on disk too; a turn in progress keeps nothing. Its id may then begin a new session.
+
+        False when the owner has no such session, live or expired.
+        """
+        known = self._store.delete(owner, session_id)
+        if known and self._storage is not None:
+            self._storage.forget_session(owner, session_id, expired=False)
+        return known
+
+    def sweep(self) -> None:
+        """Expire what is too old. Requests do it by the way; a timer keeps an idle server's memory small."""
+        self._store.sweep()
+
+    def _lease_append(self, owner: str, named: str | None, cookie: str | None) -> Lease:
+        if named is not None:
+            return self._store.lease_named(owner, named)
+        try:
+            return self._store.lease_cookie(owner, cookie, "append")
+        except NotFound as error:
+            # A cookie jar would send the expired id for ever.
+            error.headers["set-cookie"] = clear_cookie(self.config)
+            raise
+
+    def _evicted(self, event: Evicted) -> None:
+        if self._storage is not None:
+            if event.whole:
+                # Without a conversation it was never written, and nothing of it was lost.
+                expired = event.cause != "deleted" and bool(event.released)
+                self._storage.forget_session(event.owner, event.session, expired=expired)
+            else:
+                self._storage.forget_conversations([key for _, key in event.released])
+        self._on_evict(event)
+
+    def _end(self, lease: Lease | None, place: tuple[str, str] | None) -> None:
+        if lease is not None and not lease.ended:
+            self._store.end(lease)
+        if place is not None:
+            self._gate.leave(place)
+
+    async def _commit(self, lease: Lease, transcript: Transcript) -> bool:
+        session = lease.session
+        kept = self._store.commit(lease, transcript)
+        # A transcript over the byte limit is evicted as soon as it is there.
+        if self._storage is not None and not session.gone and lease.key in session.conversations:
+            turn = SavedTurn(
+                owner=session.owner,
+                session=session.id,
+                issued=session.issued,
+                trusted=session.trusted,
+                created=session.created,
+                used=session.used,
+                key=lease.key,
+                transcript=transcript,
+            )
+            try:
+                await self._storage.save(turn)
+            except StorageError as error:
+                self.write_failures += 1
+                log.error("a turn of session %s was not written to disk: %s", session.id, error)
+        return kept
+
+
+class Turn:
+    """One request's use of a session: everything it does is kept by `commit`, or nothing is."""
+
+    def __init__(
+        self,
+        sessions: Sessions,
+        lease: Lease | None,
+        *,
+        by_cookie: bool = False,
+        place: tuple[str, str] | None = None,
+    ) -> None:
+        self._sessions = sessions
+        self._lease = lease
+        self._by_cookie = by_cookie
+        self._place = place
+
+    @property
+    def session_id(self) -> str | None:
+        """None where the request is served statelessly."""
+        return None if self._lease is None else self._lease.session.id
+
+    @property
+    def set_cookie(self) -> str | None:
+        """The ``set-cookie`` header of the reply; None where the session is not the cookie's."""
+        if self._lease is None or not self._by_cookie:
+            return None
+        return set_cookie(self._lease.session.id, self._sessions.config)
+
+    @property
+    def key(self) -> str | None:
+        """What the job calls its session, so that the backend keeps its state; known after `choose`."""
+        return None if self._lease is None else self._lease.key
+
+    def choose(self, messages: Sequence[Mapping[str, Any]], model: str) -> Past:
+        """What the request's messages continue; once. The mappings are kept, and must not be changed any more.
+
+        Raises BadRequest `session_system_mismatch` and `session_model_mismatch`.
+        """
+        read = read_messages(messages)
+        if self._lease is None:
+            return Past(read, how="stateless")
+        return self._sessions._store.choose(self._lease, read, model)
+
+    async def commit(self, transcript: Transcript) -> bool:
+        """Keep the turn, and end it. With a storage, returns when the turn would survive the process.
+
+        False when nothing was kept: the request is stateless, or its session was deleted meanwhile. A turn that
+        cannot be written is kept in memory, logged and counted; it is no error of the request.
+        """
+        try:
+            return self._lease is not None and await self._sessions._commit(self._lease, transcript)
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """End the turn; if it was not committed, the session is as before it. May be repeated."""
+        place, self._place = self._place, None
+        self._sessions._end(self._lease, place)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()

@@ -1,0 +1,263 @@
+"""The SQLite file: its tables, and one blocking method for each thing that is asked of it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ark.sessions.messages import read_message
+from ark.sessions.session import Conversation, Session
+from ark.sessions.storage import Saved, SavedTurn, StorageError
+from ark.sessions.transcript import TOKEN_BYTES, Seam, Transcript
+
+log = logging.getLogger("ark.sessions")
+
+VERSION = 1
+_TOMBSTONES = 100_000
+_DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+
+_SCHEMA = """
+create table sessions (
+    owner text not null, id text not null, issued integer not null, trusted integer not null,
+    created real not null, used real not null, primary key (owner, id)
+) without rowid;
+create table conversations (
+    key text primary key, owner text not null, session text not null, model text not null,
+    fingerprint text not null, used real not null,
+    foreign key (owner, session) references sessions (owner, id) on delete cascade
+) without rowid;
+create index conversations_of_session on conversations (owner, session);
+-- A transcript is the pieces of its conversation, one behind the other: usually one for each turn.
+create table pieces (
+    conversation text not null references conversations (key) on delete cascade, number integer not null,
+    messages blob not null, tokens blob not null, seams blob not null, primary key (conversation, number)
+);
+create table expired (
+    owner text not null, id text not null, number integer primary key, unique (owner, id)
+);
+"""
+
+_encode = msgspec.json.Encoder().encode
+_messages = msgspec.json.Decoder(list[dict[str, Any]])
+_seams = msgspec.json.Decoder(list[Seam])
+
+
+class _Damaged(Exception):
+    """What the file holds is not what was written to it."""
+
+
+class SqliteFile:
+    """An open file. Used by one thread at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._connection: sqlite3.Connection | None = None
+        # What the file holds of each conversation, and in how many pieces: a turn writes what it adds to that.
+        self._written: dict[str, tuple[Transcript, int]] = {}
+
+    def open(self) -> Saved:
+        """Open or create the file and read it all. A damaged one is moved aside.
+
+        Raises StorageError when the file cannot be used, and another one must not take its place.
+        """
+        try:
+            return self._open()
+        except _Damaged as error:
+            self.close()
+            aside = self._move_aside()
+            log.error("the sessions in %s are damaged (%s): moved to %s, starting without", self._path, error, aside)
+        try:
+            return self._open()
+        except _Damaged as error:
+            raise StorageError(f"{self._path}: {error}") from error
+
+    def close(self) -> None:
+        """Close the file. May be repeated."""
+        if self._connection is not None:
+            with suppress(sqlite3.Error):
+                self._connection.close()
+            self._connection = None
+
+    def transaction(self, work: Iterable[Callable[[SqliteFile], None]]) -> None:
+        """Do all of it or nothing. Raises sqlite3.Error."""
+        database = self._database
+        database.execute("begin immediate")
+        try:
+            for item in work:
+                item(self)
+            database.execute("commit")
+        except BaseException:
+            # What the file holds of the conversations is no longer certain here: they are written whole next time.
+            self._written.clear()
+            if database.in_transaction:
+                database.execute("rollback")
+            raise
+
+    def save(self, turn: SavedTurn) -> None:
+        """Write what a turn has added, or the whole transcript where it is no addition."""
+        database, transcript = self._database, turn.transcript
+        database.execute("delete from expired where owner = ? and id = ?", (turn.owner, turn.session))
+        database.execute(
+            "insert into sessions values (?, ?, ?, ?, ?, ?) on conflict do update set trusted = excluded.trusted, "
+            "used = excluded.used, created = excluded.created, issued = excluded.issued",
+            (turn.owner, turn.session, turn.issued, turn.trusted, turn.created, turn.used),
+        )
+        database.execute(
+            "insert into conversations values (?, ?, ?, ?, ?, ?) on conflict do update set used = excluded.used, "
+            "model = excluded.model, fingerprint = excluded.fingerprint",
+            (turn.key, turn.owner, turn.session, transcript.model, transcript.fingerprint, turn.used),
+        )
+        before, pieces = self._written.get(turn.key, (None, 0))
+        if before is None or not _extends(transcript, before):
+            database.execute("delete from pieces where conversation = ?", (turn.key,))
+            before, pieces = None, 0
+        tokens, messages, seams = (
+            (0, 0, 0) if before is None else (len(before.tokens), len(before.messages), len(before.seams))
+        )
+        database.execute(
+            "insert into pieces values (?, ?, ?, ?, ?)",
+            (
+                turn.key,
+                pieces,
+                _encode([message.data for message in transcript.messages[messages:]]),
+                transcript.tokens[tokens:],
+                _encode(transcript.seams[seams:]),
+            ),
+        )
+        self._written[turn.key] = (transcript, pieces + 1)
+
+    def forget_session(self, owner: str, session: str, expired: bool) -> None:
+        """Drop a session and its conversations; `expired` leaves a tombstone."""
+        database = self._database
+        keys = database.execute("select key from conversations where owner = ? and session = ?", (owner, session))
+        for (key,) in keys:
+            self._written.pop(key, None)
+        database.execute("delete from sessions where owner = ? and id = ?", (owner, session))
+        database.execute("delete from expired where owner = ? and id = ?", (owner, session))
+        if expired:
+            database.execute("insert into expired (owner, id) values (?, ?)", (owner, session))
+
+    def forget_conversations(self, keys: Sequence[str]) -> None:
+        """Drop conversations."""
+        for key in keys:
+            self._written.pop(key, None)
+            self._database.execute("delete from conversations where key = ?", (key,))
+
+    @property
+    def _database(self) -> sqlite3.Connection:
+        if self._connection is None:
+            raise sqlite3.ProgrammingError("the file is closed")
+        return self._connection
+
+    def _open(self) -> Saved:
+        self._written.clear()
+        try:
+            self._connect()
+            return self._load()
+        except sqlite3.Error as error:
+            # The lower byte of an extended code is the code.
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGE:
+                raise _Damaged(str(error)) from error
+            self.close()
+            raise StorageError(f"{self._path} cannot be used: {error}{_hint(error)}") from error
+        except OSError as error:
+            raise StorageError(f"{self._path} cannot be used: {error.strerror}") from error
+        except StorageError:
+            self.close()
+            raise
+
+    def _connect(self) -> None:
+        # The conversations of others are in it: readable by the server's own user only.
+        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
+        self._connection = sqlite3.connect(self._path, timeout=1.0, isolation_level=None, check_same_thread=False)
+        database = self._connection
+        # Exclusive before write-ahead: then no other process can write, and no shared memory is needed.
+        database.execute("pragma locking_mode = exclusive")
+        database.execute("pragma journal_mode = wal")
+        database.execute("pragma synchronous = normal")
+        database.execute("pragma foreign_keys = on")
+        database.execute("begin immediate")
+        (version,) = database.execute("pragma user_version").fetchone()
+        (tables,) = database.execute("select count(*) from sqlite_master").fetchone()
+        if version == 0 and tables == 0:
+            for statement in _SCHEMA.split(";"):
+                database.execute(statement)
+            database.execute(f"pragma user_version = {VERSION}")
+        elif version != VERSION:
+            raise StorageError(
+                f"{self._path} was not written by this version of ARK (schema {version}, not {VERSION}); "
+                "move it away or set another sessions.path"
+            )
+        database.execute("commit")
+        (health,) = database.execute("pragma quick_check(1)").fetchone()
+        if health != "ok":
+            raise _Damaged(health)
+
+    def _load(self) -> Saved:
+        database = self._database
+        sessions: dict[tuple[str, str], Session] = {}
+        for owner, name, issued, trusted, created, used in database.execute("select * from sessions"):
+            sessions[owner, name] = Session(
+                owner, name, issued=bool(issued), trusted=bool(trusted), created=created, used=used
+            )
+        pieces: dict[str, list[tuple[bytes, bytes, bytes]]] = {}
+        rows = "select conversation, messages, tokens, seams from pieces order by conversation, number"
+        for key, *piece in database.execute(rows):
+            pieces.setdefault(key, []).append((piece[0], piece[1], piece[2]))
+        rows = "select key, owner, session, model, fingerprint from conversations order by used"
+        for key, owner, name, model, fingerprint in database.execute(rows):
+            transcript = _join(model, fingerprint, pieces.get(key, []))
+            session = sessions[owner, name]
+            session.conversations[key] = Conversation(key, transcript)
+            session.size += transcript.size
+            self._written[key] = (transcript, len(pieces[key]))
+        database.execute("delete from expired where number <= (select max(number) from expired) - ?", (_TOMBSTONES,))
+        expired = database.execute("select owner, id from expired order by number").fetchall()
+        return Saved(list(sessions.values()), expired)
+
+    def _move_aside(self) -> Path:
+        stamp = int(time.time())
+        aside = self._path.with_name(f"{self._path.name}.damaged-{stamp}")
+        # With its log beside it, what can be saved of the file can still be saved.
+        for suffix in ("", "-wal", "-shm"):
+            with suppress(FileNotFoundError):
+                os.replace(f"{self._path}{suffix}", f"{aside}{suffix}")
+        return aside
+
+
+def _join(model: str, fingerprint: str, pieces: Sequence[tuple[bytes, bytes, bytes]]) -> Transcript:
+    if not pieces:
+        raise _Damaged("a conversation is empty")
+    try:
+        messages = [read_message(data) for piece in pieces for data in _messages.decode(piece[0])]
+        seams = [seam for piece in pieces for seam in _seams.decode(piece[2])]
+    except (msgspec.DecodeError, ValueError) as error:
+        raise _Damaged(str(error)) from error
+    tokens = b"".join(piece[1] for piece in pieces)
+    ends = [seam.end for seam in seams]
+    if len(tokens) % TOKEN_BYTES or ends != sorted(ends) or (ends and ends[-1] * TOKEN_BYTES > len(tokens)):
+        raise _Damaged("the tokens of a conversation do not fit its replies")
+    return Transcript(model, fingerprint, tuple(messages), tokens, tuple(seams))
+
+
+def _extends(transcript: Transcript, before: Transcript) -> bool:
+    """Everything of `before` is the beginning of `transcript`."""
+    return (
+        transcript.fingerprint == before.fingerprint
+        and transcript.tokens.startswith(before.tokens)
+        and transcript.messages[: len(before.messages)] == before.messages
+        and transcript.seams[: len(before.seams)] == before.seams
+    )
+
+
+def _hint(error: sqlite3.Error) -> str:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    return "; another server process has it open" if code == sqlite3.SQLITE_BUSY else ""

@@ -1,0 +1,345 @@
+"""The session store: which sessions are kept, for how long, and which go when there are too many.
+
+Pure: no waiting, no files, and the time comes from a clock that is given. Every operation costs amortised constant
+time in the number of sessions. The clock is wall-clock seconds, because ages live through a restart.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from ark.errors import Conflict, NotFound
+from ark.sessions.config import SessionsConfig
+from ark.sessions.identity import new_id, parse_id
+from ark.sessions.messages import Message
+from ark.sessions.session import (
+    Choice,
+    Conversation,
+    Mode,
+    Session,
+    SessionInfo,
+    choose_append,
+    choose_match,
+    new_key,
+)
+from ark.sessions.tombstones import Tombstones
+from ark.sessions.transcript import Past, Transcript
+
+Cause = Literal["idle", "age", "count", "bytes", "conversations", "deleted"]
+
+
+@dataclass(frozen=True)
+class Evicted:
+    """A session, or some conversations of one, that the store no longer has."""
+
+    owner: str
+    session: str
+    cause: Cause
+    released: tuple[tuple[str, str], ...]
+    """(model, key) of each conversation whose state the backend may forget."""
+    whole: bool
+    """The session itself is gone, not only these conversations."""
+
+
+@dataclass(eq=False)
+class Lease:
+    """A turn in progress: holds its session, until `SessionStore.end`."""
+
+    session: Session
+    mode: Mode
+    choice: Choice | None = None
+    key: str = ""
+    """Names the state that the turn continues and leaves behind in the backend."""
+    model: str = ""
+    ended: bool = False
+
+
+class SessionStore:
+    """Sessions by owner and id."""
+
+    def __init__(
+        self,
+        config: SessionsConfig,
+        *,
+        clock: Callable[[], float],
+        on_evict: Callable[[Evicted], None] = lambda _: None,
+    ) -> None:
+        """`on_evict` is called while an operation runs, and must not call the store."""
+        self._config = config
+        self._clock = clock
+        self._on_evict = on_evict
+        self._owners: dict[str, dict[str, Session]] = {}
+        self._by_age: OrderedDict[Session, None] = OrderedDict()
+        # Sessions without a turn in progress, least recently used first: what may be evicted.
+        self._probation: OrderedDict[Session, None] = OrderedDict()
+        self._protected: OrderedDict[Session, None] = OrderedDict()
+        # Apart, so that clients without a cookie jar cannot push out the ids that others will ask for.
+        self._expired_probation = Tombstones(config.max_sessions)
+        self._expired = Tombstones(config.max_sessions)
+        self._size = 0
+
+    def __len__(self) -> int:
+        return len(self._by_age)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all transcripts."""
+        return self._size
+
+    # Finding and making sessions. Each returns a lease, so that nothing evicts what was just found.
+
+    def lease_cookie(self, owner: str, cookie: str | None, mode: Mode = "match") -> Lease:
+        """The session that a cookie names, or a fresh one under a new id.
+
+        Not adopted are ids that ARK did not issue to this owner. In append mode an expired session raises NotFound
+        `session_expired`, because the messages that it held are not in the request, and another turn in append mode
+        raises Conflict `session_busy`.
+        """
+        self.sweep()
+        session_id = parse_id(cookie) if cookie is not None else None
+        session = self._find(owner, session_id)
+        if session is not None and session.issued:
+            self._refuse_busy(session, mode)
+            self._trust(session)
+            return self._lease(session, mode)
+        if mode == "append" and session_id is not None and session is None:
+            self._refuse_expired(owner, session_id)
+        return self._lease(self._add(owner, new_id(), issued=True), mode)
+
+    def lease_named(self, owner: str, session_id: str) -> Lease:
+        """The owner's session of that name, made on first use.
+
+        Raises NotFound `session_expired`, and Conflict `session_busy` during another turn in append mode.
+        """
+        self.sweep()
+        session = self._find(owner, session_id)
+        if session is None:
+            self._refuse_expired(owner, session_id)
+            session = self._add(owner, session_id, issued=False)
+        self._refuse_busy(session, "append")
+        self._trust(session)
+        return self._lease(session, "append")
+
+    def describe(self, owner: str, session_id: str) -> SessionInfo:
+        """One session of the owner. Raises NotFound, `session_expired` or `session_not_found`."""
+        self.sweep()
+        session = self._find(owner, session_id)
+        if session is None:
+            self._refuse_expired(owner, session_id)
+            raise NotFound(f"There is no session '{session_id}'.", code="session_not_found")
+        return self._info(session)
+
+    def describe_all(self, owner: str) -> list[SessionInfo]:
+        """The owner's sessions, the most recently used first."""
+        self.sweep()
+        mine = self._owners.get(owner, {}).values()
+        return [self._info(session) for session in sorted(mine, key=lambda s: s.used, reverse=True)]
+
+    def delete(self, owner: str, session_id: str) -> bool:
+        """Forget a session; a turn in progress will commit nothing. Its id is free for a new one afterwards.
+
+        An expired session's id becomes free too. False when the owner has neither.
+        """
+        self.sweep()
+        buried = self._expired.discard(owner, session_id)
+        buried = self._expired_probation.discard(owner, session_id) or buried
+        session = self._find(owner, session_id)
+        if session is None:
+            return buried
+        self._evict(session, "deleted")
+        return True
+
+    # A turn.
+
+    def choose(self, lease: Lease, messages: tuple[Message, ...], model: str) -> Past:
+        """What the request's messages continue; once in a lease. Raises BadRequest when they cannot."""
+        choose = choose_append if lease.mode == "append" else choose_match
+        choice = choose(lease.session, messages, model)
+        lease.choice, lease.model = choice, model
+        lease.key = new_key() if choice.conversation is None else choice.conversation.key
+        if choice.conversation is not None:
+            choice.conversation.running = True
+        return choice.past
+
+    def commit(self, lease: Lease, transcript: Transcript) -> bool:
+        """Make the turn's transcript the conversation's, and end the lease.
+
+        False when the session was deleted meanwhile: then nothing is kept.
+        """
+        if lease.ended or lease.choice is None:
+            raise RuntimeError("a turn commits once, after its conversation was chosen")
+        session = lease.session
+        kept = not session.gone
+        if kept:
+            conversation = lease.choice.conversation
+            if conversation is None:
+                conversation = Conversation(lease.key, transcript)
+                session.conversations[lease.key] = conversation
+                self._grow(session, transcript.size)
+            else:
+                self._grow(session, transcript.size - conversation.transcript.size)
+                conversation.transcript = transcript
+                session.conversations.move_to_end(lease.key)
+        self.end(lease)
+        return kept
+
+    def end(self, lease: Lease) -> None:
+        """The turn is over; without a commit before it, the session is as if it had not been. May be repeated."""
+        if lease.ended:
+            return
+        lease.ended = True
+        session = lease.session
+        session.turns -= 1
+        if lease.mode == "append":
+            session.appending = False
+        if lease.choice is not None and lease.choice.conversation is not None:
+            lease.choice.conversation.running = False
+        if session.gone:
+            if lease.key:
+                self._on_evict(self._event(session, "deleted", ((lease.model, lease.key),), whole=False))
+            return
+        self._limit_conversations(session)
+        session.used = self._clock()
+        if session.turns == 0:
+            self._line_of(session)[session] = None
+        self._limit()
+
+    # Limits.
+
+    def sweep(self) -> None:
+        """Expire what is too old. Every operation does it by itself; a timer may, to free memory of an idle server."""
+        now = self._clock()
+        for line in (self._probation, self._protected):
+            while line and now - (first := next(iter(line))).used >= self._config.idle_timeout:
+                self._evict(first, "idle")
+        aged: list[Session] = []
+        for session in self._by_age:
+            if now - session.created < self._config.max_age:
+                break
+            if session.turns == 0:
+                aged.append(session)
+        for session in aged:
+            self._evict(session, "age")
+
+    def restore(self, sessions: list[Session], expired: list[tuple[str, str]]) -> None:
+        """Take over what another process has saved, before the first operation."""
+        for session in sorted(sessions, key=lambda session: session.created):
+            self._owners.setdefault(session.owner, {})[session.id] = session
+            self._by_age[session] = None
+            self._size += session.size
+        for session in sorted(sessions, key=lambda session: session.used):
+            self._line_of(session)[session] = None
+        for owner, session_id in expired:
+            self._expired.add(owner, session_id)
+        self.sweep()
+        self._limit()
+
+    def _limit(self) -> None:
+        while len(self._by_age) > self._config.max_sessions and (victim := self._victim()) is not None:
+            self._evict(victim, "count")
+        while self._size > self._config.max_bytes and (victim := self._victim()) is not None:
+            self._evict(victim, "bytes")
+
+    def _victim(self) -> Session | None:
+        for line in (self._probation, self._protected):
+            if line:
+                return next(iter(line))
+        return None
+
+    def _limit_conversations(self, session: Session) -> None:
+        excess = len(session.conversations) - self._config.max_conversations
+        if excess <= 0:
+            return
+        idle = [c for c in session.conversations.values() if not c.running][:excess]
+        for conversation in idle:
+            del session.conversations[conversation.key]
+            self._grow(session, -conversation.transcript.size)
+        released = tuple((c.transcript.model, c.key) for c in idle)
+        if released:
+            self._on_evict(self._event(session, "conversations", released, whole=False))
+
+    # Bookkeeping.
+
+    def _find(self, owner: str, session_id: str | None) -> Session | None:
+        return None if session_id is None else self._owners.get(owner, {}).get(session_id)
+
+    def _add(self, owner: str, session_id: str, *, issued: bool) -> Session:
+        now = self._clock()
+        session = Session(owner, session_id, issued=issued, trusted=not issued, created=now, used=now)
+        self._owners.setdefault(owner, {})[session_id] = session
+        self._by_age[session] = None
+        return session
+
+    def _trust(self, session: Session) -> None:
+        if not session.trusted:
+            self._probation.pop(session, None)
+            session.trusted = True
+            if session.turns == 0:
+                self._protected[session] = None
+
+    def _lease(self, session: Session, mode: Mode) -> Lease:
+        self._line_of(session).pop(session, None)
+        session.turns += 1
+        session.appending = session.appending or mode == "append"
+        session.used = self._clock()
+        self._limit()
+        return Lease(session, mode)
+
+    def _line_of(self, session: Session) -> OrderedDict[Session, None]:
+        return self._protected if session.trusted else self._probation
+
+    def _grow(self, session: Session, size: int) -> None:
+        session.size += size
+        self._size += size
+
+    def _evict(self, session: Session, cause: Cause) -> None:
+        mine = self._owners[session.owner]
+        del mine[session.id]
+        if not mine:
+            del self._owners[session.owner]
+        del self._by_age[session]
+        self._line_of(session).pop(session, None)
+        self._size -= session.size
+        session.gone = True
+        # A session that never kept a turn held nothing that its client could miss.
+        if cause != "deleted" and session.conversations:
+            (self._expired if session.trusted else self._expired_probation).add(session.owner, session.id)
+        released = tuple((c.transcript.model, c.key) for c in session.conversations.values())
+        self._on_evict(self._event(session, cause, released, whole=True))
+
+    @staticmethod
+    def _refuse_busy(session: Session, mode: Mode) -> None:
+        if mode == "append" and session.appending:
+            raise Conflict(f"The session {session.id} is busy with another turn.", code="session_busy")
+
+    def _refuse_expired(self, owner: str, session_id: str) -> None:
+        if self._expired.has(owner, session_id) or self._expired_probation.has(owner, session_id):
+            raise NotFound(
+                f"The session '{session_id}' has expired. Begin a new one with the whole conversation; "
+                "DELETE /sessions/{id} makes its id free again.",
+                code="session_expired",
+            )
+
+    def _info(self, session: Session) -> SessionInfo:
+        transcripts = [c.transcript for c in session.conversations.values()]
+        config = self._config
+        return SessionInfo(
+            id=session.id,
+            kind="cookie" if session.issued else "named",
+            created=session.created,
+            last_used=session.used,
+            expires=min(session.used + config.idle_timeout, session.created + config.max_age),
+            running=session.turns,
+            conversations=len(transcripts),
+            messages=sum(len(transcript.messages) for transcript in transcripts),
+            tokens=sum(transcript.length for transcript in transcripts),
+            bytes=session.size,
+            models=sorted({transcript.model for transcript in transcripts}),
+        )
+
+    @staticmethod
+    def _event(session: Session, cause: Cause, released: tuple[tuple[str, str], ...], *, whole: bool) -> Evicted:
+        return Evicted(session.owner, session.id, cause, released, whole)
