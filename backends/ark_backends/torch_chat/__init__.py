@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import anyio.to_thread
 
-from ark.backends import BackendStatus, Capabilities, GenerationJob, SamplingParams, TokenBatch
+from ark.backends import BackendStatus, Capabilities, ChatBackend, GenerationJob, SamplingParams, TokenBatch
 from ark.config import ConfigError, ModelConfig
 from ark_backends.torch_chat.options import TorchChatOptions
 
@@ -91,6 +91,10 @@ class TorchChat:
 
     def release(self, session: str) -> None:
         self._engine.release(session)
+
+
+if TYPE_CHECKING:
+    _conforms: type[ChatBackend] = TorchChat
 
 
 def _load(model: ModelConfig, options: TorchChatOptions) -> tuple[Engine, HFTokenizer, SamplingParams]:

@@ -80,15 +80,22 @@ class Runner:
 
 
 def load(path: Path, *, device: str, dtype: str) -> Any:
-    """The model in a directory, on its device. Raises ConfigError when it cannot be loaded."""
+    """The model in a directory, on its device. Raises ConfigError when it cannot be loaded whole."""
     target = devices.device(device)
     try:
         config = AutoConfig.from_pretrained(path, local_files_only=True)
         kind = devices.dtype(dtype, target, config, devices.checkpoint_bytes(path))
-        model = AutoModelForCausalLM.from_pretrained(path, config=config, dtype=kind, local_files_only=True)
-        return model.to(target)
-    except (OSError, ValueError, KeyError, ImportError) as error:
+        model, report = AutoModelForCausalLM.from_pretrained(
+            path, config=config, dtype=kind, local_files_only=True, output_loading_info=True
+        )
+        model = model.to(target)
+    except Exception as error:  # files can be broken in any way, and each library has its own errors for it
         raise ConfigError(f"cannot load a chat model from {path}: {error}") from error
+    # transformers fills these with random numbers, and says so in the log only.
+    absent = sorted({*report["missing_keys"], *(str(key) for key in report["mismatched_keys"])})
+    if absent:
+        raise ConfigError(f"the weights in {path} lack {len(absent)} parameters, such as {absent[0]}")
+    return model
 
 
 def guard(model: Any) -> None:

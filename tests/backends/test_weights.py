@@ -1,0 +1,50 @@
+"""Where a model's files come from."""
+
+import pytest
+from ark_backends import weights
+from huggingface_hub import constants
+
+from ark.backends import SamplingParams
+from ark.config import ConfigError
+
+
+def test_a_directory_is_taken_as_it_is(tmp_path):
+    assert weights.resolve(str(tmp_path)) == tmp_path
+
+
+@pytest.mark.parametrize("source", ["/no/such/model", "./missing", "~/missing-model", "a/b/c"])
+def test_a_path_that_does_not_exist(source):
+    with pytest.raises(ConfigError, match="does not exist"):
+        weights.resolve(source)
+
+
+def test_a_hub_id_that_cannot_be_reached(monkeypatch, tmp_path):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(ConfigError, match=r"some/model.*cannot be reached"):
+        weights.resolve("some/model")
+    with pytest.raises(ConfigError, match="neither"):
+        weights.resolve("not an id")
+
+
+def test_files_that_serving_needs():
+    files = [
+        "config.json", "generation_config.json", "tokenizer.json", "chat_template.jinja", "README.md", "LICENSE",
+        "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors", "model.safetensors.index.json",
+        "pytorch_model.bin", "original/consolidated.00.pth", "onnx/model.onnx", "tf_model.h5", ".gitattributes",
+    ]  # fmt: skip
+    assert weights.wanted(files) == [
+        "chat_template.jinja", "config.json", "generation_config.json",
+        "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors", "model.safetensors.index.json",
+        "tokenizer.json",
+    ]  # fmt: skip
+    assert weights.wanted(["config.json", "pytorch_model.bin"]) == ["config.json", "pytorch_model.bin"]
+
+
+def test_recommended_sampling(tmp_path):
+    assert weights.recommended_sampling(tmp_path) == SamplingParams()
+    (tmp_path / "generation_config.json").write_text('{"temperature": 0.6, "top_k": 20, "do_sample": true}')
+    assert weights.recommended_sampling(tmp_path) == SamplingParams(temperature=0.6, top_k=20)
+    (tmp_path / "generation_config.json").write_text("{")
+    with pytest.raises(ConfigError, match="generation_config"):
+        weights.recommended_sampling(tmp_path)

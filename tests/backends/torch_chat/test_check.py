@@ -1,0 +1,100 @@
+"""Models that the packed pass would compute wrongly are refused at load."""
+
+import copy
+
+import pytest
+import torch
+import transformers
+from ark_backends.torch_chat import check
+from ark_backends.torch_chat.attention import Plan, UnsupportedModel
+from ark_backends.torch_chat.check import self_check
+from ark_backends.torch_chat.runner import Runner, longest_context
+
+SMALL = {"vocab_size": 101, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
+         "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 256,
+         "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}  # fmt: skip
+
+
+def build(name, **more):
+    torch.manual_seed(1)
+    config = getattr(transformers, f"{name}Config")(**{**SMALL, **more})
+    return transformers.AutoModelForCausalLM.from_config(config).eval()
+
+
+@pytest.mark.parametrize("architecture", ["Llama", "Qwen2", "Qwen3", "Mistral", "Gemma3Text"])
+def test_served_architectures_pass(tiny, architecture):
+    self_check(tiny(architecture).runner)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_types_pass(tiny, dtype):
+    self_check(Runner(copy.deepcopy(tiny("Qwen3").plain).to(dtype)))
+
+
+def test_a_long_window_is_checked_short():
+    model = build("Mistral", sliding_window=200, initializer_range=0.2)
+    runner = Runner(model)
+    seen = []
+    forward = runner.forward
+    runner.forward = lambda pieces, wanted: (seen.append(runner.spec.windows), forward(pieces, wanted))[1]
+    self_check(runner)
+    assert seen[0] == (check.SHORT_WINDOW,) * 2
+    assert runner.spec.windows == (200, 200)
+    assert model.config.sliding_window == 200
+
+
+@pytest.mark.parametrize(
+    ("model", "reason"),
+    [
+        (lambda: build("GPTJ", n_embd=32, n_layer=2, n_head=4, rotary_dim=4), "attention interface"),
+        (lambda: build("Falcon", multi_query=True), "attention interface"),
+        (lambda: build("Bloom", n_head=4), "attention interface"),
+        (lambda: build("Gemma2", head_dim=8, attn_logit_softcapping=20.0), "softcap"),
+        (lambda: build("Lfm2", layer_types=["conv", "full_attention"]), "conv"),
+        (lambda: build("Qwen3Next", head_dim=8, num_experts=2, layer_types=["linear_attention", "full_attention"],
+                       linear_num_value_heads=2, linear_num_key_heads=2, linear_key_head_dim=8,
+                       linear_value_head_dim=8), "attention"),
+    ],
+    ids=["GPTJ", "Falcon", "Bloom", "Gemma2", "Lfm2", "Qwen3Next"],
+)  # fmt: skip
+def test_others_are_refused(model, reason):
+    with pytest.raises(UnsupportedModel, match=reason):
+        Runner(model())
+
+
+def test_a_model_that_drops_the_keyword_is_refused():
+    with pytest.raises(UnsupportedModel):
+        self_check(Runner(build("StableLm")))
+
+
+@pytest.mark.parametrize("fault", ["history", "window", "scale"])
+def test_wrong_attention_is_noticed(tiny, fault, monkeypatch):
+    runner = Runner(copy.deepcopy(tiny("Mistral").plain))
+    if fault == "window":
+        real = runner.spec
+        object.__setattr__(real, "windows", (None, None))
+    else:
+        attend = Plan.attend
+
+        def wrong(self, layer, query, scale):
+            if fault == "scale":
+                scale *= 1.2
+            elif self.singles == 2:
+                query = query.flip(2)
+            return attend(self, layer, query, scale)
+
+        monkeypatch.setattr(Plan, "attend", wrong)
+    with pytest.raises(UnsupportedModel, match="differ"):
+        self_check(runner)
+
+
+def test_context_is_kept_where_rope_would_mix_conversations():
+    plain = transformers.LlamaConfig(**SMALL)
+    assert longest_context(plain) == (256, None)
+    dynamic = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}
+    assert longest_context(transformers.LlamaConfig(**SMALL, rope_parameters=dynamic)) == (256, None)
+    factors = {"short_factor": [1.0] * 4, "long_factor": [2.0] * 4, "factor": 4.0}
+    longrope = {"rope_type": "longrope", "rope_theta": 1e4, "original_max_position_embeddings": 64, **factors}
+    length, reason = longest_context(transformers.LlamaConfig(**SMALL, rope_parameters=longrope))
+    assert length == 64
+    assert "longrope" in reason

@@ -1,0 +1,120 @@
+"""Opening a model from its configuration."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from ark_backends.torch_chat import TorchChat, devices
+from safetensors.torch import load_file, save_file
+
+from ark.backends import GenerationJob, SamplingParams
+from ark.config import ConfigError, ModelConfig
+from tests.backends.test_tokenizer import byte_level
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    """A random Llama with its tokenizer."""
+    import transformers
+
+    path = tmp_path_factory.mktemp("model")
+    tokenizer = byte_level()
+    tokenizer.save_pretrained(path)
+    torch.manual_seed(0)
+    config = transformers.LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=256, eos_token_id=2, initializer_range=0.2,
+    )  # fmt: skip
+    transformers.LlamaForCausalLM(config).save_pretrained(path)
+    return path
+
+
+def configured(directory, **more):
+    more = {"engine": {"dtype": "float32", "threads": 1}, **more}
+    return ModelConfig(name="tiny", path=str(directory), **more)
+
+
+async def test_open_generate_close(directory):
+    from transformers import AutoModelForCausalLM
+
+    backend = await TorchChat.open(configured(directory))
+    assert backend.context_length == 256
+    assert backend.capabilities.reasoning is False
+    assert {"temperature", "top_p", "top_k", "min_p", "seed", "stop"} <= backend.capabilities.parameters
+    prompt = backend.tokenizer.encode(backend.tokenizer.render([{"role": "user", "content": "hi"}]))
+    job = GenerationJob(request_id="1", prompt=prompt, max_tokens=12, sampling=SamplingParams(temperature=0.0))
+    tokens = [token async for batch in backend.generate(job) for token in batch.token_ids]
+    plain = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
+    ids = torch.tensor([prompt])
+    expected = plain.generate(
+        ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, do_sample=False, eos_token_id=None, pad_token_id=0
+    )
+    assert tokens == expected[0, len(prompt) :].tolist()
+    await backend.close()
+    assert not backend.status().alive
+
+
+async def test_context_is_the_smallest_of_model_configuration_and_memory(directory):
+    token = 2 * 2 * 2 * 8 * 4
+    for more, expected in (
+        ({"context_length": 100}, 100),
+        ({"context_length": 1000}, 256),
+        ({"engine": {"dtype": "float32", "kv_bytes": 70 * token}}, 70),
+    ):
+        backend = await TorchChat.open(configured(directory, **more))
+        assert backend.context_length == expected
+        await backend.close()
+
+
+async def test_what_cannot_be_opened(directory, tmp_path):
+    for config, reason in (
+        (configured(directory, engine={"prefil_chunk": 4}), "prefil_chunk"),
+        (configured(directory, engine={"device": "quantum"}), "quantum"),
+        (configured(directory, engine={"dtype": "float32", "kv_bytes": 1}), "kv_bytes"),
+        (configured(tmp_path / "missing"), "does not exist"),
+        (configured(tmp_path), "tokenizer"),
+    ):
+        with pytest.raises(ConfigError, match=reason):
+            await TorchChat.open(config)
+
+
+async def test_broken_weights(directory, tmp_path):
+    for file in directory.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "model.safetensors").write_bytes(b"nothing")
+    with pytest.raises(ConfigError, match="cannot load"):
+        await TorchChat.open(configured(tmp_path))
+    weights = load_file(directory / "model.safetensors")
+    del weights["model.norm.weight"]
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ConfigError, match=r"lack 1 parameters, such as model\.norm"):
+        await TorchChat.open(configured(tmp_path))
+
+
+def test_importing_the_backend_imports_no_engine():
+    code = (
+        "import sys, ark_backends.torch_chat as t; assert t.TorchChat;"
+        "print(sorted({'torch', 'transformers', 'tokenizers', 'numpy'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_automatic_dtype_is_the_faster_one(monkeypatch, directory, caplog):
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(directory)
+    cpu = torch.device("cpu")
+    for faster in (torch.float32, torch.bfloat16):
+        monkeypatch.setattr(devices, "_matmul_time", lambda hidden, wide, kind, faster=faster: 1.0 + (kind != faster))
+        assert devices.dtype("auto", cpu, config, 1000) is faster
+    monkeypatch.setattr(devices, "free_bytes", lambda target: 1000)
+    assert devices.dtype("auto", cpu, config, 900) is torch.bfloat16
+    assert devices.dtype("float16", cpu, config, 900) is torch.float16
+
+
+def test_free_memory_is_a_figure():
+    assert 1 << 20 < devices.free_bytes(torch.device("cpu")) < 1 << 50
