@@ -6,6 +6,7 @@ Every exception that is meant for a client carries its HTTP status and OpenAI's 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 
@@ -148,4 +149,13 @@ class Unavailable(APIError):
 
 def _retry_headers(seconds: float) -> dict[str, str]:
     # The whole-second header is the standard; OpenAI's client prefers the other, which is finer.
-    return {"retry-after": str(max(1, round(seconds))), "retry-after-ms": str(round(seconds * 1000))}
+    return {"retry-after": str(max(1, math.ceil(seconds))), "retry-after-ms": str(round(seconds * 1000))}
+
+
+SHOWN = 200
+"""Characters of what a client sent that a message says again."""
+
+
+def shorten(text: str) -> str:
+    """A text of the client's for a message, cut where it is long: nobody gets 16 MB back for a bad name."""
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from ark.errors import BadRequest
-from ark.schemas.chat import ChatMessage, RefusalPart, TextPart, ToolCall
+from ark.schemas.chat import ChatMessage, FunctionCall, RefusalPart, TextPart, ToolCall
 
 TemplateMessage = dict[str, Any]
 
@@ -16,13 +16,17 @@ TemplateMessage = dict[str, Any]
 def to_template(messages: Sequence[ChatMessage]) -> list[TemplateMessage]:
     """Messages as plain dicts: role, content as text, and what else the role has.
 
-    ``developer`` is ``system`` to a template. Raises BadRequest with `param` as ``messages[2].content``.
+    ``developer`` is ``system`` to a template, and functions, which came before tools, are tools. Raises BadRequest with
+    `param` as ``messages[2].content``.
     """
     return [_message(message, f"messages[{index}]") for index, message in enumerate(messages)]
 
 
+_ROLES = {"developer": "system", "function": "tool"}
+
+
 def _message(message: ChatMessage, where: str) -> TemplateMessage:
-    role = "system" if message.role == "developer" else message.role
+    role = _ROLES.get(message.role, message.role)
     result: TemplateMessage = {"role": role, "content": _text(message.content)}
     if message.content is None and role != "assistant":
         raise BadRequest(
@@ -33,7 +37,11 @@ def _message(message: ChatMessage, where: str) -> TemplateMessage:
     if message.name is not None:
         result["name"] = message.name
     if role == "assistant":
-        if message.content is None and not message.tool_calls and message.refusal is None:
+        calls = [
+            *(_tool_call(call, f"{where}.tool_calls[{n}]") for n, call in enumerate(message.tool_calls or ())),
+            *([] if message.function_call is None else [_function_call(message.function_call, where)]),
+        ]
+        if message.content is None and not calls and message.refusal is None:
             raise BadRequest(
                 f"Invalid '{where}.content': an assistant's message needs content or tool calls.",
                 param=f"{where}.content",
@@ -43,19 +51,19 @@ def _message(message: ChatMessage, where: str) -> TemplateMessage:
             result["content"] = message.refusal
         if message.reasoning_content:
             result["reasoning_content"] = message.reasoning_content
-        if message.tool_calls:
-            result["tool_calls"] = [
-                _tool_call(call, f"{where}.tool_calls[{n}]") for n, call in enumerate(message.tool_calls)
-            ]
-    if role == "tool":
-        if message.tool_call_id is None:
-            raise BadRequest(
-                f"Missing required parameter: '{where}.tool_call_id'.",
-                param=f"{where}.tool_call_id",
-                code="missing_required_parameter",
-            )
-        result["tool_call_id"] = message.tool_call_id
+        if calls:
+            result["tool_calls"] = calls
+    if message.role == "tool":
+        result["tool_call_id"] = _required(message.tool_call_id, f"{where}.tool_call_id")
+    if message.role == "function":
+        result["tool_call_id"] = _function_call_id(_required(message.name, f"{where}.name"))
     return result
+
+
+def _required(value: str | None, place: str) -> str:
+    if value is None:
+        raise BadRequest(f"Missing required parameter: '{place}'.", param=place, code="missing_required_parameter")
+    return value
 
 
 def _text(content: str | list[TextPart | RefusalPart] | None) -> str:
@@ -67,14 +75,24 @@ def _text(content: str | list[TextPart | RefusalPart] | None) -> str:
 
 
 def _tool_call(call: ToolCall, where: str) -> dict[str, Any]:
+    return {"id": call.id, "type": "function", "function": _function(call.function, f"{where}.function")}
+
+
+def _function_call(call: FunctionCall, where: str) -> dict[str, Any]:
+    function = _function(call, f"{where}.function_call")
+    return {"id": _function_call_id(call.name), "type": "function", "function": function}
+
+
+def _function_call_id(name: str) -> str:
+    """Functions have no ids; a result belongs to the call of the same name."""
+    return f"call_{name}"
+
+
+def _function(function: FunctionCall, where: str) -> dict[str, Any]:
     try:
-        arguments = msgspec.json.decode(call.function.arguments or "{}")
-    except msgspec.DecodeError as error:
-        place = f"{where}.function.arguments"
+        arguments = msgspec.json.decode(function.arguments or "{}")
+    except (msgspec.DecodeError, RecursionError) as error:
+        place = f"{where}.arguments"
         raise BadRequest(f"Invalid '{place}': not JSON: {error}.", param=place, code="invalid_value") from error
     # Templates write arguments with `tojson`, so they get the value and not its text.
-    return {
-        "id": call.id,
-        "type": "function",
-        "function": {"name": call.function.name, "arguments": arguments},
-    }
+    return {"name": function.name, "arguments": arguments}

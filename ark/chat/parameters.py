@@ -34,9 +34,11 @@ _NEUTRAL: dict[str, Callable[[Any], bool]] = {
     # OpenAI's default; what it asks for is what a model does by itself.
     "reasoning_effort": lambda value: value == "medium",
     "chat_template_kwargs": lambda value: not value,
-    "ark_stateful": lambda value: value is False,
 }
 """For each parameter that can change the answer: whether a value changes nothing, and so is always accepted."""
+
+SMALLEST_TOP_P = 1e-9
+"""What a `top_p` of 0, which OpenAI accepts, becomes: only the most likely token is left."""
 
 
 def unsupported(body: ChatRequest, capabilities: Capabilities) -> list[str]:
@@ -72,7 +74,7 @@ def sampling(body: ChatRequest, ignored: list[str], defaults: SamplingParams) ->
 
     return SamplingParams(
         temperature=chosen("temperature", defaults.temperature),
-        top_p=chosen("top_p", defaults.top_p),
+        top_p=max(SMALLEST_TOP_P, chosen("top_p", defaults.top_p)),
         top_k=max(0, chosen("top_k", defaults.top_k)),
         min_p=chosen("min_p", defaults.min_p),
         seed=chosen("seed", defaults.seed),

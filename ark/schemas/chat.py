@@ -74,7 +74,7 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
     top_p: Probability | None = None
-    top_k: Annotated[int, Meta(ge=-1)] | None = None
+    top_k: Annotated[int, Meta(ge=-1, le=2**31 - 1)] | None = None
     min_p: Probability | None = None
     seed: Seed | None = None
     frequency_penalty: Penalty | None = None

@@ -7,11 +7,12 @@ from typing import TypeVar
 
 import msgspec
 
-from ark.errors import BadRequest
+from ark.errors import BadRequest, shorten
 
 T = TypeVar("T")
 
 _AT = re.compile(r"(?P<reason>.*) - at `(?P<key>key in )?\$(?P<path>[^`]*)`", re.DOTALL)
+_KEYED = re.compile(r"\[\.\.\.\].*", re.DOTALL)
 _MISSING = re.compile(r"Object missing required field `(?P<field>[^`]+)`")
 
 
@@ -33,7 +34,9 @@ def _invalid(text: str) -> BadRequest:
     reason, path = text, ""
     # msgspec tells the place only in its text.
     if match := _AT.fullmatch(text):
-        reason, path = match["reason"], match["path"].removeprefix(".")
+        # In a mapping msgspec does not tell the key; the mapping itself is named then.
+        reason, path = match["reason"], _KEYED.sub("", match["path"].removeprefix("."))
+    reason = shorten(reason)
     code = "invalid_type" if reason.startswith("Expected `") and ", got `" in reason else "invalid_value"
     if missing := _MISSING.fullmatch(reason):
         path = f"{path}.{missing['field']}" if path else missing["field"]

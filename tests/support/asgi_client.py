@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json as jsonlib
 import re
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -82,6 +82,8 @@ class Exchange:
         self.done = anyio.Event()
         """The application has returned."""
         self.failure: Exception | None = None
+        self.deaf = False
+        """`receive` does not say that the client is gone: the server knows it from its writes only."""
         self._gone = anyio.Event()
         self._send_fails = send_fails
         self._changed = anyio.Event()
@@ -96,7 +98,7 @@ class Exchange:
         if self._messages and not self._gone.is_set():
             self.received += 1
             return self._messages.pop(0)
-        await self._gone.wait()
+        await (anyio.sleep_forever() if self.deaf else self._gone.wait())
         return {"type": "http.disconnect"}
 
     async def send(self, message: dict[str, Any]) -> None:
@@ -247,6 +249,15 @@ async def settled(app: Ark) -> None:
     for served in services.registry.models:
         with suppress(Unavailable):
             await served.ready(10)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for something that only time brings."""
+    with anyio.fail_after(10):
+        while True:
+            if condition():
+                return
+            await anyio.sleep(0.001)
 
 
 def backend_of(client: Client, model: int = 0) -> Any:
