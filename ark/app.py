@@ -13,7 +13,7 @@ import msgspec
 from ark import log as logs
 from ark.asgi import ClientGone, Receive, Request, Scope, Send, read_body, route_path
 from ark.config import Config, ConfigError, KeyConfig, load_config
-from ark.endpoints import chat, models, operations
+from ark.endpoints import chat, models, operations, sessions
 from ark.errors import MethodNotAllowed, NotFound, Unavailable, UnsupportedMediaType
 from ark.exchange import Endpoint, Exchange
 from ark.services import Services
@@ -33,6 +33,11 @@ ROUTES: Mapping[str, Mapping[str, Route]] = {
     "/chat/completions": {"POST": Route(endpoint=chat.create, json=True)},
     "/models": {"GET": Route(endpoint=models.list_models)},
     "/models/": {"GET": Route(endpoint=models.get_model)},
+    "/sessions": {"GET": Route(endpoint=sessions.list_sessions)},
+    "/sessions/": {
+        "GET": Route(endpoint=sessions.get_session),
+        "DELETE": Route(endpoint=sessions.delete_session),
+    },
     "/health": {"GET": Route(endpoint=operations.health, open=True)},
     "/ready": {"GET": Route(endpoint=operations.ready, open=True)},
 }
@@ -95,6 +100,7 @@ class Ark:
         config = self._config if isinstance(self._config, Config) else load_config(self._config)
         logs.configure(config.server.log_level)
         services = Services(config)
+        await services.sessions.open()
         if services.keys.open:
             log.warning("no API keys are configured: everyone who can reach the server may use it")
         self._services = services
@@ -102,6 +108,7 @@ class Ark:
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(services.registry.open)
+                tasks.start_soon(services.sweep)
                 # Kept: the task group would hand it to the parent wrapped in a group.
                 try:
                     yield
@@ -113,6 +120,7 @@ class Ark:
         finally:
             with anyio.CancelScope(shield=True):
                 await services.registry.close()
+                await services.sessions.close()
             self._services = None
         if failure is not None:
             raise failure

@@ -53,6 +53,10 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
         """Whose sessions and retained state the request may see; empty where the server is open."""
         return "" if self.key is None else self.key.name
 
+    def cookie(self, name: str) -> str | None:
+        header = self.header("cookie")
+        return None if header is None else read_cookies(header).get(name)
+
     def header(self, name: str) -> str | None:
         value = self.headers.get(name.encode("latin-1"))
         return None if value is None else value.decode("latin-1")

@@ -17,6 +17,8 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 from msgspec import Meta
 
+from ark.sessions.config import SessionsConfig
+
 Positive = Annotated[int, Meta(ge=1)]
 Seconds = Annotated[float, Meta(gt=0)]
 Name = Annotated[str, Meta(min_length=1)]
@@ -116,6 +118,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     server: ServerConfig = ServerConfig()
     limits: LimitsConfig = LimitsConfig()
+    sessions: SessionsConfig = SessionsConfig()
     keys: tuple[KeyConfig, ...] = ()
     models: tuple[ModelConfig, ...] = ()
     aliases: dict[Name, Name] | None = None
@@ -133,7 +136,9 @@ def default_models() -> tuple[ModelConfig, ...]:
 
     # Greedy, because a model this small answers best so.
     sampling = SamplingConfig(temperature=0.0)
-    return (ModelConfig(name=EMBEDDED_CHAT, path=str(chat_model_path()), sampling=sampling),)
+    # In one fixed type, so that it answers the same on every machine.
+    engine = {"dtype": "float32"}
+    return (ModelConfig(name=EMBEDDED_CHAT, path=str(chat_model_path()), sampling=sampling, engine=engine),)
 
 
 def load_config(path: str | Path | None = None, environ: Mapping[str, str] | None = None) -> Config:
@@ -231,6 +236,8 @@ def _check(config: Config) -> None:
     for name in names:
         if names.count(name) > 1:
             raise ConfigError(f"keys: the name {name!r} stands twice")
+    if len({key.sha256.lower() for key in config.keys}) < len(config.keys):
+        raise ConfigError("keys: two names have the same key")
     for key in config.keys:
         for model_name in key.models or ():
             if model_name not in served:

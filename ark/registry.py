@@ -12,8 +12,9 @@ import msgspec
 
 from ark.auth import may_use
 from ark.backends import Capabilities, ChatBackend, SamplingParams, load_backend
+from ark.chat.prompt import PromptBuilder
 from ark.config import Config, ConfigError, KeyConfig, ModelConfig, default_models
-from ark.errors import BadRequest, ModelNotFound, Unavailable
+from ark.errors import BadRequest, ModelNotFound, Unavailable, shorten
 
 log = logging.getLogger("ark.registry")
 
@@ -47,6 +48,7 @@ class Served:
         self.aliases = tuple(aliases)
         self.backend: ChatBackend | None = None
         self.failed = False
+        self._prompts: PromptBuilder | None = None
         self._settled = anyio.Event()
 
     @property
@@ -58,6 +60,13 @@ class Served:
         if self.failed or (self.backend is not None and not self.backend.status().alive):
             return "failed"
         return "loading" if self.backend is None else "ready"
+
+    @property
+    def prompts(self) -> PromptBuilder:
+        """What makes the model's prompts, once it is open."""
+        if self._prompts is None:
+            raise RuntimeError(f"the model {self.name} is not open")
+        return self._prompts
 
     @property
     def capabilities(self) -> Capabilities | None:
@@ -81,7 +90,9 @@ class Served:
         started = anyio.current_time()
         try:
             kind = await anyio.to_thread.run_sync(load_backend, self.config.backend)
-            self.backend = await kind.open(self.config)
+            backend = await kind.open(self.config)
+            self._prompts = PromptBuilder(backend.tokenizer, model=self.name, context_length=backend.context_length)
+            self.backend = backend
         except (ConfigError, LookupError) as error:
             # The operator's to mend: the message says it all.
             self.failed = True
@@ -137,6 +148,13 @@ class Registry:
         for served in self.models:
             await served.open()
 
+    def release(self, released: Sequence[tuple[str, str]]) -> None:
+        """Forget the state of conversations, each as the served model's name and the state's."""
+        for name, state in released:
+            served = self._by_name.get(name)
+            if served is not None and served.backend is not None:
+                served.backend.release(state)
+
     async def close(self) -> None:
         for served in self.models:
             await served.close()
@@ -145,8 +163,8 @@ class Registry:
         """The model behind a name or an alias. Raises ModelNotFound, naming what the key may use."""
         served = self._by_name.get(name)
         if served is None or not may_use(key, served.name):
-            known = ", ".join(self.names(key))
-            raise ModelNotFound(f"The model '{name}' does not exist here. There is: {known}.", param="model")
+            known = ", ".join(self.names(key)) or "none"
+            raise ModelNotFound(f"The model '{shorten(name)}' does not exist here. There is: {known}.", param="model")
         return served
 
     def find_for(self, task: str, name: str, key: KeyConfig | None) -> Served:

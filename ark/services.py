@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import time
 
+import anyio
+
 from ark import __version__
 from ark.auth import Keys
 from ark.config import Config
 from ark.registry import Registry
+from ark.sessions.service import Sessions
+from ark.sessions.sqlite import SqliteStorage
+
+SWEEP_INTERVAL = 30.0
+"""Seconds."""
 
 
 class Services:
@@ -17,9 +24,21 @@ class Services:
         self.config = config
         self.keys = Keys(config.keys)
         self.registry = Registry(config)
+        path = config.sessions.path
+        self.sessions = Sessions(
+            config.sessions,
+            storage=None if path is None else SqliteStorage(path),
+            on_evict=lambda evicted: self.registry.release(evicted.released),
+        )
         self.created = int(time.time())
         """Unix time at which the server started, the `created` of its models."""
         self.draining = False
+
+    async def sweep(self) -> None:
+        """Expire sessions now and then, so that an idle server gives their memory back; until cancelled."""
+        while True:
+            await anyio.sleep(SWEEP_INTERVAL)
+            self.sessions.sweep()
 
     @property
     def fingerprint(self) -> str:

@@ -40,6 +40,7 @@ class Fold:
         self._stops = StopMatcher(stops)
         self._content: list[str] = []
         self._reasoning: list[str] = []
+        self._length = 0
         self.prompt_tokens = prompt_tokens
         self.cached_tokens = 0
         self.reasoning_tokens = 0
@@ -56,9 +57,9 @@ class Fold:
         return "".join(self._reasoning)
 
     @property
-    def stopped_by_text(self) -> bool:
-        """A stop string ended the reply: the last ids hold more text than the client sees."""
-        return self._stops.matched is not None
+    def kept(self) -> int | None:
+        """When a stop string ended the reply: characters of the whole text, reasoning and tags included, before it."""
+        return None if self._stops.matched is None else self._length - self._stops.dropped
 
     @property
     def usage(self) -> Usage:
@@ -92,11 +93,16 @@ class Fold:
                     if (last := self._flush()) is not None:
                         yield last
                     return
+        raise RuntimeError("the backend ended a job without a finish reason")
 
     def _push(self, batch: TokenBatch) -> Iterator[Piece]:
-        for token in batch.token_ids:
+        last = len(batch.token_ids) - 1
+        for number, token in enumerate(batch.token_ids):
             self.token_ids.append(token)
-            text = self._stream.push((token,))
+            # The id that stopped the reply may be an ordinary one, of the request's `stop_token_ids`.
+            stopping = number == last and batch.finish_reason == "stop"
+            text = "" if stopping else self._stream.push((token,))
+            self._length += len(text)
             inside = self._splitter is not None and self._splitter.reasoning
             reasoning, content = ("", text) if self._splitter is None else self._splitter.push(text)
             if inside or (self._splitter is not None and self._splitter.reasoning):
@@ -110,6 +116,7 @@ class Fold:
     def _flush(self) -> Piece | None:
         """What was held back, now that nothing more comes."""
         text = self._stream.flush()
+        self._length += len(text)
         if self._splitter is None:
             reasoning, content = "", text
         else:

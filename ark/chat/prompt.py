@@ -6,6 +6,7 @@ reply is encoded and appended. `Prompt.finish` gives the transcript that the tur
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -63,7 +64,7 @@ class PromptBuilder:
         return Prompt(
             ids=piece.ids,
             how=past.how,
-            retained=_retained(past, piece.ids),
+            retained=self._retained(past, piece.ids),
             ending=piece.text[-EDGE:],
             past=past,
             piece=piece,
@@ -89,6 +90,12 @@ class PromptBuilder:
         messages = [message.data for message in past.messages]
         text = render(messages)
         return Piece(ids=self._tokenizer.encode(text), seams=(), text=text, messages=messages)
+
+    def _retained(self, past: Past, ids: list[int]) -> int:
+        transcript = past.transcript
+        if transcript is None or transcript.fingerprint != self._fingerprint:
+            return 0
+        return common_tokens(transcript.tokens, pack_tokens(ids))
 
     def _opening(self, piece: Piece, render: Render) -> _Opening:
         """Where the prompt that opens the reply begins, in the text and in the ids."""
@@ -170,7 +177,8 @@ def fingerprint(tokenizer: Tokenizer) -> str:
     """A digest that changes when the ids of a tokenizer change their meaning."""
     size = tokenizer.vocab_size
     digest = blake2b(digest_size=16)
-    digest.update(f"{size} {sorted(tokenizer.stop_token_ids)} {tokenizer.encode(_PROBE)}".encode())
+    # Transcripts are written in this machine's byte order.
+    digest.update(f"{sys.byteorder} {size} {sorted(tokenizer.stop_token_ids)} {tokenizer.encode(_PROBE)}".encode())
     for token in range(0, size, max(1, size // _SAMPLES)):
         digest.update(tokenizer.decode([token]).encode("utf-8", "surrogatepass") + b"\0")
     return digest.hexdigest()
@@ -180,9 +188,3 @@ def _common_length(text: str, other: str) -> int:
     if text.startswith(other):
         return len(other)
     return next((n for n, (a, b) in enumerate(zip(text, other, strict=False)) if a != b), min(len(text), len(other)))
-
-
-def _retained(past: Past, ids: list[int]) -> int:
-    if past.transcript is None:
-        return 0
-    return common_tokens(past.transcript.tokens, pack_tokens(ids))

@@ -11,7 +11,8 @@ import msgspec
 from msgspec import UNSET
 
 from ark.asgi import DONE, json_event, text_event
-from ark.chat.fold import Fold, Piece
+from ark.chat.fold import Fold
+from ark.chat.turn import ChatTurn
 from ark.schemas.chat import (
     Choice,
     Chunk,
@@ -54,9 +55,7 @@ def completion(head: Head, fold: Fold) -> bytes:
     return _encoder.encode(reply)
 
 
-async def chunks(
-    head: Head, fold: Fold, pieces: AsyncGenerator[Piece, None], *, include_usage: bool
-) -> AsyncGenerator[bytes, None]:
+async def chunks(head: Head, turn: ChatTurn, *, include_usage: bool) -> AsyncGenerator[bytes, None]:
     """The reply as chat.completion.chunk events: the role, the text, the finish reason, the usage, [DONE]."""
     usage: msgspec.UnsetType | None = None if include_usage else UNSET
 
@@ -64,29 +63,35 @@ async def chunks(
         return _event(head, [ChunkChoice(index=0, delta=delta, finish_reason=finish_reason)], usage)
 
     begun = False
-    async with aclosing(pieces):
+    async with aclosing(turn.pieces()) as pieces:
         async for piece in pieces:
             if not begun:
                 begun = True
                 yield event(Delta(role="assistant", content="", refusal=None))
             if piece.content or piece.reasoning:
                 yield event(Delta(content=piece.content or UNSET, reasoning_content=piece.reasoning or UNSET))
-    yield event(Delta(), fold.finish_reason or "stop")
+    yield event(Delta(), turn.fold.finish_reason or "stop")
     if include_usage:
-        yield _event(head, [], fold.usage)
+        yield _event(head, [], turn.fold.usage)
     yield DONE
 
 
-async def simplified(fold: Fold, pieces: AsyncGenerator[Piece, None]) -> AsyncGenerator[bytes, None]:
+async def simplified(turn: ChatTurn) -> AsyncGenerator[bytes, None]:
     """The reply's text and nothing else, an event for each token; then the usage object and [DONE].
 
     Reasoning is left out: without the wrapping a client could not tell it from the answer.
     """
-    async with aclosing(pieces):
+    returned = False
+    async with aclosing(turn.pieces()) as pieces:
         async for piece in pieces:
-            if piece.content:
-                yield text_event(piece.content)
-    yield json_event(_encoder.encode(fold.usage))
+            text = piece.content
+            if returned and text.startswith("\n"):
+                # The carriage return of the event before is this line break already.
+                text, returned = text[1:], False
+            if text:
+                returned = text.endswith("\r")
+                yield text_event(text)
+    yield json_event(_encoder.encode(turn.fold.usage))
     yield DONE
 
 

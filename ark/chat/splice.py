@@ -137,7 +137,7 @@ class _Splicer:
             self._ids = unpack_tokens(self._transcript.tokens, 0, stable[-1].end)
             self._seams = list(stable)
             between = between[1:]
-        place = 0
+        place = stable[-1].base_length if stable else 0
         for segment, seam in zip(between, later, strict=True):
             cut = _align(segment, seam.edge)
             # Ordinary text may be trimmed or written otherwise; a segment that is not there at all is a surprise.

@@ -18,6 +18,8 @@ class StopMatcher:
         self._longest = max(map(len, self._stops), default=0)
         self._held = ""
         self.matched: str | None = None
+        self.dropped = 0
+        """Characters from the beginning of the match to the end of the text that was pushed."""
 
     def push(self, text: str) -> str:
         """What may be passed on. After a match it is always empty."""
@@ -30,6 +32,7 @@ class StopMatcher:
         if found:
             _, begin, self.matched = min(found)
             self._held = ""
+            self.dropped = len(text) - begin
             return text[:begin]
         keep = self._undecided(text)
         self._held = text[len(text) - keep :]

@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
-import anyio.to_thread
 import msgspec
 
 from ark.asgi import Reply, Request, Stream, json_event
-from ark.backends import GenerationJob, Tokenizer
+from ark.backends import ChatBackend
 from ark.chat import parameters, render
-from ark.chat.fold import Fold, Piece
-from ark.chat.messages import TemplateMessage, to_template
-from ark.chat.reasoning import OPEN, ReasoningSplitter
-from ark.errors import APIError, ContextLengthExceeded
+from ark.chat.messages import to_template
+from ark.chat.turn import ChatTurn, TurnRequest
+from ark.errors import APIError
 from ark.schemas.chat import ChatRequest
 from ark.schemas.decode import decode
 from ark.schemas.errors import encode_error
 from ark.services import Services
+from ark.sessions.identity import COOKIE
 
 log = logging.getLogger("ark.chat")
 
 _decoder = msgspec.json.Decoder(ChatRequest)
-
-INLINE_CHARACTERS = 8192
-"""Up to this much text is tokenised on the event loop, where it takes less time than the way to a thread and back
-is worth; longer text would hold up other requests."""
 
 
 async def create(request: Request, services: Services) -> Reply | Stream:
@@ -35,93 +31,82 @@ async def create(request: Request, services: Services) -> Reply | Stream:
     served = services.registry.find_for("chat", body.model, request.key)
     messages = to_template(body.messages)
     backend = await served.ready(services.config.server.load_wait)
-    capabilities = served.capabilities or backend.capabilities
     ignore = services.config.server.unsupported_parameters == "ignore"
-    ignored = parameters.check(body, capabilities, ignore=ignore)
-
-    prompt, text_end = await _prompt(backend.tokenizer, messages)
-    room = backend.context_length - len(prompt)
-    if room < 1:
-        raise ContextLengthExceeded(
-            f"The messages are {len(prompt)} tokens; the model's context is {backend.context_length}, "
-            "and the reply needs at least one.",
-            param="messages",
-        )
-    stop_ids = frozenset(body.stop_token_ids or ()) if "stop_token_ids" not in ignored else frozenset[int]()
-    if not body.ignore_eos or "ignore_eos" in ignored:
-        stop_ids |= backend.tokenizer.stop_token_ids
-    job = GenerationJob(
-        request_id=request.id,
-        prompt=prompt,
-        max_tokens=min(room, body.max_completion_tokens or body.max_tokens or room),
-        sampling=parameters.sampling(body, ignored, served.default_sampling(backend)),
-        stop_token_ids=stop_ids,
-        owner=request.owner,
+    ignored = parameters.check(body, served.capabilities or backend.capabilities, ignore=ignore)
+    turn = ChatTurn(
+        TurnRequest(
+            request_id=request.id,
+            owner=request.owner,
+            cookie=request.cookie(COOKIE),
+            stateful=body.ark_stateful,
+            messages=messages,
+            max_tokens=body.max_completion_tokens or body.max_tokens,
+            sampling=parameters.sampling(body, ignored, served.default_sampling(backend)),
+            stop_token_ids=_stop_ids(body, ignored, backend),
+            stops=parameters.stop_strings(body, ignored),
+            reasoning=backend.capabilities.reasoning,
+        ),
+        sessions=services.sessions,
+        backend=backend,
+        prompts=served.prompts,
     )
-    splitter = ReasoningSplitter(opened=text_end.endswith(OPEN)) if capabilities.reasoning else None
-    fold = Fold(
-        prompt_tokens=len(prompt),
-        stream=backend.tokenizer.stream(),
-        splitter=splitter,
-        stops=parameters.stop_strings(body, ignored),
-    )
-    headers: list[tuple[str, str]] = [("x-ark-ignored", ", ".join(ignored))] if ignored else []
-    pieces = _noted(fold.pieces(backend.generate(job)), fold, headers, request, body)
+    if ignored:
+        turn.headers.append(("x-ark-ignored", ", ".join(ignored)))
     head = render.Head.new(body.model, services.fingerprint)
+    if body.stream:
+        return _stream(turn, head, request, body)
+    try:
+        async with aclosing(turn.pieces()) as pieces:
+            async for _ in pieces:
+                pass
+    finally:
+        _note(turn, request, body)
+    return Reply(body=render.completion(head, turn.fold), headers=turn.headers)
 
-    if not body.stream:
-        async for _ in pieces:
-            pass
-        return Reply(body=render.completion(head, fold), headers=headers)
+
+def _stream(turn: ChatTurn, head: render.Head, request: Request, body: ChatRequest) -> Stream:
     if body.ark_simplified:
-        return Stream(events=render.simplified(fold, pieces), headers=headers, error_event=_named_error)
-    include_usage = body.stream_options is not None and bool(body.stream_options.include_usage)
-    events = render.chunks(head, fold, pieces, include_usage=include_usage)
-    return Stream(events=events, headers=headers, error_event=_data_error)
+        events, error_event = render.simplified(turn), _named_error
+    else:
+        include_usage = body.stream_options is not None and bool(body.stream_options.include_usage)
+        events, error_event = render.chunks(head, turn, include_usage=include_usage), _data_error
+    return Stream(events=_noted(events, turn, request, body), headers=turn.headers, error_event=error_event)
 
 
-async def _prompt(tokenizer: Tokenizer, messages: Sequence[TemplateMessage]) -> tuple[list[int], str]:
-    """The prompt's ids, and the end of its text without white space."""
-
-    def build() -> tuple[list[int], str]:
-        text = tokenizer.render(messages)
-        return tokenizer.encode(text), text[-64:].rstrip()
-
-    if sum(len(message["content"]) for message in messages) <= INLINE_CHARACTERS:
-        return build()
-    return await anyio.to_thread.run_sync(build)
+def _stop_ids(body: ChatRequest, ignored: list[str], backend: ChatBackend) -> frozenset[int]:
+    asked = frozenset[int]() if "stop_token_ids" in ignored else frozenset(body.stop_token_ids or ())
+    if body.ignore_eos and "ignore_eos" not in ignored:
+        return asked
+    return asked | backend.tokenizer.stop_token_ids
 
 
 async def _noted(
-    pieces: AsyncGenerator[Piece, None],
-    fold: Fold,
-    headers: list[tuple[str, str]],
-    request: Request,
-    body: ChatRequest,
-) -> AsyncGenerator[Piece, None]:
-    """The same pieces; adds the headers that are known with the first one, and logs the reply behind the last."""
+    events: AsyncGenerator[bytes, None], turn: ChatTurn, request: Request, body: ChatRequest
+) -> AsyncGenerator[bytes, None]:
+    """The same events, and a line in the log behind the last."""
     try:
-        first = True
-        async for piece in pieces:
-            if first:
-                first = False
-                headers.append(("x-ark-cached-tokens", str(fold.cached_tokens)))
-            yield piece
+        async with aclosing(events):
+            async for event in events:
+                yield event
     finally:
-        await pieces.aclose()
-        log.info(
-            "chat",
-            extra={
-                "fields": {
-                    "request_id": request.id,
-                    "model": body.model,
-                    "prompt_tokens": fold.prompt_tokens,
-                    "cached_tokens": fold.cached_tokens,
-                    "completion_tokens": len(fold.token_ids),
-                    "finish_reason": fold.finish_reason or "cancelled",
-                }
-            },
-        )
+        _note(turn, request, body)
+
+
+def _note(turn: ChatTurn, request: Request, body: ChatRequest) -> None:
+    if not turn.begun:
+        return
+    fold = turn.fold
+    fields = {
+        "request_id": request.id,
+        "model": body.model,
+        "session": turn.session_id,
+        "how": turn.how,
+        "prompt_tokens": fold.prompt_tokens,
+        "cached_tokens": fold.cached_tokens,
+        "completion_tokens": len(fold.token_ids),
+        "finish_reason": fold.finish_reason or "cancelled",
+    }
+    log.info("chat", extra={"fields": fields})
 
 
 def _data_error(error: APIError) -> bytes:

@@ -296,7 +296,7 @@ class Engine:
         if sequence is not None:
             self._count.jobs_cancelled += 1
             # What was computed is right, only unwanted: it may still serve as a cache.
-            self._leave(sequence)
+            self._leave(sequence, cancelled=True)
 
     def _fail(self, sequences: list[Sequence]) -> None:
         error = Unavailable("The model's engine failed on this request.", code="engine_failed")
@@ -313,8 +313,8 @@ class Engine:
         if self._runner.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _leave(self, sequence: Sequence, *, keep: bool = True) -> None:
-        self._scheduler.finish(sequence, keep=keep)
+    def _leave(self, sequence: Sequence, *, keep: bool = True, cancelled: bool = False) -> None:
+        self._scheduler.finish(sequence, keep=keep, cancelled=cancelled)
         del self._sequences[sequence.mailbox]
         with self._door.lock:
             self._door.inside.discard(sequence.mailbox)

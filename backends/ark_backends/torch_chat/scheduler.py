@@ -23,7 +23,7 @@ HEADROOM = 256
 class Sequence:
     """One job with the tokens it has so far, prompt and generated."""
 
-    __slots__ = ("announced", "chooser", "job", "mailbox", "state", "tokens", "whole")
+    __slots__ = ("announced", "chooser", "first", "job", "mailbox", "state", "tokens", "whole")
 
     def __init__(self, job: GenerationJob, mailbox: Mailbox) -> None:
         self.job = job
@@ -31,6 +31,8 @@ class Sequence:
         self.tokens = list(job.prompt)
         self.chooser = Chooser(job.sampling)
         self.state: State | None = None
+        self.first = False
+        """The session that it names had no state when it was admitted."""
         self.announced = False
         """Its consumer knows that it has been admitted."""
         self.whole = False
@@ -89,13 +91,19 @@ class Scheduler:
         work.sort(key=lambda item: item[1] > 1)
         return work
 
-    def finish(self, sequence: Sequence, *, keep: bool = True) -> None:
-        """Remove a sequence, running or waiting. Its KV is retained, or dropped when it cannot be trusted."""
+    def finish(self, sequence: Sequence, *, keep: bool = True, cancelled: bool = False) -> None:
+        """Remove a sequence, running or waiting. Its KV is retained, or dropped when it cannot be trusted.
+
+        What a cancelled job began for a session that had nothing before is nobody's afterwards: the session will not
+        ask for it, but the same request sent again will find it.
+        """
         (self.running if sequence in self.running else self.waiting).remove(sequence)
         state, sequence.state = sequence.state, None
         if state is None:
             return
         if keep:
+            if cancelled and sequence.first:
+                self.states.orphan(state)
             self.states.retain(state)
         else:
             self.states.drop(state)
@@ -121,6 +129,8 @@ class Scheduler:
     def _start(self, sequence: Sequence) -> int | None:
         """Give a sequence its KV. Returns the number of tokens found there, None when there is no room yet."""
         job, states = sequence.job, self.states
+        if not sequence.announced:
+            sequence.first = not states.has(job.session)
         source, cached = states.find(job.owner, job.session, sequence.tokens[:-1])
         capacity = sequence.limit if sequence.whole else self._capacity(sequence, len(sequence.tokens))
         size = capacity * states.spec.token_bytes

@@ -49,7 +49,7 @@ class States:
         self._idle_bytes = 0
         self._idle: OrderedDict[State, None] = OrderedDict()
         self._busy: dict[State, None] = {}
-        self._sessions: dict[tuple[str, str], dict[State, None]] = {}
+        self._sessions: dict[str, dict[State, None]] = {}
         # Insertion order in a bucket is age, so the most recent are read from its end.
         self._blocks: dict[int, dict[State, None]] = {}
 
@@ -118,6 +118,15 @@ class States:
         self._idle[state] = None
         self._idle_bytes += state.kv.nbytes
 
+    def has(self, session: str | None) -> bool:
+        """Whether a session has any state, busy or retained."""
+        return session in self._sessions
+
+    def orphan(self, state: State) -> None:
+        """Make a busy state nobody's, so that any later job of its owner may take it over."""
+        self._disown(state)
+        state.session = None
+
     def drop(self, state: State) -> None:
         """Forget a state and free its KV."""
         if state.busy:
@@ -135,12 +144,11 @@ class States:
 
     def release(self, session: str) -> None:
         """Drop what is retained for a session; what its jobs run on is dropped when they are over."""
-        for key in [key for key in self._sessions if key[1] == session]:
-            for state in list(self._sessions[key]):
-                if state.busy:
-                    state.released = True
-                else:
-                    self.drop(state)
+        for state in list(self._sessions.get(session, ())):
+            if state.busy:
+                state.released = True
+            else:
+                self.drop(state)
 
     def clear(self) -> None:
         for state in [*self._idle, *self._busy]:
@@ -148,7 +156,8 @@ class States:
 
     def _candidates(self, owner: str, session: str | None, tokens: Sequence[int]) -> Iterable[State]:
         if session is not None:
-            yield from islice(reversed(self._sessions.get((owner, session), {})), CANDIDATES)
+            own = reversed(self._sessions.get(session, {}))
+            yield from islice((state for state in own if state.owner == owner), CANDIDATES)
         bucket = self._blocks.get(_root(owner), {})
         key = _root(owner)
         for start in range(0, len(tokens) - BLOCK + 1, BLOCK):
@@ -205,16 +214,15 @@ class States:
     def _own(self, state: State, session: str | None) -> None:
         state.session = session
         if session is not None:
-            self._sessions.setdefault((state.owner, session), {})[state] = None
+            self._sessions.setdefault(session, {})[state] = None
 
     def _disown(self, state: State) -> None:
         if state.session is None:
             return
-        key = (state.owner, state.session)
-        states = self._sessions[key]
+        states = self._sessions[state.session]
         del states[state]
         if not states:
-            del self._sessions[key]
+            del self._sessions[state.session]
 
 
 def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
