@@ -163,11 +163,12 @@ async def test_many_cancels_leave_memory_as_it_was(llama, opened, words):
             await chat.run(words(3), 1)
             gc.collect()
 
-        await cancel_some(20)
+        # The first round leaves what the allocator keeps for itself.
+        await cancel_some(200)
         kv, resident = chat.backend.status().kv_bytes, process.memory_info().rss
         await cancel_some(200)
         status = chat.backend.status()
-        assert status.jobs_cancelled == 220
+        assert status.jobs_cancelled == 400
         assert status.kv_bytes == kv
         # The KV of 200 prompts would be 23 MB.
         assert 200 * llama.kv(300) > 20e6

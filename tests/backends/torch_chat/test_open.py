@@ -7,28 +7,18 @@ import pytest
 import torch
 from ark_backends.torch_chat import TorchChat, devices
 from safetensors.torch import load_file, save_file
+from tiny_model import save_tiny_llama
 
 from ark.backends import GenerationJob, SamplingParams
 from ark.config import ConfigError, ModelConfig
-from tests.backends.test_tokenizer import byte_level
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory):
-    """A random Llama with its tokenizer."""
-    import transformers
-
     path = tmp_path_factory.mktemp("model")
-    tokenizer = byte_level()
-    tokenizer.save_pretrained(path)
-    torch.manual_seed(0)
-    config = transformers.LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=256, eos_token_id=2, initializer_range=0.2,
-    )  # fmt: skip
-    transformers.LlamaForCausalLM(config).save_pretrained(path)
+    save_tiny_llama(path, context_length=256)
     return path
 
 
@@ -58,7 +48,7 @@ async def test_open_generate_close(directory):
 
 
 async def test_context_is_the_smallest_of_model_configuration_and_memory(directory):
-    token = 2 * 2 * 2 * 8 * 4
+    token = 2 * 2 * 2 * 16 * 4
     for more, expected in (
         ({"context_length": 100}, 100),
         ({"context_length": 1000}, 256),
