@@ -1,0 +1,1 @@
+"""Tools: what a request offers, and the calls that a reply makes."""

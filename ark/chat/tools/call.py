@@ -1,0 +1,159 @@
+"""One tool call, read from text that comes in pieces."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from enum import Enum
+
+import msgspec
+
+KEYS = ('"name"', '"arguments"', '"parameters"', '"type"', '"id"')
+"""With what the object of a call may begin; anything else is not a call."""
+
+_SPACE = " \t\r\n"
+_START = re.compile(r'\{[ \t\r\n]*(?P<key>"[^"]*"?)?(?P<rest>.*)', re.DOTALL)
+_NAME = re.compile(r'\{\s*"name"\s*:\s*"(?P<name>[^"]*)(?P<closed>"?)')
+_HEAD = re.compile(r'\{\s*"name"\s*:\s*"(?P<name>[^"\\]*)"\s*,\s*"(?:arguments|parameters)"\s*:\s*(?=\{)')
+_decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+class Extent:
+    """Finds the end of a JSON object or array, of which `depth` brackets are open already."""
+
+    def __init__(self, depth: int = 0) -> None:
+        self._depth = depth
+        self._quoted = False
+        self._escaped = False
+
+    def end(self, text: str) -> int | None:
+        """Index behind the last bracket, or None when it is not in this piece."""
+        for i, letter in enumerate(text):
+            if self._escaped:
+                self._escaped = False
+            elif self._quoted:
+                self._escaped = letter == "\\"
+                self._quoted = letter != '"'
+            elif letter == '"':
+                self._quoted = True
+            elif letter in "{[":
+                self._depth += 1
+            elif letter in "}]":
+                self._depth -= 1
+                if self._depth <= 0:
+                    return i + 1
+        return None
+
+
+class Progress(Enum):
+    HEAD = "the name is not known yet; all text is kept"
+    ARGUMENTS = "inside the arguments"
+    TAIL = "behind the arguments, inside the object"
+    DONE = "the object is closed"
+    MALFORMED = "this is not a call; all text is kept"
+
+
+class CallReader:
+    """Reads ``{"name": ..., "arguments": {...}}``, and gives the arguments as they come, letter by letter.
+
+    In another order of the keys the call is given at once when it is whole. Whether text is a call is decided by its
+    first letters that cannot be, so a reply in JSON is held back no longer than it looks like one.
+    """
+
+    def __init__(self, names: Collection[str]) -> None:
+        self._names = names
+        self._extent = Extent()
+        self.progress = Progress.HEAD
+        self.text = ""
+        """All text while it is not known to be a call; what stands behind the call when it is done."""
+        self.name = ""
+
+    def push(self, text: str) -> str:
+        """The arguments' text that this piece brings."""
+        arguments = ""
+        if self.progress is Progress.HEAD:
+            arguments, text = self._head(text)
+        if self.progress is Progress.ARGUMENTS:
+            end = self._extent.end(text)
+            if end is None:
+                return arguments + text
+            arguments += text[:end]
+            text = text[end:]
+            self.progress = Progress.TAIL
+            self._extent = Extent(1)
+            self.text = ""
+        if self.progress is Progress.TAIL:
+            self._tail(text)
+        return arguments
+
+    def _head(self, text: str) -> tuple[str, str]:
+        """Arguments of a call that came whole, and the text that is left to read."""
+        self.text += text
+        if not self._plausible():
+            self.progress = Progress.MALFORMED
+            return "", ""
+        if match := _HEAD.match(self.text):
+            self.name = match["name"]
+            rest, self.text = self.text[match.end() :], ""
+            self._extent = Extent()
+            self.progress = Progress.ARGUMENTS
+            return "", rest
+        end = self._extent.end(text)
+        if end is None:
+            return "", ""
+        end += len(self.text) - len(text)
+        arguments = self._whole(self.text[:end])
+        if arguments is None:
+            self.progress = Progress.MALFORMED
+            return "", ""
+        self.text = self.text[end:]
+        self.progress = Progress.DONE
+        return arguments, ""
+
+    def _plausible(self) -> bool:
+        """Whether the text so far can become a call of a known function."""
+        start = _START.match(self.text)
+        if start is None:
+            return False
+        key = start["key"]
+        if key is None:
+            return not start["rest"]
+        if not any(known.startswith(key) for known in KEYS):
+            return False
+        name = _NAME.match(self.text)
+        if name is None:
+            return True
+        if name["closed"]:
+            return name["name"] in self._names
+        return any(known.startswith(name["name"]) for known in self._names)
+
+    def _whole(self, text: str) -> str | None:
+        """The arguments of a whole object, as JSON text; None when it is not a call."""
+        try:
+            fields = _decode(text)
+            self.name = msgspec.json.decode(fields.get("name", b"null"), type=str)
+            raw = fields.get("arguments", fields.get("parameters"))
+            value = {} if raw is None else msgspec.json.decode(raw)
+            if isinstance(value, str):
+                # Some models write the arguments' JSON as a string.
+                raw = msgspec.Raw(value.encode())
+                value = msgspec.json.decode(raw)
+        except (msgspec.DecodeError, UnicodeError):
+            return None
+        if self.name not in self._names or not isinstance(value, dict | None):
+            return None
+        return "{}" if raw is None or value is None else bytes(raw).decode()
+
+    def _tail(self, text: str) -> None:
+        """Behind the arguments: more keys, then the closing bracket; without it the call is over all the same."""
+        self.text += text
+        seen = self.text.lstrip(_SPACE)
+        if not seen:
+            return
+        if seen[0] not in ",}":
+            self.progress = Progress.DONE
+            return
+        end = self._extent.end(text)
+        if end is not None:
+            self.text = text[end:]
+            self.progress = Progress.DONE

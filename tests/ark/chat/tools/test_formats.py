@@ -1,0 +1,47 @@
+"""Which format a model's chat template shows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ark.chat.tools.formats import find_format
+
+QWEN = "{%- if tools %}For each call return <tool_call>...{%- endif %}"
+MISTRAL = '{%- if tools %}[AVAILABLE_TOOLS]{%- endif %}{{ "[TOOL_CALLS] [" }}'
+LLAMA = "{%- if tools is not none %}Environment: ipython{%- endif %}{{ '\"parameters\": ' }}"
+LLAMA_3_1 = '{%- if builtin_tools %}{{ "<|python_tag|>" }}{%- endif %}'
+
+
+@pytest.mark.parametrize(
+    ("template", "name"),
+    [
+        (QWEN, "hermes"),
+        (MISTRAL, "mistral"),
+        (LLAMA, "llama"),
+        (LLAMA_3_1, "llama"),
+        ("{% for message in messages %}{{ message.content }}{% endfor %}", None),
+        ("{% for tool in tools %}{{ tool }}{% endfor %}", None),
+        (None, None),
+    ],
+)
+def test_template(template: str | None, name: str | None) -> None:
+    form = find_format(template)
+    assert (None if form is None else form.name) == name
+
+
+def test_the_configuration_decides() -> None:
+    form = find_format(None, "mistral")
+    assert form is not None
+    assert form.name == "mistral"
+
+
+def test_the_embedded_model_speaks_hermes() -> None:
+    embedded = pytest.importorskip("ark_embedded")
+    template: Path = embedded.chat_model_path() / "chat_template.jinja"
+    if not template.exists():
+        pytest.skip("the embedded model is not there")
+    form = find_format(template.read_text())
+    assert form is not None
+    assert form.name == "hermes"

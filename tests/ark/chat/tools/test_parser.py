@@ -1,0 +1,187 @@
+"""Content and calls out of a reply's text, however the text is cut."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from ark.chat.tools.formats import FORMATS, HERMES, LLAMA, MISTRAL, ToolFormat
+from ark.chat.tools.parser import CallDelta, ToolParser
+
+NAMES = ("look_up", "look", "stop-it")
+
+
+def parse(form: ToolFormat, pieces: list[str]) -> tuple[str, list[tuple[str, str, str]]]:
+    """The content and the calls as (id, name, arguments)."""
+    content, deltas = stream(form, pieces)
+    calls: list[list[str]] = []
+    for delta in deltas:
+        if delta.id is not None:
+            assert delta.name is not None
+            assert delta.index == len(calls)
+            calls.append([delta.id, delta.name, ""])
+        calls[delta.index][2] += delta.arguments
+    return content, [(a, b, c) for a, b, c in calls]
+
+
+def stream(form: ToolFormat, pieces: list[str]) -> tuple[str, list[CallDelta]]:
+    numbers = itertools.count()
+    parser = ToolParser(form, NAMES, new_id=lambda: f"id{next(numbers)}")
+    content, deltas = "", []
+    for step in [*(parser.push(piece) for piece in pieces), parser.flush()]:
+        content += step[0]
+        deltas += step[1]
+    return content, deltas
+
+
+def called(text: str, form: ToolFormat = HERMES) -> tuple[str, list[tuple[str, str]]]:
+    content, calls = parse(form, [text])
+    return content, [(name, arguments) for _, name, arguments in calls]
+
+
+def write(form: ToolFormat, calls: list[tuple[str, dict[str, Any]]]) -> str:
+    """Calls as a model of the family writes them."""
+    bodies = [json.dumps({"name": name, form.key: arguments}) for name, arguments in calls]
+    if form.array:
+        return f"{form.marker} [{form.separator.join(bodies)}]"
+    if form.close:
+        return form.separator.join(f"{form.marker}\n{body}\n{form.close}" for body in bodies)
+    return form.separator.join(bodies)
+
+
+@pytest.mark.parametrize(
+    ("text", "content", "calls"),
+    [
+        ("Hello.", "Hello.", []),
+        ('<tool_call>\n{"name": "look", "arguments": {"a": 1}}\n</tool_call>', "", [("look", '{"a": 1}')]),
+        ('I look.\n\n<tool_call>{"name": "look", "arguments": {}}</tool_call>\n', "I look.", [("look", "{}")]),
+        ('<tool_call>{"name": "look", "arguments": {}}</tool_call>\n\nDone.', "Done.", [("look", "{}")]),
+        (
+            '<tool_call>{"name": "look", "arguments": {"a": "</tool_call> }"}}</tool_call>',
+            "",
+            [("look", '{"a": "</tool_call> }"}')],
+        ),
+        ('<tool_call>{"arguments": {"b": [2]}, "name": "look"}</tool_call>', "", [("look", '{"b": [2]}')]),
+        ('<tool_call>{"name": "look", "arguments": "{\\"a\\": 1}"}</tool_call>', "", [("look", '{"a": 1}')]),
+        ('<tool_call>{"name": "look"}</tool_call>', "", [("look", "{}")]),
+        ('<tool_call>{"name": "look", "arguments": {}, "x": [1]}</tool_call>', "", [("look", "{}")]),
+        ('<tool_call>{"name": "look", "arguments": {}}', "", [("look", "{}")]),
+        ('<tool_call>{"name": "look", "arguments": {"a": ', "", [("look", '{"a": ')]),
+        ('<tool_call>{"name": "hide", "arguments": {}}</tool_call>', None, []),
+        ('<tool_call>{"name": "look", "arguments": [1]}</tool_call>', None, []),
+        ("<tool_call>look()</tool_call>", None, []),
+        ('<tool_call>{"name": "lo', None, []),
+        ("<tool_call>", None, []),
+        ("a < b <tool", None, []),
+        ("  ", None, []),
+        ('<tool_call> no <tool_call>{"name": "look", "arguments": {}}</tool_call>', "<tool_call> no", [("look", "{}")]),
+    ],
+)
+def test_hermes(text: str, content: str | None, calls: list[tuple[str, str]]) -> None:
+    assert called(text) == (text if content is None else content, calls)
+
+
+@pytest.mark.parametrize(
+    ("text", "content", "calls"),
+    [
+        ('{"name": "look", "parameters": {"a": 1}}', "", [("look", '{"a": 1}')]),
+        ('<|python_tag|>{"name": "look", "parameters": {}}', "", [("look", "{}")]),
+        (
+            '{"name": "look", "parameters": {}}; {"name": "look_up", "parameters": {"q": ";"}}',
+            "",
+            [("look", "{}"), ("look_up", '{"q": ";"}')],
+        ),
+        ('{"answer": 42, "name": "look"}', None, []),
+        ('The call is {"name": "look", "parameters": {}}', None, []),
+        ('{"name": "looking", "parameters": {}}', None, []),
+        ("{}", None, []),
+    ],
+)
+def test_llama(text: str, content: str | None, calls: list[tuple[str, str]]) -> None:
+    assert called(text, LLAMA) == (text if content is None else content, calls)
+
+
+@pytest.mark.parametrize(
+    ("text", "content", "calls"),
+    [
+        ('[TOOL_CALLS] [{"name": "look", "arguments": {"a": [1]}}]', "", [("look", '{"a": [1]}')]),
+        (
+            '[TOOL_CALLS][{"name": "look", "arguments": {}}, {"arguments": {}, "name": "look_up"}]',
+            "",
+            [("look", "{}"), ("look_up", "{}")],
+        ),
+        ("[TOOL_CALLS] none", None, []),
+        ("[TOOL] [1]", None, []),
+    ],
+)
+def test_mistral(text: str, content: str | None, calls: list[tuple[str, str]]) -> None:
+    assert called(text, MISTRAL) == (text if content is None else content, calls)
+
+
+def test_mistral_ids_are_what_its_templates_accept() -> None:
+    assert len(MISTRAL.new_id()) == 9
+    assert MISTRAL.new_id().isalnum()
+    assert HERMES.new_id().startswith("call_")
+
+
+def test_arguments_come_letter_by_letter() -> None:
+    text = '<tool_call>{"name": "look", "arguments": {"a": 1}}</tool_call>'
+    _, deltas = stream(HERMES, list(text))
+    first, *rest = deltas
+    assert (first.name, first.arguments) == ("look", "")
+    assert [delta.arguments for delta in rest] == list('{"a": 1}')
+
+
+def test_a_reply_in_json_is_not_held_back_longer_than_it_looks_like_a_call() -> None:
+    parser = ToolParser(LLAMA, NAMES)
+    assert parser.push('{"n') == ("", [])
+    assert parser.push("u") == ('{"nu', [])
+
+
+FRAGMENTS = (
+    *(form.marker for form in FORMATS.values()),
+    *("<tool", "_call>", "</tool_call>", "[", "]", "{", "}", '"', "\\", ",", ";", ":", " ", "\n", "é", "Hello"),
+    *('{"name": "', "look", "look_up", "hide", '", "arguments": ', '", "parameters": ', '{"a": [1, "}"]}', "{}"),
+    *('"name"', '"arguments"', '{"arguments": {}, ', "null", '"{}"', "stop-it"),
+)
+
+
+@st.composite
+def cut_texts(draw: st.DrawFn) -> tuple[str, list[str]]:
+    text = "".join(draw(st.lists(st.sampled_from(FRAGMENTS), max_size=14)))
+    places = sorted(draw(st.sets(st.integers(0, len(text)))))
+    return text, [text[a:b] for a, b in itertools.pairwise([0, *places, len(text)])]
+
+
+@pytest.mark.parametrize("form", FORMATS.values(), ids=FORMATS.keys())
+@given(cut=cut_texts())
+@example(cut=('<tool_call>{"name": "look", "arguments": {}}</tool_call> \n x', ["<tool_call>", ""]))
+def test_cuts_make_no_difference(form: ToolFormat, cut: tuple[str, list[str]]) -> None:
+    text, pieces = cut
+    whole = parse(form, [text])
+    assert parse(form, pieces if "".join(pieces) == text else list(text)) == whole
+    assert parse(form, list(text)) == whole
+
+
+@pytest.mark.parametrize("form", FORMATS.values(), ids=FORMATS.keys())
+@given(
+    content=st.text(st.characters(exclude_characters="<[{", exclude_categories=["Cs"]), max_size=20).map(str.strip),
+    calls=st.lists(
+        st.tuples(
+            st.sampled_from(NAMES),
+            st.dictionaries(st.text(max_size=5), st.none() | st.integers() | st.text(max_size=9), max_size=3),
+        ),
+        min_size=1,
+        max_size=3,
+    ),
+)
+def test_what_a_model_writes_is_read(form: ToolFormat, content: str, calls: list[tuple[str, dict[str, Any]]]) -> None:
+    before = "" if form.bare else content
+    got, read = parse(form, list(f"{before} {write(form, calls)}"))
+    assert got.strip() == before
+    assert [(name, json.loads(arguments)) for _, name, arguments in read] == calls

@@ -1,0 +1,124 @@
+"""What a request says about tools."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from ark.chat.tools.request import Toolbox, toolbox
+from ark.errors import BadRequest
+from ark.schemas.tools import FunctionChoice, FunctionDefinition, ToolChoice, ToolDefinition
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    tools: list[ToolDefinition] | None = None
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
+    functions: list[FunctionDefinition] | None = None
+    function_call: FunctionChoice | None = None
+
+
+def read(**fields: Any) -> Toolbox | None:
+    return toolbox(**msgspec.structs.asdict(msgspec.convert(fields, Asked)))
+
+
+def tool(name: str, **more: Any) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": name, **more}}
+
+
+TOOLS = [tool("one", description="First."), tool("two", parameters={"type": "object"}, strict=True)]
+FUNCTIONS = [one["function"] for one in TOOLS]
+
+
+def named(name: str) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": name}}
+
+
+def allowed(mode: str, *names: str) -> dict[str, Any]:
+    return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": [named(name) for name in names]}}
+
+
+@pytest.mark.parametrize(
+    ("choice", "callable", "required"),
+    [
+        (None, ["one", "two"], False),
+        ("auto", ["one", "two"], False),
+        ("required", ["one", "two"], True),
+        (named("two"), ["two"], True),
+        (allowed("auto", "two"), ["two"], False),
+        (allowed("required", "two", "one", "two"), ["two", "one"], True),
+    ],
+)
+def test_tool_choice(choice: Any, callable: list[str], required: bool) -> None:
+    box = read(tools=TOOLS, tool_choice=choice)
+    assert box is not None
+    assert [one.name for one in box.tools] == ["one", "two"], "the model reads all of them"
+    assert [one.name for one in box.callable] == callable
+    assert box.required is required
+    assert box.parallel
+    assert not box.legacy
+
+
+def test_no_tools() -> None:
+    assert read() is None
+    assert read(tools=[]) is None
+    assert read(tools=[], tool_choice="auto", parallel_tool_calls=True) is None
+    assert read(tools=TOOLS, tool_choice="none") is None
+    assert read(functions=FUNCTIONS, function_call="none") is None
+
+
+def test_functions_are_tools_of_which_one_is_called() -> None:
+    box = read(functions=FUNCTIONS, function_call={"name": "one"})
+    assert box is not None
+    assert (box.legacy, box.parallel, box.required, box.names) == (True, False, True, {"one"})
+    assert [one.param for one in box.tools] == ["functions[0].parameters", "functions[1].parameters"]
+
+
+def test_parallel_calls_can_be_forbidden() -> None:
+    box = read(tools=TOOLS, parallel_tool_calls=False)
+    assert box is not None
+    assert not box.parallel
+
+
+def test_templates_read_openais_form() -> None:
+    box = read(tools=TOOLS)
+    assert box is not None
+    assert box.for_template() == [
+        {
+            "type": "function",
+            "function": {
+                "name": "one",
+                "description": "First.",
+                "parameters": {"type": "object", "properties": {}},
+            },
+        },
+        {"type": "function", "function": {"name": "two", "parameters": {"type": "object"}}},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"tools": [tool("one"), tool("one")]}, "tools[1].function.name"),
+        ({"functions": [{"name": "one"}, {"name": "one"}]}, "functions[1].name"),
+        ({"tools": TOOLS, "functions": FUNCTIONS}, "functions"),
+        ({"tools": TOOLS, "tool_choice": named("three")}, "tool_choice.function.name"),
+        (
+            {"tools": TOOLS, "tool_choice": allowed("auto", "one", "three")},
+            "tool_choice.allowed_tools.tools[1].function.name",
+        ),
+        ({"functions": FUNCTIONS, "function_call": {"name": "three"}}, "function_call.name"),
+        ({"tool_choice": "required"}, "tool_choice"),
+        ({"tool_choice": named("one")}, "tool_choice"),
+        ({"functions": FUNCTIONS, "tool_choice": "required"}, "tool_choice"),
+        ({"function_call": {"name": "one"}}, "function_call"),
+        ({"tools": TOOLS, "function_call": {"name": "one"}}, "function_call"),
+    ],
+)
+def test_contradictions_are_refused(fields: dict[str, Any], param: str) -> None:
+    with pytest.raises(BadRequest) as caught:
+        read(**fields)
+    assert caught.value.param == param
+    assert caught.value.code == "invalid_value"
