@@ -16,7 +16,7 @@ import torch
 import transformers
 
 from ark_embedded import chat_model_path
-from ark_embedded.training.chat import examination
+from ark_embedded.training.chat import examination, report
 from ark_embedded.training.chat.examination import TOPICS, Case
 
 _THOUGHT = re.compile(r"^<think>\n(.*?)\n</think>\n\n", re.S)
@@ -112,6 +112,7 @@ def examination_report(path: Path, count: int, seed: int, show: int = 0, only: s
             rows.append(
                 {
                     "skill": result.skill,
+                    "unseen_phrasing": paraphrased,
                     "goal": goal,
                     "accuracy": round(result.accuracy, 4),
                     "right": result.right,
@@ -132,13 +133,19 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--show", type=int, default=0, help="failures to print")
     parser.add_argument("--only", default="", help="topics with this in their name")
-    parser.add_argument("--json", type=Path, help="where to write the result")
+    parser.add_argument("--run", type=Path, help="the training run; with it, the report is written beside the model")
     arguments = parser.parse_args()
     began = time.monotonic()
     rows = examination_report(arguments.model, arguments.count, arguments.seed, arguments.show, arguments.only)
     print(f"{time.monotonic() - began:.0f} s")
-    if arguments.json:
-        arguments.json.write_text(json.dumps({"seed": arguments.seed, "skills": rows}, indent=2) + "\n")
+    if arguments.run:
+        content = {
+            "training": report.training(arguments.run),
+            "cases": arguments.count,
+            "seed": arguments.seed,
+            "skills": rows,
+        }
+        report.write(arguments.model, content)
 
 
 if __name__ == "__main__":

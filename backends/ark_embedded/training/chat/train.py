@@ -33,11 +33,11 @@ class Plan:
     """What a run is to do. Batches are counted per worker."""
 
     out: Path
-    steps: int = 3600
+    steps: int = 6400
     seed: int = 1
     workers: int = 2
     threads: int = 1
-    tokens: int = 4400
+    tokens: int = 2200
     matrix_rate: float = 0.02
     other_rate: float = 4e-3
     warm_up: int = 100
@@ -176,7 +176,7 @@ def work(rank: int, plan: Plan) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="checkpoints, tokenizer and log go here")
-    for name, default in (("steps", 3600), ("seed", 1), ("workers", 2), ("threads", 1), ("tokens", 4400)):
+    for name, default in (("steps", 6400), ("seed", 1), ("workers", 2), ("threads", 1), ("tokens", 2200)):
         parser.add_argument(f"--{name}", type=int, default=default)
     plan = Plan(**vars(parser.parse_args()))
     plan.out.mkdir(parents=True, exist_ok=True)

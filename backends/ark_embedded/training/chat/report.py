@@ -1,0 +1,54 @@
+"""What a model can do, as report.json and, made from it, report.md."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def training(run: Path) -> dict[str, Any]:
+    """What the run did, from its last checkpoint."""
+    saved = torch.load(run / "latest.pt", weights_only=True)
+    progress = saved["progress"]
+    return {
+        "parameters": sum(weight.numel() for weight in saved["model"].values()),
+        "steps": progress["step"],
+        "tokens_read": progress["tokens"],
+        "tokens_learned": progress["learned"],
+        "hours": round(progress["seconds"] / 3600, 2),
+    }
+
+
+def write(target: Path, content: dict[str, Any]) -> None:
+    """Write both files."""
+    (target / "report.json").write_text(json.dumps(content, indent=2) + "\n")
+    (target / "report.md").write_text(markdown(content))
+
+
+def markdown(content: dict[str, Any]) -> str:
+    """The report as a page to read."""
+    run = content["training"]
+    lines = [
+        "# Report on the embedded chat model",
+        "",
+        "Made by `ark_embedded.training.chat.evaluate` from `report.json`; do not edit by hand.",
+        "",
+        f"- {run['parameters']:,} parameters, {run['steps']:,} steps, {run['tokens_read']:,} tokens read, of which"
+        f" {run['tokens_learned']:,} were learned to write, {run['hours']} hours on two CPU threads.",
+        f"- {content['cases']} cases for each line, seed {content['seed']}. All values in them (names, words, numbers)"
+        " were kept out of training; so were the phrasings in the second table.",
+        "- Greedy decoding. An answer counts only if all of it is right.",
+        "",
+    ]
+    for title, unseen in (("Phrasings of the training data", False), ("Phrasings never seen", True)):
+        lines += [f"## {title}", "", "| skill | right | goal | |", "| --- | ---: | ---: | --- |"]
+        for row in content["skills"]:
+            if row["unseen_phrasing"] != unseen:
+                continue
+            goal = f"{row['goal']:.0%}" if row["goal"] else "none"
+            verdict = "" if not row["goal"] else "reached" if row["accuracy"] >= row["goal"] else "**missed**"
+            name = row["skill"].removesuffix(", unseen phrasing")
+            lines.append(f"| {name} | {row['accuracy']:.1%} | {goal} | {verdict} |")
+        lines.append("")
+    return "\n".join(lines)

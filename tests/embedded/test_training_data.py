@@ -1,0 +1,88 @@
+"""The generator of dialogues: the same for the same seed, and honest about what it holds out."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+from ark_embedded.training.chat import batches, examination, generate, render
+from ark_embedded.training.chat.lexicon import Lexicon, is_held_out
+from ark_embedded.training.chat.phrasing import Phrases
+from ark_embedded.training.chat.skills import echo, facts, fallback, secrets, story
+
+CATEGORIES = ("name", "colour", "city", "animal", "food", "word", "codeword", "code", "language")
+
+
+def _dialogues(seed: int, count: int) -> list[str]:
+    rng = random.Random(seed)
+    lexicon = Lexicon("train")
+    return [render.text(generate.dialogue(rng, lexicon, generate.Shape(60, 800)), rng) for _ in range(count)]
+
+
+def test_the_same_seed_makes_the_same_dialogues() -> None:
+    assert _dialogues(5, 50) == _dialogues(5, 50)
+    assert _dialogues(5, 50) != _dialogues(6, 50)
+
+
+def test_the_same_seed_makes_the_same_batches(tokenizer: Any) -> None:
+    def ids(seed: str) -> list[list[list[int]]]:
+        made = batches.round_of(
+            tokenizer.backend_tokenizer, batches.CURRICULUM[1], seed, count=2, tokens=1500, context=4096
+        )
+        return [batch.ids.tolist() for batch in made]
+
+    assert ids("1-0-0") == ids("1-0-0")
+    assert ids("1-0-0") != ids("1-0-1")
+
+
+@pytest.mark.parametrize("category", CATEGORIES)
+def test_held_out_values_are_never_trained_on(category: str) -> None:
+    rng = random.Random(category)
+    trained = {Lexicon("train").draw(rng, category).lower() for _ in range(3000)}
+    held_out = {Lexicon("held_out").draw(rng, category).lower() for _ in range(300)}
+    assert not trained & held_out
+    assert all(is_held_out(value) for value in held_out)
+
+
+@pytest.mark.parametrize(
+    "phrases", [facts.NAME.ask, facts.NAME.tell, secrets.KEEP, secrets.TELL, echo._ECHO, story._STORY, fallback._PLAIN]
+)
+def test_held_out_phrasings_are_never_trained_on(phrases: Phrases) -> None:
+    rng = random.Random(1)
+
+    def spoken(split: Any) -> set[str]:
+        return {phrases.pattern(rng, split).lower().strip(".!?") for _ in range(3000)}
+
+    assert phrases.held_out
+    assert not spoken("train") & spoken("held_out")
+
+
+def test_a_stripped_dialogue_never_holds_a_past_secret() -> None:
+    rng = random.Random(2)
+    seen = 0
+    for _ in range(300):
+        dialogue = generate.dialogue(rng, Lexicon("train"), generate.Shape(300, 900))
+        lost = [m for m in dialogue.messages if m.content == secrets.LOST]
+        told = [m for m in dialogue.messages if m.role == "assistant" and " was " in m.content[:25]]
+        if dialogue.thinking == "stripped":
+            assert not [m for m in told if m.content.startswith("The ")]
+            seen += len(lost)
+        else:
+            assert not lost
+    assert seen > 5
+
+
+@pytest.mark.parametrize("topic", examination.TOPICS, ids=lambda topic: topic.name)
+def test_examination_cases_repeat(topic: examination.Topic) -> None:
+    first = list(examination.cases(topic, 4, 9, False))
+    assert first == list(examination.cases(topic, 4, 9, False))
+    assert all(case.expected.endswith("<|im_end|>") and "<|im_start|>assistant" in case.prompt for case in first)
+
+
+def test_every_answer_to_a_question_is_in_its_prompt() -> None:
+    """What has to be recalled was said: an examination with impossible questions measures nothing."""
+    by_name = {topic.name: topic for topic in examination.TOPICS}
+    for case in examination.cases(by_name["recall, 300-700 tokens"], 40, 4, False):
+        value = case.expected.removesuffix(".<|im_end|>").split()[-1]
+        assert value in case.prompt
