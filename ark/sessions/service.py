@@ -124,8 +124,7 @@ class Sessions:
     def _evicted(self, event: Evicted) -> None:
         if self._storage is not None:
             if event.whole:
-                # Without a conversation it was never written, and nothing of it was lost.
-                expired = event.cause != "deleted" and bool(event.released)
+                expired = event.cause != "deleted"
                 self._storage.forget_session(event.owner, event.session, expired=expired)
             else:
                 self._storage.forget_conversations([key for _, key in event.released])

@@ -203,7 +203,10 @@ class SessionStore:
             return
         self._limit_conversations(session)
         session.used = self._clock()
-        if session.turns == 0:
+        if session.turns == 0 and not session.conversations:
+            # Its first turn failed: the session is as before it, not there.
+            self._remove(session)
+        elif session.turns == 0:
             self._line_of(session)[session] = None
         self._limit()
 
@@ -296,6 +299,13 @@ class SessionStore:
         self._size += size
 
     def _evict(self, session: Session, cause: Cause) -> None:
+        self._remove(session)
+        if cause != "deleted":
+            (self._expired if session.trusted else self._expired_probation).add(session.owner, session.id)
+        released = tuple((c.transcript.model, c.key) for c in session.conversations.values())
+        self._on_evict(self._event(session, cause, released, whole=True))
+
+    def _remove(self, session: Session) -> None:
         mine = self._owners[session.owner]
         del mine[session.id]
         if not mine:
@@ -304,11 +314,6 @@ class SessionStore:
         self._line_of(session).pop(session, None)
         self._size -= session.size
         session.gone = True
-        # A session that never kept a turn held nothing that its client could miss.
-        if cause != "deleted" and session.conversations:
-            (self._expired if session.trusted else self._expired_probation).add(session.owner, session.id)
-        released = tuple((c.transcript.model, c.key) for c in session.conversations.values())
-        self._on_evict(self._event(session, cause, released, whole=True))
 
     @staticmethod
     def _refuse_busy(session: Session, mode: Mode) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import jinja2
@@ -170,7 +172,8 @@ class TinyTokenizer:
         self.date = "01 Jan 2026"
         environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
         environment.globals["raise_exception"] = _refuse
-        environment.policies["json.dumps_kwargs"] = {"sort_keys": False}
+        # As transformers does: Jinja's own filter escapes HTML.
+        environment.filters["tojson"] = partial(json.dumps, ensure_ascii=False)
         self._template = environment.from_string(template)
         self.stop_id: int = core.token_to_id(self.stop)
 
