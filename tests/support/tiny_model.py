@@ -11,12 +11,16 @@ CHATML = (
 
 
 def save_tiny_llama(path: Path, *, context_length: int = 2048, hidden: int = 64, layers: int = 2) -> None:
-    """Write a random Llama with a byte tokenizer and a ChatML template into a directory."""
+    """Write a random Llama with a tokenizer of ASCII characters and a ChatML template into a directory.
+
+    Whatever it writes is text that gives the same ids again, as no random model of all bytes would.
+    """
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    # The byte-level names of the printable characters, the space and the line feed.
+    alphabet = [chr(code) for code in range(33, 127)] + ["\u0120", "\u010a"]
     core = Tokenizer(models.BPE(vocab={letter: i for i, letter in enumerate(alphabet)}, merges=[]))
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     core.decoder = decoders.ByteLevel()
