@@ -1,0 +1,111 @@
+"""The JSON door."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ark.errors import BadRequest
+from ark.schemas.chat import ChatRequest
+from ark.schemas.decode import decode
+
+DECODER = msgspec.json.Decoder(ChatRequest)
+GOOD = b'"model": "m", "messages": [{"role": "user", "content": "hi"}]'
+
+
+def refused(body: bytes) -> BadRequest:
+    with pytest.raises(BadRequest) as caught:
+        decode(DECODER, body)
+    return caught.value
+
+
+def field(text: str) -> bytes:
+    return b"{" + GOOD + b", " + text.encode() + b"}"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b" ",
+        b"{",
+        b"{" + GOOD,
+        b"{" + GOOD + b",}",
+        b"{" + GOOD + b"} trailing",
+        b"{" + GOOD + b"}{" + GOOD + b"}",
+        b"\xef\xbb\xbf{" + GOOD + b"}",
+        b"model=m&messages=hi",
+        b"{'model': 'm'}",
+        b"\xff\xfe",
+        field('"user": "\\ud800"'),
+        field('"temperature": NaN'),
+        field('"temperature": Infinity'),
+        field('"temperature": -Infinity'),
+        field('"temperature": 01'),
+        field('"user": "\x01"'),
+        b"{" + GOOD + b', "user": "\xff"}',
+        b"{" + GOOD + b', "user": "\xed\xa0\x80"}',
+    ],
+)
+def test_what_is_not_json(body: bytes) -> None:
+    error = refused(body)
+    assert error.status == 400
+    assert error.code == "invalid_json"
+    assert error.param is None
+
+
+@pytest.mark.parametrize("name", ["unknown", "tools", "chat_template_kwargs", "messages", "response_format"])
+@pytest.mark.parametrize("brackets", ["[]", '{"a":}'])
+def test_what_is_nested_too_deeply(name: str, brackets: str) -> None:
+    opening, closing = brackets[:-1], brackets[-1]
+    if name in {"tools", "messages"}:
+        opening = "[" + opening
+    error = refused(field(f'"{name}": {opening * 100_000}1{closing * 100_000}'))
+    assert error.status == 400
+
+
+@pytest.mark.parametrize("body", [b"[]", b"null", b'"text"', b"5", b"true"])
+def test_a_body_that_is_no_object(body: bytes) -> None:
+    error = refused(body)
+    assert error.code == "invalid_type"
+    assert error.param is None
+
+
+@pytest.mark.parametrize(("body", "param"), [(b"{}", "model"), (b'{"model": "m"}', "messages")])
+def test_a_field_that_is_missing(body: bytes, param: str) -> None:
+    error = refused(body)
+    assert error.code == "missing_required_parameter"
+    assert error.message == f"Missing required parameter: '{param}'."
+    assert error.param == param
+
+
+@pytest.mark.parametrize("text", ['"temperature": 1e400', f'"seed": {"9" * 400}', '"temperature": -1e400'])
+def test_a_number_too_large(text: str) -> None:
+    assert refused(field(text)).param == text.partition(":")[0].strip('"')
+
+
+def test_of_a_repeated_key_the_last_counts() -> None:
+    assert decode(DECODER, field('"temperature": 0, "temperature": 2')).temperature == 2
+
+
+def test_a_long_bad_value_does_not_come_back() -> None:
+    error = refused(field('"response_format": {"type": "' + "x" * 100_000 + '"}'))
+    assert len(error.message) < 500
+    assert error.param == "response_format.type"
+
+
+@pytest.mark.parametrize("role", ["x - at `$.y`", "`", "' - at `$`", "key in `$"])
+def test_a_value_that_looks_like_a_place_is_not_taken_for_one(role: str) -> None:
+    error = refused(b'{"model": "m", "messages": [{"role": "' + role.encode() + b'", "content": "x"}]}')
+    assert error.param == "messages[0].role"
+
+
+@given(st.binary(max_size=40))
+def test_any_bytes_are_decoded_or_refused(tail: bytes) -> None:
+    for body in (tail, b"{" + GOOD + tail, b"{" + GOOD + b', "user": ' + tail + b"}"):
+        with suppress(BadRequest):
+            decode(DECODER, body)
