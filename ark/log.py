@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from datetime import UTC, datetime
@@ -25,7 +26,11 @@ class JSONFormatter(logging.Formatter):
         line.update(getattr(record, "fields", {}))
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return _encoder.encode(line).decode("utf-8", "replace")
+        try:
+            return _encoder.encode(line).decode()
+        except UnicodeEncodeError:
+            # A lone surrogate, as in the name of a file that is not UTF-8: only this one writes it, as an escape.
+            return json.dumps(line, default=str)
 
 
 def configure(level: str) -> None:

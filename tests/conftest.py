@@ -19,6 +19,8 @@ def ark_logging() -> Iterator[None]:
     """ARK sets its logger up when it starts; no test sees what another one left there."""
     logger = logging.getLogger("ark")
     level, propagate, handlers = logger.level, logger.propagate, list(logger.handlers)
+    logger.handlers[:] = []
+    logger.propagate = True
     yield
     logger.setLevel(level)
     logger.propagate = propagate
