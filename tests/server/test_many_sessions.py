@@ -10,6 +10,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+from ark_backends.torch_chat import TorchChat
 from tiny_model import save_tiny_llama
 
 from ark.backends import ChatBackend, SamplingParams
@@ -18,14 +19,13 @@ from ark.chat.turn import ChatTurn, TurnRequest
 from ark.config import ModelConfig
 from ark.sessions.config import SessionsConfig
 from ark.sessions.service import Sessions
-from ark_backends.torch_chat import TorchChat
 
 SESSIONS = 1000
 TURNS = 2000
 MINUTES = 20
 TOKEN_BYTES = 2 * 2 * 2 * 16 * 4
 """Of the tiny model: keys and values, layers, KV heads, head size, float32."""
-BUDGET = 50 * 160 * TOKEN_BYTES
+BUDGET = 50 * 200 * TOKEN_BYTES
 
 
 class Clock:
@@ -91,7 +91,7 @@ async def test_a_thousand_sessions_share_memory_for_fifty(tmp_path: Path) -> Non
             clock.now += MINUTES * 60 / TURNS
             async with locks[name]:
                 history = said[name]
-                new = ("user", f"Here is {name}, turn {len(history)}.")
+                new = ("user", f"{name} says {name}, turn {len(history)}.")
                 reply = await harness.say([new], name)
                 history.append(new)
                 assert reply == await harness.say(history, False)
