@@ -94,6 +94,7 @@ class Engine:
         self.history: deque[Step] = deque(maxlen=1024)
         """The last steps, newest last."""
         self._runner = runner
+        self._vocab_size = runner.vocab_size
         self._states = States(runner.spec, limits.kv_bytes)
         self._scheduler = Scheduler(self._states, max_running=limits.max_running, prefill_chunk=limits.prefill_chunk)
         self._sequences: dict[Mailbox, Sequence] = {}
@@ -157,7 +158,7 @@ class Engine:
     def _check(self, job: GenerationJob) -> None:
         if not job.prompt or job.max_tokens < 1:
             raise BadRequest("A prompt of at least one token and max_tokens of at least 1 are needed.")
-        if min(job.prompt) < 0 or max(job.prompt) >= self._runner.vocab_size:
+        if min(job.prompt) < 0 or max(job.prompt) >= self._vocab_size:
             # Out of range, the lookup would fail the whole step, and on a GPU the process.
             raise BadRequest("The prompt has a token id that the model does not know.")
         total = len(job.prompt) + job.max_tokens
@@ -330,6 +331,8 @@ class Engine:
         self._scheduler.waiting.clear()
         self._scheduler.running.clear()
         self._states.clear()
+        # The backend keeps the engine for its status; the weights go with the last reference to the runner.
+        del self._runner
         with self._door.lock:
             left, self._door.inside = list(self._door.inside), set()
             error = self._door.shut
