@@ -21,8 +21,8 @@ ENTRY_POINT_GROUP = "ark.backends"
 class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
     """How the next token is chosen from the model's logits.
 
-    Applied in this order: penalties and bias, temperature, top_k, top_p, min_p; then one draw. The defaults change
-    nothing: they sample from the model's own distribution.
+    Applied in this order: penalties, bias, the ids that `min_tokens` and a grammar rule out, temperature, top_k, top_p,
+    min_p; then one draw. The defaults change nothing: they sample from the model's own distribution.
     """
 
     temperature: float = 1.0
@@ -35,6 +35,25 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
     """Drops tokens less likely than min_p times the most likely one; 0 to 1."""
     seed: int | None = None
     """The same job with the same seed gives the same tokens, whatever else runs beside it."""
+    frequency_penalty: float = 0.0
+    """Subtracted from a token's logit for each time it has been generated; -2 to 2."""
+    presence_penalty: float = 0.0
+    """Subtracted from a token's logit once it has been generated; -2 to 2."""
+    repetition_penalty: float = 1.0
+    """Divides the positive and multiplies the negative logits of tokens in the prompt and the reply; over 0."""
+    logit_bias: Mapping[int, float] = {}
+    """Added to the logits of these ids."""
+    min_tokens: int = 0
+    """Before so many tokens are generated no stop id is chosen."""
+
+
+class Grammar(msgspec.Struct, frozen=True, kw_only=True):
+    """What the text of a reply has to be, from its first letter to its last."""
+
+    lark: str
+    """The grammar in llguidance's dialect of Lark. Special tokens have no text, except those of think and tool tags."""
+    schemas: Sequence[tuple[str, str]] = ()
+    """The JSON schemas in it, each with where it stands in the request: they name the part that cannot be honoured."""
 
 
 class GenerationJob(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,6 +71,20 @@ class GenerationJob(msgspec.Struct, frozen=True, kw_only=True):
     """Whose retained state the job may reuse. State never crosses owners, so timing tells nobody anything."""
     session: str | None = None
     """Names the conversation whose state this job continues and leaves behind; None leaves only a cache."""
+    n: int = 1
+    """Replies to the same prompt, which is computed once. The first one is the reply of the job with n = 1."""
+    grammar: Grammar | None = None
+    top_logprobs: int | None = None
+    """None for no log-probabilities; else those of the chosen tokens, and of so many most likely ones beside them."""
+
+
+class TokenLogprob(msgspec.Struct, frozen=True, kw_only=True):
+    """How likely a token was: the natural logarithm of its probability in the model's own distribution, at temperature
+    1, after penalties and bias, before anything is ruled out."""
+
+    logprob: float
+    top: Sequence[tuple[int, float]] = ()
+    """The most likely ids and their log-probabilities, in descending order."""
 
 
 class TokenBatch(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,6 +99,10 @@ class TokenBatch(msgspec.Struct, frozen=True, kw_only=True):
     cached_tokens: int | None = None
     """Prompt tokens whose state was retained and is not computed again."""
     finish_reason: Literal["stop", "length"] | None = None
+    index: int = 0
+    """Which of the job's `n` replies this is of. Each has its own last batch; only reply 0 tells `cached_tokens`."""
+    logprobs: Sequence[TokenLogprob] = ()
+    """One for each of `token_ids` where the job asks for them."""
 
 
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
@@ -146,6 +183,10 @@ class Tokenizer(Protocol):
         """The text of ids, special tokens included."""
         ...
 
+    def token_bytes(self, token_id: int) -> bytes:
+        """What one id adds to a text, as UTF-8 that need not be whole characters."""
+        ...
+
     def stream(self) -> TokenStream:
         """A fresh decoder for one reply. Special tokens give no text, think and tool tags do."""
         ...
@@ -184,8 +225,8 @@ class ChatBackend(Protocol):
     def generate(self, job: GenerationJob) -> AsyncGenerator[TokenBatch, None]:
         """Run a job. Closing the generator cancels the job within one engine step.
 
-        Raises `ark.errors.TooManyRequests` at once when the queue is full, `ark.errors.Unavailable` when the engine
-        fails.
+        Raises `ark.errors.TooManyRequests` at once when the queue is full, `ark.errors.BadRequest` when the grammar
+        cannot be kept to, `ark.errors.Unavailable` when the engine fails.
         """
         ...
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from transformers import AutoTokenizer
 from ark.config import ConfigError
 from ark.errors import BadRequest
 from ark_backends.detokenizer import Detokenizer
+from ark_backends.token_bytes import token_table
 
 PARSED = re.compile(r"think|thought|reason|tool|function|python_tag|call|args|channel", re.IGNORECASE)
 """Special tokens that a parser of replies looks for: they stay in the text of a stream."""
@@ -106,6 +108,20 @@ class HFTokenizer:
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text of ids, special tokens included."""
         return self._decode(token_ids)
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """What one id adds to a text; nothing for an id that only pads the vocabulary."""
+        return self.tokens[token_id] if 0 <= token_id < len(self.tokens) else b""
+
+    @cached_property
+    def tokens(self) -> list[bytes]:
+        """The bytes of every id."""
+        return token_table(self._core)
+
+    @property
+    def hidden(self) -> frozenset[int]:
+        """Special ids that have no text in a reply."""
+        return self._hidden
 
     def stream(self) -> Detokenizer:
         """A decoder for one reply; special tokens give no text, unless a parser looks for them."""

@@ -1,0 +1,153 @@
+"""What a reply's text may be, from the request's format and tools, as one grammar.
+
+The grammar begins with the reply's first letter. Reasoning is part of it, as any text up to its closing tag, and so
+is free text, up to what opens a tool call: an engine only has to keep to it, and needs to know nothing of either.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, Literal
+
+import msgspec
+
+from ark.backends import Grammar
+from ark.chat.reasoning import CLOSE, OPEN
+from ark.chat.tools.formats import ToolFormat
+from ark.chat.tools.request import Tool, Toolbox
+
+SCHEMA_PARAM = "response_format.json_schema.schema"
+
+WHITESPACE = r"[ \t]|\r?\n[ \t]{0,40}"
+"""White space between the parts of a JSON value: a space, or a line break with its indentation. Without a bound a model
+in doubt writes white space until its tokens are used up."""
+
+ANY_OBJECT: dict[str, Any] = {"type": "object"}
+
+Reasoning = Literal["none", "possible", "opened"]
+"""Whether the reply begins with reasoning: never, if the model likes, or inside the prompt's opening tag."""
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """The form of the reply's content: JSON of a schema."""
+
+    schema: dict[str, Any]
+    param: str | None = None
+    """Where the schema stands in the request; None for ARK's own."""
+
+
+def grammar(
+    answer: Answer | None,
+    box: Toolbox | None,
+    form: ToolFormat | None,
+    *,
+    reasoning: Reasoning = "none",
+) -> Grammar | None:
+    """The grammar of a reply; None where any text will do."""
+    if box is None or form is None:
+        if answer is None:
+            return None
+        return _Writer(reasoning).json(answer)
+    return _Writer(reasoning).calls(answer, box, form)
+
+
+class _Writer:
+    """Collects the rules of a grammar in llguidance's dialect of Lark."""
+
+    def __init__(self, reasoning: Reasoning) -> None:
+        self._reasoning = reasoning
+        self._rules: list[str] = []
+        self._schemas: list[tuple[str, str]] = []
+
+    def json(self, answer: Answer) -> Grammar:
+        self._answer(answer)
+        return self._grammar("answer")
+
+    def calls(self, answer: Answer | None, box: Toolbox, form: ToolFormat) -> Grammar:
+        for i, tool in enumerate(box.callable):
+            self._object(i, tool, form)
+        self._rules.append("object: " + " | ".join(f"object{i}" for i in range(len(box.callable))))
+        bare = self._bare(form, box.parallel)
+        if box.required:
+            return self._grammar("calls" if not form.bare else "bare")
+        if answer is not None:
+            self._answer(answer)
+            return self._grammar(f"answer | {'bare' if form.bare else 'calls'}")
+        return self._grammar(self._with_text(form, box.parallel) if not form.bare else f"bare | {bare}")
+
+    def _grammar(self, body: str) -> Grammar:
+        start = {"none": "rest", "possible": "reasoning? rest", "opened": "reasoning rest"}[self._reasoning]
+        rules = [f"start: {start}", f"rest: {body}"]
+        if self._reasoning != "none":
+            begin = r"[ \n]{0,2}" + _regex(OPEN) if self._reasoning == "possible" else ""
+            rules.append(f"reasoning: thought SPACE\nthought[lazy]: /{begin}(?s:.*){_regex(CLOSE)}/")
+        rules += ["SPACE: /[ \\t\\r\\n]{0,8}/", *self._rules]
+        return Grammar(lark="\n".join(rules) + "\n", schemas=tuple(self._schemas))
+
+    def _answer(self, answer: Answer) -> None:
+        self._rules.append(f"answer: / ?/ {self._schema(answer.schema, answer.param)}")
+
+    def _schema(self, schema: dict[str, Any], param: str | None, *, strict: bool = True) -> str:
+        """A reference to JSON of a schema. Not strict: what cannot be enforced is passed over."""
+        options: dict[str, Any] = {"whitespace_pattern": WHITESPACE}
+        if not strict:
+            options["lenient"] = True
+        text = json.dumps(schema | {"x-guidance": options})
+        if param is not None:
+            self._schemas.append((param, text))
+        return f"%json {text}"
+
+    def _object(self, number: int, tool: Tool, form: ToolFormat) -> None:
+        """The JSON object of a call, with the keys in the order that models write them in."""
+        definition = tool.definition
+        strict = bool(definition.strict)
+        arguments = definition.parameters or {"type": "object", "properties": {}, "additionalProperties": False}
+        # Arguments are an object whatever the schema says.
+        arguments = arguments | {"type": "object"}
+        name, key = json.dumps(json.dumps(definition.name)), json.dumps(f'"{form.key}"')
+        head = f'"{{" GAP "\\"name\\":" GAP {name} GAP "," GAP {key} GAP ":" GAP'
+        schema = self._schema(arguments, tool.param, strict=strict)
+        self._rules.append(f'object{number}: {head} arguments{number} GAP "}}"\narguments{number}: {schema}')
+
+    def _bare(self, form: ToolFormat, parallel: bool) -> str:
+        """Rules for calls alone (`calls`, or `bare` for a format that needs no marker); the name of free text."""
+        self._rules.append("GAP: / ?/")
+        more = f"({_text(form.separator.strip())} SPACE object)*" if parallel and form.separator.strip() else ""
+        if form.bare:
+            free = r"/(?s:.*)/ & ~/[ \t\r\n]*(\{|" + _regex(form.marker) + r")(?s:.*)/"
+            self._rules.append(f"bare: SPACE {_text(form.marker)}? SPACE object {more}\nFREE: {free}")
+        elif form.array:
+            self._rules.append(f'list: / ?/ "[" GAP object {more} GAP "]"\ncalls: {_text(form.marker)} list')
+        else:
+            more = f"({_text(form.separator)} call)*" if parallel else ""
+            self._rules.append(
+                f"body: SPACE object SPACE {_text(form.close)}\ncall: {_text(form.marker)} body\ncalls: call {more}"
+            )
+        return "FREE"
+
+    def _with_text(self, form: ToolFormat, parallel: bool) -> str:
+        """Free text in which the marker opens a call."""
+        # Reasoning that has no rule of its own would be taken for free text, and calls in it for real ones.
+        not_reasoning = "" if self._reasoning == "none" else r" & ~/[ \t\r\n]*" + _regex(OPEN) + r"(?s:.*)/"
+        self._rules += [
+            f"FIRST: /(?s:.*){_regex(form.marker)}/{not_reasoning}",
+            "first[lazy]: FIRST",
+            f"NEXT: /(?s:.*){_regex(form.marker)}/",
+            "next[lazy]: NEXT",
+            f"FREE: /(?s:.*)/{not_reasoning} & ~/(?s:.*){_regex(form.marker)}(?s:.*)/",
+            f"END: /(?s:.*)/ & ~/(?s:.*){_regex(form.marker)}(?s:.*)/",
+        ]
+        body = "list" if form.array else "body"
+        if not parallel or form.array:
+            return f"FREE | first {body}" + ("" if form.array else " / ?/")
+        return f"FREE | first {body} (next {body})* END"
+
+
+def _text(text: str) -> str:
+    return json.dumps(text)
+
+
+def _regex(text: str) -> str:
+    """Literal text inside a regular expression between slashes."""
+    return re.escape(text).replace("/", "\\/")

@@ -1,0 +1,197 @@
+"""Grammars: what a reply may go on with, as masks over the vocabulary, by llguidance."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import torch
+from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
+
+from ark.backends import Grammar
+from ark.errors import APIError, BadRequest
+
+MAX_LENGTH = 200_000
+"""Characters of a grammar with its schemas. Compiling takes time that grows with the square of some of them."""
+
+
+class GrammarFailed(APIError):
+    """500: a grammar that was accepted got beyond what can be followed, in the middle of a reply."""
+
+    code = "grammar_failed"
+
+
+class Matcher:
+    """Where one reply is in its grammar. Used by one thread at a time."""
+
+    def __init__(self, inner: LLMatcher, ends: frozenset[int]) -> None:
+        self._inner = inner
+        self._ends = ends
+
+    @property
+    def complete(self) -> bool:
+        """Nothing can follow any more but the end of the turn."""
+        return bool(self._inner.is_stopped())
+
+    def fork(self) -> Matcher:
+        """A matcher at the same place, for another reply to the same prompt."""
+        return Matcher(self._inner.deep_copy(), self._ends)
+
+    def consume(self, token: int) -> None:
+        """Go on by a token that the mask allowed. Raises GrammarFailed."""
+        if token in self._ends:
+            return
+        if not self._inner.consume_token(token):
+            raise GrammarFailed("The reply could not be held to its grammar.")
+
+    def fill(self, row: torch.Tensor) -> None:
+        """Write the mask of the next token into a row of int32, a bit for each id. Raises GrammarFailed."""
+        self._inner.unsafe_compute_mask_ptr(row.data_ptr(), row.numel() * row.element_size())
+        if self._inner.is_error():
+            raise GrammarFailed("The grammar is too complex to go on with.")
+
+
+class Grammars:
+    """Compiles grammars for one tokenizer. Safe to call from any thread."""
+
+    def __init__(self, tokens: Sequence[bytes], *, hidden: Collection[int], ends: Collection[int]) -> None:
+        """`tokens` are the bytes of each id. `hidden` ids have no text: no grammar ever allows them, except the
+        `ends`, which end a turn, where the grammar is complete."""
+        # An id without bytes would match anywhere. A model without an end gets one beyond its vocabulary.
+        self._ends = frozenset(ends) or frozenset({len(tokens)})
+        tokens = [*tokens, *[b""] * (max(self._ends) + 1 - len(tokens))]
+        special = sorted({*hidden, *self._ends, *(i for i, token in enumerate(tokens) if not token)})
+        wrapper = TokenizerWrapper(_Vocabulary(tokens, special, min(self._ends)))
+        self._tokenizer = LLTokenizer(wrapper, eos_token=sorted(self._ends))
+        self.words = (int(self._tokenizer.vocab_size) + 31) // 32
+        """Length of a mask's row."""
+
+    def compile(self, grammar: Grammar) -> Matcher:
+        """A matcher at the beginning; takes milliseconds, for a large schema much more.
+
+        Raises BadRequest that names the schema and the part of it that cannot be honoured.
+        """
+        if len(grammar.lark) > MAX_LENGTH:
+            raise BadRequest(
+                f"The schemas are too large: {len(grammar.lark)} characters, at most {MAX_LENGTH}.",
+                param=grammar.schemas[0][0] if grammar.schemas else None,
+                code="invalid_schema",
+            )
+        inner = LLMatcher(self._tokenizer, grammar.lark, log_level=0)
+        if not inner.is_error():
+            return Matcher(inner, self._ends)
+        for param, schema in grammar.schemas:
+            reason = self._reason(schema)
+            if reason is not None:
+                whole = json.loads(schema)
+                shared = {key: whole[key] for key in ("$defs", "definitions", "x-guidance") if key in whole}
+                path = self._locate(whole, shared, reason)
+                where = f" (at {'.'.join(path)})" if path else ""
+                raise BadRequest(
+                    f"Invalid '{param}'{where}: this schema cannot be enforced: {reason}.",
+                    param=param,
+                    code="invalid_schema",
+                )
+        raise BadRequest(f"The reply's format cannot be enforced: {_short(inner.get_error())}.", code="invalid_schema")
+
+    def _reason(self, schema: str) -> str | None:
+        """Why a schema alone cannot be honoured; None when it can."""
+        error, messages = LLMatcher.validate_grammar_with_warnings(f"start: %json {schema}", self._tokenizer)
+        return _short(messages[0]) if error else None
+
+    def _locate(self, schema: dict[str, Any], shared: dict[str, Any], reason: str) -> list[str]:
+        """The path to the innermost part that fails for this reason by itself, with the definitions it may refer to."""
+        for path, part in _parts(schema):
+            if isinstance(part, dict) and self._reason(json.dumps(shared | part)) == reason:
+                return path + self._locate(part, shared, reason)
+        return []
+
+
+class Masks:
+    """The masks of a step, filled on a thread of its own while the model computes."""
+
+    def __init__(self, words: int) -> None:
+        self._words = words
+        self._pool = ThreadPoolExecutor(1, "ark-grammar")
+
+    def start(self, matchers: Sequence[Matcher | None]) -> Future[tuple[torch.Tensor, list[int]]] | None:
+        """Begin to fill a row for each matcher; None where there is none."""
+        if not any(matchers):
+            return None
+        return self._pool.submit(self._fill, list(matchers))
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=True)
+
+    def _fill(self, matchers: list[Matcher | None]) -> tuple[torch.Tensor, list[int]]:
+        bits = torch.full((len(matchers), self._words), -1, dtype=torch.int32)
+        failed = []
+        for row, matcher in enumerate(matchers):
+            if matcher is not None:
+                try:
+                    matcher.fill(bits[row])
+                except GrammarFailed:
+                    failed.append(row)
+        return bits, failed
+
+
+def apply_masks(logits: torch.Tensor, bits: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
+    """Logits (rows, vocabulary) with minus infinity where the bits (rows, words) of these rows forbid an id.
+
+    Ids beyond the masks, which pad a model's vocabulary, are forbidden in these rows as well.
+    """
+    index = torch.tensor(rows)
+    # As bytes, because shifting int32 would carry the sign.
+    octets = bits[index].view(torch.uint8).to(logits.device)
+    allowed = (octets[:, :, None] >> torch.arange(8, device=logits.device, dtype=torch.uint8)) & 1
+    allowed = allowed.flatten(1)[:, : logits.shape[1]].bool()
+    if allowed.shape[1] < logits.shape[1]:
+        allowed = torch.nn.functional.pad(allowed, (0, logits.shape[1] - allowed.shape[1]))
+    masked = logits.clone()
+    place = index.to(logits.device)
+    masked[place] = logits[place].masked_fill(~allowed, float("-inf"))
+    return masked
+
+
+class _Vocabulary:
+    """A vocabulary as llguidance's wrapper reads it."""
+
+    def __init__(self, tokens: Sequence[bytes], special: Sequence[int], end: int) -> None:
+        # Special ids are known by a name; llguidance keeps it apart from text.
+        hidden = set(special)
+        self.tokens = [b"<%d>" % i if i in hidden else token for i, token in enumerate(tokens)]
+        self.special_token_ids = list(special)
+        self.eos_token_id = end
+        self.bos_token_id = None
+        self._single = {token: i for i, token in enumerate(self.tokens) if len(token) == 1}
+
+    def __call__(self, text: bytes) -> list[int]:
+        # Only asked for text that a grammar forces, which ARK lets the model write itself.
+        return [self._single[text[i : i + 1]] for i in range(len(text)) if text[i : i + 1] in self._single]
+
+
+_POSITION = re.compile(r"at \d+\(\d+\): (failed to compile JSON schema: )?")
+
+
+def _short(error: str) -> str:
+    """llguidance's reason without the place in a grammar that the client has not written."""
+    text = _POSITION.sub("", error.strip())
+    text = re.split(r"\n +\d+ \|", text)[0]
+    return " ".join(text.split()).rstrip(".")[:300]
+
+
+def _parts(schema: dict[str, Any]) -> Iterator[tuple[list[str], Any]]:
+    """The schemas directly inside a schema, with their paths."""
+    for key in ("properties", "patternProperties", "$defs", "definitions"):
+        inner = schema.get(key)
+        if isinstance(inner, dict):
+            yield from (([key, name], part) for name, part in inner.items())
+    for key in ("anyOf", "oneOf", "allOf", "prefixItems"):
+        inner = schema.get(key)
+        if isinstance(inner, list):
+            yield from (([key, str(i)], part) for i, part in enumerate(inner))
+    for key in ("items", "additionalProperties"):
+        yield [key], schema.get(key)
