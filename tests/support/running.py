@@ -17,6 +17,7 @@ import hypercorn.config
 
 from ark.app import Ark
 from ark.backends import BackendStatus
+from ark.registry import Registry
 
 
 class Running:
@@ -38,20 +39,20 @@ class Running:
         assert backend is not None
         return backend.status()
 
-    def settle(self, seconds: float = 30.0) -> BackendStatus:
-        """Wait until no job runs or waits; returns the counters."""
+    def settle(self, seconds: float = 30.0, *, model: int = 0) -> BackendStatus:
+        """Wait until no job of a model runs or waits; returns its counters."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            status = self.status()
+            status = self.status(model)
             if status.running == 0 and status.waiting == 0:
                 return status
             time.sleep(0.005)
-        raise TimeoutError(f"jobs are still there: {self.status()}")
+        raise TimeoutError(f"jobs are still there: {self.status(model)}")
 
 
 @contextmanager
-def serve(app: Ark, seconds: float = 60.0) -> Iterator[Running]:
-    """Serve an app until the block ends; enters the block when every model answers."""
+def serve(app: Ark, seconds: float = 60.0, *, ready: bool = True) -> Iterator[Running]:
+    """Serve an app until the block ends; every model answers when it begins, or with `ready` unset has failed."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     config = hypercorn.config.Config()
@@ -64,7 +65,7 @@ def serve(app: Ark, seconds: float = 60.0) -> Iterator[Running]:
     thread.start()
     try:
         deadline = time.monotonic() + seconds
-        while app.services is None or not app.services.registry.ready:
+        while app.services is None or not _settled(app.services.registry, ready=ready):
             if time.monotonic() > deadline or not thread.is_alive():
                 raise TimeoutError("the server did not get ready")
             time.sleep(0.02)
@@ -76,6 +77,10 @@ def serve(app: Ark, seconds: float = 60.0) -> Iterator[Running]:
         loop.call_soon_threadsafe(stop.set)
         thread.join(60)
         loop.close()
+
+
+def _settled(registry: Registry, *, ready: bool) -> bool:
+    return registry.ready if ready else all(served.state != "loading" for served in registry.models)
 
 
 def _connected(port: int, deadline: float) -> socket.socket:

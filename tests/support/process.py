@@ -1,0 +1,87 @@
+"""A real server in a process of its own, started as `make serve` does."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+ECHO_TOML = """
+[[models]]
+name = "echo"
+backend = "echo_backend:EchoBackend"
+"""
+
+
+class Process:
+    """A started server."""
+
+    def __init__(self, process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+        self._process = process
+        self._log = log
+        self.port = port
+
+    @property
+    def log(self) -> str:
+        """What it has written to standard output and standard error."""
+        return self._log.read_text(encoding="utf-8")
+
+    def terminate(self) -> None:
+        self._process.send_signal(signal.SIGTERM)
+
+    def wait(self, seconds: float = 20.0) -> int:
+        """The exit status."""
+        return self._process.wait(seconds)
+
+    def listening(self, seconds: float = 20.0) -> None:
+        """Wait until the port answers."""
+        deadline = time.monotonic() + seconds
+        while True:
+            assert self._process.poll() is None, self.log
+            try:
+                socket.create_connection(("127.0.0.1", self.port), timeout=5).close()
+            except ConnectionRefusedError:
+                assert time.monotonic() < deadline, self.log
+                time.sleep(0.05)
+            else:
+                return
+
+
+@contextmanager
+def launch(
+    directory: Path, config: str = ECHO_TOML, *, app: str = "ark.app:app", graceful: float = 10.0
+) -> Iterator[Process]:
+    """Start hypercorn on a free loopback port, with `config` as the ark.toml of its working directory."""
+    (directory / "ark.toml").write_text(config, encoding="utf-8")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    log = directory / "log"
+    bind = ["--bind", f"127.0.0.1:{port}", "--graceful-timeout", str(graceful)]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("ARK_")}
+    environment["PYTHONPATH"] = f"{EXAMPLES}{os.pathsep}{directory}"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "hypercorn", "-w", "0", *bind, app],
+            cwd=directory,
+            env=environment,
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        yield Process(process, port, log)
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait(20)
