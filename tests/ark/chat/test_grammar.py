@@ -1,0 +1,211 @@
+"""The grammars of replies: which texts they let through, held against the engine that enforces them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+pytest.importorskip("llguidance")
+
+import msgspec
+from ark_backends.grammar import GrammarFailed, Grammars
+from letters import END, OTHER_END, START, TOKENS, encode
+
+from ark.chat.grammar import ANY_OBJECT, Answer, Reasoning, grammar
+from ark.chat.tools.formats import FORMATS, HERMES, LLAMA, MISTRAL, ToolFormat
+from ark.chat.tools.parser import ToolParser
+from ark.chat.tools.request import Toolbox, toolbox
+from ark.schemas.tools import FunctionDefinition, ToolChoice, ToolDefinition
+
+NUMBER = {
+    "type": "object",
+    "properties": {"a": {"type": "integer"}},
+    "required": ["a"],
+    "additionalProperties": False,
+}
+TOOLS = [
+    ToolDefinition(function=FunctionDefinition(name="strict", parameters=NUMBER, strict=True)),
+    ToolDefinition(function=FunctionDefinition(name="loose", parameters={"properties": {"a": {"not": {}}}})),
+    ToolDefinition(function=FunctionDefinition(name="none")),
+]
+THOUGHT = "<think>\nWhat about <tool_call> and {?\n</think>\n\n"
+
+
+@pytest.fixture(scope="module")
+def grammars() -> Grammars:
+    return Grammars(TOKENS, hidden=[START], ends=[END, OTHER_END])
+
+
+def box(choice: Any = None, *, parallel: bool = True, tools: Sequence[ToolDefinition] = TOOLS) -> Toolbox:
+    made = toolbox(tools=tools, tool_choice=choice, parallel_tool_calls=parallel, functions=None, function_call=None)
+    assert made is not None
+    return made
+
+
+def verdict(
+    grammars: Grammars,
+    text: str,
+    *,
+    answer: Answer | None = None,
+    tools: Toolbox | None = None,
+    form: ToolFormat = HERMES,
+    reasoning: Reasoning = "none",
+) -> str:
+    """`whole`, `open` where more must follow, or `no`."""
+    made = grammar(answer, tools, form, reasoning=reasoning)
+    assert made is not None
+    matcher = grammars.compile(made)
+    try:
+        for token in encode(text):
+            matcher.consume(token)
+    except GrammarFailed:
+        return "no"
+    return "whole" if matcher._inner.is_accepting() else "open"
+
+
+def call(name: str = "strict", arguments: str = '{"a": 1}', form: ToolFormat = HERMES) -> str:
+    body = f'{{"name": "{name}", "{form.key}": {arguments}}}'
+    return f"{form.marker}\n{body}\n{form.close}" if form.close else body
+
+
+def test_free_text_needs_no_grammar() -> None:
+    assert grammar(None, None, HERMES) is None
+    assert grammar(None, box(), None) is None, "a model without tools"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('{"a": 1}', "whole"),
+        (' {\n  "a": [1, 2]\n}', "whole"),
+        ("{}", "whole"),
+        ('{"a": 1', "open"),
+        ("[1]", "no"),
+        ("Hello", "no"),
+        ('{"a":' + " " * 50, "no"),
+        ("<think>", "no"),
+    ],
+)
+def test_json_object(grammars: Grammars, text: str, expected: str) -> None:
+    assert verdict(grammars, text, answer=Answer(ANY_OBJECT)) == expected
+
+
+@pytest.mark.parametrize(
+    ("reasoning", "text", "expected"),
+    [
+        ("possible", THOUGHT + '{"a": 1}', "whole"),
+        ("possible", '{"a": 1}', "whole"),
+        ("possible", "<think>\nno end", "open"),
+        ("possible", THOUGHT, "open"),
+        ("possible", THOUGHT + "Hello", "no"),
+        ("opened", "\nthinking\n</think>\n" + '{"a": 1}', "whole"),
+        ("opened", '{"a": 1}', "open"),
+    ],
+)
+def test_the_schema_binds_the_answer_and_not_the_reasoning(
+    grammars: Grammars, reasoning: Reasoning, text: str, expected: str
+) -> None:
+    assert verdict(grammars, text, answer=Answer(NUMBER), reasoning=reasoning) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Hello.", "whole"),
+        (call(), "whole"),
+        (f"I look. {call()}", "whole"),
+        (f"{call()}\n{call('none', '{}')}", "whole"),
+        (f"{call()} Done.", "whole"),
+        (call("loose", '{"b": [1]}'), "whole"),
+        ("<tool_call>", "open"),
+        ("<tool_call>\nlook", "no"),
+        (call("unknown"), "no"),
+        (call(arguments='{"a": "x"}'), "no"),
+        (call(arguments="{}"), "no"),
+        (call("loose", "[1]"), "no"),
+        (call("none", '{"b": 1}'), "no"),
+    ],
+)
+@pytest.mark.parametrize("reasoning", ["none", "possible"])
+def test_auto(grammars: Grammars, reasoning: Reasoning, text: str, expected: str) -> None:
+    thought = "" if reasoning == "none" else THOUGHT
+    assert verdict(grammars, thought + text, tools=box(), reasoning=reasoning) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (call(), "whole"),
+        (f"{call()}\n{call()}", "whole"),
+        ("Hello.", "no"),
+        (f"Hello. {call()}", "no"),
+        (f"{call()} Done.", "no"),
+    ],
+)
+def test_required(grammars: Grammars, text: str, expected: str) -> None:
+    assert verdict(grammars, text, tools=box("required")) == expected
+    assert verdict(grammars, THOUGHT + text, tools=box("required"), reasoning="possible") == expected
+
+
+@pytest.mark.parametrize("form", FORMATS.values(), ids=FORMATS.keys())
+@pytest.mark.parametrize("choice", [None, "required"])
+def test_one_call_when_parallel_calls_are_forbidden(grammars: Grammars, form: ToolFormat, choice: Any) -> None:
+    body = call(form=form)
+    once, twice = body, f"{body}{form.separator}{body}"
+    if form.array:
+        once, twice = f"{form.marker} [{once}]", f"{form.marker} [{twice}]"
+    assert verdict(grammars, once, tools=box(choice, parallel=False), form=form) == "whole"
+    assert verdict(grammars, twice, tools=box(choice, parallel=False), form=form) == "no"
+    assert verdict(grammars, twice, tools=box(choice), form=form) == "whole"
+
+
+@pytest.mark.parametrize("choice", ["auto", "required"])
+def test_only_allowed_tools_are_called(grammars: Grammars, choice: str) -> None:
+    subset = {"mode": choice, "tools": [{"type": "function", "function": {"name": "none"}}]}
+    wanted: Any = msgspec.convert({"type": "allowed_tools", "allowed_tools": subset}, ToolChoice)
+    assert verdict(grammars, call("none", "{}"), tools=box(wanted)) == "whole"
+    assert verdict(grammars, call(), tools=box(wanted)) == "no"
+
+
+@pytest.mark.parametrize(
+    ("form", "text", "auto", "required"),
+    [
+        (LLAMA, call(form=LLAMA), "whole", "whole"),
+        (LLAMA, LLAMA.marker + call(form=LLAMA), "whole", "whole"),
+        (LLAMA, f"{call(form=LLAMA)}; {call('none', '{}', LLAMA)}", "whole", "whole"),
+        (LLAMA, "Hello {there}", "whole", "no"),
+        (LLAMA, '{"b": 1}', "no", "no"),
+        (MISTRAL, f"[TOOL_CALLS] [{call(form=MISTRAL)}]", "whole", "whole"),
+        (MISTRAL, f"[TOOL_CALLS][{call(form=MISTRAL)}, {call('none', '{}', MISTRAL)}]", "whole", "whole"),
+        (MISTRAL, f"I look. [TOOL_CALLS] [{call(form=MISTRAL)}]", "whole", "no"),
+        (MISTRAL, f"[TOOL_CALLS] [{call(form=MISTRAL)}", "open", "open"),
+        (MISTRAL, "[TOOL_CALLS] none", "no", "no"),
+    ],
+)
+def test_other_formats(grammars: Grammars, form: ToolFormat, text: str, auto: str, required: str) -> None:
+    assert verdict(grammars, text, tools=box(), form=form) == auto
+    assert verdict(grammars, text, tools=box("required"), form=form) == required
+    if required == "whole":
+        parser = ToolParser(form, box().names)
+        first, last = parser.push(text), parser.flush()
+        assert (first[0] + last[0], parser.calls) == ("", text.count('"name"'))
+
+
+def test_json_answers_beside_tools(grammars: Grammars) -> None:
+    both = {"answer": Answer(NUMBER), "tools": box()}
+    assert verdict(grammars, '{"a": 1}', **both) == "whole"  # type: ignore[arg-type]
+    assert verdict(grammars, call(), **both) == "whole"  # type: ignore[arg-type]
+    assert verdict(grammars, "Hello", **both) == "no"  # type: ignore[arg-type]
+    required = {"answer": Answer(NUMBER), "tools": box("required")}
+    assert verdict(grammars, '{"a": 1}', **required) == "no"  # type: ignore[arg-type]
+
+
+def test_schemas_are_named_by_their_place_in_the_request() -> None:
+    made = grammar(Answer(NUMBER, "response_format.json_schema.schema"), box(), HERMES)
+    assert made is not None
+    assert [param for param, _ in made.schemas] == [
+        *(f"tools[{i}].function.parameters" for i in range(3)),
+        "response_format.json_schema.schema",
+    ]
