@@ -6,7 +6,7 @@ import logging
 import re
 import uuid
 from collections.abc import Awaitable, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 
 import anyio
 import msgspec
@@ -27,7 +27,7 @@ from ark.asgi import (
     send_stream_start,
     wait_for_disconnect,
 )
-from ark.errors import APIError, RequestTimeout
+from ark.errors import APIError, RequestTimeout, Unavailable
 from ark.schemas.errors import encode_error
 from ark.services import Services
 
@@ -46,6 +46,8 @@ LINGER = 10.0
 reset, and the client loses the reply."""
 LINGER_SILENCE = 1.0
 """Seconds without a piece after which the client is taken to have stopped sending."""
+FAREWELL = 1.0
+"""Seconds that a server which stops takes to say so to a client whose reply it breaks off."""
 
 
 class Exchange:
@@ -67,6 +69,7 @@ class Exchange:
         self._finished = False
         self._status = 0
         self._error: str | None = None
+        self._error_event: Callable[[APIError], bytes] | None = None
 
     async def receive(self) -> Message:
         message = await self._receive_message()
@@ -111,6 +114,11 @@ class Exchange:
                 tasks.start_soon(watch)
                 await self._run(endpoint, request, services)
                 tasks.cancel_scope.cancel()
+        except anyio.get_cancelled_exc_class():
+            # By the server, which stops before the reply is whole.
+            if not self._finished:
+                await self._break_off()
+            raise
         finally:
             self.log()
 
@@ -126,21 +134,26 @@ class Exchange:
         log.info("client gone" if self._gone and not self._finished else "request", extra={"fields": fields})
 
     async def _run(self, endpoint: Endpoint, request: Request, services: Services) -> None:
-        error_event: Callable[[APIError], bytes] | None = None
         try:
             try:
                 reply = await endpoint(request, services)
                 if isinstance(reply, Stream):
-                    error_event = reply.error_event
+                    self._error_event = reply.error_event
                     await self._stream(reply, services.config.server.keep_alive)
                 else:
                     await self._reply(reply)
             except ClientGone:
                 raise
             except Exception as error:  # noqa: BLE001
-                await self._fail(self._public(error), error_event)
+                await self._fail(self._public(error))
         except ClientGone:
             return
+
+    async def _break_off(self) -> None:
+        """Say that the server stops."""
+        stopping = self._public(Unavailable("The server is shutting down.", code="draining"))
+        with anyio.move_on_after(FAREWELL, shield=True), suppress(ClientGone, APIError):
+            await self._fail(stopping)
 
     def _public(self, error: Exception) -> APIError:
         """What the client may see of an error. One that is not meant for clients is logged and hidden."""
@@ -150,13 +163,13 @@ class Exchange:
         self._error = error.code or error.type
         return error
 
-    async def _fail(self, error: APIError, error_event: Callable[[APIError], bytes] | None) -> None:
+    async def _fail(self, error: APIError) -> None:
         """The funnel: an error reply, or the last event of a stream that has begun."""
         if not self._started:
             await self._reply(_error_reply(error))
-        elif error_event is not None and not self._finished:
+        elif self._error_event is not None and not self._finished:
             self._finished = True
-            await self._send({"type": "http.response.body", "body": error_event(error), "more_body": False})
+            await self._send({"type": "http.response.body", "body": self._error_event(error), "more_body": False})
         else:
             # The server then closes the connection, which is all that can still be said.
             raise error

@@ -249,6 +249,29 @@ async def test_a_client_that_leaves_while_the_model_loads() -> None:
     assert not request.response.status
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_server_that_stops_says_so(stream: bool) -> None:
+    """A server stops a request by cancelling it."""
+    sent: list[Any] = []
+    messages = [{"type": "http.request", "body": json.dumps(chat_request(stream=stream)["json"]).encode()}]
+
+    async def receive() -> dict[str, Any]:
+        return messages.pop() if messages else await anyio.sleep_forever()
+
+    async def send(message: Any) -> None:
+        await anyio.lowlevel.checkpoint()
+        sent.append(message)
+
+    async with running(models=echo(prefill_seconds=10.0)) as client:
+        with anyio.move_on_after(0.05):
+            scope = {"type": "http", "method": "POST", "path": "/chat/completions", "headers": []}
+            await client.app(scope, receive, send)
+        assert backend_of(client).status().jobs_cancelled == 1
+    assert [message["status"] for message in sent if "status" in message] == [200 if stream else 503]
+    assert b'"code":"draining"' in sent[-1]["body"]
+    assert not sent[-1]["more_body"]
+
+
 def lines(caplog: pytest.LogCaptureFixture, logger: str) -> list[dict[str, Any]]:
     return [
         {"message": record.message, **getattr(record, "fields", {})}

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -57,7 +57,12 @@ class Process:
 
 @contextmanager
 def launch(
-    directory: Path, config: str = ECHO_TOML, *, app: str = "ark.app:app", graceful: float = 10.0
+    directory: Path,
+    config: str = ECHO_TOML,
+    *,
+    app: str = "ark.app:app",
+    graceful: int = 10,
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[Process]:
     """Start hypercorn on a free loopback port, with `config` as the ark.toml of its working directory."""
     (directory / "ark.toml").write_text(config, encoding="utf-8")
@@ -65,13 +70,13 @@ def launch(
         port = free.getsockname()[1]
     log = directory / "log"
     bind = ["--bind", f"127.0.0.1:{port}", "--graceful-timeout", str(graceful)]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("ARK_")}
-    environment["PYTHONPATH"] = f"{EXAMPLES}{os.pathsep}{directory}"
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("ARK_")}
+    variables |= {"PYTHONPATH": f"{EXAMPLES}{os.pathsep}{directory}", **(environment or {})}
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "hypercorn", "-w", "0", *bind, app],
             cwd=directory,
-            env=environment,
+            env=variables,
             stdout=output,
             stderr=output,
         )
