@@ -71,16 +71,27 @@ def make_model(architecture: str) -> Any:
         "eos_token_id": 2,
     }
     sliding = {"sliding_window": WINDOW, "layer_types": ["sliding_attention", "full_attention"]}
+    rope = {"rope_type": "default", "rope_theta": 10_000.0}
     special: dict[str, dict[str, Any]] = {
         "Llama": {"tie_word_embeddings": True},
         "Qwen2": {"use_sliding_window": True, **sliding},
         "Qwen3": {"head_dim": 16},
         "Mistral": {"sliding_window": WINDOW},
+        "Gemma2": {"head_dim": 16, "attn_logit_softcapping": 5.0, **sliding},
         "Gemma3Text": {"head_dim": 16, **sliding},
+        "GptOss": {
+            "head_dim": 16,
+            "num_local_experts": 4,
+            "num_experts_per_tok": 2,
+            "rope_parameters": rope,
+            **sliding,
+        },
     }
     config = getattr(transformers, f"{architecture}Config")(**common, **special.get(architecture, {}))
     torch.manual_seed(7)
-    model = transformers.AutoModelForCausalLM.from_config(config)
+    # Of transformers' own attention functions, only the eager one knows caps and sinks.
+    eager = {"attn_implementation": "eager"} if architecture in {"Gemma2", "GptOss"} else {}
+    model = transformers.AutoModelForCausalLM.from_config(config, **eager)
     return model.float().eval()
 
 

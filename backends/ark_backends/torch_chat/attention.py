@@ -14,6 +14,7 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention as sdpa
 
 from ark_backends.torch_chat.kv import KVBuffer, KVSpec
+from ark_backends.torch_chat.plain_attention import attention
 
 NAME = "ark_packed"
 
@@ -42,21 +43,23 @@ class Plan:
         if any(length == 1 for length in self.lengths[self.singles :]):
             raise ValueError("pieces of one token must come first")
         self._heads = spec.heads
+        self._fused = spec.fused
         rows = [piece.kv.views(piece.kv.length, len(piece.token_ids)) for piece in pieces]
         self._targets = [[row[2 * i] for row in rows] + [row[2 * i + 1] for row in rows] for i in range(spec.layers)]
         self._windows = spec.windows
         self._reads = {window: [_read(piece, window) for piece in pieces] for window in set(spec.windows)}
-        self._masks = {
-            window: [_mask(piece, window, spec) for piece in pieces[self.singles :]] for window in set(spec.windows)
-        }
+        longer = pieces[self.singles :]
+        self._masks = {window: [_mask(piece, window, spec) for piece in longer] for window in set(spec.windows)}
 
     def write(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> None:
         """Store the new keys and values, both (1, kv heads, tokens of the row, head_dim)."""
         sources = [*key.split(self.lengths, dim=2), *value.split(self.lengths, dim=2)]
         torch._foreach_copy_(self._targets[layer], sources)
 
-    def attend(self, layer: int, query: torch.Tensor, scale: float | None) -> torch.Tensor:
+    def attend(self, layer: int, query: torch.Tensor, scale: float | None, options: dict[str, Any]) -> torch.Tensor:
         """Attention of query (1, heads, tokens, head_dim); returns (1, tokens, heads, head_dim)."""
+        if not self._fused:
+            return self._written_out(layer, query, scale, options)
         heads, head_dim = query.shape[1], query.shape[3]
         window = self._windows[layer]
         reads, masks = self._reads[window], self._masks[window]
@@ -75,19 +78,34 @@ class Plan:
                 parts.append(out.transpose(1, 2))
         return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
 
+    def _written_out(
+        self, layer: int, query: torch.Tensor, scale: float | None, options: dict[str, Any]
+    ) -> torch.Tensor:
+        window = self._windows[layer]
+        masks = [None] * self.singles + self._masks[window]
+        scale = query.shape[3] ** -0.5 if scale is None else scale
+        softcap, sinks = options.get("softcap"), options.get("s_aux")
+        parts = [
+            attention(q, read[2 * layer], read[2 * layer + 1], mask, scale=scale, softcap=softcap, sinks=sinks)
+            for q, read, mask in zip(query.split(self.lengths, dim=2), self._reads[window], masks, strict=True)
+        ]
+        return torch.cat(parts, dim=2).transpose(1, 2).contiguous()
+
 
 class Probe:
     """Stands in for a plan once, at load, and notes what each layer asks of attention. No sequence is kept."""
 
     def __init__(self) -> None:
         self.layers: dict[int, tuple[torch.Size, torch.dtype, int | None]] = {}
+        self.fused = True
 
     def see(self, layer: int, key: torch.Tensor, value: torch.Tensor, options: dict[str, Any]) -> None:
         if layer in self.layers:
             raise UnsupportedModel(f"layer {layer} attends twice in one pass")
-        for name in ("softcap", "s_aux", "position_bias"):
-            if options.get(name) is not None:
-                raise UnsupportedModel(f"its attention uses {name}")
+        if options.get("position_bias") is not None:
+            raise UnsupportedModel("its attention uses a position bias")
+        if options.get("softcap") is not None or options.get("s_aux") is not None:
+            self.fused = False
         if key.shape != value.shape:
             raise UnsupportedModel("its keys and values differ in shape")
         self.layers[layer] = (key.shape, key.dtype, options.get("sliding_window"))
@@ -101,7 +119,7 @@ class Probe:
             raise UnsupportedModel("its layers differ in the shape of their KV")
         heads, head_dim, dtype = kinds.pop()
         windows = tuple(self.layers[i][2] for i in range(len(self.layers)))
-        return KVSpec(len(windows), heads, head_dim, dtype, device, windows)
+        return KVSpec(len(windows), heads, head_dim, dtype, device, windows, self.fused)
 
 
 def packed_attention(  # noqa: PLR0917 - transformers passes these by position
@@ -118,7 +136,7 @@ def packed_attention(  # noqa: PLR0917 - transformers passes these by position
     layer: int = module.layer_idx
     if isinstance(ark_plan, Plan):
         ark_plan.write(layer, key, value)
-        return ark_plan.attend(layer, query, scaling), None
+        return ark_plan.attend(layer, query, scaling, options), None
     if isinstance(ark_plan, Probe):
         ark_plan.see(layer, key, value, options)
         return query.transpose(1, 2).contiguous(), None
@@ -138,7 +156,7 @@ def _read(piece: Piece, window: int | None) -> tuple[torch.Tensor, ...]:
 def _mask(piece: Piece, window: int | None, spec: KVSpec) -> torch.Tensor | None:
     """What is added to the scores (new tokens, tokens read); None where SDPA's own causal mask is right."""
     new, past = len(piece.token_ids), piece.kv.length
-    if past == 0 and (window is None or new <= window):
+    if spec.fused and past == 0 and (window is None or new <= window):
         return None  # is_causal aligns to the top left: right only without history
     start = _start(piece, window)
     query = torch.arange(past, past + new, device=spec.device)[:, None]

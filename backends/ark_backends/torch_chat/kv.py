@@ -17,6 +17,8 @@ class KVSpec:
     dtype: torch.dtype
     device: torch.device
     windows: tuple[int | None, ...]
+    fused: bool = True
+    """SDPA computes the model's attention; otherwise it is written out."""
 
     @property
     def token_bytes(self) -> int:

@@ -21,7 +21,7 @@ def build(name, **more):
     return transformers.AutoModelForCausalLM.from_config(config).eval()
 
 
-@pytest.mark.parametrize("architecture", ["Llama", "Qwen2", "Qwen3", "Mistral", "Gemma3Text"])
+@pytest.mark.parametrize("architecture", ["Llama", "Qwen2", "Qwen3", "Mistral", "Gemma2", "Gemma3Text", "GptOss"])
 def test_served_architectures_pass(tiny, architecture):
     self_check(tiny(architecture).runner)
 
@@ -49,13 +49,12 @@ def test_a_long_window_is_checked_short():
         (lambda: build("GPTJ", n_embd=32, n_layer=2, n_head=4, rotary_dim=4), "attention interface"),
         (lambda: build("Falcon", multi_query=True), "attention interface"),
         (lambda: build("Bloom", n_head=4), "attention interface"),
-        (lambda: build("Gemma2", head_dim=8, attn_logit_softcapping=20.0), "softcap"),
         (lambda: build("Lfm2", layer_types=["conv", "full_attention"]), "conv"),
         (lambda: build("Qwen3Next", head_dim=8, num_experts=2, layer_types=["linear_attention", "full_attention"],
                        linear_num_value_heads=2, linear_num_key_heads=2, linear_key_head_dim=8,
                        linear_value_head_dim=8), "attention"),
     ],
-    ids=["GPTJ", "Falcon", "Bloom", "Gemma2", "Lfm2", "Qwen3Next"],
+    ids=["GPTJ", "Falcon", "Bloom", "Lfm2", "Qwen3Next"],
 )  # fmt: skip
 def test_others_are_refused(model, reason):
     with pytest.raises(UnsupportedModel, match=reason):
@@ -76,12 +75,12 @@ def test_wrong_attention_is_noticed(tiny, fault, monkeypatch):
     else:
         attend = Plan.attend
 
-        def wrong(self, layer, query, scale):
+        def wrong(self, layer, query, scale, options):
             if fault == "scale":
                 scale *= 1.2
             elif self.singles == 2:
                 query = query.flip(2)
-            return attend(self, layer, query, scale)
+            return attend(self, layer, query, scale, options)
 
         monkeypatch.setattr(Plan, "attend", wrong)
     with pytest.raises(UnsupportedModel, match="differ"):

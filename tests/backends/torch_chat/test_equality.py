@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-ARCHITECTURES = ["Llama", "Qwen2", "Qwen3", "Mistral", "Gemma3Text"]
+ARCHITECTURES = ["Llama", "Qwen2", "Qwen3", "Mistral", "Gemma2", "Gemma3Text", "GptOss"]
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("architecture", ARCHITECTURES)]
 

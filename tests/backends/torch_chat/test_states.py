@@ -5,7 +5,7 @@ import time
 import pytest
 import torch
 from ark_backends.torch_chat.kv import KVBuffer, KVSpec
-from ark_backends.torch_chat.states import BLOCK, States, common_prefix
+from ark_backends.torch_chat.states import BLOCK, CANDIDATES, States, common_prefix
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -83,6 +83,26 @@ def test_a_rolled_back_state_is_found_by_what_is_left(states):
     assert states.find("", None, ids) == (state, BLOCK + 5)
     assert states.find("", None, [*ids[: BLOCK + 5], *[-1] * BLOCK, 7]) == (state, 2 * BLOCK + 5)
     assert state.session == "s"
+
+
+def test_the_right_one_is_found_among_many(states):
+    """Each begins with the same block; those used last are looked at first."""
+    shared = list(range(BLOCK))
+    tails = [[i] * (2 * BLOCK) for i in range(3 * CANDIDATES)]
+    for tail in tails:
+        state = held(states, shared, capacity=4 * BLOCK)
+        states.take(state, None, BLOCK)
+        # In pieces that are no multiple of a block, as steps come.
+        for start in range(0, len(tail), 20):
+            states.extend(state, tail[start : start + 20])
+        states.retain(state)
+    for tail in tails:
+        assert states.find("", None, [*shared, *tail, -1])[1] == 3 * BLOCK
+        # Less than a block beyond what all share: only a recent one is sure to be looked at.
+        state, length = states.find("", None, [*shared, *tail])
+        states.take(state, None, length)
+        states.retain(state)
+        assert states.find("", None, [*shared, *tail[:5]]) == (state, BLOCK + 5)
 
 
 def test_a_busy_state_is_found_and_never_evicted(states):
