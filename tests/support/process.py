@@ -28,6 +28,7 @@ class Process:
         self._process = process
         self._log = log
         self.port = port
+        self.pid = process.pid
 
     @property
     def log(self) -> str:
