@@ -17,6 +17,12 @@ log = logging.getLogger("ark.torch_chat")
 KV_SHARE = 0.4
 """Share of the free memory that KV may take when nothing else is configured."""
 
+SMALL = 256 << 20
+"""Bytes of float32 weights below which half the memory is not worth a rounding error."""
+
+CLEARLY = 1.2
+"""How much faster bfloat16 has to be: it is less exact, and a busy machine must not decide by chance."""
+
 
 def device(name: str) -> torch.device:
     """The device of the option `device`. Raises ConfigError when it is not there."""
@@ -46,18 +52,21 @@ def dtype(name: str, target: torch.device, config: Any, checkpoint: int) -> torc
     if as_float32 > 0.7 * free:
         log.info("dtype bfloat16: in float32 the weights take %d MB of %d free", as_float32 >> 20, free >> 20)
         return torch.bfloat16
+    if as_float32 < SMALL:
+        log.info("dtype float32: the weights take %d MB only", as_float32 >> 20)
+        return torch.float32
     text = config.get_text_config()
     hidden = int(getattr(text, "hidden_size", 1024))
     wide = int(getattr(text, "intermediate_size", None) or 4 * hidden)
-    times = {kind: _matmul_time(hidden, wide, kind) for kind in (torch.float32, torch.bfloat16)}
-    best = min(times, key=lambda kind: times[kind])
+    full, half = _matmul_times(hidden, wide)
+    best = torch.bfloat16 if half * CLEARLY < full else torch.float32
     log.info(
         "dtype %s: 8 rows through %d x %d take %.0f us in float32, %.0f us in bfloat16",
         str(best).removeprefix("torch."),
         hidden,
         wide,
-        times[torch.float32] * 1e6,
-        times[torch.bfloat16] * 1e6,
+        full * 1e6,
+        half * 1e6,
     )
     return best
 
@@ -76,17 +85,21 @@ def free_bytes(target: torch.device) -> int:
     return min((limit for limit in limits if limit is not None), default=4 << 30)
 
 
-def _matmul_time(hidden: int, wide: int, kind: torch.dtype) -> float:
-    """Seconds of one product of 8 rows with a weight of the model's shape; the best of several."""
-    rows = torch.ones(8, hidden, dtype=kind)
-    weight = torch.ones(wide, hidden, dtype=kind)
-    best = float("inf")
+def _matmul_times(hidden: int, wide: int) -> tuple[float, float]:
+    """Seconds of one product of 8 rows with a weight of the model's shape, in float32 and in bfloat16.
+
+    The best of several, taken in turns, so that what else runs on the machine hits both.
+    """
+    kinds = (torch.float32, torch.bfloat16)
+    operands = [(torch.ones(8, hidden, dtype=kind), torch.ones(wide, hidden, dtype=kind)) for kind in kinds]
+    best = [float("inf"), float("inf")]
     with torch.inference_mode():
-        for _ in range(7):
-            start = time.perf_counter()
-            torch.nn.functional.linear(rows, weight)
-            best = min(best, time.perf_counter() - start)
-    return best
+        for _ in range(15):
+            for i, (rows, weight) in enumerate(operands):
+                start = time.perf_counter()
+                torch.nn.functional.linear(rows, weight)
+                best[i] = min(best[i], time.perf_counter() - start)
+    return best[0], best[1]
 
 
 def _available() -> int | None:

@@ -16,8 +16,8 @@ class TorchChatOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     device: str = "auto"
     """``auto`` takes CUDA where it is available, else the CPU; or a torch device such as ``cpu`` or ``cuda:1``."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Type of weights and KV. ``auto`` on a CPU is float32 or bfloat16, whichever multiplies faster there; on CUDA
-    the checkpoint's own half type."""
+    """Type of weights and KV. ``auto`` on a CPU is float32, unless bfloat16 multiplies clearly faster there or
+    float32 does not fit; on CUDA the checkpoint's own half type."""
     threads: Positive | None = None
     """CPU threads of one forward pass; torch's own choice when it is not set."""
     prefill_chunk: Positive = 256

@@ -93,17 +93,27 @@ def test_importing_the_backend_imports_no_engine():
     assert done.stdout.strip() == "[]"
 
 
-def test_automatic_dtype_is_the_faster_one(monkeypatch, directory, caplog):
+def test_automatic_dtype_is_the_clearly_faster_one(monkeypatch, directory):
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(directory)
     cpu = torch.device("cpu")
-    for faster in (torch.float32, torch.bfloat16):
-        monkeypatch.setattr(devices, "_matmul_time", lambda hidden, wide, kind, faster=faster: 1.0 + (kind != faster))
-        assert devices.dtype("auto", cpu, config, 1000) is faster
-    monkeypatch.setattr(devices, "free_bytes", lambda target: 1000)
-    assert devices.dtype("auto", cpu, config, 900) is torch.bfloat16
-    assert devices.dtype("float16", cpu, config, 900) is torch.float16
+    gigabyte = 1 << 30
+    monkeypatch.setattr(devices, "free_bytes", lambda target: 10 * gigabyte)
+    for half, expected in ((0.5, torch.bfloat16), (0.9, torch.float32), (2.0, torch.float32)):
+        monkeypatch.setattr(devices, "_matmul_times", lambda hidden, wide, half=half: (1.0, half))
+        assert devices.dtype("auto", cpu, config, gigabyte) is expected
+    assert devices.dtype("auto", cpu, config, 1000) is torch.float32
+    monkeypatch.setattr(devices, "_matmul_times", lambda hidden, wide: (1.0, 0.5))
+    assert devices.dtype("auto", cpu, config, 1000) is torch.float32
+    monkeypatch.setattr(devices, "free_bytes", lambda target: gigabyte)
+    monkeypatch.setattr(devices, "_matmul_times", lambda hidden, wide: (1.0, 2.0))
+    assert devices.dtype("auto", cpu, config, gigabyte) is torch.bfloat16
+    assert devices.dtype("float16", cpu, config, gigabyte) is torch.float16
+
+
+def test_both_types_are_measured():
+    assert all(0 < seconds < 10 for seconds in devices._matmul_times(64, 128))
 
 
 def test_free_memory_is_a_figure():
