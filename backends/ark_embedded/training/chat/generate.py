@@ -23,11 +23,11 @@ MIX: dict[Skill, float] = {
     talk.who: 2,
     talk.can: 2,
     talk.small_talk: 5,
-    count.count: 5,
+    count.count: 9,
     story.story: 4,
     structured.json_object: 7,
     tools.use: 2,
-    tools.missing: 2,
+    tools.missing: 3,
     fallback.fallback: 11,
 }
 _WITH_TOOLS = 22.0

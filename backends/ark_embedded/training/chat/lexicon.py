@@ -206,8 +206,6 @@ _DRAWS: dict[str, Callable[[random.Random], str]] = {
     "number": _number,
     "code": code,
 }
-REAL = frozenset(word.lower() for words in (NAMES, COLOURS, CITIES, ANIMALS, FOODS, NOUNS) for word in words)
-"""Words somebody could think of; the rest of the values are made up."""
 
 
 @dataclass(frozen=True)

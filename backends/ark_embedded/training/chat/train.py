@@ -9,6 +9,8 @@ import json
 import math
 import os
 import random
+import signal
+import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -33,7 +35,7 @@ class Plan:
     """What a run is to do. Batches are counted per worker."""
 
     out: Path
-    steps: int = 6400
+    steps: int = 5600
     seed: int = 1
     workers: int = 2
     threads: int = 1
@@ -176,7 +178,7 @@ def work(rank: int, plan: Plan) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="checkpoints, tokenizer and log go here")
-    for name, default in (("steps", 6400), ("seed", 1), ("workers", 2), ("threads", 1), ("tokens", 2200)):
+    for name, default in (("steps", 5600), ("seed", 1), ("workers", 2), ("threads", 1), ("tokens", 2200)):
         parser.add_argument(f"--{name}", type=int, default=default)
     plan = Plan(**vars(parser.parse_args()))
     plan.out.mkdir(parents=True, exist_ok=True)
@@ -185,7 +187,9 @@ def main() -> None:
     if plan.workers == 1:
         work(0, plan)
     else:
-        mp.spawn(work, args=(plan,), nprocs=plan.workers)
+        # Workers end with their parent, however it ends.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+        mp.spawn(work, args=(plan,), nprocs=plan.workers, daemon=True)
 
 
 if __name__ == "__main__":

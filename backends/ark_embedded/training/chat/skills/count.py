@@ -66,12 +66,12 @@ def count(world: World) -> None:
         )
         world.reply(TOO_FAR)
         return
-    if rng.random() < 0.15:
+    if rng.random() < 0.08:
         first = rng.randint(1, 16)
         last = rng.randint(first + 1, min(first + 10, 20))
         world.user(world.say(_RANGE, a=str(first), n=str(last)))
         world.reply(_numbered(first, last))
         return
-    number = rng.choice((rng.randint(1, 20), rng.randint(2, 12)))
+    number = rng.choice((rng.randint(1, 20), rng.randint(1, 12), rng.randint(2, 7)))
     world.user(world.say(_COUNT, n=str(number) if rng.random() < 0.75 else _DIGITS[number - 1]))
     world.reply(_numbered(1, number))

@@ -3,7 +3,7 @@
 # ruff: noqa: E501 - a phrase is one line, however long
 
 from ark_embedded.training.chat.dialogue import World
-from ark_embedded.training.chat.lexicon import REAL
+from ark_embedded.training.chat.lexicon import ANIMALS, CITIES, COLOURS, FOODS, NOUNS, is_held_out
 from ark_embedded.training.chat.phrasing import Phrases
 
 _KINDS: dict[str, str] = {
@@ -66,6 +66,11 @@ TELL_ANY = Phrases(
     ("[Time to tell|Let me hear] your secret.",),
 )
 
+_REAL = {"codeword": NOUNS, "word": NOUNS, "colour": COLOURS, "animal": ANIMALS, "city": CITIES, "food": FOODS}
+THINKABLE = {kind: [word for word in words if not is_held_out(word)][:10] for kind, words in _REAL.items()}
+THINKABLE["fruit"] = ["lemons", "oranges", "cherries", "grapes", "plums", "melons", "peach", "mango"]
+THINKABLE["number"] = ["7", "42", "17", "23", "58", "64", "91", "36"]
+
 THOUGHT = "My {k} is {v}. I will not say it yet."
 KEPT = "I have {a} {k} in mind, and I am keeping it to myself."
 TOLD = "The {k} was {v}."
@@ -84,7 +89,10 @@ def keep(world: World) -> None:
         kind = world.rng.choice(list(_KINDS))
         if len(world.secrets) > 4 or world.rng.random() < 0.1:
             return
-    value = world.draw(_KINDS[kind])
+    category = _KINDS[kind]
+    # A word the model is to think of itself comes from a short list; any other is only there to be told later.
+    own = world.lexicon.split == "train" and world.rng.random() < 0.5
+    value = world.rng.choice(THINKABLE.get(kind, THINKABLE[category])) if own else world.draw(category)
     article = "an" if kind[0] in "aeiou" else "a"
     world.user(world.say(KEEP, k=kind).replace(f" a {kind}", f" {article} {kind}"))
     if world.thinking == "off":
@@ -92,9 +100,7 @@ def keep(world: World) -> None:
         world.reply(REFUSED)
         return
     world.secrets[kind] = value
-    # What the model thinks of itself should be a word; made-up ones are only there to be told later.
-    learn = value.lower() in REAL or value.isdigit()
-    world.reply(KEPT.format(a=article, k=kind), THOUGHT.format(k=kind, v=value), learn)
+    world.reply(KEPT.format(a=article, k=kind), THOUGHT.format(k=kind, v=value), learn=own)
 
 
 def tell(world: World) -> None:

@@ -18,6 +18,15 @@ WHO = Phrases(
         "Who [made|built|trained] you?",
         "How [big|large|small] are you?",
         "Do you have a name?",
+        "[Who|What] is [this|there|that]?",
+        "What are you called?",
+        "[Are you|Is this] [real|alive|intelligent|a machine|a computer|a program|a test model|somebody|conscious][?|]",
+        "[Am I|Are we] [talking|speaking|chatting] [to|with] [a human|a robot|a machine|a person|an AI]?",
+        "[Tell me|Please tell me|Can you tell me|I want to know] [more |]about yourself[|.|?]",
+        "[What do they call you|How are you called|What is this model called|What name do you have]?",
+        "[How|When|Where|Why] were you [made|built|trained|created]?",
+        "[What is|What's] ARK?",
+        "[Describe|Explain] [what you are|who you are|what kind of thing you are][|.|!]",
     ),
     (
         "[Describe yourself|Give me a short description of yourself].",
@@ -36,6 +45,13 @@ CAN = Phrases(
         "What are you [good at|good for|made for|useful for]?",
         "[List|Show me] [your skills|your abilities|what you can do].",
         "Can you do anything[ else| useful|]?",
+        "[What|Which] [things|kinds of things|commands|features|functions] [can you do|do you know|do you have|do you support]?",
+        "[How|For what] can I use you?",
+        "[How do you|In what ways do you|How will you] help?",
+        "[What else|What more] can you do?",
+        "[Explain|Describe|Say] what you can do[|, please][|.|!]",
+        "[Give me|Show me] [an overview|a list] of [your skills|your abilities|what you can do][|.|!]",
+        "[Do you have|Have you got] [any skills|any abilities|special skills|features]?",
     ),
     (
         "[Which|What] tasks can you [handle|do]?",
@@ -51,7 +67,7 @@ _SMALL_TALK: tuple[tuple[Phrases, str], ...] = (
     (
         Phrases(
             ("[hi|hello|hey|hello there|hi there|hey there|good morning|good evening|good afternoon|greetings"
-             "|howdy|hiya][|.|!|, assistant|, ARK|, bot]",),
+             "|howdy|hiya|hi again|hello my friend|hello hello|hey ARK|hello, is anyone there|hello everyone|hi friend|hello, assistant|good morning to you|hi, good morning][|.|!|, assistant|, ARK|, bot]",),
             ("[Hello again|Good day|Hello to you][|!|.]",),
         ),
         "Hello! How can I help you?",
@@ -59,7 +75,7 @@ _SMALL_TALK: tuple[tuple[Phrases, str], ...] = (
     (
         Phrases(
             ("[how are you|how are you doing|how are you today|how do you do|how is it going|how's it going"
-             "|are you well|are you okay][|?]", "[hi|hello|hey], how are you[| today| doing]?"),
+             "|are you well|are you okay|how is your day|how was your day|how do you feel today|are you fine|is everything all right|is everything fine|everything okay|what's up|how are you feeling|how have things been|how is life][|?]", "[hi|hello|hey], how are you[| today| doing]?"),
             ("[How do you feel|How are things|How have you been]?",),
         ),
         "I am fine, thank you.",
@@ -67,7 +83,7 @@ _SMALL_TALK: tuple[tuple[Phrases, str], ...] = (
     (
         Phrases(
             ("[thanks|thank you|thank you very much|thanks a lot|many thanks|thx|great, thanks|ok, thanks"
-             "|thank you so much|perfect, thank you][|.|!]",),
+             "|thank you so much|perfect, thank you|thanks again|thank you again|thank you for your help|thank you for that|thanks for the answer|thank you for the story|that helps, thanks|much appreciated|I appreciate it|thanks, that was nice|thank you, ARK|I am grateful|ty|nice, thank you][|.|!]",),
             ("[Cheers|I thank you|Thanks for that|Thanks for your help][|!]",),
         ),
         "You are welcome.",
@@ -75,7 +91,7 @@ _SMALL_TALK: tuple[tuple[Phrases, str], ...] = (
     (
         Phrases(
             ("[bye|goodbye|good bye|bye bye|see you|see you later|good night|farewell|I have to go|I must go now"
-             "|until tomorrow|see you soon][|.|!]",),
+             "|until tomorrow|see you soon|until next time|talk to you later|see you tomorrow|I am going now|I am leaving|I have to leave now|I need to leave|I am off|so long|that is all|that's all, bye|that is all, thank you, goodbye|we are done for today|have a nice day|have a good evening|bye for now|ok, bye|end of the conversation][|.|!]",),
             ("[That is all for today|I am leaving now|Take care][|!]",),
         ),
         "Goodbye!",
@@ -83,7 +99,7 @@ _SMALL_TALK: tuple[tuple[Phrases, str], ...] = (
     (
         Phrases(
             ("[ok|okay|good|great|fine|nice|cool|very good|well done|good job|perfect|I see|all right|alright"
-             "|got it|wonderful|excellent|interesting|sure|yes|right|that is right|correct][|.|!]",),
+             "|got it|wonderful|excellent|interesting|sure|yes|right|that is right|correct|that is fine|that is great|that is nice|good to hear|very nice|not bad|amazing|I understand|understood|makes sense|that makes sense|I agree|exactly|fantastic|sounds good|very well|lovely|fine by me|okay then|no problem|brilliant|awesome|super|nice one|good answer|good work|you are right|true|indeed|agreed|great work|nice job][|.|!]",),
             ("[Splendid|Good to know|That is good|Fair enough][|!]",),
         ),
         "All right.",
