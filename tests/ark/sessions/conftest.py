@@ -1,0 +1,48 @@
+"""Conversations without a model: every reply is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from ark.sessions.messages import read_message
+from ark.sessions.transcript import Past, Seam, Transcript, pack_tokens
+
+
+class Clock:
+    """A time that tests set."""
+
+    def __init__(self) -> None:
+        self.now = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def finish(past: Past, text: str, model: str = "m") -> Transcript:
+    """A transcript as a prompt builder makes one: here a token is one message."""
+    message = read_message({"role": "assistant", "content": text})
+    messages = (*past.messages, message)
+    seams = () if past.transcript is None else past.transcript.seams
+    kept = tuple(seam for seam in seams if seam.message < past.kept)
+    seam = Seam(len(past.messages), len(past.messages), len(messages), True, 0, b"", "")
+    tokens = pack_tokens(int.from_bytes(m.digest[:4], "little") for m in messages)
+    return Transcript(model, "f", messages, tokens, (*kept, seam))
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture(name="finish")
+def finish_fixture() -> Callable[..., Transcript]:
+    return finish
+
+
+@pytest.fixture
+def says() -> Any:
+    """A user's message."""
+    return lambda text: {"role": "user", "content": text}

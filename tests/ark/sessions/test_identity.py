@@ -1,0 +1,33 @@
+"""Ids and cookies."""
+
+from __future__ import annotations
+
+import pytest
+
+from ark.errors import BadRequest
+from ark.sessions.config import SessionsConfig
+from ark.sessions.identity import clear_cookie, new_id, parse_id, set_cookie, stateful_id
+
+ID = "3f2b8c1e-5d47-4a90-b6de-0c9a1f7e2d35"
+
+
+def test_the_cookie_is_exactly_the_documented_one() -> None:
+    expected = f"ark_session_id={ID}; Max-Age=86400; Path=/; SameSite=lax"
+    assert set_cookie(ID, SessionsConfig()) == expected
+    flags = SessionsConfig(cookie_secure=True, cookie_http_only=True, max_age=60.0)
+    assert set_cookie(ID, flags) == f"ark_session_id={ID}; Max-Age=60; Path=/; SameSite=lax; Secure; HttpOnly"
+    assert clear_cookie(SessionsConfig()).startswith("ark_session_id=; Max-Age=0; ")
+
+
+def test_ids_are_uuids_in_their_usual_form() -> None:
+    assert parse_id(new_id()) is not None
+    assert parse_id(ID.upper()) == ID
+    for text in ["", "x", ID[:-1], ID + "\n", ID.replace("-", ""), f"{{{ID}}}", f"urn:uuid:{ID}"]:
+        assert parse_id(text) is None
+
+
+def test_what_is_no_uuid_is_refused_with_its_parameter() -> None:
+    assert stateful_id(ID) == ID
+    with pytest.raises(BadRequest) as error:
+        stateful_id("mine")
+    assert error.value.param == "ark_stateful"
