@@ -1,0 +1,74 @@
+"""What the session store's operations cost, by the number of sessions in it: the columns should be alike.
+
+python benchmarks/sessions/store.py
+"""
+
+from __future__ import annotations
+
+import random
+import statistics
+import time
+import uuid
+from collections.abc import Callable
+
+from ark.sessions.config import SessionsConfig
+from ark.sessions.messages import read_messages
+from ark.sessions.store import SessionStore
+from ark.sessions.transcript import Transcript, pack_tokens
+
+SIZES = (100, 1_000, 10_000, 100_000)
+ROUNDS = 2_000
+
+
+def main() -> None:
+    rows = {"turn of a live session": turn, "turn that evicts another session": evicting_turn, "read one session": read}
+    print("microseconds, median | " + " | ".join(f"{size:,} sessions" for size in SIZES))
+    for name, operation in rows.items():
+        cells = [f"{measure(size, operation):.1f}" for size in SIZES]
+        print(f"{name} | " + " | ".join(cells))
+
+
+class Filled:
+    """A store that is exactly full."""
+
+    def __init__(self, size: int) -> None:
+        self.now = 0.0
+        config = SessionsConfig(max_sessions=size, max_bytes=2**40)
+        self.store = SessionStore(config, clock=lambda: self.now)
+        self.names = [str(uuid.uuid4()) for _ in range(size)]
+        self.draw = random.Random(0)
+        for name in self.names:
+            self.take_turn(name)
+
+    def take_turn(self, name: str) -> None:
+        lease = self.store.lease_named("", name)
+        messages = read_messages([{"role": "user", "content": "hello"}])
+        past = self.store.choose(lease, messages, "model")
+        self.store.commit(lease, Transcript("model", "", past.messages[:4], pack_tokens(range(64)), ()))
+        self.now += 0.0001
+
+
+def turn(filled: Filled) -> None:
+    filled.take_turn(filled.draw.choice(filled.names))
+
+
+def evicting_turn(filled: Filled) -> None:
+    filled.take_turn(str(uuid.uuid4()))
+
+
+def read(filled: Filled) -> None:
+    filled.store.describe("", filled.draw.choice(filled.names))
+
+
+def measure(size: int, operation: Callable[[Filled], None]) -> float:
+    filled = Filled(size)
+    times = []
+    for _ in range(ROUNDS):
+        begun = time.perf_counter()
+        operation(filled)
+        times.append(time.perf_counter() - begun)
+    return statistics.median(times) * 1e6
+
+
+if __name__ == "__main__":
+    main()
