@@ -96,6 +96,8 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Jobs that may wait; more get 429."""
     capabilities: Literal["all", "document"] = "all"
     """``document`` narrows the parameters to those of ARK's founding document."""
+    tool_format: Literal["hermes", "llama", "mistral"] | None = None
+    """How the model writes tool calls; seen from its chat template when it is not set."""
     sampling: SamplingConfig = SamplingConfig()
     engine: dict[str, Any] = {}
     """``[models.engine]``: the backend's own options, documented there."""

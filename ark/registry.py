@@ -13,6 +13,7 @@ import msgspec
 from ark.auth import may_use
 from ark.backends import Capabilities, ChatBackend, SamplingParams, load_backend
 from ark.chat.prompt import PromptBuilder
+from ark.chat.tools.formats import ToolFormat, find_format
 from ark.config import Config, ConfigError, KeyConfig, ModelConfig, default_models
 from ark.errors import BadRequest, ModelNotFound, Unavailable, shorten
 
@@ -38,6 +39,9 @@ DOCUMENT_UNSUPPORTED = frozenset(
     }
 )
 """What the founding document says that /chat/completions cannot do: the surface of ``capabilities = "document"``."""
+
+
+TOOL_PARAMETERS = frozenset({"tools", "tool_choice", "parallel_tool_calls", "functions", "function_call"})
 
 
 class Served:
@@ -74,9 +78,28 @@ class Served:
         if self.backend is None:
             return None
         capabilities = self.backend.capabilities
-        if self.config.capabilities == "all":
-            return capabilities
-        return msgspec.structs.replace(capabilities, parameters=capabilities.parameters - DOCUMENT_UNSUPPORTED)
+        parameters = capabilities.parameters - self._beyond_template()
+        if self.config.capabilities == "document":
+            parameters -= DOCUMENT_UNSUPPORTED
+        return msgspec.structs.replace(capabilities, parameters=parameters)
+
+    @property
+    def tool_format(self) -> ToolFormat | None:
+        """How the model writes tool calls; None where it knows none."""
+        template = None if self.backend is None else self.backend.tokenizer.chat_template
+        return find_format(template, self.config.tool_format)
+
+    def _beyond_template(self) -> frozenset[str]:
+        """Parameters that need something of the chat template which the model's does not have."""
+        template = "" if self.backend is None else self.backend.tokenizer.chat_template or ""
+        missing = frozenset[str]()
+        if self.tool_format is None:
+            missing |= TOOL_PARAMETERS
+        if "enable_thinking" not in template and "reasoning_effort" not in template:
+            missing |= {"reasoning_effort"}
+        if not template:
+            missing |= {"chat_template_kwargs"}
+        return missing
 
     def default_sampling(self, backend: ChatBackend) -> SamplingParams:
         """What a request that does not say gets: the configuration's values over the model's own."""

@@ -1,7 +1,7 @@
 """Tokens to text: one path for whole replies and streams.
 
 A fold takes the token batches of one reply and gives pieces of text, one per token where there is text: characters
-are completed, reasoning and answer split, stop strings found. It counts what usage reports.
+are completed, reasoning and answer split, stop strings found, tool calls read. It counts what usage reports.
 """
 
 from __future__ import annotations
@@ -12,9 +12,19 @@ from contextlib import aclosing
 import msgspec
 
 from ark.backends import TokenBatch, TokenStream
+from ark.chat.likelihood import Likelihoods
 from ark.chat.reasoning import ReasoningSplitter
 from ark.chat.stops import StopMatcher
-from ark.schemas.chat import CompletionTokensDetails, FinishReason, PromptTokensDetails, Usage
+from ark.chat.tools.parser import CallDelta, ToolParser
+from ark.schemas.chat import (
+    CompletionTokensDetails,
+    FinishReason,
+    FunctionCall,
+    PromptTokensDetails,
+    ToolCall,
+    Usage,
+)
+from ark.schemas.logprobs import TokenLogprobs
 
 
 class Piece(msgspec.Struct, frozen=True, kw_only=True):
@@ -22,6 +32,10 @@ class Piece(msgspec.Struct, frozen=True, kw_only=True):
 
     content: str = ""
     reasoning: str = ""
+    calls: Sequence[CallDelta] = ()
+    logprobs: Sequence[TokenLogprobs] = ()
+    index: int = 0
+    """Which of the replies to the request it is of."""
 
 
 class Fold:
@@ -34,13 +48,21 @@ class Fold:
         stream: TokenStream,
         splitter: ReasoningSplitter | None,
         stops: Sequence[str],
+        calls: ToolParser | None = None,
+        likelihoods: Likelihoods | None = None,
+        index: int = 0,
     ) -> None:
         self._stream = stream
         self._splitter = splitter
         self._stops = StopMatcher(stops)
+        self._parser = calls
+        self._likelihoods = likelihoods
         self._content: list[str] = []
         self._reasoning: list[str] = []
+        self._calls: list[list[str]] = []
+        self._logprobs: list[TokenLogprobs] = []
         self._length = 0
+        self.index = index
         self.prompt_tokens = prompt_tokens
         self.cached_tokens = 0
         self.reasoning_tokens = 0
@@ -57,43 +79,47 @@ class Fold:
         return "".join(self._reasoning)
 
     @property
+    def calls(self) -> list[ToolCall]:
+        """The tool calls so far, the last one perhaps half."""
+        return [ToolCall(id=i, function=FunctionCall(name=name, arguments=text)) for i, name, text in self._calls]
+
+    @property
+    def logprobs(self) -> list[TokenLogprobs] | None:
+        """Of the tokens behind the reasoning; None where they were not asked for."""
+        return None if self._likelihoods is None else self._logprobs
+
+    @property
     def kept(self) -> int | None:
         """When a stop string ended the reply: characters of the whole text, reasoning and tags included, before it."""
         return None if self._stops.matched is None else self._length - self._stops.dropped
 
     @property
     def usage(self) -> Usage:
-        completion = len(self.token_ids)
-        return Usage(
-            prompt_tokens=self.prompt_tokens,
-            completion_tokens=completion,
-            total_tokens=self.prompt_tokens + completion,
-            prompt_tokens_details=PromptTokensDetails(cached_tokens=self.cached_tokens),
-            completion_tokens_details=CompletionTokensDetails(reasoning_tokens=self.reasoning_tokens),
-        )
+        return usage([self])
 
     async def pieces(self, batches: AsyncGenerator[TokenBatch, None]) -> AsyncGenerator[Piece, None]:
-        """The reply's pieces. The first one comes when the engine takes the job, and is empty.
+        """The pieces of a job of one reply, as `fold_all` gives them."""
+        async with aclosing(fold_all([self], batches)) as pieces:
+            async for piece in pieces:
+                yield piece
 
-        Ends when the engine does, or when a stop string is found: then the engine's generator is closed, which
-        cancels the job.
-        """
-        async with aclosing(batches):
-            async for batch in batches:
-                if batch.cached_tokens is not None:
-                    self.cached_tokens = batch.cached_tokens
-                    yield Piece()
-                for piece in self._push(batch):
-                    yield piece
-                if self._stops.matched is not None:
-                    self.finish_reason = "stop"
-                    return
-                if batch.finish_reason is not None:
-                    self.finish_reason = batch.finish_reason
-                    if (last := self._flush()) is not None:
-                        yield last
-                    return
-        raise RuntimeError("the backend ended a job without a finish reason")
+    def push(self, batch: TokenBatch) -> Iterator[Piece]:
+        """The pieces of one batch. When the reply is over, by the batch or by a stop string, `finish_reason` is set,
+        and what was held back comes with the last piece."""
+        yield from self._push(batch)
+        if self._stops.matched is not None:
+            self.finish_reason = "stop"
+        elif batch.finish_reason is not None:
+            self.finish_reason = batch.finish_reason
+            yield from self._flush()
+        else:
+            return
+        if self._parser is not None:
+            # What looked like a call to its end is none.
+            content, deltas = self._parser.flush()
+            yield from self._piece("", content, deltas)
+        if self._calls and self.finish_reason == "stop":
+            self.finish_reason = "tool_calls"
 
     def _push(self, batch: TokenBatch) -> Iterator[Piece]:
         last = len(batch.token_ids) - 1
@@ -107,13 +133,13 @@ class Fold:
             reasoning, content = ("", text) if self._splitter is None else self._splitter.push(text)
             if inside or (self._splitter is not None and self._splitter.reasoning):
                 self.reasoning_tokens += 1
-            content = self._stops.push(content) if content else ""
-            if (piece := self._piece(reasoning, content)) is not None:
-                yield piece
+            elif self._likelihoods is not None and not stopping:
+                self._likelihoods.add(token, batch.logprobs[number])
+            yield from self._text(reasoning, content)
             if self._stops.matched is not None:
                 return
 
-    def _flush(self) -> Piece | None:
+    def _flush(self) -> Iterator[Piece]:
         """What was held back, now that nothing more comes."""
         text = self._stream.flush()
         self._length += len(text)
@@ -128,13 +154,68 @@ class Fold:
             content += self._stops.flush()
         else:
             self.finish_reason = "stop"
-        return self._piece(reasoning, content)
+        yield from self._parsed(reasoning, content)
 
-    def _piece(self, reasoning: str, content: str) -> Piece | None:
-        if not reasoning and not content:
-            return None
+    def _text(self, reasoning: str, content: str) -> Iterator[Piece]:
+        yield from self._parsed(reasoning, self._stops.push(content) if content else "")
+
+    def _parsed(self, reasoning: str, content: str) -> Iterator[Piece]:
+        deltas: Sequence[CallDelta] = ()
+        if self._parser is not None and content:
+            content, deltas = self._parser.push(content)
+        yield from self._piece(reasoning, content, deltas)
+
+    def _piece(self, reasoning: str, content: str, deltas: Sequence[CallDelta]) -> Iterator[Piece]:
+        if not reasoning and not content and not deltas:
+            return
         if reasoning:
             self._reasoning.append(reasoning)
         if content:
             self._content.append(content)
-        return Piece(content=content, reasoning=reasoning)
+        for delta in deltas:
+            if delta.id is not None:
+                self._calls.append([delta.id, delta.name or "", ""])
+            self._calls[delta.index][2] += delta.arguments
+        logprobs: Sequence[TokenLogprobs] = ()
+        if self._likelihoods is not None and (content or deltas):
+            logprobs = self._likelihoods.take()
+            self._logprobs.extend(logprobs)
+        yield Piece(content=content, reasoning=reasoning, calls=deltas, logprobs=logprobs, index=self.index)
+
+
+async def fold_all(folds: Sequence[Fold], batches: AsyncGenerator[TokenBatch, None]) -> AsyncGenerator[Piece, None]:
+    """The pieces of all replies of a job, each with its own fold. The first one comes when the engine takes the job,
+    and is empty.
+
+    Ends when every reply has its finish reason. If that is by a stop string, the engine's generator is closed, which
+    cancels the job.
+    """
+    async with aclosing(batches):
+        async for batch in batches:
+            fold = folds[batch.index]
+            if batch.cached_tokens is not None:
+                fold.cached_tokens = batch.cached_tokens
+                yield Piece()
+            if fold.finish_reason is not None:
+                # A stop string has ended this reply, and the engine goes on for the others.
+                continue
+            for piece in fold.push(batch):
+                yield piece
+            if all(one.finish_reason is not None for one in folds):
+                return
+    raise RuntimeError("the backend ended a job without a finish reason")
+
+
+def usage(folds: Sequence[Fold]) -> Usage:
+    """What the replies to one prompt cost together."""
+    prompt = folds[0].prompt_tokens
+    completion = sum(len(fold.token_ids) for fold in folds)
+    return Usage(
+        prompt_tokens=prompt,
+        completion_tokens=completion,
+        total_tokens=prompt + completion,
+        prompt_tokens_details=PromptTokensDetails(cached_tokens=folds[0].cached_tokens),
+        completion_tokens_details=CompletionTokensDetails(
+            reasoning_tokens=sum(fold.reasoning_tokens for fold in folds)
+        ),
+    )

@@ -60,6 +60,27 @@ def _message(message: ChatMessage, where: str) -> TemplateMessage:
     return result
 
 
+def reply_message(content: str, reasoning: str, calls: Sequence[ToolCall], *, legacy: bool = False) -> TemplateMessage:
+    """A reply in the form of the request's messages, as it will come back when the client sends it."""
+    message: TemplateMessage = {"role": "assistant", "content": content}
+    if reasoning:
+        message["reasoning_content"] = reasoning
+    if calls:
+        message["tool_calls"] = [_written(call, legacy) for call in (calls[:1] if legacy else calls)]
+    return message
+
+
+def _written(call: ToolCall, legacy: bool) -> dict[str, Any]:
+    try:
+        arguments = msgspec.json.decode(call.function.arguments)
+    except (msgspec.DecodeError, RecursionError):
+        # Cut by the length. It cannot come back as a call; templates write the text as it is.
+        arguments = call.function.arguments
+    name = call.function.name
+    number = _function_call_id(name) if legacy else call.id
+    return {"id": number, "type": "function", "function": {"name": name, "arguments": arguments}}
+
+
 def _required(value: str | None, place: str) -> str:
     if value is None:
         raise BadRequest(f"Missing required parameter: '{place}'.", param=place, code="missing_required_parameter")

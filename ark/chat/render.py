@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
+from typing import Any
 
 import msgspec
 from msgspec import UNSET
 
 from ark.asgi import DONE, json_event, text_event
-from ark.chat.fold import Fold
+from ark.chat.fold import Fold, Piece, usage
+from ark.chat.tools.parser import CallDelta
 from ark.chat.turn import ChatTurn
 from ark.schemas.chat import (
     Choice,
@@ -20,9 +22,12 @@ from ark.schemas.chat import (
     Completion,
     Delta,
     FinishReason,
+    FunctionCallDelta,
     ReplyMessage,
+    ToolCallDelta,
     Usage,
 )
+from ark.schemas.logprobs import ChoiceLogprobs
 
 _encoder = msgspec.json.Encoder()
 
@@ -40,40 +45,77 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
         return cls(id=f"chatcmpl-{uuid.uuid4().hex}", created=int(time.time()), model=model, fingerprint=fingerprint)
 
 
-def completion(head: Head, fold: Fold) -> bytes:
+def completion(head: Head, turn: ChatTurn) -> bytes:
     """The whole reply as a chat.completion."""
-    message = ReplyMessage(content=fold.content, reasoning_content=fold.reasoning or UNSET)
-    choice = Choice(index=0, message=message, finish_reason=fold.finish_reason or "stop")
     reply = Completion(
         id=head.id,
         created=head.created,
         model=head.model,
-        choices=[choice],
-        usage=fold.usage,
+        choices=[_choice(fold, legacy=turn.legacy) for fold in turn.folds],
+        usage=usage(turn.folds),
         system_fingerprint=head.fingerprint,
     )
     return _encoder.encode(reply)
 
 
+def _choice(fold: Fold, *, legacy: bool) -> Choice:
+    calls = fold.calls
+    message = ReplyMessage(
+        content=fold.content or (None if calls else ""),
+        reasoning_content=fold.reasoning or UNSET,
+        tool_calls=calls if calls and not legacy else UNSET,
+        function_call=calls[0].function if calls and legacy else UNSET,
+    )
+    logprobs = None if fold.logprobs is None else ChoiceLogprobs(content=fold.logprobs)
+    return Choice(index=fold.index, message=message, finish_reason=_reason(fold, legacy), logprobs=logprobs)
+
+
+def _reason(fold: Fold, legacy: bool) -> FinishReason:
+    if legacy and fold.finish_reason == "tool_calls":
+        return "function_call"
+    return fold.finish_reason or "stop"
+
+
 async def chunks(head: Head, turn: ChatTurn, *, include_usage: bool) -> AsyncGenerator[bytes, None]:
     """The reply as chat.completion.chunk events: the role, the text, the finish reason, the usage, [DONE]."""
-    usage: msgspec.UnsetType | None = None if include_usage else UNSET
+    asked: msgspec.UnsetType | None = None if include_usage else UNSET
 
-    def event(delta: Delta, finish_reason: FinishReason | None = None) -> bytes:
-        return _event(head, [ChunkChoice(index=0, delta=delta, finish_reason=finish_reason)], usage)
+    def event(index: int, delta: Delta, **more: Any) -> bytes:
+        return _event(head, [ChunkChoice(index=index, delta=delta, **more)], asked)
 
     begun = False
     async with aclosing(turn.pieces()) as pieces:
         async for piece in pieces:
             if not begun:
                 begun = True
-                yield event(Delta(role="assistant", content="", refusal=None))
-            if piece.content or piece.reasoning:
-                yield event(Delta(content=piece.content or UNSET, reasoning_content=piece.reasoning or UNSET))
-    yield event(Delta(), turn.fold.finish_reason or "stop")
+                for fold in turn.folds:
+                    yield event(fold.index, Delta(role="assistant", content="", refusal=None))
+            logprobs = ChoiceLogprobs(content=piece.logprobs) if piece.logprobs else None
+            for delta in _deltas(piece, legacy=turn.legacy):
+                yield event(piece.index, delta, logprobs=logprobs)
+                logprobs = None
+    for fold in turn.folds:
+        yield event(fold.index, Delta(), finish_reason=_reason(fold, turn.legacy))
     if include_usage:
-        yield _event(head, [], turn.fold.usage)
+        yield _event(head, [], usage(turn.folds))
     yield DONE
+
+
+def _deltas(piece: Piece, *, legacy: bool) -> Iterator[Delta]:
+    if piece.content or piece.reasoning:
+        yield Delta(content=piece.content or UNSET, reasoning_content=piece.reasoning or UNSET)
+    for call in piece.calls:
+        function = FunctionCallDelta(name=call.name or UNSET, arguments=call.arguments)
+        if not legacy:
+            yield Delta(tool_calls=[_call_delta(call, function)])
+        elif call.index == 0:
+            yield Delta(function_call=function)
+
+
+def _call_delta(call: CallDelta, function: FunctionCallDelta) -> ToolCallDelta:
+    if call.id is None:
+        return ToolCallDelta(index=call.index, function=function)
+    return ToolCallDelta(index=call.index, id=call.id, type="function", function=function)
 
 
 async def simplified(turn: ChatTurn) -> AsyncGenerator[bytes, None]:
@@ -91,17 +133,17 @@ async def simplified(turn: ChatTurn) -> AsyncGenerator[bytes, None]:
             if text:
                 returned = text.endswith("\r")
                 yield text_event(text)
-    yield json_event(_encoder.encode(turn.fold.usage))
+    yield json_event(_encoder.encode(usage(turn.folds)))
     yield DONE
 
 
-def _event(head: Head, choices: list[ChunkChoice], usage: Usage | msgspec.UnsetType | None) -> bytes:
+def _event(head: Head, choices: list[ChunkChoice], used: Usage | msgspec.UnsetType | None) -> bytes:
     chunk = Chunk(
         id=head.id,
         created=head.created,
         model=head.model,
         choices=choices,
-        usage=usage,
+        usage=used,
         system_fingerprint=head.fingerprint,
     )
     return json_event(_encoder.encode(chunk))

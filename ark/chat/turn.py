@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
+from typing import Any
 
 import anyio
 import anyio.to_thread
 import msgspec
 
 from ark.backends import ChatBackend, GenerationJob, SamplingParams
-from ark.chat.fold import Fold, Piece
-from ark.chat.messages import TemplateMessage
+from ark.chat.fold import Fold, Piece, fold_all
+from ark.chat.grammar import Answer, Reasoning, grammar
+from ark.chat.likelihood import Likelihoods
+from ark.chat.messages import TemplateMessage, reply_message
 from ark.chat.prompt import Prompt, PromptBuilder
-from ark.chat.reasoning import OPEN, ReasoningSplitter
+from ark.chat.reasoning import CLOSE, OPEN, ReasoningSplitter
+from ark.chat.tools.formats import ToolFormat
+from ark.chat.tools.parser import ToolParser
+from ark.chat.tools.request import Toolbox
 from ark.errors import APIError
 from ark.sessions.service import Sessions, Turn
 from ark.sessions.transcript import Past
@@ -43,6 +49,18 @@ class TurnRequest(msgspec.Struct, frozen=True, kw_only=True):
     stops: Sequence[str]
     reasoning: bool
     """The model's replies may begin with reasoning."""
+    n: int = 1
+    """Replies to the messages; the first one is what the session keeps."""
+    answer: Answer | None = None
+    """The form of the content; None for text."""
+    tools: Toolbox | None = None
+    tool_format: ToolFormat | None = None
+    """How the model writes calls; there with `tools`."""
+    read_calls: bool = True
+    """Calls are taken out of the content; otherwise it has them as the model wrote them."""
+    template_kwargs: Mapping[str, Any] = {}
+    top_logprobs: int | None = None
+    """As in `GenerationJob`."""
 
 
 class ChatTurn:
@@ -59,18 +77,24 @@ class ChatTurn:
         self.how = ""
         """What the request did to its session: created, continued, rewound, rebuilt or stateless."""
         self.session_id: str | None = None
-        self._fold: Fold | None = None
+        self.folds: list[Fold] = []
+        """The replies so far."""
 
     @property
     def fold(self) -> Fold:
-        """The reply so far."""
-        if self._fold is None:
+        """The first reply so far."""
+        if not self.folds:
             raise RuntimeError("the turn has not begun")
-        return self._fold
+        return self.folds[0]
 
     @property
     def begun(self) -> bool:
-        return self._fold is not None
+        return bool(self.folds)
+
+    @property
+    def legacy(self) -> bool:
+        """The request says ``functions`` where a newer one says ``tools``, and is answered so."""
+        return self._request.tools is not None and self._request.tools.legacy
 
     async def pieces(self) -> AsyncGenerator[Piece, None]:
         """The reply's pieces; the first one, empty, when the engine takes the job. The turn is committed before the
@@ -82,8 +106,8 @@ class ChatTurn:
             try:
                 prompt = await self._build(turn.choose(request.messages, self._prompts.model))
                 job = self._job(prompt, turn)
-                self._fold = self._new_fold(prompt)
-                async with aclosing(self._fold.pieces(self._backend.generate(job))) as pieces:
+                self.folds = [self._new_fold(prompt, index) for index in range(request.n)]
+                async with aclosing(fold_all(self.folds, self._backend.generate(job))) as pieces:
                     first = True
                     async for piece in pieces:
                         if first:
@@ -96,9 +120,15 @@ class ChatTurn:
             await self._commit(prompt, turn, job)
 
     async def _build(self, past: Past) -> Prompt:
+        request = self._request
+
+        def build() -> Prompt:
+            tools = None if request.tools is None else request.tools.for_template()
+            return self._prompts.build(past, tools=tools, template_kwargs=request.template_kwargs)
+
         if sum(len(message.data["content"]) for message in past.messages) <= INLINE_CHARACTERS:
-            return self._prompts.build(past)
-        return await anyio.to_thread.run_sync(self._prompts.build, past)
+            return build()
+        return await anyio.to_thread.run_sync(build)
 
     def _job(self, prompt: Prompt, turn: Turn) -> GenerationJob:
         request = self._request
@@ -112,15 +142,33 @@ class ChatTurn:
             stop_token_ids=request.stop_token_ids,
             owner=request.owner,
             session=turn.key,
+            n=request.n,
+            grammar=grammar(request.answer, request.tools, request.tool_format, reasoning=self._reasoning(prompt)),
+            top_logprobs=request.top_logprobs,
         )
 
-    def _new_fold(self, prompt: Prompt) -> Fold:
-        opened = prompt.ending.rstrip().endswith(OPEN)
+    def _reasoning(self, prompt: Prompt) -> Reasoning:
+        """Whether the reply begins with reasoning, as the end of the prompt shows."""
+        ending = prompt.ending.rstrip()
+        if not self._request.reasoning or ending.endswith(CLOSE):
+            # A closed tag is how templates say that there is to be none.
+            return "none"
+        return "opened" if ending.endswith(OPEN) else "possible"
+
+    def _new_fold(self, prompt: Prompt, index: int) -> Fold:
+        request, tokenizer = self._request, self._backend.tokenizer
+        opened = self._reasoning(prompt) == "opened"
+        calls = None
+        if request.tools is not None and request.tool_format is not None and request.read_calls:
+            calls = ToolParser(request.tool_format, request.tools.names)
         return Fold(
             prompt_tokens=len(prompt.ids),
-            stream=self._backend.tokenizer.stream(),
-            splitter=ReasoningSplitter(opened=opened) if self._request.reasoning else None,
-            stops=self._request.stops,
+            stream=tokenizer.stream(),
+            splitter=ReasoningSplitter(opened=opened) if request.reasoning else None,
+            stops=request.stops,
+            calls=calls,
+            likelihoods=None if request.top_logprobs is None else Likelihoods(tokenizer.token_bytes),
+            index=index,
         )
 
     def _describe(self, prompt: Prompt, turn: Turn) -> list[tuple[str, str]]:
@@ -136,9 +184,7 @@ class ChatTurn:
         if turn.session_id is None:
             return
         fold = self.fold
-        message: TemplateMessage = {"role": "assistant", "content": fold.content}
-        if fold.reasoning:
-            message["reasoning_content"] = fold.reasoning
+        message = reply_message(fold.content, fold.reasoning, fold.calls, legacy=self.legacy)
         transcript = prompt.finish(fold.token_ids, message, stop_ids=job.stop_token_ids, kept=fold.kept)
         # A turn is kept whole or not at all, so a client that leaves now does not stop it half-way.
         with anyio.CancelScope(shield=True):

@@ -9,7 +9,6 @@ from contextlib import aclosing
 import msgspec
 
 from ark.asgi import Reply, Request, Stream, json_event
-from ark.backends import ChatBackend
 from ark.chat import parameters, render
 from ark.chat.messages import to_template
 from ark.chat.turn import ChatTurn, TurnRequest
@@ -33,6 +32,8 @@ async def create(request: Request, services: Services) -> Reply | Stream:
     backend = await served.ready(services.config.server.load_wait)
     ignore = services.config.server.unsupported_parameters == "ignore"
     ignored = parameters.check(body, served.capabilities or backend.capabilities, ignore=ignore)
+    body = parameters.without(body, ignored)
+    tokenizer = backend.tokenizer
     turn = ChatTurn(
         TurnRequest(
             request_id=request.id,
@@ -41,10 +42,18 @@ async def create(request: Request, services: Services) -> Reply | Stream:
             stateful=body.ark_stateful,
             messages=messages,
             max_tokens=body.max_completion_tokens or body.max_tokens,
-            sampling=parameters.sampling(body, ignored, served.default_sampling(backend)),
-            stop_token_ids=_stop_ids(body, ignored, backend),
-            stops=parameters.stop_strings(body, ignored),
+            sampling=parameters.sampling(body, served.default_sampling(backend), tokenizer.vocab_size),
+            stop_token_ids=parameters.stop_ids(body, tokenizer.stop_token_ids),
+            stops=parameters.stop_strings(body),
             reasoning=backend.capabilities.reasoning,
+            n=body.n or 1,
+            answer=parameters.answer(body),
+            tools=parameters.tools(body),
+            tool_format=served.tool_format,
+            # A simplified stream has text and nothing else.
+            read_calls=not (body.stream and body.ark_simplified),
+            template_kwargs=parameters.template_kwargs(body, tokenizer.chat_template or ""),
+            top_logprobs=(body.top_logprobs or 0) if body.logprobs else None,
         ),
         sessions=services.sessions,
         backend=backend,
@@ -61,7 +70,7 @@ async def create(request: Request, services: Services) -> Reply | Stream:
                 pass
     finally:
         _note(turn, request, body)
-    return Reply(body=render.completion(head, turn.fold), headers=turn.headers)
+    return Reply(body=render.completion(head, turn), headers=turn.headers)
 
 
 def _stream(turn: ChatTurn, head: render.Head, request: Request, body: ChatRequest) -> Stream:
@@ -71,13 +80,6 @@ def _stream(turn: ChatTurn, head: render.Head, request: Request, body: ChatReque
         include_usage = body.stream_options is not None and bool(body.stream_options.include_usage)
         events, error_event = render.chunks(head, turn, include_usage=include_usage), _data_error
     return Stream(events=_noted(events, turn, request, body), headers=turn.headers, error_event=error_event)
-
-
-def _stop_ids(body: ChatRequest, ignored: list[str], backend: ChatBackend) -> frozenset[int]:
-    asked = frozenset[int]() if "stop_token_ids" in ignored else frozenset(body.stop_token_ids or ())
-    if body.ignore_eos and "ignore_eos" not in ignored:
-        return asked
-    return asked | backend.tokenizer.stop_token_ids
 
 
 async def _noted(
@@ -103,7 +105,7 @@ def _note(turn: ChatTurn, request: Request, body: ChatRequest) -> None:
         "how": turn.how,
         "prompt_tokens": fold.prompt_tokens,
         "cached_tokens": fold.cached_tokens,
-        "completion_tokens": len(fold.token_ids),
+        "completion_tokens": sum(len(one.token_ids) for one in turn.folds),
         "finish_reason": fold.finish_reason or "cancelled",
     }
     log.info("chat", extra={"fields": fields})

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ark.chat.tools.formats import FORMATS, HERMES, LLAMA, MISTRAL, ToolFormat
@@ -159,6 +159,7 @@ def cut_texts(draw: st.DrawFn) -> tuple[str, list[str]]:
 
 
 @pytest.mark.parametrize("form", FORMATS.values(), ids=FORMATS.keys())
+@settings(deadline=None)
 @given(cut=cut_texts())
 @example(cut=('<tool_call>{"name": "look", "arguments": {}}</tool_call> \n x', ["<tool_call>", ""]))
 def test_cuts_make_no_difference(form: ToolFormat, cut: tuple[str, list[str]]) -> None:
@@ -169,6 +170,7 @@ def test_cuts_make_no_difference(form: ToolFormat, cut: tuple[str, list[str]]) -
 
 
 @pytest.mark.parametrize("form", FORMATS.values(), ids=FORMATS.keys())
+@settings(deadline=None)
 @given(
     content=st.text(st.characters(exclude_characters="<[{", exclude_categories=["Cs"]), max_size=20).map(str.strip),
     calls=st.lists(
