@@ -87,11 +87,12 @@ class Exchange:
                 await self._pass_over(SMALL_BODY_WAIT, silence=SMALL_BODY_WAIT)
             if self._gone:
                 return
-            if self._body_ended or not self._http1:
+            if self._body_ended:
                 await self._reply(reply)
                 return
-            closing = msgspec.structs.replace(reply, headers=[*reply.headers, ("connection", "close")])
-            await self._reply(closing, end=False)
+            # HTTP/2 has no such header, and its connections carry other requests.
+            close = [("connection", "close")] if self._http1 else []
+            await self._reply(msgspec.structs.replace(reply, headers=[*reply.headers, *close]), end=False)
             await self._pass_over(LINGER, silence=LINGER_SILENCE)
             if not self._gone:
                 await send_end(self._send)
