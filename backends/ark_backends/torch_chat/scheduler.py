@@ -23,7 +23,7 @@ HEADROOM = 256
 class Sequence:
     """One job with the tokens it has so far, prompt and generated."""
 
-    __slots__ = ("announced", "chooser", "first", "job", "mailbox", "state", "tokens", "whole")
+    __slots__ = ("announced", "chooser", "first", "job", "mailbox", "state", "tokens")
 
     def __init__(self, job: GenerationJob, mailbox: Mailbox) -> None:
         self.job = job
@@ -35,8 +35,6 @@ class Sequence:
         """The session that it names had no state when it was admitted."""
         self.announced = False
         """Its consumer knows that it has been admitted."""
-        self.whole = False
-        """Sent back once for lack of memory: next time it gets all it may need at once."""
 
     @property
     def running_state(self) -> State:
@@ -132,7 +130,7 @@ class Scheduler:
         if not sequence.announced:
             sequence.first = not states.has(job.session)
         source, cached = states.find(job.owner, job.session, sequence.tokens[:-1])
-        capacity = sequence.limit if sequence.whole else self._capacity(sequence, len(sequence.tokens))
+        capacity = self._capacity(sequence, len(sequence.tokens))
         size = capacity * states.spec.token_bytes
         if source is not None and self._movable(source, job, cached):
             if source.kv.capacity >= len(sequence.tokens) or states.make_room(size, keep=source):
@@ -160,6 +158,7 @@ class Scheduler:
         return len(source.tokens) - cached <= cached
 
     def _capacity(self, sequence: Sequence, length: int) -> int:
+        # By half at least: so a sequence moves, and sends others back, a few times only however long it gets.
         return min(sequence.limit, length + max(HEADROOM, length // 2))
 
     def _grow(self, sequence: Sequence, count: int) -> bool:
@@ -179,6 +178,5 @@ class Scheduler:
                 return False
 
     def _send_back(self, sequence: Sequence) -> None:
-        sequence.whole = True
         self.finish(sequence)
         self.waiting.appendleft(sequence)

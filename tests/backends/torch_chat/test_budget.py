@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from ark_backends.torch_chat import scheduler
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -27,9 +28,9 @@ jobs = st.lists(
 
 
 @pytest.mark.parametrize("max_running", [1, 4])
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(schedule=jobs, chunk=st.sampled_from([3, 20, 200]))
-def test_random_schedules(llama, opened, words, schedule, chunk, max_running):  # noqa: PLR0917 - fixtures
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(schedule=jobs, chunk=st.sampled_from([3, 20, 200]), headroom=st.sampled_from([1, 10, 256]))
+def test_random_schedules(monkeypatch, llama, opened, words, schedule, chunk, headroom, max_running):  # noqa: PLR0917 - fixtures
     async def one(chat, job):
         for _ in range(job["delay"]):
             await asyncio.sleep(0.0005)
@@ -48,6 +49,7 @@ def test_random_schedules(llama, opened, words, schedule, chunk, max_running):  
             chat.backend.release(job["session"])
 
     async def run():
+        monkeypatch.setattr(scheduler, "HEADROOM", headroom)
         limits = {"kv_bytes": llama.kv(BUDGET), "prefill_chunk": chunk, "max_running": max_running}
         async with opened(llama, **limits) as chat:
             watched = watch(chat.engine)
@@ -90,3 +92,16 @@ def watch(engine):
 
     states.new, states.resize = watched_new, watched_resize
     return seen
+
+
+@pytest.mark.anyio
+async def test_growing_sequences_send_the_youngest_back(llama, opened, words, monkeypatch):
+    monkeypatch.setattr(scheduler, "HEADROOM", 4)
+    async with opened(llama, kv_bytes=llama.kv(200), max_running=4) as chat:
+        replies = await asyncio.gather(*(chat.matches(words(20, i), 150) for i in range(4)))
+        assert [reply.cached for reply in replies] == [0] * 4
+        # Each is admitted once as far as its consumer can see, however often it had to begin again.
+        assert [reply.finish for reply in replies] == ["length"] * 4
+        status = chat.backend.status()
+        assert status.prompt_tokens_computed > 4 * 20
+        assert (status.jobs_finished, status.jobs_failed) == (4, 0)

@@ -269,6 +269,7 @@ async def test_a_full_queue_refuses_at_once(llama, opened, words):
         assert error.value.status == 429
         assert chat.backend.status().tokens_generated < 600
         assert [reply.finish for reply in await asyncio.gather(*inside)] == ["length"] * 3
+        assert max(step.singles for step in chat.engine.history) == 1
         await chat.matches(words(5), 1)
 
 
