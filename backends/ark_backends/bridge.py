@@ -13,20 +13,33 @@ from typing import Literal
 import anyio
 from anyio.lowlevel import current_token
 
-from ark.backends import TokenBatch
+from ark.backends import TokenBatch, TokenLogprob
 
 Message = TokenBatch | Exception
+
+
+class _Slot:
+    """What one of a job's replies has produced and the consumer has not read."""
+
+    __slots__ = ("finish_reason", "logprobs", "token_ids")
+
+    def __init__(self) -> None:
+        self.token_ids: list[int] = []
+        self.logprobs: list[TokenLogprob] = []
+        self.finish_reason: Literal["stop", "length"] | None = None
 
 
 class Mailbox:
     """What one job has produced and its consumer has not read. Made and read on the consumer's event loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, replies: int = 1) -> None:
+        """`replies` is the job's `n`."""
         self.post = _poster()
+        self.replies = replies
         self._event = anyio.Event()
         self._admitted: TokenBatch | None = None
-        self._token_ids: list[int] = []
-        self._finish_reason: Literal["stop", "length"] | None = None
+        self._slots: dict[int, _Slot] = {}
+        """By the reply's index, in the order in which they got something to read."""
         self._error: Exception | None = None
 
     def put(self, message: Message) -> None:
@@ -36,20 +49,28 @@ class Mailbox:
         elif message.cached_tokens is not None:
             self._admitted = message
         else:
-            self._token_ids.extend(message.token_ids)
-            self._finish_reason = message.finish_reason
+            slot = self._slots.setdefault(message.index, _Slot())
+            slot.token_ids.extend(message.token_ids)
+            slot.logprobs.extend(message.logprobs)
+            slot.finish_reason = message.finish_reason
         self._event.set()
 
     async def get(self) -> TokenBatch:
-        """The next batch: the admission by itself, then all tokens so far. Raises the error that ended the job."""
+        """The next batch: the admission by itself, then all tokens so far of one reply after the other. Raises the
+        error that ended the job."""
         while True:
             if self._admitted is not None:
                 batch, self._admitted = self._admitted, None
                 return batch
-            if self._token_ids or self._finish_reason is not None:
-                batch = TokenBatch(token_ids=tuple(self._token_ids), finish_reason=self._finish_reason)
-                self._token_ids.clear()
-                return batch
+            if self._slots:
+                index = next(iter(self._slots))
+                slot = self._slots.pop(index)
+                return TokenBatch(
+                    token_ids=tuple(slot.token_ids),
+                    finish_reason=slot.finish_reason,
+                    index=index,
+                    logprobs=tuple(slot.logprobs),
+                )
             if self._error is not None:
                 raise self._error
             self._event = anyio.Event()

@@ -27,9 +27,11 @@ class GrammarFailed(APIError):
 class Matcher:
     """Where one reply is in its grammar. Used by one thread at a time."""
 
-    def __init__(self, inner: LLMatcher, ends: frozenset[int]) -> None:
+    def __init__(self, inner: LLMatcher, ends: frozenset[int], words: int) -> None:
         self._inner = inner
         self._ends = ends
+        self.words = words
+        """Length of a mask's row."""
 
     @property
     def complete(self) -> bool:
@@ -38,7 +40,7 @@ class Matcher:
 
     def fork(self) -> Matcher:
         """A matcher at the same place, for another reply to the same prompt."""
-        return Matcher(self._inner.deep_copy(), self._ends)
+        return Matcher(self._inner.deep_copy(), self._ends, self.words)
 
     def consume(self, token: int) -> None:
         """Go on by a token that the mask allowed. Raises GrammarFailed."""
@@ -82,7 +84,7 @@ class Grammars:
             )
         inner = LLMatcher(self._tokenizer, grammar.lark, log_level=0)
         if not inner.is_error():
-            return Matcher(inner, self._ends)
+            return Matcher(inner, self._ends, self.words)
         for param, schema in grammar.schemas:
             reason = self._reason(schema)
             if reason is not None:
@@ -110,24 +112,29 @@ class Grammars:
         return []
 
 
+Filled = tuple[torch.Tensor, list[int]]
+"""Masks (rows, words), and the rows whose grammar failed."""
+
+
 class Masks:
     """The masks of a step, filled on a thread of its own while the model computes."""
 
-    def __init__(self, words: int) -> None:
-        self._words = words
+    def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(1, "ark-grammar")
 
-    def start(self, matchers: Sequence[Matcher | None]) -> Future[tuple[torch.Tensor, list[int]]] | None:
+    def start(self, matchers: Sequence[Matcher | None]) -> Future[Filled] | None:
         """Begin to fill a row for each matcher; None where there is none."""
         if not any(matchers):
+            # Nothing is started where no grammar is asked for, the thread neither.
             return None
         return self._pool.submit(self._fill, list(matchers))
 
     def close(self) -> None:
         self._pool.shutdown(wait=True)
 
-    def _fill(self, matchers: list[Matcher | None]) -> tuple[torch.Tensor, list[int]]:
-        bits = torch.full((len(matchers), self._words), -1, dtype=torch.int32)
+    def _fill(self, matchers: list[Matcher | None]) -> Filled:
+        words = max(matcher.words for matcher in matchers if matcher is not None)
+        bits = torch.full((len(matchers), words), -1, dtype=torch.int32)
         failed = []
         for row, matcher in enumerate(matchers):
             if matcher is not None:

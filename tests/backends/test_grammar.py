@@ -83,7 +83,7 @@ def test_a_fork_goes_its_own_way(grammars: Grammars) -> None:
 
 def test_masks_of_a_batch() -> None:
     grammars = Grammars(TOKENS, hidden=[START], ends=[END])
-    masks = Masks(grammars.words)
+    masks = Masks()
     try:
         one, two = grammars.compile(of({"type": "boolean"})), grammars.compile(of({"type": "null"}))
         future = masks.start([one, None, two])

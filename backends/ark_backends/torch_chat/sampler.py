@@ -1,7 +1,8 @@
 """Choosing the next token, vectorised over the sequences of a step.
 
 Each sequence has a `Chooser`: its parameters and its own stream of random numbers, so that its tokens do not depend
-on what else is in the batch. The order is that of `SamplingParams`: temperature, top_k, top_p, min_p, one draw.
+on what else is in the batch. The order is that of `SamplingParams`: temperature, top_k, top_p, min_p, one draw;
+what comes before them has been done to the logits (see `voice`).
 """
 
 from __future__ import annotations
@@ -22,10 +23,12 @@ class Chooser:
 
     __slots__ = ("draw", "params")
 
-    def __init__(self, params: SamplingParams) -> None:
+    def __init__(self, params: SamplingParams, index: int = 0) -> None:
+        """`index` tells the replies to one prompt apart; each draws its own numbers."""
         self.params = params
         # As text, because random.Random takes -1 and 1 for the same seed.
-        self.draw = random.Random(None if params.seed is None else str(params.seed)).random
+        seed = f"{params.seed}/{index}" if index else str(params.seed)
+        self.draw = random.Random(None if params.seed is None else seed).random
 
     @property
     def greedy(self) -> bool:
