@@ -20,7 +20,7 @@ from ark.sessions.messages import read_message, read_messages
 from ark.sessions.store import Evicted, Lease, SessionStore
 from ark.sessions.transcript import Past, Seam, Transcript, pack_tokens
 
-CONFIG = SessionsConfig(idle_timeout=100.0, max_age=1000.0, max_sessions=3, max_bytes=2500, max_conversations=2)
+CONFIG = SessionsConfig(idle_timeout=100.0, max_age=1000.0, max_sessions=3, max_bytes=1600, max_conversations=2)
 OWNERS = ["ann", "bob"]
 NAMES = [str(uuid.UUID(int=n)) for n in range(1, 6)]
 
@@ -128,6 +128,8 @@ class StoreAgainstModel(RuleBasedStateMachine):
             digests = [m.digest for m in turn.past.messages]
             theirs = [m.digest for m in turn.past.transcript.messages]
             assert digests[: turn.past.kept] == theirs[: turn.past.kept]
+            if turn.past.kept < len(theirs):
+                assert turn.lease.key not in turn.before
 
     def ended(self, turn: Turn) -> None:
         self.turns.remove(turn)
@@ -141,7 +143,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
 
     # What happens.
 
-    @rule(seconds=st.sampled_from([1, 30, 99, 100, 400]))
+    @rule(seconds=st.sampled_from([1, 2, 30, 99, 100, 400]))
     def time_passes(self, seconds: int) -> None:
         self.now += seconds
 
@@ -185,8 +187,14 @@ class StoreAgainstModel(RuleBasedStateMachine):
         self.began(lease, owner, [{"role": "user", "content": text}])
 
     @precondition(lambda self: any(session.conversations for session in self.sessions))
-    @rule(data=st.data(), text=st.sampled_from("abc"), named=st.booleans(), at_once=st.booleans())
-    def a_client_goes_on(self, data: Any, text: str, named: bool, at_once: bool) -> None:
+    @rule(
+        data=st.data(),
+        text=st.sampled_from("abc"),
+        named=st.booleans(),
+        twice=st.booleans(),
+        at_once=st.booleans(),
+    )
+    def a_client_goes_on(self, data: Any, text: str, named: bool, twice: bool, at_once: bool) -> None:
         """A turn of a live session with the history that its client has, or with a part of it."""
         self.steps += 1
         self.sweep()
@@ -209,6 +217,8 @@ class StoreAgainstModel(RuleBasedStateMachine):
         assert lease.session.id == session.id
         session.trusted = True
         self.began(lease, session.owner, history)
+        if twice and not named:
+            self.began(self.store.lease_cookie(session.owner, session.id), session.owner, history)
         if at_once:
             self.commit(self.turns[-1], text)
 
