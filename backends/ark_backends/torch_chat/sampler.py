@@ -17,6 +17,9 @@ from ark.backends import SamplingParams
 CANDIDATES = 1024
 """Most likely tokens looked at first for top_k and top_p: selecting them is far cheaper than sorting a vocabulary."""
 
+GREEDY = 1e-5
+"""Temperatures below this take the most likely token: dividing by them would leave the range of float32."""
+
 
 class Chooser:
     """How one sequence chooses. `draw` gives its next uniform number in [0, 1)."""
@@ -32,7 +35,7 @@ class Chooser:
 
     @property
     def greedy(self) -> bool:
-        return self.params.temperature == 0.0
+        return self.params.temperature < GREEDY
 
     @property
     def sorts(self) -> bool:

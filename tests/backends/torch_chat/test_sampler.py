@@ -117,6 +117,13 @@ def test_the_last_draw_stays_in_the_vocabulary():
     assert choose(logits, [chooser])[0] < 200
 
 
+def test_a_tiny_temperature_is_greedy():
+    logits = 50 * torch.randn(4, 300, generator=torch.Generator().manual_seed(2))
+    for temperature in (1e-300, 1e-38, 1e-6, 1e-4):
+        chosen = choose(logits, [Chooser(SamplingParams(temperature=temperature))] * 4)
+        assert chosen == logits.argmax(dim=-1).tolist()
+
+
 def test_rows_without_numbers_are_named():
     logits = torch.zeros(3, 10)
     logits[1, 4] = float("nan")
