@@ -18,6 +18,16 @@ Fault = Literal["queue_full", "engine", "bug", "hang", "silent_end"]
 
 SECRET = "the internals of the engine"
 
+EVERY_PARAMETER = frozenset(
+    {
+        *("temperature", "top_p", "top_k", "min_p", "seed", "stop_token_ids", "ignore_eos", "min_tokens"),
+        *("frequency_penalty", "presence_penalty", "repetition_penalty", "logit_bias"),
+        *("response_format", "tools", "tool_choice", "functions", "function_call"),
+        *("reasoning_effort", "chat_template_kwargs"),
+    }
+)
+"""All that an engine may take and not heed without its replies having another shape."""
+
 
 class FaultyOptions(EchoOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[models.engine]``"""
@@ -41,7 +51,7 @@ class Faulty(EchoBackend):
         self.closed = False
         parameters = self.capabilities.parameters
         if options.all_parameters:
-            parameters |= {"temperature", "top_p", "top_k", "min_p", "seed", "stop_token_ids", "ignore_eos"}
+            parameters |= EVERY_PARAMETER
         self.capabilities = Capabilities(parameters=parameters, reasoning=options.reasoning)
 
     def status(self) -> BackendStatus:
