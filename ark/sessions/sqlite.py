@@ -59,6 +59,8 @@ class SqliteStorage:
         return saved
 
     async def save(self, turn: SavedTurn) -> None:
+        if self._thread is None:
+            raise StorageError("the storage is not open")
         ticket = _Ticket()
         self._queue.put((partial(SqliteFile.save, turn=turn), ticket))
         await ticket.wait()

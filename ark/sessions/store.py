@@ -156,6 +156,8 @@ class SessionStore:
 
     def choose(self, lease: Lease, messages: tuple[Message, ...], model: str) -> Past:
         """What the request's messages continue; once in a lease. Raises BadRequest when they cannot."""
+        if lease.ended or lease.choice is not None:
+            raise RuntimeError("a turn chooses once, while it runs")
         choose = choose_append if lease.mode == "append" else choose_match
         choice = choose(lease.session, messages, model)
         lease.choice, lease.model = choice, model

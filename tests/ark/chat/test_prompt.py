@@ -131,7 +131,9 @@ def test_a_tool_call_and_its_result(of_shape: Any, shape: str) -> None:
     called = assistant("", tool_calls=[CALL])
     result = {"role": "tool", "content": "waves", "tool_call_id": "c1"}
     first = begin(tokenizer, user("look"), tools=TOOLS)
-    second = go_on(tokenizer, reply(tokenizer, first, call, called), result, tools=TOOLS)
+    # The template would write this reasoning as long as no question follows, and then no more.
+    told = {**called, "reasoning_content": "blue"} if shape == "chatml" else called
+    second = go_on(tokenizer, reply(tokenizer, first, call, told), result, tools=TOOLS)
     assert call in tokenizer.decode(second.ids)
     rendering = tokenizer.render([user("look"), called, result], tools=TOOLS)
     assert tokenizer.decode(second.ids).replace("<think>\nblue\n</think>\n\n", "") == rendering
@@ -144,6 +146,35 @@ def test_a_tool_call_and_its_result(of_shape: Any, shape: str) -> None:
     )
     if shape != "mistral":
         assert third.retained == len(second.ids) + len(tokenizer.encode(" Waves.")) + 1
+
+
+def test_where_roles_are_checked_a_call_is_left_to_the_template_and_answers_keep_their_tokens(
+    of_shape: Any,
+) -> None:
+    tokenizer = of_shape("mistral")
+    called = assistant("", tool_calls=[CALL])
+    result = {"role": "tool", "content": "waves", "tool_call_id": "c1"}
+    transcript = reply(tokenizer, begin(tokenizer, user("one"), tools=TOOLS), "my own way to call", called)
+    second = go_on(tokenizer, transcript, result, tools=TOOLS)
+    assert "my own way to call" in tokenizer.decode(second.ids)
+    transcript = reply(tokenizer, second, " <think>blue</think>yes", assistant("yes"))
+    prompt = go_on(tokenizer, transcript, user("two"), tools=TOOLS)
+    assert tokenizer.decode(prompt.ids).replace("<think>blue</think>", "") == tokenizer.render(
+        [user("one"), called, result, assistant("yes"), user("two")], tools=TOOLS
+    )
+    assert "<think>blue</think>yes" in tokenizer.decode(prompt.ids)
+
+
+def test_text_behind_a_reply_is_not_encoded_as_the_beginning_of_a_text(
+    of_shape: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer = of_shape("chatml")
+    encode = tokenizer.encode
+    # As tokenizers of the SentencePiece kind do: a space before the first word of a text.
+    monkeypatch.setattr(tokenizer, "encode", lambda text: encode(text if text[:1] in "<" else " " + text))
+    transcript = reply(tokenizer, begin(tokenizer, user("hi")), "<b>", assistant("<b>"))
+    prompt = go_on(tokenizer, transcript, user("and?"))
+    assert "<b><|im_end|>\n<|im_start|>user" in tokenizer.decode(prompt.ids)
 
 
 def test_other_tools_in_the_system_message_keep_the_replies_reasoning(of_shape: Any) -> None:

@@ -186,6 +186,14 @@ async def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         await SqliteStorage(tmp_path / "nowhere" / "sessions.db").open()
 
 
+async def test_a_closed_storage_refuses_turns_instead_of_keeping_them_waiting(started: Any, say: Any) -> None:
+    sessions = await started()
+    await sessions.close()
+    with anyio.fail_after(5):
+        await say(sessions, "a", stateful=NAMES[0])
+    assert sessions.write_failures == 1
+
+
 async def test_only_the_server_can_read_the_file(started: Any, path: Path) -> None:
     sessions = await started()
     await sessions.close()
