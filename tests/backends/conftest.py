@@ -133,7 +133,7 @@ class Chat:
         self.model = model
         self.engine = Engine(model.runner, Limits(**(values | limits)))
         unused: Any = None
-        self.backend = TorchChat(self.engine, unused, SamplingParams())
+        self.backend = TorchChat(self.engine, unused, unused, SamplingParams())
         self.engine.start()
 
     def job(self, prompt: list[int], count: int, **more: Any) -> GenerationJob:

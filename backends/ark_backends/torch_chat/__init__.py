@@ -15,6 +15,7 @@ from ark.config import ConfigError, ModelConfig
 from ark_backends.torch_chat.options import TorchChatOptions
 
 if TYPE_CHECKING:
+    from ark_backends.grammar import Grammars
     from ark_backends.tokenizer import HFTokenizer
     from ark_backends.torch_chat.engine import Engine
 
@@ -27,6 +28,22 @@ PARAMETERS = frozenset(
         "top_k",
         "min_p",
         "seed",
+        "frequency_penalty",
+        "presence_penalty",
+        "repetition_penalty",
+        "logit_bias",
+        "logprobs",
+        "top_logprobs",
+        "n",
+        "min_tokens",
+        "response_format",
+        "tools",
+        "tool_choice",
+        "parallel_tool_calls",
+        "functions",
+        "function_call",
+        "reasoning_effort",
+        "chat_template_kwargs",
         "max_tokens",
         "max_completion_tokens",
         "stop",
@@ -41,18 +58,21 @@ PARAMETERS = frozenset(
 class TorchChat:
     """`ark.backends.ChatBackend` on torch and transformers."""
 
-    def __init__(self, engine: Engine, tokenizer: HFTokenizer, default_sampling: SamplingParams) -> None:
+    def __init__(
+        self, engine: Engine, tokenizer: HFTokenizer, grammars: Grammars, default_sampling: SamplingParams
+    ) -> None:
         self._engine = engine
         self._tokenizer = tokenizer
+        self._grammars = grammars
         self._default_sampling = default_sampling
 
     @classmethod
     async def open(cls, model: ModelConfig) -> TorchChat:
         options = model.engine_options(TorchChatOptions)
-        engine, tokenizer, sampling = await anyio.to_thread.run_sync(_load, model, options)
+        engine, tokenizer, grammars, sampling = await anyio.to_thread.run_sync(_load, model, options)
         # Not in the worker: cancelled meanwhile, it would leave a running thread that nobody closes.
         engine.start()
-        return cls(engine, tokenizer, sampling)
+        return cls(engine, tokenizer, grammars, sampling)
 
     async def close(self) -> None:
         with anyio.CancelScope(shield=True):
@@ -79,13 +99,17 @@ class TorchChat:
         return self._engine.status()
 
     async def generate(self, job: GenerationJob) -> AsyncGenerator[TokenBatch, None]:
-        mailbox = self._engine.submit(job)
+        matcher = None
+        if job.grammar is not None:
+            # A large schema takes long to compile; neither the event loop nor the engine waits for it.
+            matcher = await anyio.to_thread.run_sync(self._grammars.compile, job.grammar)
+        mailbox = self._engine.submit(job, matcher)
+        left = job.n
         try:
-            while True:
+            while left:
                 batch = await mailbox.get()
+                left -= batch.finish_reason is not None
                 yield batch
-                if batch.finish_reason is not None:
-                    return
         finally:
             self._engine.cancel(mailbox)
 
@@ -94,10 +118,11 @@ class TorchChat:
 
 
 if TYPE_CHECKING:
+    Opened = tuple[Engine, HFTokenizer, Grammars, SamplingParams]
     _conforms: type[ChatBackend] = TorchChat
 
 
-def _load(model: ModelConfig, options: TorchChatOptions) -> tuple[Engine, HFTokenizer, SamplingParams]:
+def _load(model: ModelConfig, options: TorchChatOptions) -> Opened:
     """Everything that takes long, in a worker thread. Raises ConfigError."""
     try:
         from ark_backends.torch_chat.opening import open_model  # noqa: PLC0415 - torch is loaded only here

@@ -7,17 +7,19 @@ import threading
 from collections import deque
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
+from typing import Literal
 
 import torch
 
 from ark.backends import BackendStatus, GenerationJob, TokenBatch
 from ark.errors import APIError, BadRequest, ContextLengthExceeded, TooManyRequests, Unavailable
 from ark_backends.bridge import Mailbox, Outbox
+from ark_backends.grammar import GrammarFailed, Matcher
 from ark_backends.torch_chat.attention import Piece
 from ark_backends.torch_chat.runner import Runner
-from ark_backends.torch_chat.sampler import NotFinite, choose
-from ark_backends.torch_chat.scheduler import Scheduler, Sequence
+from ark_backends.torch_chat.scheduler import Scheduler, Sequence, sequences
 from ark_backends.torch_chat.states import States
+from ark_backends.torch_chat.voice import Said, Voices
 
 log = logging.getLogger("ark.torch_chat")
 
@@ -50,6 +52,7 @@ class Step:
 class _Submit:
     job: GenerationJob
     mailbox: Mailbox
+    matcher: Matcher | None
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,10 @@ class _Door:
     inside: set[Mailbox] = field(default_factory=set)
     shut: APIError | None = None
 
+    @property
+    def replies(self) -> int:
+        return sum(mailbox.replies for mailbox in self.inside)
+
 
 class Engine:
     """Runs jobs on a model. Its public methods may be called from any thread; `submit` from an event loop."""
@@ -97,7 +104,9 @@ class Engine:
         self._vocab_size = runner.vocab_size
         self._states = States(runner.spec, limits.kv_bytes)
         self._scheduler = Scheduler(self._states, max_running=limits.max_running, prefill_chunk=limits.prefill_chunk)
-        self._sequences: dict[Mailbox, Sequence] = {}
+        self._sequences: dict[Mailbox, list[Sequence]] = {}
+        """The replies of each job that are not over."""
+        self._voices = Voices()
         self._count = _Counters()
         self._failures = 0
         self._outbox = Outbox()
@@ -115,17 +124,21 @@ class Engine:
         if self._thread.is_alive():
             self._thread.join()
 
-    def submit(self, job: GenerationJob) -> Mailbox:
-        """Queue a job; its batches arrive in the mailbox. Raises the errors of `ChatBackend.generate`."""
+    def submit(self, job: GenerationJob, matcher: Matcher | None = None) -> Mailbox:
+        """Queue a job; its batches arrive in the mailbox. Raises the errors of `ChatBackend.generate`.
+
+        `matcher` is the job's grammar, compiled; it belongs to the engine from now on.
+        """
         self._check(job)
-        mailbox = Mailbox()
+        mailbox = Mailbox(job.n)
         with self._door.lock:
             if self._door.shut is not None:
                 raise self._door.shut
-            if len(self._door.inside) >= self.limits.max_running + self.limits.max_queue:
+            places = self.limits.max_running + self.limits.max_queue
+            if self._door.inside and self._door.replies + job.n > places:
                 raise TooManyRequests("Too many requests are waiting for this model.", code="queue_full")
             self._door.inside.add(mailbox)
-            self._inbox.put(_Submit(job, mailbox))
+            self._inbox.put(_Submit(job, mailbox, matcher))
         return mailbox
 
     def cancel(self, mailbox: Mailbox) -> None:
@@ -140,10 +153,12 @@ class Engine:
     def status(self) -> BackendStatus:
         count = self._count
         running = len(self._scheduler.running)
+        with self._door.lock:
+            inside = self._door.replies
         return BackendStatus(
             alive=self._door.shut is None,
             running=running,
-            waiting=max(0, len(self._door.inside) - running),
+            waiting=max(0, inside - running),
             kv_bytes=self._states.used,
             kv_budget=self._states.budget,
             steps=count.steps,
@@ -156,8 +171,8 @@ class Engine:
         )
 
     def _check(self, job: GenerationJob) -> None:
-        if not job.prompt or job.max_tokens < 1:
-            raise BadRequest("A prompt of at least one token and max_tokens of at least 1 are needed.")
+        if not job.prompt or job.max_tokens < 1 or job.n < 1:
+            raise BadRequest("A prompt of at least one token, max_tokens and n of at least 1 are needed.")
         if min(job.prompt) < 0 or max(job.prompt) >= self._vocab_size:
             # Out of range, the lookup would fail the whole step, and on a GPU the process.
             raise BadRequest("The prompt has a token id that the model does not know.")
@@ -197,9 +212,9 @@ class Engine:
             except Empty:
                 return True
             if isinstance(message, _Submit):
-                sequence = Sequence(message.job, message.mailbox)
-                self._sequences[message.mailbox] = sequence
-                self._scheduler.waiting.append(sequence)
+                leader = sequences(message.job, message.mailbox, message.matcher, self._vocab_size)
+                self._sequences[message.mailbox] = [leader]
+                self._scheduler.waiting.append(leader)
             elif isinstance(message, _Cancel):
                 self._cancel(message.mailbox)
             elif isinstance(message, _Release):
@@ -244,68 +259,75 @@ class Engine:
             start = sequence.running_state.kv.length
             pieces.append(Piece(sequence.running_state.kv, sequence.tokens[start : start + count]))
         wanted = [i for i, (sequence, count) in enumerate(work) if count == sequence.pending]
-        logits = self._runner.forward(pieces, wanted)
         done = [work[i][0] for i in wanted]
-        chosen = self._choose(logits, done) if done else []
+        voices = [sequence.voice for sequence in done]
+        begun = self._voices.begin(voices)
+        logits = self._runner.forward(pieces, wanted)
+        said = self._voices.say(logits, voices, begun)
         prompt_tokens = 0
         for (sequence, _), piece in zip(work, pieces, strict=True):
             before = sequence.running_state.kv.length
             self._states.extend(sequence.running_state, piece.token_ids)
             prompt_tokens += max(0, min(len(sequence.job.prompt), before + len(piece.token_ids)) - before)
-        for sequence, token in zip(done, chosen, strict=True):
-            if token is None:
-                self._fail([sequence])
-            else:
-                self._accept(sequence, token)
+        for sequence, one in zip(done, said, strict=True):
+            # Another reply of the same job may have failed just before.
+            if sequence.state is not None:
+                self._accept(sequence, one)
         self._failures = 0
         self._count.steps += 1
         self._count.prompt_tokens_computed += prompt_tokens
         singles = sum(1 for piece in pieces if len(piece.token_ids) == 1)
         self.history.append(Step(singles, prompt_tokens, self._states.used))
 
-    def _choose(self, logits: torch.Tensor, sequences: list[Sequence]) -> list[int | None]:
-        """A token for each row of logits; None for a row without usable numbers."""
-        with torch.inference_mode():
+    def _accept(self, sequence: Sequence, said: Said) -> None:
+        error, token = said.error, said.token
+        if error is None:
             try:
-                return list(choose(logits, [sequence.chooser for sequence in sequences]))
-            except NotFinite as error:
-                log.error("the model gave logits that are not finite, for %d jobs", len(error.rows))
-                good = [i for i in range(len(sequences)) if i not in error.rows]
-                chosen: list[int | None] = [None] * len(sequences)
-                if good:
-                    picked = choose(logits[good], [sequences[i].chooser for i in good])
-                    for i, token in zip(good, picked, strict=True):
-                        chosen[i] = token
-                return chosen
-
-    def _accept(self, sequence: Sequence, token: int) -> None:
+                sequence.voice.accept(token)
+            except GrammarFailed as failure:
+                error = failure
+        if error is not None:
+            log.error("request %s: no token could be chosen: %s", sequence.job.request_id, error.message)
+            self._fail([sequence], error)
+            return
         sequence.tokens.append(token)
         self._count.tokens_generated += 1
+        self._follow(sequence)
+        reason: Literal["stop", "length"] | None = None
         if token in sequence.job.stop_token_ids:
-            batch = TokenBatch(token_ids=(token,), finish_reason="stop")
+            reason = "stop"
         elif sequence.generated >= sequence.job.max_tokens:
-            batch = TokenBatch(token_ids=(token,), finish_reason="length")
-        else:
-            self._outbox.add(sequence.mailbox, TokenBatch(token_ids=(token,)))
-            return
+            reason = "length"
+        logprobs = () if said.logprob is None else (said.logprob,)
+        batch = TokenBatch(token_ids=(token,), finish_reason=reason, index=sequence.index, logprobs=logprobs)
         self._outbox.add(sequence.mailbox, batch)
-        self._count.jobs_finished += 1
-        self._leave(sequence)
+        if reason is not None and self._leave(sequence):
+            self._count.jobs_finished += 1
+
+    def _follow(self, leader: Sequence) -> None:
+        """Let the other replies in: the prompt is computed now, and they begin with copies of its KV."""
+        if leader.followers:
+            self._sequences[leader.mailbox] += leader.followers
+            self._scheduler.waiting.extendleft(reversed(leader.followers))
+            leader.followers = []
 
     def _cancel(self, mailbox: Mailbox) -> None:
-        sequence = self._sequences.get(mailbox)
-        if sequence is not None:
+        replies = list(self._sequences.get(mailbox, ()))
+        if replies:
             self._count.jobs_cancelled += 1
+        for sequence in replies:
             # What was computed is right, only unwanted: it may still serve as a cache.
             self._leave(sequence, cancelled=True)
 
-    def _fail(self, sequences: list[Sequence]) -> None:
-        error = Unavailable("The model's engine failed on this request.", code="engine_failed")
-        for sequence in sequences:
-            self._outbox.add(sequence.mailbox, error)
+    def _fail(self, failed: list[Sequence], error: APIError | None = None) -> None:
+        """End the jobs of these sequences."""
+        error = error or Unavailable("The model's engine failed on this request.", code="engine_failed")
+        for mailbox in dict.fromkeys(sequence.mailbox for sequence in failed):
+            self._outbox.add(mailbox, error)
             self._count.jobs_failed += 1
-            # Nobody knows what the failed pass has written.
-            self._leave(sequence, keep=False)
+            for sequence in list(self._sequences[mailbox]):
+                # Nobody knows what a failed pass has written.
+                self._leave(sequence, keep=sequence not in failed)
 
     def _count_failure(self) -> None:
         self._failures += 1
@@ -314,11 +336,17 @@ class Engine:
         if self._runner.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _leave(self, sequence: Sequence, *, keep: bool = True, cancelled: bool = False) -> None:
+    def _leave(self, sequence: Sequence, *, keep: bool = True, cancelled: bool = False) -> bool:
+        """Take a sequence out; True when its job is over with it."""
         self._scheduler.finish(sequence, keep=keep, cancelled=cancelled)
+        replies = self._sequences[sequence.mailbox]
+        replies.remove(sequence)
+        if replies:
+            return False
         del self._sequences[sequence.mailbox]
         with self._door.lock:
             self._door.inside.discard(sequence.mailbox)
+        return True
 
     def _hand_out(self) -> None:
         for mailbox in self._outbox.flush():
@@ -327,6 +355,7 @@ class Engine:
     def _end(self) -> None:
         """Whatever the reason: nobody may wait for ever."""
         self._shut(Unavailable("The model's engine has failed.", code="engine_failed"))
+        self._voices.close()
         self._sequences.clear()
         self._scheduler.waiting.clear()
         self._scheduler.running.clear()

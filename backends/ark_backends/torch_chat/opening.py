@@ -9,6 +9,7 @@ import torch
 
 from ark.backends import SamplingParams
 from ark.config import ConfigError, ModelConfig
+from ark_backends.grammar import Grammars
 from ark_backends.tokenizer import HFTokenizer, load_tokenizer
 from ark_backends.torch_chat import devices
 from ark_backends.torch_chat.attention import UnsupportedModel
@@ -21,12 +22,13 @@ from ark_backends.weights import recommended_sampling, resolve
 log = logging.getLogger("ark.torch_chat")
 
 
-def open_model(model: ModelConfig, options: TorchChatOptions) -> tuple[Engine, HFTokenizer, SamplingParams]:
+def open_model(model: ModelConfig, options: TorchChatOptions) -> tuple[Engine, HFTokenizer, Grammars, SamplingParams]:
     """Find, load, guard and check a model. Its engine is not started yet. Raises ConfigError."""
     path = resolve(model.source, model.revision)
     tokenizer = load_tokenizer(path)
     sampling = recommended_sampling(path)
-    return _engine(model, options, path), tokenizer, sampling
+    grammars = Grammars(tokenizer.tokens, hidden=tokenizer.hidden, ends=tokenizer.stop_token_ids)
+    return _engine(model, options, path), tokenizer, grammars, sampling
 
 
 def _engine(model: ModelConfig, options: TorchChatOptions, path: Path) -> Engine:

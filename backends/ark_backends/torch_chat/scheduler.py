@@ -10,26 +10,33 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 
+import msgspec
+
 from ark.backends import GenerationJob
 from ark_backends.bridge import Mailbox
+from ark_backends.grammar import Matcher
 from ark_backends.torch_chat.kv import KVBuffer
-from ark_backends.torch_chat.sampler import Chooser
 from ark_backends.torch_chat.states import State, States
+from ark_backends.torch_chat.voice import Voice
 
 HEADROOM = 256
 """Tokens of KV allocated beyond a prompt at admission, where the job may need as many."""
 
 
 class Sequence:
-    """One job with the tokens it has so far, prompt and generated."""
+    """One reply of a job with the tokens it has so far, prompt and generated."""
 
-    __slots__ = ("announced", "chooser", "first", "job", "mailbox", "state", "tokens")
+    __slots__ = ("announced", "first", "followers", "index", "job", "mailbox", "state", "tokens", "voice")
 
-    def __init__(self, job: GenerationJob, mailbox: Mailbox) -> None:
+    def __init__(self, job: GenerationJob, mailbox: Mailbox, voice: Voice, index: int = 0) -> None:
         self.job = job
         self.mailbox = mailbox
+        self.index = index
+        """Which of the job's replies it is."""
+        self.followers: list[Sequence] = []
+        """The job's other replies, which wait for this one to have computed the prompt."""
         self.tokens = list(job.prompt)
-        self.chooser = Chooser(job.sampling)
+        self.voice = voice
         self.state: State | None = None
         self.first = False
         """The session that it names had no state when it was admitted."""
@@ -55,6 +62,20 @@ class Sequence:
     def limit(self) -> int:
         """Tokens that will ever need KV: the last generated one does not."""
         return len(self.job.prompt) + self.job.max_tokens - 1
+
+
+def sequences(job: GenerationJob, mailbox: Mailbox, matcher: Matcher | None, width: int) -> Sequence:
+    """The sequence of a job's first reply, with the others behind it. `width` is that of the logits."""
+    leader = Sequence(job, mailbox, Voice(job, 0, matcher, width))
+    # Only the first reply belongs to the session; the others would otherwise take its state over.
+    other = msgspec.structs.replace(job, session=None) if job.n > 1 else job
+    for index in range(1, job.n):
+        voice = Voice(job, index, None if matcher is None else matcher.fork(), width)
+        follower = Sequence(other, mailbox, voice, index)
+        # The consumer is told once.
+        follower.announced = True
+        leader.followers.append(follower)
+    return leader
 
 
 class Scheduler:
