@@ -134,12 +134,9 @@ def _draw(weights: torch.Tensor, choosers: Sequence[Chooser]) -> list[int]:
     """One index per row, each drawn by its own chooser in proportion to the weights."""
     # float64: in float32 the tail of a large vocabulary is lost in the running sum.
     sums = weights.cumsum(dim=-1, dtype=torch.float64)
-    total = sums[:, -1:]
     draws = torch.tensor([c.draw() for c in choosers], dtype=torch.float64, device=weights.device)
-    places = torch.searchsorted(sums, draws[:, None] * total, right=True)
-    # Rounding may put a draw at the very end: behind the last index, or on a token of weight 0.
-    last = (sums < total).sum(dim=-1, keepdim=True)
-    chosen: list[int] = torch.minimum(places, last)[:, 0].tolist()
+    # A draw is below 1 and so its product below the total: the place found is of a token that has some weight.
+    chosen: list[int] = torch.searchsorted(sums, draws[:, None] * sums[:, -1:], right=True)[:, 0].tolist()
     return chosen
 
 
