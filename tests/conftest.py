@@ -6,6 +6,11 @@ import logging
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
+
+# An example may take long on a busy machine; pytest's own timeout is enough.
+settings.register_profile("ark", deadline=None)
+settings.load_profile("ark")
 
 
 @pytest.fixture(scope="session")

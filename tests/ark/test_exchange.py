@@ -176,7 +176,7 @@ async def test_an_error_in_the_middle_of_a_whole_reply(fault: str) -> None:
 
 
 async def test_a_stream_that_takes_long_is_kept_alive_by_comments() -> None:
-    async with running(models=echo(prefill_seconds=0.1), server={"keep_alive": 0.02}) as client:
+    async with running(models=echo(prefill_seconds=0.4), server={"keep_alive": 0.02}) as client:
         reply = await client.chat("hi", stream=True)
     assert reply.text.count(": keep-alive\n\n") >= 2
     # The role comes when the engine takes the job, the text after the prompt has been read.

@@ -163,7 +163,7 @@ async def test_a_simplified_stream_byte_for_byte() -> None:
     assert reply.headers["content-type"] == "text/event-stream; charset=utf-8"
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text("ab \r\n\u2028:é{", max_size=12))
 async def test_the_text_of_a_simplified_stream_is_the_replys_text(text: str) -> None:
     """A carriage return is a line break to server-sent events, and arrives as a line feed."""

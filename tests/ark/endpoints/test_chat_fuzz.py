@@ -111,14 +111,14 @@ async def ask(client: Client, body: Any) -> None:
     judge(await client.request("POST", "/v1/chat/completions", body=json.dumps(body).encode()))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=SUPPRESSED)
+@settings(max_examples=60, suppress_health_check=SUPPRESSED)
 @given(requests)
 async def test_any_values_of_the_known_fields(body: dict[str, Any]) -> None:
     async with running(models=MODELS, server={"log_level": "error"}) as client:
         await ask(client, body)
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=SUPPRESSED)
+@settings(max_examples=50, suppress_health_check=SUPPRESSED)
 @given(anything)
 async def test_any_json(body: Any) -> None:
     async with running(models=MODELS, server={"log_level": "error"}) as client:
@@ -128,7 +128,7 @@ async def test_any_json(body: Any) -> None:
         await ask(client, {"model": "all", "messages": [HI | {"content": body}]})
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=SUPPRESSED)
+@settings(max_examples=60, suppress_health_check=SUPPRESSED)
 @given(st.text(max_size=12), st.sampled_from(["GET", "HEAD", "POST", "DELETE", "PUT"]), st.booleans())
 async def test_any_path(path: str, method: str, below: bool) -> None:
     async with running(models=MODELS, server={"log_level": "error"}) as client:

@@ -70,7 +70,7 @@ async def test_a_request_does_not_wait_for_ever(wait: float) -> None:
     async with running(models=model("NeverOpens"), server={"load_wait": wait}, settle=False) as client:
         begun = anyio.current_time()
         reply = await client.chat()
-    assert anyio.current_time() - begun < 1
+    assert anyio.current_time() - begun < 5
     assert reply.status == 503
     assert reply.error["code"] == "model_loading"
     assert reply.headers["retry-after"] == "5"
