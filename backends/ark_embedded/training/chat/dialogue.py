@@ -64,6 +64,7 @@ class World:
     thinking: Thinking = "kept"
     tools: list[Any] = field(default_factory=list)
     facts: dict[Any, str] = field(default_factory=dict)
+    corrected: set[Any] = field(default_factory=set)
     secrets: dict[str, str | None] = field(default_factory=dict)
     messages: list[Message] = field(default_factory=list)
 

@@ -14,23 +14,23 @@ MIX: dict[Skill, float] = {
     facts.tell: 13,
     facts.tell_two: 2,
     facts.tell_and_ask: 1.5,
-    facts.correct: 3,
+    facts.correct: 6,
     facts.ask: 16,
     facts.ask_unknown: 7,
-    secrets.keep: 6,
+    secrets.keep: 5,
     secrets.tell: 8,
     echo.echo: 9,
     talk.who: 2,
     talk.can: 2,
     talk.small_talk: 5,
-    count.count: 9,
-    story.story: 4,
+    count.count: 5,
+    story.story: 3,
     structured.json_object: 7,
     tools.use: 2,
-    tools.missing: 3,
+    tools.missing: 1.5,
     fallback.fallback: 11,
 }
-_WITH_TOOLS = 22.0
+_WITH_TOOLS = 34.0
 _AT_THE_END: dict[Skill, float] = {facts.ask: 45, secrets.tell: 25, facts.ask_unknown: 12}
 """Long dialogues end with a question about their beginning more often than chance would."""
 
@@ -90,11 +90,12 @@ def open_world(rng: random.Random, lexicon: Lexicon, thinking: Thinking | None =
 def dialogue(rng: random.Random, lexicon: Lexicon, shape: Shape) -> Dialogue:
     """One training dialogue."""
     world = open_world(rng, lexicon)
-    if rng.random() < 0.3:
+    if rng.random() < 0.38:
         tools.give_tools(world)
     mix = dict(MIX)
     if world.tools:
         mix[tools.use] = _WITH_TOOLS
+        mix[tools.missing] *= 3
     # A dialogue leans towards some skills, so that short ones hold a question and its ground.
     for skill in rng.sample(list(mix), 3):
         mix[skill] *= 4

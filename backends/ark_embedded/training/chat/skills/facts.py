@@ -306,6 +306,7 @@ def state(world: World, fact: Fact, value: str) -> None:
     known = next((old for old in world.facts if old.key == fact.key), None)
     if known is not None:
         del world.facts[known]
+        world.corrected.add(fact)
     world.user(_say(world, fact, fact.tell, value))
     world.facts[fact] = value
     world.reply(fact.noted.format(v=value))
@@ -355,6 +356,7 @@ def correct(world: World) -> None:
     opening = world.say(Phrases((_CORRECT,))) + " "
     world.user((opening if world.rng.random() < 0.8 else "") + told)
     world.facts[fact] = value
+    world.corrected.add(fact)
     world.reply(fact.noted.format(v=value))
     return None
 
@@ -363,7 +365,10 @@ def ask(world: World, fact: Fact | None = None) -> None:
     """The user asks for a fact told before; early facts as often as late ones."""
     if not world.facts:
         return ask_unknown(world) if world.rng.random() < 0.2 else tell(world)
-    fact = fact or world.rng.choice(list(world.facts))
+    changed = [known for known in world.facts if known in world.corrected]
+    # Where a value was replaced, the old one still stands in the text: that takes more practice.
+    pool = changed if changed and world.rng.random() < 0.5 else list(world.facts)
+    fact = fact or world.rng.choice(pool)
     world.user(_say(world, fact, fact.ask))
     world.reply(fact.answer.format(v=world.facts[fact]))
     return None
