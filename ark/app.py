@@ -17,6 +17,7 @@ from ark.endpoints import chat, models, operations, sessions
 from ark.errors import MethodNotAllowed, NotFound, Unavailable, UnsupportedMediaType
 from ark.exchange import Endpoint, Exchange
 from ark.services import Services
+from ark.sessions.storage import StorageError
 
 log = logging.getLogger("ark.app")
 
@@ -93,7 +94,7 @@ class Ark:
     async def lifespan(self) -> AsyncGenerator[None, None]:
         """Run the server's background work: for parents that do not forward ASGI's lifespan to a mounted app.
 
-        Raises ConfigError when the configuration cannot be used.
+        Raises ConfigError when the configuration cannot be used, and StorageError when the sessions' file cannot.
         """
         if self._services is not None:
             raise RuntimeError("this ARK is running already")
@@ -132,7 +133,7 @@ class Ark:
         async with AsyncExitStack() as stack:
             try:
                 await stack.enter_async_context(self.lifespan())
-            except ConfigError as error:
+            except (ConfigError, StorageError) as error:
                 problem = str(error)
             except Exception as error:
                 log.exception("the server cannot start")

@@ -20,7 +20,7 @@ from ark.chat.reasoning import CLOSE, OPEN, ReasoningSplitter
 from ark.chat.tools.formats import ToolFormat
 from ark.chat.tools.parser import ToolParser
 from ark.chat.tools.request import Toolbox
-from ark.errors import APIError
+from ark.errors import APIError, BadRequest
 from ark.sessions.service import Sessions, Turn
 from ark.sessions.transcript import Past
 
@@ -124,7 +124,10 @@ class ChatTurn:
 
         def build() -> Prompt:
             tools = None if request.tools is None else request.tools.for_template()
-            return self._prompts.build(past, tools=tools, template_kwargs=request.template_kwargs)
+            try:
+                return self._prompts.build(past, tools=tools, template_kwargs=request.template_kwargs)
+            except RecursionError as error:
+                raise BadRequest("The request is nested too deeply for the model's chat template.") from error
 
         if sum(len(message.data["content"]) for message in past.messages) <= INLINE_CHARACTERS:
             return build()
