@@ -23,23 +23,33 @@ DEFAULT_CHAT_ALIASES = ("gpt-3.5-turbo", "gpt-4o", "gpt-4o-mini")
 
 DOCUMENT_UNSUPPORTED = frozenset(
     {
+        "chat_template_kwargs",
         "frequency_penalty",
         "function_call",
         "functions",
+        "ignore_eos",
         "logit_bias",
         "logprobs",
+        "min_p",
+        "min_tokens",
+        "n",
+        "parallel_tool_calls",
         "presence_penalty",
+        "reasoning_effort",
+        "repetition_penalty",
         "response_format",
         "seed",
         "stop",
+        "stop_token_ids",
         "tool_choice",
         "tools",
+        "top_k",
         "top_logprobs",
         "top_p",
     }
 )
-"""What the founding document says that /chat/completions cannot do: the surface of ``capabilities = "document"``."""
-
+"""What the founding document says that /chat/completions cannot do, or does not speak of: without it there is its
+surface, ``capabilities = "document"``."""
 
 TOOL_PARAMETERS = frozenset({"tools", "tool_choice", "parallel_tool_calls", "functions", "function_call"})
 

@@ -41,6 +41,9 @@ _NEUTRAL: dict[str, Callable[[Any], bool]] = {
 }
 """For each parameter that can change the answer: whether a value changes nothing, and so is always accepted."""
 
+CHANGING = frozenset(_NEUTRAL)
+"""Parameters that can change the answer: those that a model honours or refuses."""
+
 SMALLEST_TOP_P = 1e-9
 """What a `top_p` of 0, which OpenAI accepts, becomes: only the most likely token is left."""
 
