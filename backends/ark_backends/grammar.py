@@ -150,7 +150,7 @@ def apply_masks(logits: torch.Tensor, bits: torch.Tensor, rows: Sequence[int]) -
 
     Ids beyond the masks, which pad a model's vocabulary, are forbidden in these rows as well.
     """
-    index = torch.tensor(rows)
+    index = torch.tensor(rows, dtype=torch.long)
     # As bytes, because shifting int32 would carry the sign.
     octets = bits[index].view(torch.uint8).to(logits.device)
     allowed = (octets[:, :, None] >> torch.arange(8, device=logits.device, dtype=torch.uint8)) & 1
