@@ -148,6 +148,24 @@ def test_a_tool_call_and_its_result(of_shape: Any, shape: str) -> None:
         assert third.retained == len(second.ids) + len(tokenizer.encode(" Waves.")) + 1
 
 
+def test_reasoning_that_the_template_drops_later_does_not_make_the_past_another(
+    of_shape: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer = of_shape("chatml")
+    # The template would write this reasoning as long as no question follows, and then no more.
+    called = assistant("", tool_calls=[CALL], reasoning_content="blue")
+    result = {"role": "tool", "content": "waves", "tool_call_id": "c1"}
+    second = go_on(tokenizer, reply(tokenizer, begin(tokenizer, user("look")), "call", called), result)
+    transcript = reply(tokenizer, second, "Waves.", assistant("Waves."))
+    encoded: list[str] = []
+    encode = tokenizer.encode
+    monkeypatch.setattr(tokenizer, "encode", lambda text: encoded.append(text) or encode(text))
+    builder = builder_of(tokenizer)
+    encoded.clear()
+    builder.build(Past((*transcript.messages, *read_messages([user("more")])), transcript, 4, "continued"))
+    assert encoded == ["<|im_end|>\n<|im_start|>user\nmore<|im_end|>\n<|im_start|>assistant\n"]
+
+
 def test_where_roles_are_checked_a_call_is_left_to_the_template_and_answers_keep_their_tokens(
     of_shape: Any,
 ) -> None:

@@ -123,6 +123,7 @@ async def test_a_second_turn_is_refused_when_it_waits_too_long(sessions_of: Any,
         # Another key's session of the same name is free.
         await say(sessions, "x", owner="bob", stateful=NAME)
     assert (await say(sessions, "b", stateful=NAME))[1] == "created"
+    assert sessions._gate._users == sessions._gate._open == {}
 
 
 async def test_a_free_session_is_entered_without_any_wait(sessions_of: Any, say: Any) -> None:

@@ -18,13 +18,12 @@ import pytest
 
 from ark.errors import NotFound
 from ark.sessions.config import SessionsConfig
+from ark.sessions.messages import read_messages
 from ark.sessions.service import Sessions
 from ark.sessions.sqlite import SqliteStorage
 from ark.sessions.sqlite_file import SqliteFile
-from ark.sessions.storage import StorageError
-from ark.sessions.transcript import Transcript
-
-pytestmark = pytest.mark.anyio
+from ark.sessions.storage import SavedTurn, StorageError
+from ark.sessions.transcript import Past, Transcript
 
 NAMES = [str(uuid.UUID(int=n)) for n in range(1, 4)]
 
@@ -60,6 +59,7 @@ def transcripts_of(sessions: Sessions) -> dict[str, Transcript]:
     return {c.key: c.transcript for s in sessions._store._by_age for c in s.conversations.values()}
 
 
+@pytest.mark.anyio
 async def test_a_restart_changes_nothing(started: Any, say: Any, clock: Any) -> None:
     sessions = await started()
     cookie, _ = await say(sessions, "a")
@@ -81,6 +81,7 @@ async def test_a_restart_changes_nothing(started: Any, say: Any, clock: Any) -> 
     await sessions.close()
 
 
+@pytest.mark.anyio
 async def test_a_turn_adds_rows_and_rewrites_none(started: Any, say: Any, path: Path) -> None:
     sessions = await started()
     for text in "abc":
@@ -95,6 +96,7 @@ async def test_a_turn_adds_rows_and_rewrites_none(started: Any, say: Any, path: 
     assert rows == [(0, 8), (1, 8), (2, 8), (3, 8)]
 
 
+@pytest.mark.anyio
 async def test_deleted_and_expired_sessions_stay_so(started: Any, say: Any, clock: Any, path: Path) -> None:
     sessions = await started()
     for name in NAMES:
@@ -122,6 +124,7 @@ async def test_deleted_and_expired_sessions_stay_so(started: Any, say: Any, cloc
     await sessions.close()
 
 
+@pytest.mark.anyio
 async def test_what_expired_while_the_server_was_down_is_expired(started: Any, say: Any, clock: Any) -> None:
     sessions = await started()
     await say(sessions, "a", stateful=NAMES[0])
@@ -135,6 +138,7 @@ async def test_what_expired_while_the_server_was_down_is_expired(started: Any, s
 
 
 @pytest.mark.parametrize("damage", ["header", "page", "content", "order"])
+@pytest.mark.anyio
 async def test_a_damaged_file_is_moved_aside(
     started: Any, say: Any, path: Path, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -164,6 +168,7 @@ async def test_a_damaged_file_is_moved_aside(
     await sessions.close()
 
 
+@pytest.mark.anyio
 async def test_a_file_of_another_version_is_left_alone(started: Any, path: Path) -> None:
     with sqlite3.connect(path) as database:
         database.execute("create table other (x)")
@@ -174,6 +179,7 @@ async def test_a_file_of_another_version_is_left_alone(started: Any, path: Path)
     assert sorted(os.listdir(path.parent)) == [path.name]
 
 
+@pytest.mark.anyio
 async def test_a_file_that_another_server_uses_is_left_alone(started: Any, path: Path) -> None:
     sessions = await started()
     with pytest.raises(StorageError, match="another server process"):
@@ -181,11 +187,13 @@ async def test_a_file_that_another_server_uses_is_left_alone(started: Any, path:
     await sessions.close()
 
 
+@pytest.mark.anyio
 async def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="nowhere"):
         await SqliteStorage(tmp_path / "nowhere" / "sessions.db").open()
 
 
+@pytest.mark.anyio
 async def test_a_closed_storage_refuses_turns_instead_of_keeping_them_waiting(started: Any, say: Any) -> None:
     sessions = await started()
     await sessions.close()
@@ -194,12 +202,14 @@ async def test_a_closed_storage_refuses_turns_instead_of_keeping_them_waiting(st
     assert sessions.write_failures == 1
 
 
+@pytest.mark.anyio
 async def test_only_the_server_can_read_the_file(started: Any, path: Path) -> None:
     sessions = await started()
     await sessions.close()
     assert (await anyio.Path(path).stat()).st_mode & 0o777 == 0o600
 
 
+@pytest.mark.anyio
 async def test_after_a_full_disk_the_whole_transcript_is_written(
     started: Any, say: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -221,6 +231,7 @@ async def test_after_a_full_disk_the_whole_transcript_is_written(
     await sessions.close()
 
 
+@pytest.mark.anyio
 async def test_what_could_not_be_forgotten_is_forgotten_later(
     started: Any, say: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -245,6 +256,57 @@ async def test_what_could_not_be_forgotten_is_forgotten_later(
     await sessions.close()
 
 
+@pytest.mark.anyio
+async def test_nothing_is_written_behind_what_could_not_be_forgotten(
+    started: Any, say: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sessions = await started()
+    await say(sessions, "a", stateful=NAMES[0])
+    right, broken = SqliteFile.forget_session, [True]
+
+    def forget(self: SqliteFile, *args: Any, **kwargs: Any) -> None:
+        if broken[0]:
+            raise sqlite3.OperationalError("disk I/O error")
+        right(self, *args, **kwargs)
+
+    monkeypatch.setattr(SqliteFile, "forget_session", forget)
+    sessions.delete("ann", NAMES[0])
+    await say(sessions, "b", stateful=NAMES[0])
+    assert sessions.write_failures == 1
+    broken[0] = False
+    await say(sessions, "c", stateful=NAMES[0])
+    expected = sessions.describe("ann", NAMES[0])
+    assert expected.messages == 4
+    await sessions.close()
+    sessions = await started()
+    assert sessions.describe("ann", NAMES[0]) == expected
+    await sessions.close()
+
+
+def test_after_a_transaction_that_failed_nothing_counts_as_written(path: Path, finish: Any, says: Any) -> None:
+    def save(transcript: Transcript) -> Any:
+        turn = SavedTurn(
+            owner="ann", session=NAMES[0], issued=False, trusted=True, created=1, used=1, key="k", transcript=transcript
+        )
+        return lambda file: file.save(turn)
+
+    def fail(file: SqliteFile) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    first = finish(Past(read_messages([says("a")])), "A")
+    second = finish(Past((*first.messages, *read_messages([says("b")])), first, 2), "B")
+    file = SqliteFile(path)
+    file.open()
+    with pytest.raises(sqlite3.OperationalError):
+        file.transaction([save(first), fail])
+    file.transaction([save(second)])
+    file.close()
+    (session,) = file.open().sessions
+    file.close()
+    assert session.conversations["k"].transcript == second
+
+
+@pytest.mark.anyio
 async def test_turns_that_commit_together_are_all_saved(started: Any, say: Any) -> None:
     sessions = await started()
     names = [str(uuid.UUID(int=n)) for n in range(100, 150)]
@@ -303,6 +365,7 @@ def killed_while_talking(path: Path) -> list[str]:
         return lines + output.readlines()
 
 
+@pytest.mark.anyio
 async def test_a_kill_in_the_middle_of_commits_loses_nothing_that_was_committed(path: Path) -> None:
     lines = await anyio.to_thread.run_sync(killed_while_talking, path)
     told = dict.fromkeys(NAMES, 0)
