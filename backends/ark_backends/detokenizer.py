@@ -26,6 +26,8 @@ class Detokenizer:
         """Where in the window the ids begin whose text is not all out."""
         self._known = ""
         """The window's text that is out."""
+        self._partly = False
+        """Some text of the fresh ids is out."""
 
     def push(self, token_ids: Sequence[int]) -> str:
         """Text that is complete with these ids; may be empty."""
@@ -34,15 +36,18 @@ class Detokenizer:
             return ""
         self._window += new
         text = self._text()
+        waiting = len(self._window) - self._fresh
+        if self._partly and not text.startswith(self._known) and waiting <= PATIENCE:
+            return ""  # the run of bytes that these ids go on is not complete
         whole = text.rstrip(REPLACEMENT)
         if whole == text:
             return self._advance(text, self._fresh, "")
-        if len(self._window) - self._fresh > PATIENCE:
+        if waiting > PATIENCE:
             # Only the last character can still be completed.
             return self._advance(text[:-1], len(self._window) - 8, REPLACEMENT)
         if len(whole) <= len(self._known):
             return ""
-        piece, self._known = whole[len(self._known) :], whole
+        piece, self._known, self._partly = whole[len(self._known) :], whole, True
         return piece
 
     def flush(self) -> str:
@@ -52,7 +57,7 @@ class Detokenizer:
 
     def _text(self) -> str:
         text = self._decode(self._window)
-        if not text.startswith(self._known):
+        if not self._partly and not text.startswith(self._known):
             # Decoders that fall back to bytes read a run of them as one: a broken byte has changed the characters
             # before it. They are out; go on after them.
             self._window = self._window[self._fresh :]
@@ -64,6 +69,6 @@ class Detokenizer:
         """Let `text` out, and shorten the window to its ids from `start`, of which the text `held` is not out."""
         piece = text[len(self._known) :]
         self._window = self._window[start:]
-        self._fresh = len(self._window)
+        self._fresh, self._partly = len(self._window), False
         self._known = self._decode(self._window).removesuffix(held) if held else self._decode(self._window)
         return piece

@@ -84,6 +84,7 @@ sizes = st.lists(st.integers(1, 4), min_size=1, max_size=4)
 @given(text=texts, sizes=sizes)
 @example(text="😀日本 x", sizes=[1])
 @example(text="\ufffd\ufffd", sizes=[1])
+@example(text="\x80\ufffd0\x80", sizes=[2])
 def test_streamed_text_is_the_decoded_text(tokenizer, text, sizes):
     ids = tokenizer.encode(text)
     pieces = streamed(tokenizer, ids, sizes)
@@ -118,6 +119,15 @@ def test_broken_fallback_bytes_lose_no_characters_around_them(data, sizes):
     text = "".join(streamed(BYTE_FALLBACK, ids, sizes))
     assert text.startswith("abc")
     assert text.endswith("xyz")
+
+
+def test_a_broken_fallback_byte_does_not_repeat_what_is_out():
+    stream = BYTE_FALLBACK.stream()
+    fallback = BYTE_FALLBACK._core.token_to_id
+    pieces = [stream.push([fallback(f"<0x{value:02X}>") for value in "😀".encode()])]
+    pieces.append(stream.push([fallback("<0xE4>")]))
+    pieces.append(stream.push([fallback("x")]))
+    assert pieces == ["😀", "", "\ufffdx"]
 
 
 def _byte_letters() -> dict[int, str]:

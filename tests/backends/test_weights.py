@@ -31,7 +31,8 @@ def test_files_that_serving_needs():
     files = [
         "config.json", "generation_config.json", "tokenizer.json", "chat_template.jinja", "README.md", "LICENSE",
         "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors", "model.safetensors.index.json",
-        "pytorch_model.bin", "original/consolidated.00.pth", "onnx/model.onnx", "tf_model.h5", ".gitattributes",
+        "pytorch_model.bin", "original/consolidated.00.pth", "onnx/model.onnx", "original/params.json",
+        "fp16/model.safetensors", "tf_model.h5", ".gitattributes",
     ]  # fmt: skip
     assert weights.wanted(files) == [
         "chat_template.jinja", "config.json", "generation_config.json",
