@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 CHATML = (
@@ -10,10 +11,34 @@ CHATML = (
 )
 
 
-def save_tiny_llama(path: Path, *, context_length: int = 2048, hidden: int = 64, layers: int = 2) -> None:
+TAGS = ("<think>", "</think>", "<tool_call>", "</tool_call>")
+
+HERMES = (
+    "{% if tools %}<|im_start|>system\n{% for tool in tools %}{{ tool | tojson }}\n{% endfor %}"
+    "Call: <tool_call><|im_end|>\n{% endif %}"
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}"
+    "{% for call in message.tool_calls or [] %}<tool_call>\n"
+    '{"name": "{{ call.function.name }}", "arguments": {{ call.function.arguments | tojson }}}'
+    "\n</tool_call>{% endfor %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n"
+    "{% if enable_thinking is defined and not enable_thinking %}<think>\n\n</think>\n\n{% endif %}{% endif %}"
+)
+"""A template with tools and thinking, for a model saved with `TAGS`."""
+
+
+def save_tiny_llama(
+    path: Path,
+    *,
+    context_length: int = 2048,
+    hidden: int = 64,
+    layers: int = 2,
+    template: str = CHATML,
+    tags: Sequence[str] = (),
+    every_byte: bool = False,
+) -> None:
     """Write a random Llama with a tokenizer of ASCII characters and a ChatML template into a directory.
 
-    Whatever it writes is text that gives the same ids again, as no random model of all bytes would.
+    Whatever it writes is text that gives the same ids again, as no random model of `every_byte` would.
     """
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -21,12 +46,15 @@ def save_tiny_llama(path: Path, *, context_length: int = 2048, hidden: int = 64,
 
     # The byte-level names of the printable characters, the space and the line feed.
     alphabet = [chr(code) for code in range(33, 127)] + ["\u0120", "\u010a"]
+    if every_byte:
+        alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     core = Tokenizer(models.BPE(vocab={letter: i for i, letter in enumerate(alphabet)}, merges=[]))
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     core.decoder = decoders.ByteLevel()
     core.add_special_tokens(["<|im_start|>", "<|im_end|>"])
+    core.add_tokens(list(tags))
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<|im_end|>")
-    tokenizer.chat_template = CHATML
+    tokenizer.chat_template = template
     tokenizer.save_pretrained(path)
     torch.manual_seed(0)
     config = LlamaConfig(
