@@ -64,7 +64,7 @@ class TurnRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ChatTurn:
-    """A turn while it runs. `headers` and `fold` are there from the first piece on."""
+    """A turn while it runs. `headers` are whole and `fold` is there from the first piece on."""
 
     def __init__(
         self, request: TurnRequest, *, sessions: Sessions, backend: ChatBackend, prompts: PromptBuilder
@@ -103,6 +103,8 @@ class ChatTurn:
         async with await self._sessions.begin(request.owner, cookie=request.cookie, stateful=request.stateful) as turn:
             self.session_id = turn.session_id
             cookie = [] if turn.set_cookie is None else [("set-cookie", turn.set_cookie)]
+            # Before anything that waits: a comment may start the reply while the job is queued.
+            self.headers += cookie
             try:
                 prompt = await self._build(turn.choose(request.messages, self._prompts.model))
                 job = self._job(prompt, turn)
@@ -112,7 +114,7 @@ class ChatTurn:
                     async for piece in pieces:
                         if first:
                             first = False
-                            self.headers += [*cookie, *self._describe(prompt, turn)]
+                            self.headers += self._describe(prompt, turn)
                         yield piece
             except APIError as error:
                 error.headers.update(cookie)

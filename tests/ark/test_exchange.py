@@ -190,6 +190,8 @@ async def test_a_comment_starts_the_reply_when_admission_takes_long() -> None:
         assert request.response.status == 200
         request.disconnect()
     assert request.response.body.startswith(b": keep-alive\n\n: keep-alive\n\n")
+    # A client that is told nothing of its session here would begin another one with its next request.
+    assert request.response.headers["set-cookie"].startswith("ark_session_id=")
 
 
 async def test_an_error_behind_a_comment_is_an_event() -> None:
