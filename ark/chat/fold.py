@@ -133,8 +133,11 @@ class Fold:
             reasoning, content = ("", text) if self._splitter is None else self._splitter.push(text)
             if inside or (self._splitter is not None and self._splitter.reasoning):
                 self.reasoning_tokens += 1
-            elif self._likelihoods is not None and not stopping:
+            if self._likelihoods is not None and not stopping:
                 self._likelihoods.add(token, batch.logprobs[number])
+                if self._splitter is not None and not self._splitter.answering:
+                    # Reasoning, its tags, or the white space behind it.
+                    self._likelihoods.take()
             yield from self._text(reasoning, content)
             if self._stops.matched is not None:
                 return

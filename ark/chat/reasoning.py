@@ -33,6 +33,11 @@ class ReasoningSplitter:
         """Whether the text so far ends inside the tags."""
         return self._state is _State.REASONING
 
+    @property
+    def answering(self) -> bool:
+        """Whether the text so far may be, or ends inside, the answer."""
+        return self._state in (_State.START, _State.CONTENT)
+
     def push(self, text: str) -> tuple[str, str]:
         """`(reasoning, content)` that is decided with this piece."""
         if self._state is _State.CONTENT:

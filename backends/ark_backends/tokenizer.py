@@ -77,7 +77,8 @@ class HFTokenizer:
         more = dict(template_kwargs or {})
         taken = sorted(RESERVED & more.keys())
         if taken:
-            raise BadRequest(f"Template arguments cannot be called {', '.join(taken)}.")
+            names = ", ".join(taken)
+            raise BadRequest(f"Template arguments cannot be called {names}.", param="chat_template_kwargs")
         if not messages:
             raise BadRequest("At least one message is needed.", param="messages")
         if self._wrapped.chat_template is None:
