@@ -14,7 +14,7 @@ MIX: dict[Skill, float] = {
     facts.tell: 13,
     facts.tell_two: 2,
     facts.tell_and_ask: 1.5,
-    facts.correct: 6,
+    facts.correct: 9,
     facts.ask: 16,
     facts.ask_unknown: 7,
     secrets.keep: 5,
@@ -108,6 +108,9 @@ def dialogue(rng: random.Random, lexicon: Lexicon, shape: Shape) -> Dialogue:
         start = len(world.messages)
         if used > target:
             break
+    # A long dialogue is dear: its end asks for several things of its beginning.
+    for _ in range(rng.randint(0, 4) if shape.low > 1000 else 0):
+        facts.ask(world)
     if rng.random() < 0.6 and (world.facts or world.secrets):
         if world.thinking != "kept" and not world.secrets:
             facts.ask(world)

@@ -27,6 +27,11 @@ _DIGITS = [
 ]
 _COUNT = Phrases(
     (
+        "[Print|Output|Type|Tell me|Name] [|all ]the numbers from [1|one] [to|up to|until] {n}.",
+        "[Count|Count aloud|Count slowly|Count up|Let us count|You count] [until|till|to] {n}.",
+        "[1|one] to {n}[, please|].",
+        "[Show|Recite|Give] [|me ]the numbers 1 [to|until] {n}.",
+        "How do you count to {n}?",
         "[Please |||]count [to|up to|from 1 to|from one to] {n}[|| for me| please|, please].",
         "[Can you|Could you] count [to|up to|from 1 to] {n}[|, please]?",
         "[Count|List|Write|Give me|Show me|Say] the numbers [from 1 to|up to|1 to|from one to] {n}.",

@@ -7,6 +7,15 @@ from ark_embedded.training.chat.phrasing import Phrases
 
 _ECHO = Phrases(
     (
+        "[Please |]read [this|these words] [back|back to me|aloud]: {v}",
+        "[Now |Please |]type [exactly |][this|these words|the following]: {v}",
+        "[Give|Tell|Show] me back [this|these words|the words]: {v}",
+        "[Quote|Recite|Mirror|Return|Mimic|Reproduce|Duplicate] [this|the following|me|these words|after me|the phrase|exactly this]: {v}",
+        "[I say|You say|Now you say|Please answer|Now you]: {v}",
+        "[Your answer|The answer|Your reply] [must|should] be[ exactly|]: {v}",
+        "[The text to|What you should|The words to] [repeat|say] [is|are]: {v}",
+        "[I would like you to|You should|You must|I need you to] [repeat|say|write|echo][| this]: {v}",
+        "[Answer|Reply|Respond] [only|just|exactly|] with: {v}",
         "[Please |]repeat after me: {v}",
         "[Please |]repeat[| this| the following| my words| exactly| the words]: {v}",
         "[Please |][echo|say|repeat] {v}",

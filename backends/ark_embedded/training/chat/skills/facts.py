@@ -18,6 +18,21 @@ _CAN_YOU = "[Can you|Could you|Would you|Will you]"
 
 _CORRECT = "[Actually, |No, |Sorry, |Correction: |I was wrong, |I made a mistake, |Update: |Wait, ]"
 
+_ASK_MORE = (
+    "I [do not|don't] [remember|know|recall] {a}. [Do you|Can you tell me|Please tell me|What is it again]?",
+    "[Could you|Can you] [look up|find|name|mention] {a}[| for me]?",
+    "[Name|Give|Repeat|Recall|Mention|Write] {a}[|, please| for me| now].",
+    "[Have I told you|Did I tell you|Did I mention] {a}?",
+    "[I want to know|I would like to know|I need to know|I am asking for|I need|I lost|I forgot] {a}.",
+    "[You know|I told you|You should know|You must know] {a}[, right|]. [What is it|Tell me|So what is it][?|.]",
+    "[Test|Check|Quiz|Question]: [what is|what's|do you know] {a}?",
+    "[Do you have|Have you stored|Have you noted|Have you kept] {a}?",
+    "[Are you able to tell me|Is it possible to tell me|Would you know|Do you happen to know] {a}?",
+)
+_ASK_CLAUSE = (
+    "[I want to know|I would like to know|Would you know|Have I told you|Did I tell you|Did I mention] {a}[?|.]",
+    "[Can you recall|Are you able to tell me|Could you say|Do you happen to know|I do not remember] {a}[?|.]",
+)
 _NOW = Phrases(("{a} is [now |]{v}[| now| instead].",))
 
 
@@ -53,6 +68,9 @@ def owned(owner: str, attribute: str, category: str) -> Fact:
                 f"{_REMEMBER}{{a}} is {{v}}.",
                 f"{_REMEMBER}{{a}} is {{v}}[|, please|, okay?| by the way].",
                 "{v} is {a}.",
+                "[I should mention|I must tell you|I'd like to add|It is important] that {a} is {v}.",
+                "[Make a note|Take note|Write this down|Listen]: {a} is {v}.",
+                "[Did you know that|You may know that|I just learned that] {a} is {v}[?|.]",
                 "{a}: {v}",
                 "{A} is {v}. [Please |][remember|keep|store|note] [it|this|that][|, please|!].",
                 "[Remember|Please remember|Note|Keep in mind|Remember for me] this: {a} is {v}.",
@@ -71,6 +89,7 @@ def owned(owner: str, attribute: str, category: str) -> Fact:
                 f"{_ASK}[what is|what's|whats|what was] {{a}}[| again]?",
                 f"{_ASK}[what is|what's] {{a}}?",
                 "[Do you|Do you still|Can you] [remember|know|recall] {a}?",
+                *_ASK_MORE,
                 "[Please |]tell me {a}[| again| now| once more].",
                 f"{_CAN_YOU} [tell me|remind me of|repeat|give me] {{a}}[|, please| again]?",
                 "[Please |]remind me[: what is| of|: what was] {a}.",
@@ -102,6 +121,8 @@ NAME = Fact(
             f"{_REMEMBER}my name is {{v}}.",
             "[Hi|Hello|Hey], [this is|it's|it is] {v}[| speaking| here].",
             "[Hi|Hello|Hey], {v} here.",
+            "[My parents named me|You are talking to|The name is|I have the name|Hello from|Your user is] {v}.",
+            "[My name? It's|My name? It is|My name: |Name:] {v}",
             "[Let me introduce myself|I should introduce myself|Allow me to introduce myself]: [I am|I'm|my name is] {v}.",
         ),
         (
@@ -115,6 +136,7 @@ NAME = Fact(
             f"{_ASK}[what is|what's|whats] my name[| again]?",
             f"{_ASK}[what is|what's] my name?",
             "[Do you|Do you still|Can you] [remember|know|recall] my name?",
+            *_ASK_MORE,
             "[Who am I|Do you know who I am|Do you remember who I am|And who am I]?",
             "[Please |]tell me my name[| again| now].",
             f"{_CAN_YOU} [tell me|remind me of|repeat|say] my name[|, please| again]?",
@@ -149,6 +171,7 @@ CITY = Fact(
         (
             f"{_ASK}where do I live[| again| now]?",
             "[Do you|Do you still|Can you] [remember|know|recall] where I live?",
+            *_ASK_CLAUSE,
             "[Please |]tell me where I live.",
             "[In which city|In what city|In which town] do I live?",
             "[Which|What] [city|town|place] do I live in?",
@@ -174,6 +197,7 @@ AGE = Fact(
         (
             f"{_ASK}how old am I[| again| now]?",
             "[Do you|Do you still|Can you] [remember|know|recall] how old I am?",
+            *_ASK_CLAUSE,
             "[Please |]tell me how old I am.",
         ),
         ("[How many years old am I|How old did I say I am]?", "[I forgot|Remind me] how old I am."),
@@ -199,6 +223,7 @@ WORK = Fact(
             f"{_ASK}what [do I do for a living|is my profession|is my job|is my work|do I do for work]?",
             "[Do you|Do you still|Can you] [remember|know|recall] [what I work as|my job|what my job is|my profession]?",
             "[Please |]tell me [what I work as|my job].",
+            *_ASK_CLAUSE,
         ),
         ("[As what do I work|What did I say I work as]?", "[I forgot|Remind me] what I work as."),
     ),
@@ -221,6 +246,7 @@ LIKE = Fact(
         (
             f"{_ASK}what do I like[| again]?",
             "[Do you|Do you still|Can you] [remember|know|recall] what I like?",
+            *_ASK_CLAUSE,
             "[Please |]tell me what I like.",
             "What did I say I like?",
         ),

@@ -30,6 +30,11 @@ KEEP = Phrases(
         f"[I want you to|You should] keep a [secret |]{{k}}. {_KEEP}.",
         f"Keep a secret {{k}} [for me|in mind|in your reasoning]{_AND}.",
         "Choose a {k}, but only tell me [later|when I ask].",
+        "[Pick|Choose|Take] any {k} you like and keep it [hidden|private|to yourself|for yourself].",
+        f"[Have|Hold|Store|Hide] a [secret |]{{k}} in your [mind|head|memory|thoughts|reasoning]{_AND}.",
+        "[Let us play|We play a game]. [You think of|You choose|You pick] a [secret |]{k}, [I will guess it|I ask later|and I ask you for it later].",
+        "[Imagine|Decide on|Settle on|Generate] a [secret |]{k} [and hide it|and keep it hidden|but keep it private|but do not show it].",
+        "[I want|I'd like|I need] you to [think of|choose|pick|invent] a [secret |]{k}. [I will ask you later|You will tell me later|Tell me when I ask].",
     ),
     (
         "[Come up with|Select] a secret {k} and hide it [from me|in your thoughts].",
@@ -47,6 +52,11 @@ TELL = Phrases(
         "[Do you remember|Do you still know|Can you tell me|Tell me] the [|||secret ]{k}[| you chose| you thought of][?|, please?]",
         "[You can|You may] tell me the [|||secret ]{k} now.",
         "What's [the|your] [|||secret ]{k}?",
+        "[Time is up|The game is over|I cannot guess it|OK, I am ready]. [What was|Tell me|Reveal] the [secret |]{k}[?|.]",
+        "[Now say|Say|Show me|Give me|Disclose|Uncover] the [secret |]{k}[ you thought of| you chose|][|, please| now].",
+        "[Can|Could|Would] you [reveal|tell me|say|disclose] the [secret |]{k}[ now|, please|]?",
+        "[I want|I would like] to [know|hear] the [secret |]{k}[ now|].",
+        "[Remember|You remember] the {k}? [What was it|Tell me][?|.]",
     ),
     (
         "It is time [to tell|to reveal] the {k}.",
@@ -62,6 +72,9 @@ TELL_ANY = Phrases(
         "[What|Which one] did you [think of|choose|pick|have in mind]?",
         "[You can|You may] tell me now.",
         "What was it?",
+        "[Reveal|Say|Show|Disclose] it[ now|, please|].",
+        "[What are you hiding|What is in your mind|What did you keep to yourself]?",
+        "[I want to know|Let me know|Now tell me] [your|the] secret.",
     ),
     ("[Time to tell|Let me hear] your secret.",),
 )

@@ -5,6 +5,12 @@ from ark_embedded.training.chat.phrasing import Phrases
 
 _STORY = Phrases(
     (
+        "[Story|A story|Story time]: {np}",
+        "[Make|Create|Compose|Think up] a [|short |small ]story [about|on|of|with] {np}[|, please].",
+        "[I want to|Let me] [hear|read] [a story|something] about {np}.",
+        "[Please |]tell [|me ]about {np} in a [short |]story.",
+        "[Is there|Do you have] a story [about|with] {np}?",
+        "[Write|Make up] a [fable|little fable|legend] [about|of] {np}.",
         "[Please |||]tell me a [|short |little |nice |long |very short ]story about {np}.",
         "[Tell|Write|Give me|Make up|Invent] a [|short |little |funny |small ]story about {np}[|, please].",
         "[Can you|Could you|Will you|Would you] [tell|tell me|write|write me] a [|short |little ]story about {np}?",

@@ -9,6 +9,13 @@ from ark_embedded.training.chat.phrasing import Phrases
 
 _JSON = Phrases(
     (
+        "[Build|Make|Write|Generate|Construct|Provide|Send|Print] [a|one|the] [JSON object|JSON document|JSON record|small JSON] [from|for|of|out of|using|holding|that has|that contains|where] {p}.",
+        "[Write|Show|Store|Save|Serialize|List] {p} [as|in] JSON.",
+        "{p}. [As JSON|In JSON|JSON, please|Make it JSON].",
+        "[Here is the data|My data|Data|Input]: {p}. [Write it as JSON|Give me JSON|Make JSON of it].",
+        "[What is|What would be] the JSON for {p}?",
+        "Your [answer|reply] must be JSON: {p}",
+        "JSON {p}",
         "[Please |||][give|show|send] me [JSON|a JSON object|some JSON] with [|the keys |the fields ]{p}.",
         "[Write|Make|Create|Return|Output|Produce|Build] [JSON|a JSON object|the JSON|a JSON] with [|the keys |the fields ]{p}.",
         "[Answer|Reply|Respond] [in JSON|as JSON|with JSON|with a JSON object][| only]: {p}.",
