@@ -106,11 +106,18 @@ def test_a_streamed_call(client: openai.OpenAI) -> None:
 
 def test_the_clients_own_accumulation_of_a_stream(client: openai.OpenAI) -> None:
     with client.chat.completions.stream(
-        model="tiny", messages=HELLO, tools=TOOLS[:1], tool_choice="required", reasoning_effort="none", max_tokens=99
+        model="tiny",
+        messages=HELLO,
+        tools=TOOLS[:1],
+        tool_choice="required",
+        parallel_tool_calls=False,
+        reasoning_effort="none",
+        max_tokens=200,
+        seed=1,
     ) as stream:
         for _ in stream:
             pass
-        (call, *_) = stream.get_final_completion().choices[0].message.tool_calls or ()
+        (call,) = stream.get_final_completion().choices[0].message.tool_calls or ()
     assert call.function.name == "count"
 
 
