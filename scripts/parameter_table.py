@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from ark_backends.torch_chat import PARAMETERS
 
 from ark.chat.parameters import CHANGING
 from ark.registry import DOCUMENT_UNSUPPORTED
 from ark.schemas.chat import ChatRequest
+from ark_backends.torch_chat import PARAMETERS
 
 README = Path(__file__).parent.parent / "README.md"
 BEGIN = "<!-- The table is made by scripts/parameter_table.py -->\n"

@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import httpx
-from ark_embedded import chat_model_path
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
@@ -18,6 +17,7 @@ from huggingface_hub.errors import (
 
 from ark.backends import SamplingParams
 from ark.config import ConfigError
+from ark_embedded import chat_model_path
 
 NEEDED = ("*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt")
 EMBEDDED = "embedded"

@@ -23,11 +23,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from ark_backends.torch_chat.engine import Engine, Limits
-from ark_backends.torch_chat.runner import Runner
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from ark.backends import GenerationJob, SamplingParams
+from ark_backends.torch_chat.engine import Engine, Limits
+from ark_backends.torch_chat.runner import Runner
 
 SHAPES = {
     "smol": {

@@ -178,6 +178,7 @@ def drop_kv(server: Running) -> None:
 def floor(server: Running, history: int, new: int) -> float:
     """Seconds of one bare forward pass of `new` tokens over `history` tokens of KV, in the engine's own model."""
     import torch
+
     from ark_backends.torch_chat.attention import Piece
     from ark_backends.torch_chat.kv import KVBuffer
 

@@ -4,9 +4,9 @@ import asyncio
 import threading
 
 import pytest
-from ark_backends.bridge import Mailbox, Outbox
 
 from ark.backends import TokenBatch
+from ark_backends.bridge import Mailbox, Outbox
 
 pytestmark = pytest.mark.anyio
 

@@ -12,12 +12,12 @@ pytest.importorskip("torch")
 pytest.importorskip("llguidance")
 
 import torch
-from ark_backends.grammar import Grammars, Masks, Matcher, apply_masks
 from letters import END, LONG, OTHER_END, PADDING, START, TAGS, TOKENS, decode, encode
 
 from ark.backends import Grammar
 from ark.chat.grammar import SCHEMA_PARAM, Answer, grammar
 from ark.errors import BadRequest
+from ark_backends.grammar import Grammars, Masks, Matcher, apply_masks
 
 PERSON = {
     "type": "object",

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 pytest.importorskip("torch")
 
 import torch
-from ark_backends.logprobs import log_probabilities
-from ark_backends.penalties import Penalties, apply_penalties
 
 from ark.backends import SamplingParams
+from ark_backends.logprobs import log_probabilities
+from ark_backends.penalties import Penalties, apply_penalties
 
 WIDTH = 24
 

@@ -14,13 +14,13 @@ pytest.importorskip("torch")
 pytest.importorskip("jsonschema")
 
 import jsonschema
-from ark_backends.torch_chat import TorchChat
 from tiny_model import save_tiny_llama
 
 from ark.backends import GenerationJob, SamplingParams
 from ark.chat.grammar import Answer, grammar
 from ark.config import ModelConfig
 from ark.errors import BadRequest
+from ark_backends.torch_chat import TorchChat
 
 pytestmark = pytest.mark.anyio
 

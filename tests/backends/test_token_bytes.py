@@ -6,8 +6,9 @@ import pytest
 
 pytest.importorskip("tokenizers")
 
-from ark_backends.token_bytes import byte_letters, token_table
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+from ark_backends.token_bytes import byte_letters, token_table
 
 TEXT = "Grüße, 世界! 🦊\n\tif (x) {}"
 

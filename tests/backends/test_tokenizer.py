@@ -3,7 +3,6 @@
 import threading
 
 import pytest
-from ark_backends.tokenizer import HFTokenizer, load_tokenizer
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
@@ -11,6 +10,7 @@ from transformers import PreTrainedTokenizerFast
 
 from ark.config import ConfigError
 from ark.errors import BadRequest
+from ark_backends.tokenizer import HFTokenizer, load_tokenizer
 
 SPECIALS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>", "<tool_call>", "</tool_call>"]
 CORPUS = ["the quick brown fox jumps over the lazy dog, naïve café", "日本語 中文 한국어", "😀 e\u0301 Ω"]

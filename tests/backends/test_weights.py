@@ -1,11 +1,11 @@
 """Where a model's files come from."""
 
 import pytest
-from ark_backends import weights
 from huggingface_hub import constants
 
 from ark.backends import SamplingParams
 from ark.config import ConfigError
+from ark_backends import weights
 
 
 def test_a_directory_is_taken_as_it_is(tmp_path):

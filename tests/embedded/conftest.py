@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any, Protocol
 
 import pytest
+
 from ark_embedded import chat_model_path
 
 torch = pytest.importorskip("torch")

@@ -7,6 +7,7 @@ import random
 from typing import Any
 
 import pytest
+
 from ark_embedded.training.chat import generate, render
 from ark_embedded.training.chat.dialogue import Dialogue, Message, ToolCall
 from ark_embedded.training.chat.lexicon import Lexicon

@@ -6,6 +6,7 @@ import random
 from typing import Any
 
 import pytest
+
 from ark_embedded.training.chat import batches, examination, generate, render
 from ark_embedded.training.chat.lexicon import Lexicon, is_held_out
 from ark_embedded.training.chat.phrasing import Phrases

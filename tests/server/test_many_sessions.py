@@ -10,7 +10,6 @@ from pathlib import Path
 
 import anyio
 import pytest
-from ark_backends.torch_chat import TorchChat
 from tiny_model import save_tiny_llama
 
 from ark.backends import ChatBackend, SamplingParams
@@ -19,6 +18,7 @@ from ark.chat.turn import ChatTurn, TurnRequest
 from ark.config import ModelConfig
 from ark.sessions.config import SessionsConfig
 from ark.sessions.service import Sessions
+from ark_backends.torch_chat import TorchChat
 
 SESSIONS = 1000
 TURNS = 2000

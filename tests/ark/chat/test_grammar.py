@@ -10,7 +10,6 @@ import pytest
 pytest.importorskip("llguidance")
 
 import msgspec
-from ark_backends.grammar import GrammarFailed, Grammars
 from letters import END, OTHER_END, START, TOKENS, encode
 
 from ark.chat.grammar import ANY_OBJECT, Answer, Reasoning, grammar
@@ -18,6 +17,7 @@ from ark.chat.tools.formats import FORMATS, HERMES, LLAMA, MISTRAL, ToolFormat
 from ark.chat.tools.parser import ToolParser
 from ark.chat.tools.request import Toolbox, toolbox
 from ark.schemas.tools import FunctionDefinition, ToolChoice, ToolDefinition
+from ark_backends.grammar import GrammarFailed, Grammars
 
 NUMBER = {
     "type": "object",

@@ -3,9 +3,10 @@
 import asyncio
 
 import pytest
-from ark_backends.torch_chat import scheduler
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from ark_backends.torch_chat import scheduler
 
 BUDGET = 150
 

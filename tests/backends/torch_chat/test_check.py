@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 import transformers
+
 from ark_backends.torch_chat import check
 from ark_backends.torch_chat.attention import Plan, UnsupportedModel
 from ark_backends.torch_chat.check import self_check

@@ -4,12 +4,12 @@ import random
 
 import pytest
 import torch
-from ark_backends.torch_chat import sampler
-from ark_backends.torch_chat.sampler import Chooser, NotFinite, choose
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ark.backends import SamplingParams
+from ark_backends.torch_chat import sampler
+from ark_backends.torch_chat.sampler import Chooser, NotFinite, choose
 
 params = st.builds(
     SamplingParams,

@@ -4,10 +4,11 @@ import time
 
 import pytest
 import torch
-from ark_backends.torch_chat.kv import KVBuffer, KVSpec
-from ark_backends.torch_chat.states import BLOCK, CANDIDATES, States, common_prefix
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from ark_backends.torch_chat.kv import KVBuffer, KVSpec
+from ark_backends.torch_chat.states import BLOCK, CANDIDATES, States, common_prefix
 
 SPEC = KVSpec(layers=1, heads=1, head_dim=1, dtype=torch.float32, device=torch.device("cpu"), windows=(None,))
 

@@ -12,12 +12,12 @@ import pytest
 pytest.importorskip("torch")
 
 import torch
-from ark_backends.grammar import GrammarFailed, Grammars
-from ark_backends.penalties import Penalties, apply_penalties
 
 from ark.backends import Grammar, SamplingParams, TokenBatch
 from ark.chat.grammar import ANY_OBJECT, Answer, grammar
 from ark.errors import TooManyRequests
+from ark_backends.grammar import GrammarFailed, Grammars
+from ark_backends.penalties import Penalties, apply_penalties
 
 pytestmark = pytest.mark.anyio
 
