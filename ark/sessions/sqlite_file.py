@@ -22,6 +22,7 @@ log = logging.getLogger("ark.sessions")
 
 VERSION = 1
 _TOMBSTONES = 100_000
+"""Ids of expired sessions kept: clients without a cookie jar leave one with every request."""
 _DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 _SCHEMA = """
@@ -143,7 +144,8 @@ class SqliteFile:
         database.execute("delete from sessions where owner = ? and id = ?", (owner, session))
         database.execute("delete from expired where owner = ? and id = ?", (owner, session))
         if expired:
-            database.execute("insert into expired (owner, id) values (?, ?)", (owner, session))
+            number = database.execute("insert into expired (owner, id) values (?, ?)", (owner, session)).lastrowid
+            database.execute("delete from expired where number <= ? - ?", (number, _TOMBSTONES))
 
     def forget_conversations(self, keys: Sequence[str]) -> None:
         """Drop conversations."""
@@ -219,7 +221,6 @@ class SqliteFile:
             session.conversations[key] = Conversation(key, transcript)
             session.size += transcript.size
             self._written[key] = (transcript, len(pieces[key]))
-        database.execute("delete from expired where number <= (select max(number) from expired) - ?", (_TOMBSTONES,))
         expired = database.execute("select owner, id from expired order by number").fetchall()
         return Saved(list(sessions.values()), expired)
 

@@ -17,6 +17,7 @@ import anyio.to_thread
 import pytest
 
 from ark.errors import NotFound
+from ark.sessions import sqlite_file
 from ark.sessions.config import SessionsConfig
 from ark.sessions.messages import read_messages
 from ark.sessions.service import Sessions
@@ -121,6 +122,26 @@ async def test_deleted_and_expired_sessions_stay_so(started: Any, say: Any, cloc
     await sessions.close()
     sessions = await started()
     assert (await say(sessions, "a", stateful=NAMES[0]))[1] == "created"
+    await sessions.close()
+
+
+@pytest.mark.anyio
+async def test_only_the_last_expired_ids_are_kept(
+    started: Any, say: Any, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_file, "_TOMBSTONES", 5)
+    sessions = await started(max_sessions=1)
+    for _ in range(20):
+        await say(sessions, "a")
+    await say(sessions, "a", stateful=NAMES[0])
+    await say(sessions, "a", stateful=NAMES[1])
+    await sessions.close()
+    with sqlite3.connect(path) as database:
+        assert database.execute("select count(*) from expired").fetchone() == (5,)
+    database.close()
+    sessions = await started()
+    with pytest.raises(NotFound):
+        await sessions.begin("ann", stateful=NAMES[0])
     await sessions.close()
 
 
