@@ -150,7 +150,8 @@ def load_config(path: str | Path | None = None, environ: Mapping[str, str] | Non
     ConfigError for a file that is missing or not TOML, and for a field that is unknown or has a bad value.
     """
     environ = os.environ if environ is None else environ
-    chosen = path if path is not None else environ.get("ARK_CONFIG")
+    # An empty variable, as container files write one that is not set, is none.
+    chosen = path if path is not None else environ.get("ARK_CONFIG") or None
     if chosen is None and Path("ark.toml").is_file():
         chosen = "ark.toml"
     table: dict[str, Any] = {} if chosen is None else _read_toml(Path(chosen))

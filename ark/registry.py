@@ -164,6 +164,9 @@ class Registry:
 
     def __init__(self, config: Config) -> None:
         models = config.models or default_models()
+        if not config.models:
+            names = ", ".join(model.name for model in models)
+            log.info("no models are configured: serving %s, a tiny one of ARK's own; [[models]] names others", names)
         aliases = all_aliases(models, config.aliases)
         self.models = [
             Served(model, [alias for alias, target in aliases.items() if target == model.name]) for model in models

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import anyio
 
@@ -27,7 +28,7 @@ class Services:
         path = config.sessions.path
         self.sessions = Sessions(
             config.sessions,
-            storage=None if path is None else SqliteStorage(path),
+            storage=None if path is None else SqliteStorage(Path(path).expanduser()),
             on_evict=lambda evicted: self.registry.release(evicted.released),
         )
         self.created = int(time.time())

@@ -28,7 +28,7 @@ class SessionsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Conversations kept in one session; one more drops the session's least recently used."""
     busy_wait: Annotated[float, Meta(ge=0)] = 10.0
     """Seconds a turn waits for another turn of its ``ark_stateful`` session before it gets 409."""
-    path: str | None = None
+    path: Annotated[str, Meta(min_length=1)] | None = None
     """SQLite file that transcripts are written to when a turn commits, and read from at the start; none by default.
 
     One server process per file.

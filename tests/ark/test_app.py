@@ -168,6 +168,12 @@ async def test_a_bad_configuration_is_a_failed_startup_that_says_why(tmp_path: P
     assert "server.keep_alive" in message["message"]
 
 
+async def test_the_sessions_file_may_be_named_from_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    async with running(sessions={"path": "~/sessions.db"}):
+        assert (tmp_path / "sessions.db").exists()
+
+
 async def test_any_other_failure_at_startup_is_said_too() -> None:
     """Servers pass over an exception at startup and then serve an application that does not work."""
     app = create_app(make_config())

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ark.config import Config, ConfigError, ModelConfig, load_config
-from ark.registry import all_aliases
+from ark.config import EMBEDDED_CHAT, Config, ConfigError, ModelConfig, load_config
+from ark.registry import Registry, all_aliases
 
 KEY = "0" * 64
 
@@ -43,6 +44,7 @@ def test_the_file_is_the_argument_or_the_variable_or_the_one_that_lies_there(tmp
     assert load_config(tmp_path / "argument.toml", environ).models[0].name == "argument"
     assert load_config(None, environ).models[0].name == "variable"
     assert load_config(None, {}).models[0].name == "ark"
+    assert load_config(None, {"ARK_CONFIG": ""}).models[0].name == "ark"
 
 
 def test_the_real_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,6 +94,7 @@ def test_every_table() -> None:
         ("[server]\nunsupported_parameters = 'drop'", ["server.unsupported_parameters", "drop"]),
         ("[limits]\nbody_bytes = 0", ["limits.body_bytes"]),
         ("[limits]\nbody_timeout = -1", ["limits.body_timeout"]),
+        ("[sessions]\npath = ''", ["sessions.path", "length >= 1"]),
         ("[nothing]", ["nothing"]),
         ("server = 5", ["server", "got `int`"]),
         ("[[models]]\nbackend = 'x'", ["models[0]", "name"]),
@@ -179,3 +182,16 @@ def test_openais_names_point_at_the_first_chat_model() -> None:
     models = (ModelConfig(name="m"), ModelConfig(name="gpt-4o", aliases=("gpt-3.5-turbo",)))
     assert all_aliases(models, None) == {"gpt-3.5-turbo": "gpt-4o", "gpt-4o-mini": "m"}
     assert all_aliases(models, {}) == {"gpt-3.5-turbo": "gpt-4o"}
+
+
+def test_without_models_the_log_says_what_is_served_and_how_to_configure_others(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    Registry(Config())
+    (message,) = caplog.messages
+    assert EMBEDDED_CHAT in message
+    assert "[[models]]" in message
+    caplog.clear()
+    Registry(Config(models=(ModelConfig(name="m"),)))
+    assert not caplog.messages

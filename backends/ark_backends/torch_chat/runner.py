@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AttentionInterface, AutoConfig, AutoModelForCausalLM
+from transformers.utils import logging as transformers_logging
 
 from ark.config import ConfigError
 from ark_backends.torch_chat import devices
@@ -85,9 +87,10 @@ def load(path: Path, *, device: str, dtype: str) -> Any:
     try:
         config = AutoConfig.from_pretrained(path, local_files_only=True)
         kind = devices.dtype(dtype, target, config, devices.checkpoint_bytes(path))
-        model, report = AutoModelForCausalLM.from_pretrained(
-            path, config=config, dtype=kind, local_files_only=True, output_loading_info=True
-        )
+        with _without_bar():
+            model, report = AutoModelForCausalLM.from_pretrained(
+                path, config=config, dtype=kind, local_files_only=True, output_loading_info=True
+            )
         model = model.to(target)
     except Exception as error:  # files can be broken in any way, and each library has its own errors for it
         raise ConfigError(f"cannot load a chat model from {path}: {error}") from error
@@ -96,6 +99,19 @@ def load(path: Path, *, device: str, dtype: str) -> Any:
     if absent:
         raise ConfigError(f"the weights in {path} lack {len(absent)} parameters, such as {absent[0]}")
     return model
+
+
+@contextmanager
+def _without_bar() -> Iterator[None]:
+    """No progress bar of transformers: a server's standard error is its log, one line of JSON for each record."""
+    if not transformers_logging.is_progress_bar_enabled():
+        yield
+        return
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.enable_progress_bar()
 
 
 def guard(model: Any) -> None:

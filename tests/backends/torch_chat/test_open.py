@@ -47,6 +47,12 @@ async def test_open_generate_close(directory):
     assert not backend.status().alive
 
 
+async def test_opening_writes_no_progress_bar(directory, capfd):
+    backend = await TorchChat.open(configured(directory))
+    await backend.close()
+    assert "%|" not in capfd.readouterr().err
+
+
 async def test_context_is_the_smallest_of_model_configuration_and_memory(directory):
     token = 2 * 2 * 2 * 16 * 4
     for more, expected in (
