@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import requests
 
@@ -30,7 +31,7 @@ def events(lines: Iterable[bytes]) -> Iterator[tuple[str, str]]:
 
 
 def main() -> None:
-    body = {
+    body: dict[str, Any] = {
         "model": "gpt-4o",
         "messages": [{"role": "user", "content": "Count to 5."}],
         "stream": True,

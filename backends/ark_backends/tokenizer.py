@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from jinja2 import TemplateError
+from jinja2 import TemplateError, TemplateSyntaxError
 from tokenizers import Tokenizer as Core
 from transformers import AutoTokenizer
 
@@ -144,7 +144,19 @@ def load_tokenizer(path: Path) -> HFTokenizer:
     stops = set(_eos(path / "generation_config.json")) | set(_eos(path / "config.json"))
     if wrapped.eos_token_id is not None:
         stops.add(wrapped.eos_token_id)
-    return HFTokenizer(wrapped, stops)
+    tokenizer = HFTokenizer(wrapped, stops)
+    _check_template(tokenizer, path)
+    return tokenizer
+
+
+def _check_template(tokenizer: HFTokenizer, path: Path) -> None:
+    """Refuse a template that can write nothing at all; it would be told to every client as a mistake of theirs."""
+    try:
+        tokenizer.render([{"role": "user", "content": "x"}])
+    except BadRequest as error:
+        # A template may want other messages than this one.
+        if isinstance(error.__cause__, TemplateSyntaxError):
+            raise ConfigError(f"the chat template in {path} is broken: {error.__cause__}") from error
 
 
 def _eos(file: Path) -> list[int]:

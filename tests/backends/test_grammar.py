@@ -17,7 +17,7 @@ from letters import END, LONG, OTHER_END, PADDING, START, TAGS, TOKENS, decode, 
 from ark.backends import Grammar
 from ark.chat.grammar import SCHEMA_PARAM, Answer, grammar
 from ark.errors import BadRequest
-from ark_backends.grammar import Grammars, Masks, Matcher, apply_masks
+from ark_backends.grammar import Grammars, Matcher, apply_masks, fill_masks
 
 PERSON = {
     "type": "object",
@@ -83,24 +83,20 @@ def test_a_fork_goes_its_own_way(grammars: Grammars) -> None:
 
 def test_masks_of_a_batch() -> None:
     grammars = Grammars(TOKENS, hidden=[START], ends=[END])
-    masks = Masks()
-    try:
-        one, two = grammars.compile(of({"type": "boolean"})), grammars.compile(of({"type": "null"}))
-        future = masks.start([one, None, two])
-        assert future is not None
-        bits, failed = future.result()
-        assert failed == []
-        # Two more ids than the vocabulary has, as models pad theirs.
-        logits = torch.zeros(3, len(TOKENS) + 2, dtype=torch.bfloat16)
-        masked = apply_masks(logits, bits, [0, 2])
-        letters = [{i for i, value in enumerate(row.tolist()) if value == 0.0} for row in masked]
-        assert letters[0] == {ord(letter) for letter in "tf "}
-        assert len(letters[1]) == len(TOKENS) + 2, "a row without a grammar is as it was"
-        assert letters[2] == {ord("n"), ord(" ")}
-        assert logits.sum() == 0.0, "the logits themselves are not touched"
-        assert masks.start([None, None]) is None
-    finally:
-        masks.close()
+    one, two = grammars.compile(of({"type": "boolean"})), grammars.compile(of({"type": "null"}))
+    filled = fill_masks([one, None, two])
+    assert filled is not None
+    bits, failed = filled
+    assert failed == []
+    # Two more ids than the vocabulary has, as models pad theirs.
+    logits = torch.zeros(3, len(TOKENS) + 2, dtype=torch.bfloat16)
+    masked = apply_masks(logits, bits, [0, 2])
+    letters = [{i for i, value in enumerate(row.tolist()) if value == 0.0} for row in masked]
+    assert letters[0] == {ord(letter) for letter in "tf "}
+    assert len(letters[1]) == len(TOKENS) + 2, "a row without a grammar is as it was"
+    assert letters[2] == {ord("n"), ord(" ")}
+    assert logits.sum() == 0.0, "the logits themselves are not touched"
+    assert fill_masks([None, None]) is None
 
 
 @pytest.mark.parametrize(

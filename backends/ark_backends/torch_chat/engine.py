@@ -19,7 +19,7 @@ from ark_backends.torch_chat.attention import Piece
 from ark_backends.torch_chat.runner import Runner
 from ark_backends.torch_chat.scheduler import Scheduler, Sequence, sequences
 from ark_backends.torch_chat.states import States
-from ark_backends.torch_chat.voice import Said, Voices
+from ark_backends.torch_chat.voice import Said, say
 
 log = logging.getLogger("ark.torch_chat")
 
@@ -106,7 +106,6 @@ class Engine:
         self._scheduler = Scheduler(self._states, max_running=limits.max_running, prefill_chunk=limits.prefill_chunk)
         self._sequences: dict[Mailbox, list[Sequence]] = {}
         """The replies of each job that are not over."""
-        self._voices = Voices()
         self._count = _Counters()
         self._failures = 0
         self._outbox = Outbox()
@@ -260,10 +259,8 @@ class Engine:
             pieces.append(Piece(sequence.running_state.kv, sequence.tokens[start : start + count]))
         wanted = [i for i, (sequence, count) in enumerate(work) if count == sequence.pending]
         done = [work[i][0] for i in wanted]
-        voices = [sequence.voice for sequence in done]
-        begun = self._voices.begin(voices)
         logits = self._runner.forward(pieces, wanted)
-        said = self._voices.say(logits, voices, begun)
+        said = say(logits, [sequence.voice for sequence in done])
         prompt_tokens = 0
         for (sequence, _), piece in zip(work, pieces, strict=True):
             before = sequence.running_state.kv.length
@@ -355,7 +352,6 @@ class Engine:
     def _end(self) -> None:
         """Whatever the reason: nobody may wait for ever."""
         self._shut(Unavailable("The model's engine has failed.", code="engine_failed"))
-        self._voices.close()
         self._sequences.clear()
         self._scheduler.waiting.clear()
         self._scheduler.running.clear()

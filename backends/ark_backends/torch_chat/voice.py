@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import Future
 
 import torch
 
 from ark.backends import GenerationJob, TokenLogprob
 from ark.errors import APIError, Unavailable
-from ark_backends.grammar import Filled, GrammarFailed, Masks, Matcher, apply_masks
+from ark_backends.grammar import GrammarFailed, Matcher, apply_masks, fill_masks
 from ark_backends.logprobs import log_probabilities
 from ark_backends.penalties import Penalties, apply_penalties
 from ark_backends.torch_chat.sampler import Chooser, NotFinite, choose
@@ -48,38 +47,27 @@ class Said:
         self.error = error
 
 
-class Voices:
-    """Chooses the tokens of a step. Used on the engine's thread."""
-
-    def __init__(self) -> None:
-        self._masks = Masks()
-
-    def close(self) -> None:
-        self._masks.close()
-
-    def begin(self, voices: Sequence[Voice]) -> Future[Filled] | None:
-        """What can be done while the model computes: the masks. Hand it to `say`."""
-        return self._masks.start([voice.matcher for voice in voices])
-
-    def say(self, logits: torch.Tensor, voices: Sequence[Voice], begun: Future[Filled] | None) -> list[Said]:
-        """One token for each row of logits (rows, vocabulary), in the model's type."""
-        if not voices:
-            return []
-        with torch.inference_mode():
-            logits = apply_penalties(logits, [voice.penalties for voice in voices])
-            allowed, failed = logits, list[int]()
-            if begun is not None:
-                bits, failed = begun.result()
-                bound = [i for i, voice in enumerate(voices) if voice.matcher is not None and i not in failed]
-                allowed = apply_masks(logits, bits, bound)
-            said = _choose(allowed, voices)
-            for row in failed:
-                said[row] = Said(-1, error=GrammarFailed("The grammar is too complex to go on with."))
-            chosen = [None if one.error is not None else one.token for one in said]
-            asked = [voice.top_logprobs for voice in voices]
-            for one, logprob in zip(said, log_probabilities(logits, chosen, asked), strict=True):
-                one.logprob = logprob
-        return said
+def say(logits: torch.Tensor, voices: Sequence[Voice]) -> list[Said]:
+    """One token for each row of logits (rows, vocabulary), in the model's type."""
+    if not voices:
+        return []
+    with torch.inference_mode():
+        # First, because the model may still compute the logits.
+        masks = fill_masks([voice.matcher for voice in voices])
+        logits = apply_penalties(logits, [voice.penalties for voice in voices])
+        allowed, failed = logits, list[int]()
+        if masks is not None:
+            bits, failed = masks
+            bound = [i for i, voice in enumerate(voices) if voice.matcher is not None and i not in failed]
+            allowed = apply_masks(logits, bits, bound)
+        said = _choose(allowed, voices)
+        for row in failed:
+            said[row] = Said(-1, error=GrammarFailed("The grammar is too complex to go on with."))
+        chosen = [None if one.error is not None else one.token for one in said]
+        asked = [voice.top_logprobs for voice in voices]
+        for one, logprob in zip(said, log_probabilities(logits, chosen, asked), strict=True):
+            one.logprob = logprob
+    return said
 
 
 def _choose(logits: torch.Tensor, voices: Sequence[Voice]) -> list[Said]:
