@@ -222,3 +222,22 @@ def test_load_without_a_tokenizer(tmp_path):
     (tmp_path / "generation_config.json").write_text("[")
     with pytest.raises(ConfigError, match="generation_config"):
         load_tokenizer(tmp_path)
+
+
+def test_load_with_a_broken_template(tmp_path):
+    wrapped = byte_level()
+    for template, broken in (
+        ("{% for message in messages %}{{ message.content", True),
+        ("{% frobnicate %}", True),
+        ("{{ raise_exception('the first message must be of the system') }}", False),
+        (None, False),
+    ):
+        wrapped.chat_template = template
+        wrapped.save_pretrained(tmp_path)
+        if template is None:
+            (tmp_path / "chat_template.jinja").unlink()
+        if broken:
+            with pytest.raises(ConfigError, match=r"chat template .* broken"):
+                load_tokenizer(tmp_path)
+        else:
+            load_tokenizer(tmp_path)
