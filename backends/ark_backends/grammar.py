@@ -7,6 +7,7 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 
@@ -136,17 +137,28 @@ def apply_masks(logits: torch.Tensor, bits: torch.Tensor, rows: Sequence[int]) -
 
     Ids beyond the masks, which pad a model's vocabulary, are forbidden in these rows as well.
     """
-    index = torch.tensor(rows, dtype=torch.long)
-    # As bytes, because shifting int32 would carry the sign.
-    octets = bits[index].view(torch.uint8).to(logits.device)
-    allowed = (octets[:, :, None] >> torch.arange(8, device=logits.device, dtype=torch.uint8)) & 1
-    allowed = allowed.flatten(1)[:, : logits.shape[1]].bool()
-    if allowed.shape[1] < logits.shape[1]:
-        allowed = torch.nn.functional.pad(allowed, (0, logits.shape[1] - allowed.shape[1]))
+    if len(rows) == logits.shape[0]:
+        return logits.masked_fill(_forbidden(bits, logits), float("-inf"))
     masked = logits.clone()
-    place = index.to(logits.device)
-    masked[place] = logits[place].masked_fill(~allowed, float("-inf"))
+    place = torch.tensor(rows, dtype=torch.long, device=logits.device)
+    bound = logits[place]
+    masked[place] = bound.masked_fill(_forbidden(bits[torch.tensor(rows, dtype=torch.long)], bound), float("-inf"))
     return masked
+
+
+def _forbidden(bits: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+    """Bits that allow an id, as a mask of those that are not allowed, of the logits' shape and device."""
+    width = logits.shape[1]
+    octets = (~bits).view(torch.uint8)
+    if logits.device.type == "cpu":
+        # One pass over bytes, where torch needs one for each operation.
+        forbidden = torch.from_numpy(np.unpackbits(octets.numpy(), axis=1, bitorder="little")).view(torch.bool)
+    else:
+        places = torch.arange(8, device=logits.device, dtype=torch.uint8)
+        forbidden = ((octets.to(logits.device)[:, :, None] >> places) & 1).flatten(1).bool()
+    if forbidden.shape[1] < width:
+        return torch.nn.functional.pad(forbidden, (0, width - forbidden.shape[1]), value=True)
+    return forbidden[:, :width]
 
 
 class _Vocabulary:
