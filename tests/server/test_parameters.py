@@ -155,6 +155,17 @@ def test_a_tool_loop(client: openai.OpenAI, stateful: Any) -> None:
         assert after.usage.prompt_tokens > len("hello") + reply.usage.completion_tokens
 
 
+def test_a_session_keeps_the_first_of_several_replies(client: openai.OpenAI) -> None:
+    extra = {"ark_stateful": "00000000-0000-4000-8000-00000000000b"}
+    replies = ask(client, n=3, max_tokens=10, extra_body=extra)
+    assert len({choice.message.content for choice in replies.choices}) == 3
+    shown = [*HELLO, {"role": "assistant", "content": replies.choices[0].message.content}]
+    more: list[Any] = [*shown, {"role": "user", "content": "more"}]
+    raw = client.chat.completions.with_raw_response.create(model="tiny", messages=more, max_tokens=3, extra_body=extra)
+    assert "; continued" in raw.headers["x-ark-session"]
+    assert int(raw.headers["x-ark-cached-tokens"]) > 10
+
+
 @pytest.mark.parametrize("temperature", [0.0, 1.5])
 def test_a_schema_with_everything_beside_it(client: openai.OpenAI, temperature: float) -> None:
     """A stream, several replies, log-probabilities and a stop string that does not come."""
