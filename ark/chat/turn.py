@@ -7,26 +7,23 @@ from contextlib import aclosing
 from typing import Any
 
 import anyio
-import anyio.to_thread
 import msgspec
 
 from ark.backends import ChatBackend, GenerationJob, SamplingParams
+from ark.chat.aside import aside
 from ark.chat.fold import Fold, Piece, fold_all
 from ark.chat.grammar import Answer, Reasoning, grammar
 from ark.chat.likelihood import Likelihoods
-from ark.chat.messages import TemplateMessage, reply_message
+from ark.chat.messages import reply_message
 from ark.chat.prompt import Prompt, PromptBuilder
 from ark.chat.reasoning import CLOSE, OPEN, ReasoningSplitter
 from ark.chat.tools.formats import ToolFormat
 from ark.chat.tools.parser import ToolParser
 from ark.chat.tools.request import Toolbox
 from ark.errors import APIError, BadRequest
+from ark.sessions.messages import Message
 from ark.sessions.service import Sessions, Turn
 from ark.sessions.transcript import Past
-
-INLINE_CHARACTERS = 8192
-"""Up to this much text is rendered and tokenised on the event loop, where it takes less time than the way to a thread
-and back is worth; longer text would hold up other requests."""
 
 REREAD = 64
 """A turn is called rebuilt when more tokens than this of its transcript had to be computed again. The last sampled
@@ -41,7 +38,7 @@ class TurnRequest(msgspec.Struct, frozen=True, kw_only=True):
     cookie: str | None
     """The session that the request's cookie names."""
     stateful: bool | str | None
-    messages: Sequence[TemplateMessage]
+    messages: tuple[Message, ...]
     max_tokens: int | None
     """None for as many as the context has room for."""
     sampling: SamplingParams
@@ -131,9 +128,7 @@ class ChatTurn:
             except RecursionError as error:
                 raise BadRequest("The request is nested too deeply for the model's chat template.") from error
 
-        if sum(len(message.data["content"]) for message in past.messages) <= INLINE_CHARACTERS:
-            return build()
-        return await anyio.to_thread.run_sync(build)
+        return await aside(sum(message.size for message in past.messages), build)
 
     def _job(self, prompt: Prompt, turn: Turn) -> GenerationJob:
         request = self._request

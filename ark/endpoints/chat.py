@@ -10,6 +10,7 @@ import msgspec
 
 from ark.asgi import Reply, Request, Stream, json_event
 from ark.chat import parameters, render
+from ark.chat.aside import aside
 from ark.chat.messages import to_template
 from ark.chat.turn import ChatTurn, TurnRequest
 from ark.errors import APIError
@@ -18,6 +19,7 @@ from ark.schemas.decode import decode
 from ark.schemas.errors import encode_error
 from ark.services import Services
 from ark.sessions.identity import COOKIE
+from ark.sessions.messages import Message, read_messages
 
 log = logging.getLogger("ark.chat")
 
@@ -26,9 +28,8 @@ _decoder = msgspec.json.Decoder(ChatRequest)
 
 async def create(request: Request, services: Services) -> Reply | Stream:
     """A completion, whole or as a stream."""
-    body = decode(_decoder, request.body)
+    body, messages = await aside(len(request.body), lambda: _read(request.body))
     served = services.registry.find_for("chat", body.model, request.key)
-    messages = to_template(body.messages)
     backend = await served.ready(services.config.server.load_wait)
     ignore = services.config.server.unsupported_parameters == "ignore"
     ignored = parameters.check(body, served.capabilities or backend.capabilities, ignore=ignore)
@@ -71,6 +72,11 @@ async def create(request: Request, services: Services) -> Reply | Stream:
     finally:
         _note(turn, request, body)
     return Reply(body=render.completion(head, turn), headers=turn.headers)
+
+
+def _read(raw: bytes) -> tuple[ChatRequest, tuple[Message, ...]]:
+    body = decode(_decoder, raw)
+    return body, read_messages(to_template(body.messages))
 
 
 def _stream(turn: ChatTurn, head: render.Head, request: Request, body: ChatRequest) -> Stream:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from ark.errors import BadRequest, NotFound
 from ark.sessions.config import SessionsConfig
 from ark.sessions.gate import Gate
 from ark.sessions.identity import clear_cookie, parse_id, set_cookie, stateful_id
-from ark.sessions.messages import read_messages
+from ark.sessions.messages import Message
 from ark.sessions.session import SessionInfo
 from ark.sessions.storage import SavedTurn, StorageError, TranscriptStorage
 from ark.sessions.store import Evicted, Lease, SessionStore
@@ -192,15 +192,14 @@ class Turn:
         """What the job calls its session, so that the backend keeps its state; known after `choose`."""
         return None if self._lease is None else self._lease.key
 
-    def choose(self, messages: Sequence[Mapping[str, Any]], model: str) -> Past:
-        """What the request's messages continue; once. The mappings are kept, and must not be changed any more.
+    def choose(self, messages: tuple[Message, ...], model: str) -> Past:
+        """What the request's messages continue; once.
 
         Raises BadRequest `session_system_mismatch` and `session_model_mismatch`.
         """
-        read = read_messages(messages)
         if self._lease is None:
-            return Past(read, how="stateless")
-        return self._sessions._store.choose(self._lease, read, model)
+            return Past(messages, how="stateless")
+        return self._sessions._store.choose(self._lease, messages, model)
 
     async def commit(self, transcript: Transcript) -> bool:
         """Keep the turn, and end it. With a storage, returns when the turn would survive the process.

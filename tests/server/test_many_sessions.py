@@ -17,6 +17,7 @@ from ark.chat.prompt import PromptBuilder
 from ark.chat.turn import ChatTurn, TurnRequest
 from ark.config import ModelConfig
 from ark.sessions.config import SessionsConfig
+from ark.sessions.messages import read_messages
 from ark.sessions.service import Sessions
 from ark_backends.torch_chat import TorchChat
 
@@ -51,7 +52,7 @@ class Harness:
             owner="",
             cookie=None,
             stateful=stateful,
-            messages=[{"role": role, "content": content} for role, content in messages],
+            messages=read_messages({"role": role, "content": content} for role, content in messages),
             max_tokens=5,
             sampling=SamplingParams(temperature=0.0),
             stop_token_ids=self.backend.tokenizer.stop_token_ids,

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 from typing import Any
 
 import pytest
 from asgi_client import ECHO, backend_of, chat_request, running
+from echo_backend import ByteTokenizer
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from ark.endpoints import chat
 
 pytestmark = pytest.mark.anyio
 
@@ -100,6 +104,34 @@ async def test_a_long_prompt_is_the_same_prompt() -> None:
     async with running(models=[ECHO | {"context_length": 100_000}]) as client:
         reply = await client.chat(text)
     assert reply.json()["choices"][0]["message"]["content"] == text
+
+
+@pytest.mark.parametrize("content", ["x" * 100_000, ""])
+async def test_a_large_request_does_not_hold_up_the_event_loop(content: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What takes long, reading the messages and writing the prompt, happens beside it, long text or many messages."""
+    threads: dict[str, set[int]] = {"read": set(), "render": set()}
+
+    def noting(name: str, work: Any) -> Any:
+        def run(*args: Any, **more: Any) -> Any:
+            threads[name].add(threading.get_ident())
+            return work(*args, **more)
+
+        return run
+
+    monkeypatch.setattr(chat, "read_messages", noting("read", chat.read_messages))
+    monkeypatch.setattr(ByteTokenizer, "render", noting("render", ByteTokenizer.render))
+    messages = [{"role": "user", "content": content}] * (1 if content else 1000)
+    async with running(models=[ECHO | {"context_length": 1_000_000}]) as client:
+        for found in threads.values():
+            found.clear()
+        reply = await client.chat(messages=messages, max_tokens=1)
+        assert reply.status == 200
+        for found in threads.values():
+            assert found
+            assert threading.get_ident() not in found
+            found.clear()
+        await client.chat("hello")
+        assert threads == {"read": {threading.get_ident()}, "render": {threading.get_ident()}}
 
 
 async def test_the_order_of_chunks() -> None:

@@ -49,7 +49,7 @@ def say(finish: Callable[..., Transcript], says: Any) -> Callable[..., Any]:
     async def whole(sessions: Sessions, text: str, **which: Any) -> Any:
         history = which.pop("history", [])
         async with await sessions.begin("ann", **which) as turn:
-            past = turn.choose([*history, says(text)], "m")
+            past = turn.choose(read_messages([*history, says(text)]), "m")
             await turn.commit(finish(past, text.upper()))
             return turn.session_id, past.how
 
@@ -348,7 +348,7 @@ async def test_turns_that_commit_together_are_all_saved(started: Any, say: Any) 
 CHILD = """
 import anyio, sys
 from ark.sessions.config import SessionsConfig
-from ark.sessions.messages import read_message
+from ark.sessions.messages import read_message, read_messages
 from ark.sessions.service import Sessions
 from ark.sessions.sqlite import SqliteStorage
 from ark.sessions.transcript import Seam, Transcript, pack_tokens
@@ -357,7 +357,7 @@ async def talk(sessions, name):
     number = 0
     while True:
         async with await sessions.begin("ann", stateful=name) as turn:
-            past = turn.choose([{"role": "user", "content": f"{name} {number}"}], "m")
+            past = turn.choose(read_messages([{"role": "user", "content": f"{name} {number}"}]), "m")
             messages = (*past.messages, read_message({"role": "assistant", "content": f"reply {number}"}))
             seams = () if past.transcript is None else past.transcript.seams
             seam = Seam(len(messages) - 1, len(messages) - 1, len(messages), True, 0, b"", "")
