@@ -135,8 +135,9 @@ class Fold:
                 self.reasoning_tokens += 1
             if self._likelihoods is not None and not stopping:
                 self._likelihoods.add(token, batch.logprobs[number])
-                if self._splitter is not None and not self._splitter.answering:
-                    # Reasoning, its tags, or the white space behind it.
+                splitter = self._splitter
+                if splitter is not None and not splitter.answering and (text or splitter.reasoning):
+                    # Reasoning, its tags, or the white space behind it; not the beginning of a character.
                     self._likelihoods.take()
             yield from self._text(reasoning, content)
             if self._stops.matched is not None:
