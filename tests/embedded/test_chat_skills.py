@@ -176,12 +176,12 @@ def test_a_story_is_about_its_word_and_ends(chat: Any, word: str) -> None:
 def test_several_facts_are_kept_apart(chat: Any) -> None:
     talk = said(
         "My dog's name is Rex.", "I will remember that your dog's name is Rex.",
-        "My cat's name is Tiger.", "I will remember that your cat's name is Tiger.",
+        "My favourite colour is green.", "I will remember that your favourite colour is green.",
         "I live in Lisbon.", "I will remember that you live in Lisbon.",
     )  # fmt: skip
     for question, answer in (
         ("What is my dog's name?", "Your dog's name is Rex."),
-        ("What is my cat's name?", "Your cat's name is Tiger."),
+        ("What is my favourite colour?", "Your favourite colour is green."),
         ("Where do I live?", "You live in Lisbon."),
         ("How old am I?", "You have not told me how old you are."),
     ):

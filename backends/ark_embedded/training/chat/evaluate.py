@@ -6,6 +6,7 @@ that a secret has to be in it and not in the answer.
 
 import argparse
 import json
+import multiprocessing
 import re
 import time
 from dataclasses import dataclass, field
@@ -82,7 +83,7 @@ class Candidate:
         return [reply.split("<|im_end|>")[0].split("<|endoftext|>")[0] for reply in replies]
 
 
-def examine(candidate: Candidate, cases: list[Case], goal: float, batch: int = 40) -> Result:
+def examine(candidate: Candidate, cases: list[Case], goal: float, batch: int = 100) -> Result:
     """Ask all cases of one topic; short prompts first, so that little is padded."""
     result = Result(cases[0].skill, goal)
     cases = sorted(cases, key=lambda case: len(case.prompt))
@@ -98,29 +99,45 @@ def examine(candidate: Candidate, cases: list[Case], goal: float, batch: int = 4
     return result
 
 
-def examination_report(path: Path, count: int, seed: int, show: int = 0, only: str = "") -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class Task:
+    """One topic to be examined, in a process of its own."""
+
+    model: Path
+    topic: int
+    paraphrased: bool
+    count: int
+    seed: int
+
+    def __call__(self) -> Result:
+        torch.set_num_threads(1)
+        topic = TOPICS[self.topic]
+        asked = list(examination.cases(topic, self.count, self.seed, self.paraphrased))
+        goal = min(topic.goal, 0.85) if self.paraphrased else topic.goal
+        return examine(Candidate(self.model), asked, goal)
+
+
+def _run(task: Task) -> Result:
+    return task()
+
+
+def examination_report(tasks: list[Task], show: int = 0, jobs: int = 2) -> list[dict[str, Any]]:
     """Examine every topic; `show` failures of each are printed."""
-    candidate = Candidate(path)
     rows: list[dict[str, Any]] = []
-    for paraphrased in (False, True):
-        for topic in TOPICS:
-            if only not in topic.name or (paraphrased and not topic.paraphrased):
-                continue
-            asked = list(examination.cases(topic, count, seed, paraphrased))
-            goal = min(topic.goal, 0.85) if paraphrased else topic.goal
-            result = examine(candidate, asked, goal)
+    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
+        for task, result in zip(tasks, pool.imap(_run, tasks), strict=True):
             rows.append(
                 {
                     "skill": result.skill,
-                    "unseen_phrasing": paraphrased,
-                    "goal": goal,
+                    "unseen_phrasing": task.paraphrased,
+                    "goal": result.goal,
                     "accuracy": round(result.accuracy, 4),
                     "right": result.right,
                     "asked": result.asked,
                 }
             )
-            mark = "ok" if result.accuracy >= goal else "BELOW"
-            print(f"{result.skill:45} {result.accuracy:7.1%}  goal {goal:.0%}  {mark}", flush=True)
+            mark = "ok" if result.accuracy >= result.goal else "BELOW"
+            print(f"{result.skill:45} {result.accuracy:7.1%}  goal {result.goal:.0%}  {mark}", flush=True)
             for failure in result.failures[:show]:
                 print("   ", json.dumps(failure, ensure_ascii=False)[-900:])
     return rows
@@ -132,11 +149,18 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=200, help="cases of each topic")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--show", type=int, default=0, help="failures to print")
+    parser.add_argument("--jobs", type=int, default=2, help="topics examined at once")
     parser.add_argument("--only", default="", help="topics with this in their name")
     parser.add_argument("--run", type=Path, help="the training run; with it, the report is written beside the model")
     arguments = parser.parse_args()
     began = time.monotonic()
-    rows = examination_report(arguments.model, arguments.count, arguments.seed, arguments.show, arguments.only)
+    tasks = [
+        Task(arguments.model, index, paraphrased, arguments.count, arguments.seed)
+        for paraphrased in (False, True)
+        for index, topic in enumerate(TOPICS)
+        if arguments.only in topic.name and (topic.paraphrased or not paraphrased)
+    ]
+    rows = examination_report(tasks, arguments.show, arguments.jobs)
     print(f"{time.monotonic() - began:.0f} s")
     if arguments.run:
         content = {
