@@ -88,13 +88,19 @@ class Scheduler:
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []
         """Oldest first."""
+        self._refused: tuple[Sequence, int] | None = None
+        """The first of the waiting when there was no room for it, and what `States.freed` was then."""
 
     def admit(self) -> Iterator[tuple[Sequence, int]]:
         """Start waiting sequences while there is room; yields each with the tokens whose KV was there already."""
         while self.waiting and len(self.running) < self.max_running:
             sequence = self.waiting[0]
+            if self._refused == (sequence, self.states.freed):
+                # Looking for its prefix at every step of the others would cost them time, and find the same.
+                return
             cached = self._start(sequence)
             if cached is None:
+                self._refused = (sequence, self.states.freed)
                 return
             self.waiting.popleft()
             self.running.append(sequence)

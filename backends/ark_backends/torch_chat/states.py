@@ -46,6 +46,8 @@ class States:
         self.budget = budget
         self.used = 0
         """Bytes of all states, busy and retained."""
+        self.freed = 0
+        """Counts states that stopped being busy or went: as long as it stays, there is no more room than before."""
         self._idle_bytes = 0
         self._idle: OrderedDict[State, None] = OrderedDict()
         self._busy: dict[State, None] = {}
@@ -109,6 +111,7 @@ class States:
 
     def retain(self, state: State) -> None:
         """The job is over; keep the state as a cache, the most recently used."""
+        self.freed += 1
         del self._busy[state]
         if state.released or not state.tokens:
             self._forget(state)
@@ -129,6 +132,7 @@ class States:
 
     def drop(self, state: State) -> None:
         """Forget a state and free its KV."""
+        self.freed += 1
         if state.busy:
             del self._busy[state]
         else:

@@ -106,3 +106,19 @@ async def test_growing_sequences_send_the_youngest_back(llama, opened, words, mo
         status = chat.backend.status()
         assert status.prompt_tokens_computed > 4 * 20
         assert (status.jobs_finished, status.jobs_failed) == (4, 0)
+
+
+@pytest.mark.anyio
+async def test_a_job_that_finds_no_room_is_looked_at_again_only_when_there_may_be_some(llama, opened, words):
+    async with opened(llama, kv_bytes=llama.kv(200), max_running=4) as chat:
+        states = chat.engine._states
+        find, looks = states.find, []
+
+        def counted(*args):
+            looks.append(states.freed)
+            return find(*args)
+
+        states.find = counted
+        await asyncio.gather(chat.matches(words(20, 0), 120), chat.matches(words(150, 1), 10))
+        assert chat.backend.status().steps > 100
+        assert len(looks) == 3
