@@ -70,6 +70,17 @@ def test_special_tokens_and_padding_are_never_allowed(grammars: Grammars) -> Non
     assert 256 + TAGS.index("<tool_call>") in choices, "a tag is text where text may stand"
 
 
+def test_every_token_that_fits_is_allowed_where_the_text_is_forced(grammars: Grammars) -> None:
+    """A model writes what it has learned, and not what a tokenizer makes of the forced part alone."""
+    matcher = grammars.compile(of({"const": "in the end"}))
+    feed(matcher, '"in')
+    long = 256 + len(TAGS) + LONG.index(" the")
+    assert allowed(grammars, matcher) == {long, ord(" ")}
+    matcher.consume(long)
+    feed(matcher, ' end"')
+    assert matcher.complete
+
+
 def test_a_fork_goes_its_own_way(grammars: Grammars) -> None:
     matcher = grammars.compile(of(PERSON))
     feed(matcher, '{"name": "')
