@@ -78,8 +78,8 @@ class _Writer:
 
     def _grammar(self, body: str) -> Grammar:
         start = {"none": "rest", "possible": "reasoning? rest", "opened": "reasoning rest"}[self._reasoning]
-        # Without the option, text that can only go on in one way is forced in the tokenizer's pieces for that text alone,
-        # and not left to the model, which may have learned others.
+        # Without the option, text that can only go on in one way is forced in the tokenizer's pieces for that text
+        # alone, and not left to the model, which may have learned others.
         rules = ['%llguidance {"no_forcing": true}', f"start: {start}", f"rest: {body}"]
         if self._reasoning != "none":
             begin = r"[ \n]{0,2}" + _regex(OPEN) if self._reasoning == "possible" else ""
