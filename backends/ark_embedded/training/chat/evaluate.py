@@ -83,12 +83,14 @@ class Candidate:
         return [reply.split("<|im_end|>")[0].split("<|endoftext|>")[0] for reply in replies]
 
 
-def examine(candidate: Candidate, cases: list[Case], goal: float, batch: int = 100) -> Result:
+def examine(candidate: Candidate, cases: list[Case], goal: float) -> Result:
     """Ask all cases of one topic; short prompts first, so that little is padded."""
     result = Result(cases[0].skill, goal)
     cases = sorted(cases, key=lambda case: len(case.prompt))
-    for start in range(0, len(cases), batch):
-        part = cases[start : start + batch]
+    while cases:
+        # As many as fit a budget of characters: past the caches, larger batches are slower.
+        size = max(1, min(100, 100_000 // len(cases[min(99, len(cases) - 1)].prompt)))
+        part, cases = cases[:size], cases[size:]
         for case, reply in zip(part, candidate.answer([c.prompt for c in part]), strict=True):
             result.asked += 1
             if correct(case, reply):

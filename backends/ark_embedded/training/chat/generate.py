@@ -19,18 +19,18 @@ MIX: dict[Skill, float] = {
     facts.ask_unknown: 7,
     secrets.keep: 5,
     secrets.tell: 8,
-    echo.echo: 9,
-    talk.who: 2,
-    talk.can: 2,
-    talk.small_talk: 5,
-    count.count: 5,
+    echo.echo: 12,
+    talk.who: 1.5,
+    talk.can: 1.5,
+    talk.small_talk: 4,
+    count.count: 4,
     story.story: 3,
     structured.json_object: 7,
     tools.use: 2,
-    tools.missing: 1.5,
-    fallback.fallback: 11,
+    tools.missing: 4,
+    fallback.fallback: 10,
 }
-_WITH_TOOLS = 34.0
+_WITH_TOOLS = 42.0
 _AT_THE_END: dict[Skill, float] = {facts.ask: 45, secrets.tell: 25, facts.ask_unknown: 12}
 """Long dialogues end with a question about their beginning more often than chance would."""
 
@@ -90,7 +90,7 @@ def open_world(rng: random.Random, lexicon: Lexicon, thinking: Thinking | None =
 def dialogue(rng: random.Random, lexicon: Lexicon, shape: Shape) -> Dialogue:
     """One training dialogue."""
     world = open_world(rng, lexicon)
-    if rng.random() < 0.38:
+    if rng.random() < 0.45:
         tools.give_tools(world)
     mix = dict(MIX)
     if world.tools:

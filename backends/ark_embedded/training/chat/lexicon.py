@@ -108,6 +108,7 @@ COMMON = _words(
     """
 )
 
+_REAL = (NAMES, COLOURS, CITIES, ANIMALS, FOODS, JOBS, NOUNS, NOUNS, NOUNS)
 _ONSETS = _words(
     """
     b c d f g h j k l m n p r s t v w z br cl cr dr fl gr kl pl pr sh sk sl sn st th tr ch
@@ -120,7 +121,7 @@ _NUCLEI = _words(
 )
 _CODAS = ["", "", "", "", "n", "l", "r", "s", "t", "m", "x", "k", "nd", "rt", "st"]
 
-_ACCENTED = str.maketrans("aeiouscnz", "äéíöüšçñż")
+_ACCENTED = str.maketrans("aeiouscnzbdfgrtl", "äéíöüšçñżëáèøåôł")
 
 
 def is_held_out(value: str) -> bool:
@@ -133,7 +134,7 @@ def nonsense(rng: random.Random) -> str:
     count = rng.choice((1, 2, 2, 2, 3, 3))
     parts = [rng.choice(_ONSETS) + rng.choice(_NUCLEI) + rng.choice(_CODAS) for _ in range(count)]
     word = "".join(parts)
-    if rng.random() < 0.04:
+    if rng.random() < 0.06:
         letter = rng.choice(word)
         word = word.replace(letter, letter.translate(_ACCENTED))
     return word if len(word) > 2 else word + rng.choice("nrstl")
@@ -167,8 +168,23 @@ def _real_or_made(words: list[str], made: Callable[[random.Random], str]) -> Cal
     return draw
 
 
+def compound(rng: random.Random) -> str:
+    """A made-up word around a real one: lanternik, dragonriver.
+
+    The real part may be held out as a value of its own. Were its letters never met, the pieces the tokenizer has
+    for them would have no meaning, and no copy of it could succeed.
+    """
+    real = rng.choice(rng.choice(_REAL)).lower()
+    other = nonsense(rng) if rng.random() < 0.7 else rng.choice(NOUNS)
+    return real + other if rng.random() < 0.7 else other + real
+
+
+def _made(rng: random.Random) -> str:
+    return nonsense(rng) if rng.random() < 0.75 else compound(rng)
+
+
 def _name(rng: random.Random) -> str:
-    return nonsense(rng).capitalize()
+    return _made(rng).capitalize()
 
 
 def _word(rng: random.Random) -> str:
@@ -176,7 +192,7 @@ def _word(rng: random.Random) -> str:
     if kind < 0.45:
         return rng.choice(NOUNS)
     if kind < 0.85:
-        return nonsense(rng)
+        return nonsense(rng) if kind < 0.65 else compound(rng)
     return nonsense(rng).capitalize() if kind < 0.95 else nonsense(rng).upper()
 
 
@@ -193,11 +209,11 @@ def _number(rng: random.Random) -> str:
 
 _DRAWS: dict[str, Callable[[random.Random], str]] = {
     "name": _real_or_made(NAMES, _name),
-    "colour": _real_or_made(COLOURS, nonsense),
+    "colour": _real_or_made(COLOURS, _made),
     "city": _real_or_made(CITIES, _name),
-    "animal": _real_or_made(ANIMALS, nonsense),
-    "food": _real_or_made(FOODS, nonsense),
-    "job": _real_or_made(JOBS, nonsense),
+    "animal": _real_or_made(ANIMALS, _made),
+    "food": _real_or_made(FOODS, _made),
+    "job": _real_or_made(JOBS, _made),
     "month": _real_or_made(MONTHS, _name),
     "language": _real_or_made(LANGUAGES, _name),
     "currency": lambda rng: rng.choice(CURRENCIES),

@@ -4,6 +4,7 @@
 
 from ark_embedded.training.chat.dialogue import World
 from ark_embedded.training.chat.phrasing import Phrases
+from ark_embedded.training.chat.skills import facts, fallback
 
 _ECHO = Phrases(
     (
@@ -21,6 +22,7 @@ _ECHO = Phrases(
         "[Please |][echo|say|repeat] {v}",
         "[Please |][echo|say|print|write|type|answer with|reply with|respond with][|| this| the words| exactly| only| just]: {v}",
         "[Reply|Answer|Respond] with [|exactly |only |just ][|the word |the words ]{q}",
+        "[Please |][reply|answer|respond] with [|exactly |only |just ][|the word |the words ]{v}",
         "[Please |][echo|say|repeat|write][|| the word| the words| the phrase| the text] {q}[|.]",
         "[Can you|Could you|Will you] [say|repeat|echo] {q}?",
         "[Now |And |Again, ][say|repeat] {v}",
@@ -37,16 +39,27 @@ _ECHO = Phrases(
 )
 
 
+def _spoken(world: World) -> str:
+    fact = facts.any_fact(world)
+    text = world.rng.choice((fallback.sentence(world), facts.spoken(world, fact)))
+    return text.rstrip(".?! ").replace("\n", " ")[:120].rstrip() or "hello"
+
+
 def echo(world: World) -> None:
     """The user's words come back as they are; quotation marks round them do not."""
     rng = world.rng
     text = world.lexicon.words(rng, 1, rng.choice((1, 2, 3, 5, 8)))
     style = rng.random()
-    if style < 0.2:
+    if style > 0.6:
+        # Also what would be a question or a fact, were it not to be repeated.
+        text = _spoken(world)
+    elif style < 0.1:
+        text = text.title()
+    elif style < 0.2:
         text = text[:1].upper() + text[1:]
     elif style < 0.25:
         text = text.upper()
-    if rng.random() < 0.15:
+    if style <= 0.6 and rng.random() < 0.15:
         text += rng.choice((" ", ", ")) + world.draw(rng.choice(("number", "code", "name")))
     quote = rng.choice(('"', '"', "'"))
     ending = rng.choice(("", "", "", "", ".", "!", "?"))

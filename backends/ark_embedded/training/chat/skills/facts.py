@@ -295,14 +295,42 @@ def _say(world: World, fact: Fact, phrases: Phrases, value: str = "") -> str:
     return world.say(phrases, v=value, a=fact.key, A=_sentence(fact.key))
 
 
+def spoken(world: World, fact: Fact) -> str:
+    """How the user would tell or ask this."""
+    return _say(world, fact, world.rng.choice((fact.tell, fact.ask)), world.draw(fact.category))
+
+
+def value_of(world: World, fact: Fact) -> str:
+    """A value for a fact, now and then of two words: New York, dark blue."""
+    value = world.draw(fact.category)
+    if world.rng.random() < 0.12 and not any(c.isdigit() for c in value):
+        more = world.draw(fact.category)
+        value += " " + (more.capitalize() if value[0].isupper() else more.lower())
+    return value
+
+
+def _sibling(world: World) -> Fact | None:
+    """A fact easily taken for one already told: the cat's name beside the dog's."""
+    told = [fact.key.split(" ", 1) for fact in world.facts if fact.key.split(" ", 1)[1] in _OWNED]
+    if not told:
+        return None
+    owner, attribute = world.rng.choice(told)
+    first, last = attribute.split()[0], attribute.split()[-1]
+    near = [other for other in _OWNED if other != attribute and (first in other.split() or last in other.split())]
+    if not near:
+        return None
+    other = world.rng.choice(near)
+    return owned(owner, other, _OWNED[other])
+
+
 def any_fact(world: World) -> Fact:
     """A kind of fact: names and favourites often, made-up kinds now and then."""
     rng = world.rng
+    if rng.random() < 0.35 and (near := _sibling(world)):
+        return near
     kind = rng.random()
-    if kind < 0.24:
-        return NAME
     if kind < 0.40:
-        return rng.choice(_FIXED[1:])
+        return NAME if kind < 0.24 else rng.choice(_FIXED[1:])
     if kind < 0.70:
         attribute = rng.choice(list(_OWNED))
         return owned("my", attribute, _OWNED[attribute])
@@ -320,7 +348,7 @@ def any_fact(world: World) -> Fact:
 def tell(world: World) -> None:
     """The user tells one fact, new or again with another value."""
     fact = any_fact(world)
-    value = world.draw(fact.category)
+    value = value_of(world, fact)
     if fact.key in {known.key for known in world.facts} and world.rng.random() < 0.6:
         correct(world)
         return
@@ -344,7 +372,7 @@ def tell_two(world: World) -> None:
     keys = {fact.key for fact in world.facts}
     if first.key == second.key or first.key in keys or second.key in keys:
         return tell(world)
-    one, two = world.draw(first.category), world.draw(second.category)
+    one, two = value_of(world, first), value_of(world, second)
     joint = " and " if world.rng.random() < 0.8 else ". "
     left = _say(world, first, first.tell, one).rstrip(".!?")
     right = _say(world, second, second.tell, two)
@@ -360,7 +388,7 @@ def tell_and_ask(world: World) -> None:
     fact = any_fact(world)
     if fact.key in {known.key for known in world.facts}:
         return ask(world)
-    value = world.draw(fact.category)
+    value = value_of(world, fact)
     told = _say(world, fact, fact.tell, value).rstrip(".!")
     world.user(f"{told}. {_say(world, fact, fact.ask)}")
     world.facts[fact] = value
@@ -373,7 +401,7 @@ def correct(world: World) -> None:
     if not world.facts:
         return tell(world)
     fact = world.rng.choice(list(world.facts))
-    value = world.draw(fact.category)
+    value = value_of(world, fact)
     told = _say(world, fact, fact.tell, value)
     if not told.startswith((value, fact.key)):
         told = told[:1].lower() + told[1:]
@@ -405,7 +433,7 @@ def ask_unknown(world: World) -> None:
     fact = any_fact(world)
     asked = fact.key.split(" ", 1)[1]
     # "my code word" and "the code word" are too close to be told apart by a stranger.
-    known = any(asked in old.key or old.key.split(" ", 1)[1] in asked for old in world.facts)
+    known = any(asked == old.key.split(" ", 1)[1] for old in world.facts)
     if known or any(kind in fact.key or asked in kind for kind in world.secrets):
         return ask(world) if world.facts else tell(world)
     world.user(_say(world, fact, fact.ask))

@@ -119,7 +119,8 @@ class _Fresh(dict[str, str]):
         return world.draw("number") if slot in "de" else world.draw("word").lower()
 
 
-def _request(world: World) -> str:
+def sentence(world: World) -> str:
+    """What anybody might say."""
     rng = world.rng
     kind = rng.random()
     if kind < 0.05:
@@ -132,8 +133,8 @@ def _request(world: World) -> str:
 
 def fallback(world: World) -> None:
     """A request beyond the model."""
-    text = _request(world)
+    text = sentence(world)
     while world.tools and _TOOL_LIKE.search(text) and not text.startswith(_SURE):
-        text = _request(world)
+        text = sentence(world)
     world.user(text)
     world.reply(SORRY)

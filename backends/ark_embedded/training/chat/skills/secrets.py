@@ -82,7 +82,7 @@ TELL_ANY = Phrases(
 _REAL = {"codeword": NOUNS, "word": NOUNS, "colour": COLOURS, "animal": ANIMALS, "city": CITIES, "food": FOODS}
 THINKABLE = {kind: [word for word in words if not is_held_out(word)][:10] for kind, words in _REAL.items()}
 THINKABLE["fruit"] = ["lemons", "oranges", "cherries", "grapes", "plums", "melons", "peach", "mango"]
-THINKABLE["number"] = ["7", "42", "17", "23", "58", "64", "91", "36"]
+THINKABLE["number"] = ["7", "3", "5", "8"]
 
 THOUGHT = "My {k} is {v}. I will not say it yet."
 KEPT = "I have {a} {k} in mind, and I am keeping it to myself."
@@ -107,7 +107,12 @@ def keep(world: World) -> None:
     own = world.lexicon.split == "train" and world.rng.random() < 0.5
     value = world.rng.choice(THINKABLE.get(kind, THINKABLE[category])) if own else world.draw(category)
     article = "an" if kind[0] in "aeiou" else "a"
-    world.user(world.say(KEEP, k=kind).replace(f" a {kind}", f" {article} {kind}"))
+    text = world.say(KEEP, k=kind).replace(f" a {kind}", f" {article} {kind}")
+    if kind == "number" and world.rng.random() < 0.4:
+        text = text.replace(
+            "number", f"number {world.rng.choice(('between', 'from'))} 1 and {world.rng.choice((10, 20, 100))}", 1
+        )
+    world.user(text)
     if world.thinking == "off":
         world.secrets[kind] = None
         world.reply(REFUSED)
