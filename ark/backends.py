@@ -57,7 +57,7 @@ class Grammar(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GenerationJob(msgspec.Struct, frozen=True, kw_only=True):
-    """One prompt to continue."""
+    """One prompt to continue. It asks for nothing that the backend's `Capabilities` do not name."""
 
     request_id: str
     prompt: Sequence[int]
