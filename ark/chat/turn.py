@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 import msgspec
 
-from ark.backends import ChatBackend, GenerationJob, SamplingParams
+from ark.backends import ChatBackend, GenerationJob, Grammar, SamplingParams
 from ark.chat.aside import aside
 from ark.chat.fold import Fold, Piece, fold_all
 from ark.chat.grammar import Answer, Reasoning, grammar
@@ -58,6 +58,8 @@ class TurnRequest(msgspec.Struct, frozen=True, kw_only=True):
     template_kwargs: Mapping[str, Any] = {}
     top_logprobs: int | None = None
     """As in `GenerationJob`."""
+    size: int = 0
+    """Bytes of the request: how long it may take to work on it."""
 
 
 class ChatTurn:
@@ -104,7 +106,7 @@ class ChatTurn:
             self.headers += cookie
             try:
                 prompt = await self._build(turn.choose(request.messages, self._prompts.model))
-                job = self._job(prompt, turn)
+                job = await self._job(prompt, turn)
                 self.folds = [self._new_fold(prompt, index) for index in range(request.n)]
                 async with aclosing(fold_all(self.folds, self._backend.generate(job))) as pieces:
                     first = True
@@ -128,9 +130,20 @@ class ChatTurn:
             except RecursionError as error:
                 raise BadRequest("The request is nested too deeply for the model's chat template.") from error
 
-        return await aside(sum(message.size for message in past.messages), build)
+        return await aside(max(request.size, sum(message.size for message in past.messages)), build)
 
-    def _job(self, prompt: Prompt, turn: Turn) -> GenerationJob:
+    async def _grammar(self, prompt: Prompt) -> Grammar | None:
+        request = self._request
+
+        def build() -> Grammar | None:
+            try:
+                return grammar(request.answer, request.tools, request.tool_format, reasoning=self._reasoning(prompt))
+            except RecursionError as error:
+                raise BadRequest("A schema is nested too deeply.", code="invalid_schema") from error
+
+        return await aside(request.size, build)
+
+    async def _job(self, prompt: Prompt, turn: Turn) -> GenerationJob:
         request = self._request
         room = self._backend.context_length - len(prompt.ids)
         return GenerationJob(
@@ -143,7 +156,7 @@ class ChatTurn:
             owner=request.owner,
             session=turn.key,
             n=request.n,
-            grammar=grammar(request.answer, request.tools, request.tool_format, reasoning=self._reasoning(prompt)),
+            grammar=await self._grammar(prompt),
             top_logprobs=request.top_logprobs,
         )
 

@@ -55,6 +55,7 @@ async def create(request: Request, services: Services) -> Reply | Stream:
             read_calls=not (body.stream and body.ark_simplified),
             template_kwargs=parameters.template_kwargs(body, tokenizer.chat_template or ""),
             top_logprobs=(body.top_logprobs or 0) if body.logprobs else None,
+            size=len(request.body),
         ),
         sessions=services.sessions,
         backend=backend,

@@ -277,6 +277,20 @@ def test_what_cannot_be_honoured_is_refused(
     assert caught.value.param == param
 
 
+@pytest.mark.parametrize("depth", [60, 200, 450, 2000])
+@pytest.mark.parametrize("tool", [False, True])
+def test_a_deep_schema_is_no_fault_of_the_server(server: Running, depth: int, tool: bool) -> None:
+    schema = '{"type":"object","properties":{"a":' * depth + "{}" + "}}" * depth
+    body = f'"type":"json_schema","json_schema":{{"name":"deep","schema":{schema}}}'
+    fields = f'"response_format":{{{body}}}'
+    if tool:
+        fields = f'"tools":[{{"type":"function","function":{{"name":"f","strict":true,"parameters":{schema}}}}}]'
+    sent = f'{{"model":"tiny","messages":[{{"role":"user","content":"hi"}}],"max_tokens":3,{fields}}}'
+    reply = httpx.post(f"{server.url}/v1/chat/completions", content=sent, timeout=60)
+    assert reply.status_code in (200, 400), reply.text
+    assert reply.status_code == 400 or depth < 100
+
+
 def test_a_model_whose_template_knows_no_tools_refuses_them(client: openai.OpenAI) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
         ask(client, model="plain", tools=TOOLS)
