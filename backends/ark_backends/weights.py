@@ -91,5 +91,5 @@ def recommended_sampling(path: Path) -> SamplingParams:
         return SamplingParams()
     except ValueError as error:
         raise ConfigError(f"{path / 'generation_config.json'} is not JSON: {error}") from error
-    names = ("temperature", "top_p", "top_k", "min_p")
+    names = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
     return SamplingParams(**{name: found[name] for name in names if isinstance(found.get(name), int | float)})

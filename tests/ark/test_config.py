@@ -102,6 +102,11 @@ def test_every_table() -> None:
         ("[[models]]\nname = 'm'\ntask = 'dance'", ["models[0].task", "dance"]),
         ("[[models]]\nname = 'm'\nsampling = {temperature = 3}", ["models[0].sampling.temperature"]),
         ("[[models]]\nname = 'm'\nsampling = {top_p = 0}", ["models[0].sampling.top_p"]),
+        (
+            "[[models]]\nname = 'm'\nsampling = {repetition_penalty = 0}",
+            ["models[0].sampling.repetition_penalty"],
+        ),
+        ("[[models]]\nname = 'm'\ntool_format = 'xml'", ["models[0].tool_format"]),
         ("[[models]]\nname = 'm'\n[[models]]\nname = 'm'", ["'m' stands twice"]),
         ("[[models]]\nname = 'm'\naliases = ['m']", ["'m' is the name of a served model"]),
         ("[[models]]\nname = 'm'\n[aliases]\na = 'b'", ["'a' points at 'b'", "not served"]),

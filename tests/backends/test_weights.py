@@ -44,8 +44,10 @@ def test_files_that_serving_needs():
 
 def test_recommended_sampling(tmp_path):
     assert weights.recommended_sampling(tmp_path) == SamplingParams()
-    (tmp_path / "generation_config.json").write_text('{"temperature": 0.6, "top_k": 20, "do_sample": true}')
-    assert weights.recommended_sampling(tmp_path) == SamplingParams(temperature=0.6, top_k=20)
+    found = '{"temperature": 0.6, "top_k": 20, "repetition_penalty": 1.1, "do_sample": true}'
+    (tmp_path / "generation_config.json").write_text(found)
+    expected = SamplingParams(temperature=0.6, top_k=20, repetition_penalty=1.1)
+    assert weights.recommended_sampling(tmp_path) == expected
     (tmp_path / "generation_config.json").write_text("{")
     with pytest.raises(ConfigError, match="generation_config"):
         weights.recommended_sampling(tmp_path)
