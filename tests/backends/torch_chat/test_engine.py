@@ -301,6 +301,8 @@ async def test_running_streams_wait_for_one_chunk_at_most(llama, opened, words):
 
 
 async def test_a_short_prompt_does_not_wait_for_a_long_one(llama, opened, words):
+    # Known beforehand: the engine would go on while the referee computes.
+    llama.greedy(words(16), 1)
     async with opened(llama, prefill_chunk=32) as chat:
         long_one = asyncio.create_task(chat.run(words(480), 2))
         await until(lambda: chat.backend.status().prompt_tokens_computed >= 32)
