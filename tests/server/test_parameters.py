@@ -51,6 +51,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         ModelConfig(name="tiny", path=str(path), engine=engine),
         ModelConfig(name="plain", path=str(plain), engine=engine),
         ModelConfig(name="document", path=str(path), engine=engine, capabilities="document"),
+        ModelConfig(name="llama", path=str(path), engine=engine, tool_format="llama"),
+        ModelConfig(name="mistral", path=str(path), engine=engine, tool_format="mistral"),
     )
     with serve(create_app(Config(models=models))) as running:
         yield running
@@ -68,7 +70,7 @@ def client(server: Running) -> Iterator[openai.OpenAI]:
 def ask(client: openai.OpenAI, **fields: Any) -> Any:
     """A completion at a high temperature, so that nothing is right by chance."""
     base: dict[str, Any] = {"model": "tiny", "messages": HELLO, "temperature": 1.5, "seed": 1, "max_tokens": 100}
-    if fields.get("model", "tiny") == "tiny":
+    if fields.get("model") != "plain":
         # Once a random model thinks, it does for long.
         base["reasoning_effort"] = "none"
     return client.chat.completions.create(**(base | fields))
@@ -102,6 +104,32 @@ def test_a_streamed_call(client: openai.OpenAI) -> None:
     assert len(rest) > 1
     assert not any(chunk.choices[0].delta.content for chunk in chunks)
     assert [chunk.choices[0].finish_reason for chunk in chunks if chunk.choices[0].finish_reason] == ["tool_calls"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("model", ["llama", "mistral"])
+def test_other_families_write_calls_in_their_own_way(client: openai.OpenAI, model: str, stream: bool) -> None:
+    fields: dict[str, Any] = {"model": model, "tools": TOOLS, "tool_choice": "required", "parallel_tool_calls": False}
+    if not stream:
+        message = ask(client, **fields).choices[0].message
+        (call,) = message.tool_calls
+        number, name, arguments, content = call.id, call.function.name, call.function.arguments, message.content
+    else:
+        chunks = [chunk.choices[0].delta for chunk in ask(client, stream=True, **fields)]
+        first, *rest = [call for delta in chunks for call in delta.tool_calls or ()]
+        number, name, content = first.id, first.function.name, "".join(delta.content or "" for delta in chunks)
+        arguments = "".join(call.function.arguments for call in rest)
+    assert name in ("count", "wait")
+    json.loads(arguments)
+    assert not content
+    # Mistral's templates refuse other ids.
+    assert number.startswith("call_") if model == "llama" else len(number) == 9
+
+
+def test_a_stop_string_ends_a_schema_too(client: openai.OpenAI) -> None:
+    choice = ask(client, response_format=SCHEMA, stop=":").choices[0]
+    assert choice.finish_reason == "stop"
+    assert choice.message.content.rstrip().endswith('"a"')
 
 
 def test_the_clients_own_accumulation_of_a_stream(client: openai.OpenAI) -> None:
