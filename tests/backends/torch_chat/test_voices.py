@@ -141,6 +141,17 @@ async def test_a_reply_that_ends_at_once_lets_the_others_in(llama: Any, opened: 
     assert [len(tokens(batches[index])) for index in range(3)] == [1, 1, 1]
 
 
+@pytest.mark.parametrize("session", [None, "s"])
+async def test_replies_that_do_not_fit_together_come_one_after_the_other(
+    llama: Any, opened: Any, words: Words, session: str | None
+) -> None:
+    prompt = words(100, 2)
+    async with opened(llama, kv_bytes=llama.kv(180)) as chat:
+        batches = await collect(chat, chat.job(prompt, 8, n=4, session=session))
+        assert [tokens(batches[index]) for index in range(4)] == [llama.greedy(prompt, 8)] * 4
+        assert chat.backend.status().kv_bytes <= llama.kv(180)
+
+
 async def test_the_session_keeps_the_state_of_the_first_reply(llama: Any, opened: Any, words: Words) -> None:
     prompt = words(40, 4)
     params = SamplingParams(temperature=1.5, seed=5)
