@@ -23,7 +23,20 @@ log = logging.getLogger("ark.sessions")
 VERSION = 1
 _TOMBSTONES = 100_000
 """Ids of expired sessions kept: clients without a cookie jar leave one with every request."""
-_DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+_NO_DAMAGE = {
+    sqlite3.SQLITE_AUTH,
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_PROTOCOL,
+    sqlite3.SQLITE_READONLY,
+}
+"""What the place or the moment is to blame for. Anything else that goes wrong in reading is the file's content: one bad
+byte may rename a column, or leave a text that is no UTF-8, for which there is no code."""
 
 _SCHEMA = """
 create table sessions (
@@ -166,10 +179,12 @@ class SqliteFile:
             return self._load()
         except sqlite3.Error as error:
             # The lower byte of an extended code is the code.
-            if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGE:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF not in _NO_DAMAGE:
                 raise _Damaged(str(error)) from error
             self.close()
             raise StorageError(f"{self._path} cannot be used: {error}{_hint(error)}") from error
+        except (LookupError, TypeError, ValueError) as error:
+            raise _Damaged(f"{type(error).__name__}: {error}") from error
         except OSError as error:
             raise StorageError(f"{self._path} cannot be used: {error.strerror}") from error
         except StorageError:

@@ -158,7 +158,19 @@ async def test_what_expired_while_the_server_was_down_is_expired(started: Any, s
         await sessions.close()
 
 
-@pytest.mark.parametrize("damage", ["header", "page", "content", "order"])
+CONTENT = {
+    "messages": "update pieces set messages = '[{'",
+    "tokens": "update pieces set tokens = x''",
+    "not utf-8": "update conversations set model = cast(x'ff' as text)",
+    "another id": f"update sessions set id = 'x' where id = '{NAMES[0]}'",
+    "another column": "update sqlite_master set sql = replace(sql, 'seams', 'teams') where name = 'pieces'",
+    "another table": "update sqlite_master set name = 'bits', tbl_name = 'bits', sql = replace(sql, 'pieces', 'bits') "
+    "where name = 'pieces'",
+}
+"""What a bad byte may do that SQLite's own check passes over."""
+
+
+@pytest.mark.parametrize("damage", ["header", "page", *CONTENT])
 @pytest.mark.anyio
 async def test_a_damaged_file_is_moved_aside(
     started: Any, say: Any, path: Path, damage: str, caplog: pytest.LogCaptureFixture
@@ -173,8 +185,8 @@ async def test_a_damaged_file_is_moved_aside(
             file.write(b"x" * 8192)
     else:
         with sqlite3.connect(path) as database:
-            column, value = ("messages", "[{") if damage == "content" else ("tokens", b"")
-            database.execute(f"update pieces set {column} = ?", (value,))
+            database.execute("pragma writable_schema = on")
+            database.execute(CONTENT[damage])
         database.close()
 
     sessions = await started()
