@@ -38,9 +38,9 @@ class Penalties:
         self._numbers = torch.zeros(3, 64)
         for token, bias in params.logit_bias.items():
             if 0 <= token < width:
-                self._numbers[2, self._slot(token)] = bias
+                self._bias(token, bias)
         for token in self._stop_ids:
-            self._numbers[2, self._slot(token)] = _FORBIDDEN
+            self._bias(token, _FORBIDDEN)
         if params.repetition_penalty != 1.0:
             self._repeat(prompt)
 
@@ -68,10 +68,8 @@ class Penalties:
         """Count a generated token."""
         params = self._params
         self._generated += 1
-        if self._stop_ids and self._generated >= params.min_tokens:
-            for stop in self._stop_ids:
-                self._numbers[2, self._place[stop]] = params.logit_bias.get(stop, 0.0)
-            self._stop_ids = []
+        if self._generated >= params.min_tokens:
+            self.let_end()
         if not (params.frequency_penalty or params.presence_penalty or params.repetition_penalty != 1.0):
             return
         if not 0 <= token < self._width:
@@ -81,9 +79,25 @@ class Penalties:
         self._numbers[0, slot] = params.repetition_penalty
         self._numbers[1, slot] = params.frequency_penalty * self._counts[slot] + params.presence_penalty
 
+    @property
+    def holding(self) -> bool:
+        """Stop ids are forbidden still."""
+        return bool(self._stop_ids)
+
+    def let_end(self) -> None:
+        """Forbid stop ids no longer."""
+        for stop in self._stop_ids:
+            self._bias(stop, self._params.logit_bias.get(stop, 0.0))
+        self._stop_ids = []
+
     def _repeat(self, prompt: Iterable[int]) -> None:
         slots = [self._slot(token) for token in dict.fromkeys(prompt) if 0 <= token < self._width]
         self._numbers[0, torch.tensor(slots, dtype=torch.long)] = self._params.repetition_penalty
+
+    def _bias(self, token: int, bias: float) -> None:
+        # Before the array is looked at: a new slot may replace it by a longer one.
+        slot = self._slot(token)
+        self._numbers[2, slot] = bias
 
     def _slot(self, token: int) -> int:
         slot = self._place.get(token)

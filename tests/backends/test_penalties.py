@@ -125,3 +125,18 @@ def test_log_probabilities_are_numbers_that_json_knows() -> None:
     assert one is not None
     assert one.logprob == -9999.0
     assert one.top == [(0, 0.0)]
+
+
+def test_many_biases() -> None:
+    """More than the arrays are made for, and stop ids behind them."""
+    width = 300
+    params = SamplingParams(logit_bias={i: -float(i) for i in range(1, 200)}, min_tokens=1)
+    one = Penalties(params, (), range(190, 260), width)
+    logits = apply_penalties(torch.zeros(1, width), [one])[0]
+    assert logits[1:190].tolist() == [-float(i) for i in range(1, 190)]
+    assert logits[190:260].tolist() == [float("-inf")] * 70
+    assert one.holding
+    one.add(0)
+    assert not one.holding
+    logits = apply_penalties(torch.zeros(1, width), [one])[0]
+    assert logits.tolist() == [-float(i) if i < 200 else 0.0 for i in range(width)]

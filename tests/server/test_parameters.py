@@ -132,6 +132,20 @@ def test_a_stop_string_ends_a_schema_too(client: openai.OpenAI) -> None:
     assert choice.message.content.rstrip().endswith('"a"')
 
 
+def test_a_complete_schema_ends_before_min_tokens(client: openai.OpenAI) -> None:
+    """Nothing else is left to it; until then it may not."""
+    for temperature in (0.0, 1.5):
+        reply = ask(client, response_format=SCHEMA, temperature=temperature, n=2, extra_body={"min_tokens": 90})
+        for choice in reply.choices:
+            assert choice.finish_reason == "stop"
+            assert set(json.loads(choice.message.content)) == {"a"}
+
+
+def test_a_bias_for_many_tokens(client: openai.OpenAI) -> None:
+    said = ask(client, logit_bias={str(i): -100 for i in range(94) if i != letter("x")}, max_tokens=20)
+    assert set(said.choices[0].message.content) <= {"x", " "}
+
+
 def test_the_clients_own_accumulation_of_a_stream(client: openai.OpenAI) -> None:
     with client.chat.completions.stream(
         model="tiny",

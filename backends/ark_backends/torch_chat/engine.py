@@ -26,6 +26,8 @@ log = logging.getLogger("ark.torch_chat")
 MAX_FAILURES = 5
 """Failed steps in a row after which the engine gives up: a broken device does not come back by trying."""
 
+_FAILED = "The model's engine failed on this request."
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -211,15 +213,28 @@ class Engine:
             except Empty:
                 return True
             if isinstance(message, _Submit):
-                leader = sequences(message.job, message.mailbox, message.matcher, self._vocab_size)
-                self._sequences[message.mailbox] = [leader]
-                self._scheduler.waiting.append(leader)
+                self._begin(message)
             elif isinstance(message, _Cancel):
                 self._cancel(message.mailbox)
             elif isinstance(message, _Release):
                 self._states.release(message.session)
             else:
                 return False
+
+    def _begin(self, message: _Submit) -> None:
+        try:
+            leader = sequences(message.job, message.mailbox, message.matcher, self._vocab_size)
+        except Exception:
+            # What is wrong with one job is not the others' trouble.
+            log.exception("request %s could not be prepared", message.job.request_id)
+            self._count.jobs_failed += 1
+            with self._door.lock:
+                self._door.inside.discard(message.mailbox)
+            self._outbox.add(message.mailbox, Unavailable(_FAILED, code="engine_failed"))
+            self._hand_out()
+            return
+        self._sequences[message.mailbox] = [leader]
+        self._scheduler.waiting.append(leader)
 
     def _step(self) -> None:
         self._admit()
@@ -318,7 +333,7 @@ class Engine:
 
     def _fail(self, failed: list[Sequence], error: APIError | None = None) -> None:
         """End the jobs of these sequences."""
-        error = error or Unavailable("The model's engine failed on this request.", code="engine_failed")
+        error = error or Unavailable(_FAILED, code="engine_failed")
         for mailbox in dict.fromkeys(sequence.mailbox for sequence in failed):
             self._outbox.add(mailbox, error)
             self._count.jobs_failed += 1

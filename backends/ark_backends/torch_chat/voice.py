@@ -54,12 +54,16 @@ def say(logits: torch.Tensor, voices: Sequence[Voice]) -> list[Said]:
     with torch.inference_mode():
         # First, because the model may still compute the logits.
         masks = fill_masks([voice.matcher for voice in voices])
-        logits = apply_penalties(logits, [voice.penalties for voice in voices])
+        raw, penalties = logits, [voice.penalties for voice in voices]
+        logits = apply_penalties(raw, penalties)
         allowed, failed = logits, list[int]()
         if masks is not None:
             bits, failed = masks
             bound = [i for i, voice in enumerate(voices) if voice.matcher is not None and i not in failed]
             allowed = apply_masks(logits, bits, bound)
+            if _let_end(allowed, bound, penalties):
+                logits = apply_penalties(raw, penalties)
+                allowed = apply_masks(logits, bits, bound)
         said = _choose(allowed, voices)
         for row in failed:
             said[row] = Said(-1, error=GrammarFailed("The grammar is too complex to go on with."))
@@ -68,6 +72,17 @@ def say(logits: torch.Tensor, voices: Sequence[Voice]) -> list[Said]:
         for one, logprob in zip(said, log_probabilities(logits, chosen, asked), strict=True):
             one.logprob = logprob
     return said
+
+
+def _let_end(allowed: torch.Tensor, bound: Sequence[int], penalties: Sequence[Penalties | None]) -> bool:
+    """Let rows end whose grammar is complete before their `min_tokens`: nothing else is left to them."""
+    stuck = False
+    for row in bound:
+        one = penalties[row]
+        if one is not None and one.holding and not bool((allowed[row] > float("-inf")).any()):
+            one.let_end()
+            stuck = True
+    return stuck
 
 
 def _choose(logits: torch.Tensor, voices: Sequence[Voice]) -> list[Said]:

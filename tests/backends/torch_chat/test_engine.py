@@ -385,3 +385,16 @@ async def test_a_closed_event_loop_cancels_its_jobs(llama, opened, words):
         status = await settled(chat)
         assert status.jobs_cancelled == 1
         assert status.tokens_generated < 480
+
+
+async def test_a_job_that_cannot_be_prepared_fails_alone(llama, opened, words):
+    async with opened(llama) as chat:
+        stream = await started(chat, words(5, 1), 8)
+        for _ in range(MAX_FAILURES + 1):
+            with pytest.raises(Unavailable):
+                await chat.run(words(5, 2), 4, sampling=SamplingParams(logit_bias={1: "no number"}))
+        rest = [token async for batch in stream for token in batch.token_ids]
+        status = await settled(chat)
+    assert len(rest) == 7
+    assert status.alive
+    assert status.jobs_failed == MAX_FAILURES + 1
