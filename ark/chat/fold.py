@@ -48,6 +48,7 @@ class Fold:
         stream: TokenStream,
         splitter: ReasoningSplitter | None,
         stops: Sequence[str],
+        min_tokens: int = 0,
         calls: ToolParser | None = None,
         likelihoods: Likelihoods | None = None,
         index: int = 0,
@@ -55,6 +56,7 @@ class Fold:
         self._stream = stream
         self._splitter = splitter
         self._stops = StopMatcher(stops)
+        self._min_tokens = min_tokens
         self._parser = calls
         self._likelihoods = likelihoods
         self._content: list[str] = []
@@ -114,11 +116,13 @@ class Fold:
             yield from self._flush()
         else:
             return
+        whole = True
         if self._parser is not None:
+            whole = not self._parser.inside
             # What looked like a call to its end is none.
             content, deltas = self._parser.flush()
             yield from self._piece("", content, deltas)
-        if self._calls and self.finish_reason == "stop":
+        if self._calls and whole and self.finish_reason == "stop":
             self.finish_reason = "tool_calls"
 
     def _push(self, batch: TokenBatch) -> Iterator[Piece]:
@@ -153,7 +157,7 @@ class Fold:
             reasoning, content = self._splitter.push(text) if text else ("", "")
             held_reasoning, held_content = self._splitter.flush()
             reasoning, content = reasoning + held_reasoning, content + held_content
-        content = self._stops.push(content)
+        content = self._before_stop(content)
         if self._stops.matched is None:
             content += self._stops.flush()
         else:
@@ -161,7 +165,11 @@ class Fold:
         yield from self._parsed(reasoning, content)
 
     def _text(self, reasoning: str, content: str) -> Iterator[Piece]:
-        yield from self._parsed(reasoning, self._stops.push(content) if content else "")
+        yield from self._parsed(reasoning, self._before_stop(content) if content else "")
+
+    def _before_stop(self, content: str) -> str:
+        """What may be passed on. As in vLLM, stop strings are not looked for in the text of the first `min_tokens`."""
+        return content if len(self.token_ids) <= self._min_tokens else self._stops.push(content)
 
     def _parsed(self, reasoning: str, content: str) -> Iterator[Piece]:
         deltas: Sequence[CallDelta] = ()

@@ -179,6 +179,7 @@ class ChatTurn:
             stream=tokenizer.stream(),
             splitter=ReasoningSplitter(opened=opened) if request.reasoning else None,
             stops=request.stops,
+            min_tokens=request.sampling.min_tokens,
             calls=calls,
             likelihoods=None if request.top_logprobs is None else Likelihoods(tokenizer.token_bytes),
             index=index,

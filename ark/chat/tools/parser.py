@@ -54,6 +54,11 @@ class ToolParser:
         self.calls = 0
         """Calls begun so far."""
 
+    @property
+    def inside(self) -> bool:
+        """The text so far ends inside the arguments of a call."""
+        return self._state is _State.CALL and self._reader.progress is Progress.ARGUMENTS
+
     def push(self, text: str) -> tuple[str, list[CallDelta]]:
         """Content, and what is new of calls, that are decided with this piece."""
         self._buffer += text

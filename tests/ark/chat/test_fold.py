@@ -129,6 +129,12 @@ async def test_stop_strings_are_not_looked_for_in_reasoning() -> None:
     assert (fold.reasoning, fold.content) == ("a.b", "c")
 
 
+async def test_stop_strings_are_looked_for_behind_min_tokens() -> None:
+    fold = Fold(prompt_tokens=5, stream=ByteStream(), splitter=None, stops=["b"], min_tokens=3)
+    await run(fold, ADMITTED, batch("abcabc", "stop"))
+    assert (fold.content, fold.finish_reason, fold.kept) == ("abca", "stop", 4)
+
+
 async def test_an_engine_that_ends_without_a_reason_is_an_error() -> None:
     with pytest.raises(RuntimeError, match="finish reason"):
         await run(make_fold(), ADMITTED, batch("half"))

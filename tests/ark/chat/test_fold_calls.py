@@ -76,6 +76,16 @@ async def test_a_call_that_is_cut_says_so() -> None:
     assert message["tool_calls"][0]["function"]["arguments"] == '{"a": 1'
 
 
+async def test_a_call_that_a_stop_string_cuts_is_not_said_to_be_whole() -> None:
+    """Clients parse the arguments of what ends with "tool_calls"."""
+    fold = make_fold('"a"')
+    await run([fold], batch(CALL, "stop"))
+    assert (fold.calls[0].function.arguments, fold.finish_reason) == ("{", "stop")
+    behind = make_fold("</tool_call>")
+    await run([behind], batch(CALL, "stop"))
+    assert (behind.calls[0].function.arguments, behind.finish_reason) == ('{"a": 1}', "tool_calls")
+
+
 async def test_what_looks_like_a_call_is_content() -> None:
     fold = make_fold()
     await run([fold], batch("a <tool_call> b", "stop"))
