@@ -41,7 +41,7 @@ MEANING = {
     "n": "several replies; the prompt is computed once, a session keeps the first",
     "stop": "up to 4 texts, found across tokens; nothing of them is ever sent",
     "stop_token_ids": "ids that end the reply",
-    "min_tokens": "no end before so many tokens",
+    "min_tokens": "no end before so many tokens, unless a schema leaves nothing else",
     "ignore_eos": "goes on behind the model's own end",
     "response_format": "text, json_object, json_schema: enforced token by token; a schema that cannot be is a 400",
     "tools": "functions; arguments always parse, and follow the schema when `strict`",

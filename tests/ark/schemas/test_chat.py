@@ -52,7 +52,7 @@ GOOD: dict[str, list[Any]] = {
     "parallel_tool_calls": [True, False],
     "functions": [[], [{"name": "f"}]],
     "function_call": ["none", "auto", {"name": "f"}],
-    "reasoning_effort": ["none", "minimal", "low", "medium", "high", "xhigh"],
+    "reasoning_effort": ["none", "minimal", "low", "medium", "high", "xhigh", "max"],
     "chat_template_kwargs": [{}, {"enable_thinking": False}],
     "user": ["", "someone"],
     "ark_simplified": [True, False],
