@@ -91,8 +91,11 @@ class Penalties:
         self._stop_ids = []
 
     def _repeat(self, prompt: Iterable[int]) -> None:
-        slots = [self._slot(token) for token in dict.fromkeys(prompt) if 0 <= token < self._width]
-        self._numbers[0, torch.tensor(slots, dtype=torch.long)] = self._params.repetition_penalty
+        # All at once: one by one, the thousands of a long prompt would hold up the engine's other replies.
+        found = [token for token in dict.fromkeys(prompt) if 0 <= token < self._width]
+        self._take([token for token in found if token not in self._place])
+        slots = torch.tensor([self._place[token] for token in found], dtype=torch.long)
+        self._numbers[0, slots] = self._params.repetition_penalty
 
     def _bias(self, token: int, bias: float) -> None:
         # Before the array is looked at: a new slot may replace it by a longer one.
@@ -102,14 +105,21 @@ class Penalties:
     def _slot(self, token: int) -> int:
         slot = self._place.get(token)
         if slot is None:
-            slot = self._place[token] = len(self._place)
-            self._counts.append(0)
-            if slot == self._ids.shape[0]:
-                self._ids = torch.cat([self._ids, torch.zeros_like(self._ids)])
-                self._numbers = torch.cat([self._numbers, torch.zeros_like(self._numbers)], dim=1)
-            self._ids[slot] = token
-            self._numbers[0, slot] = 1.0
+            slot = len(self._place)
+            self._take([token])
         return slot
+
+    def _take(self, tokens: Sequence[int]) -> None:
+        """Make slots for ids that have none."""
+        begin = len(self._place)
+        end = begin + len(tokens)
+        self._place.update(zip(tokens, range(begin, end), strict=True))
+        self._counts += [0] * len(tokens)
+        while end > self._ids.shape[0]:
+            self._ids = torch.cat([self._ids, torch.zeros_like(self._ids)])
+            self._numbers = torch.cat([self._numbers, torch.zeros_like(self._numbers)], dim=1)
+        self._ids[begin:end] = torch.tensor(tokens, dtype=torch.long)
+        self._numbers[0, begin:end] = 1.0
 
 
 def apply_penalties(logits: torch.Tensor, penalties: Sequence[Penalties | None]) -> torch.Tensor:
@@ -117,7 +127,7 @@ def apply_penalties(logits: torch.Tensor, penalties: Sequence[Penalties | None])
     found = [(row, one) for row, one in enumerate(penalties) if one is not None and len(one.ids)]
     if not found:
         return logits
-    changed = logits.float().clone()
+    changed = logits.to(torch.float32, copy=True)
     device = logits.device
     rows = torch.cat([torch.full_like(one.ids, row) for row, one in found]).to(device)
     ids = torch.cat([one.ids for _, one in found]).to(device)
