@@ -18,6 +18,10 @@ MAX_LENGTH = 200_000
 """Characters of a grammar with its schemas. Compiling takes time that grows with the square of some of them."""
 
 
+MAX_LEFT_OUT = 32
+"""Parts of a tool's schema that may be left out because they cannot be enforced."""
+
+
 class GrammarFailed(APIError):
     """500: a grammar that was accepted got beyond what can be followed, in the middle of a reply."""
 
@@ -74,7 +78,8 @@ class Grammars:
     def compile(self, grammar: Grammar) -> Matcher:
         """A matcher at the beginning; takes milliseconds, for a large schema much more.
 
-        Raises BadRequest that names the schema and the part of it that cannot be honoured.
+        Parts of a lenient schema that cannot be enforced are left out. Raises BadRequest that names the schema and the
+        part of it that cannot be honoured.
         """
         if len(grammar.lark) > MAX_LENGTH:
             raise BadRequest(
@@ -85,18 +90,25 @@ class Grammars:
         inner = LLMatcher(self._tokenizer, grammar.lark, log_level=0)
         if not inner.is_error():
             return Matcher(inner, self._ends, self.words)
+        lark = grammar.lark
         for param, schema in grammar.schemas:
             reason = self._reason(schema)
-            if reason is not None:
-                whole = json.loads(schema)
-                shared = {key: whole[key] for key in ("$defs", "definitions", "x-guidance") if key in whole}
-                path = self._locate(whole, shared, reason)
+            if reason is None:
+                continue
+            looser = self._looser(schema)
+            if looser is None:
+                path = self._locate(json.loads(schema), reason)
                 where = f" (at {'.'.join(path)})" if path else ""
                 raise BadRequest(
                     f"Invalid '{param}'{where}: this schema cannot be enforced: {reason}.",
                     param=param,
                     code="invalid_schema",
                 )
+            lark = lark.replace(f"%json {schema}\n", f"%json {looser}\n")
+        if lark != grammar.lark:
+            inner = LLMatcher(self._tokenizer, lark, log_level=0)
+            if not inner.is_error():
+                return Matcher(inner, self._ends, self.words)
         raise BadRequest(f"The reply's format cannot be enforced: {_short(inner.get_error())}.", code="invalid_schema")
 
     def _reason(self, schema: str) -> str | None:
@@ -104,12 +116,38 @@ class Grammars:
         error, messages = LLMatcher.validate_grammar_with_warnings(f"start: %json {schema}", self._tokenizer)
         return _short(messages[0]) if error else None
 
-    def _locate(self, schema: dict[str, Any], shared: dict[str, Any], reason: str) -> list[str]:
+    def _locate(self, whole: dict[str, Any], reason: str) -> list[str]:
         """The path to the innermost part that fails for this reason by itself, with the definitions it may refer to."""
-        for path, part in _parts(schema):
-            if isinstance(part, dict) and self._reason(json.dumps(shared | part)) == reason:
-                return path + self._locate(part, shared, reason)
-        return []
+        shared = {key: whole[key] for key in ("$defs", "definitions", "x-guidance") if key in whole}
+
+        def inside(schema: dict[str, Any]) -> list[str]:
+            for path, part in _parts(schema):
+                if isinstance(part, dict) and self._reason(json.dumps(shared | part)) == reason:
+                    return path + inside(part)
+            return []
+
+        return inside(whole)
+
+    def _looser(self, schema: str) -> str | None:
+        """A lenient schema that keeps only the type of the parts that cannot be enforced; None where it is strict or at
+        fault as a whole."""
+        whole = json.loads(schema)
+        if not whole.get("x-guidance", {}).get("lenient"):
+            return None
+        for _ in range(MAX_LEFT_OUT):
+            reason = self._reason(json.dumps(whole))
+            if reason is None:
+                return json.dumps(whole)
+            path = self._locate(whole, reason)
+            if not path:
+                return None
+            place: Any = whole
+            for step in path[:-1]:
+                place = place[int(step) if isinstance(place, list) else step]
+            last = int(path[-1]) if isinstance(place, list) else path[-1]
+            kept = {key: value for key, value in place[last].items() if key == "type"}
+            place[last] = kept if self._reason(json.dumps(kept)) is None else {}
+        return None
 
 
 def fill_masks(matchers: Sequence[Matcher | None]) -> tuple[torch.Tensor, list[int]] | None:

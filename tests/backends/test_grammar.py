@@ -16,8 +16,11 @@ from letters import END, LONG, OTHER_END, PADDING, START, TAGS, TOKENS, decode, 
 
 from ark.backends import Grammar
 from ark.chat.grammar import SCHEMA_PARAM, Answer, grammar
+from ark.chat.tools.formats import LLAMA
+from ark.chat.tools.request import toolbox
 from ark.errors import BadRequest
-from ark_backends.grammar import Grammars, Matcher, apply_masks, fill_masks
+from ark.schemas.tools import FunctionDefinition, ToolDefinition
+from ark_backends.grammar import GrammarFailed, Grammars, Matcher, apply_masks, fill_masks
 
 PERSON = {
     "type": "object",
@@ -133,6 +136,33 @@ def test_a_schema_that_cannot_be_enforced_is_refused_by_its_part(
     assert caught.value.code == "invalid_schema"
     assert f"(at {part})" in caught.value.message or not part
     assert "%json" not in caught.value.message
+
+
+def of_tool(parameters: dict[str, Any], *, strict: bool) -> Grammar:
+    """A call of the only tool, and nothing else."""
+    tools = [ToolDefinition(function=FunctionDefinition(name="f", parameters=parameters, strict=strict))]
+    box = toolbox(tools=tools, tool_choice="required", parallel_tool_calls=False, functions=None, function_call=None)
+    made = grammar(None, box, LLAMA)
+    assert made is not None
+    return made
+
+
+def test_what_cannot_be_enforced_of_a_tools_schema_is_left_out_unless_it_is_strict(grammars: Grammars) -> None:
+    # Pydantic writes this pattern for a decimal number.
+    price = {"anyOf": [{"type": "number"}, {"type": "string", "pattern": r"^(?!^[-+.]*$)[+-]?0*\d*\.?\d*$"}]}
+    properties = {"price": price, "count": {"type": "integer"}, "at": {"$ref": "https://example.com/at.json"}}
+    parameters = {"type": "object", "properties": properties, "required": ["price", "count"]}
+    start = '{"name": "f", "parameters": '
+    matcher = grammars.compile(of_tool(parameters, strict=False))
+    feed(matcher, start + '{"price": "1.5", "count": 2, "at": [1]}}')
+    assert matcher.complete
+    for wrong in ('{"price": [', '{"price": 1, "count": "', '{"count'):
+        with pytest.raises(GrammarFailed):
+            feed(grammars.compile(of_tool(parameters, strict=False)), start + wrong)
+    for refused in (of_tool(parameters, strict=True), of_tool({"properties": [], "type": "object"}, strict=False)):
+        with pytest.raises(BadRequest) as caught:
+            grammars.compile(refused)
+        assert (caught.value.param, caught.value.code) == ("tools[0].function.parameters", "invalid_schema")
 
 
 def test_a_schema_that_is_too_large_is_refused(grammars: Grammars) -> None:
