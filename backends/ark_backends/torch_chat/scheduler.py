@@ -186,7 +186,15 @@ class Scheduler:
 
     def _capacity(self, sequence: Sequence, length: int) -> int:
         # By half at least: so a sequence moves, and sends others back, a few times only however long it gets.
-        return min(sequence.limit, length + max(HEADROOM, length // 2))
+        wanted = length + max(HEADROOM, length // 2)
+        capacity = min(sequence.limit, wanted)
+        if sequence.job.session is None:
+            return capacity
+        # A session's next turn goes on in the same memory. Without room behind the reply it would begin by moving all
+        # of its state, which its first token waits for; memory that nobody needs is given for that, and no other.
+        spacious = min(sequence.limit + max(HEADROOM, length // 8), wanted)
+        fits = self.states.used + spacious * self.states.spec.token_bytes <= self.states.budget
+        return spacious if fits else capacity
 
     def _grow(self, sequence: Sequence, count: int) -> bool:
         """Make sure that `count` more tokens fit; False when the sequence had to go back to wait."""

@@ -343,6 +343,17 @@ async def test_release_frees_a_session(llama, opened, words):
         assert chat.backend.status().kv_bytes <= kept + llama.kv(50 + 40 + 2 * 128)
 
 
+async def test_a_sessions_next_turn_goes_on_in_the_same_memory(llama, opened, words):
+    async with opened(llama) as chat:
+        first = await chat.run(words(60), 10, session="s")
+        (state,) = chat.backend._engine._states._idle
+        place = state.kv.data.data_ptr()
+        second = await chat.run([*words(60), *first.tokens, *words(20, 1)], 10, session="s")
+        assert second.cached == 69
+        assert list(chat.backend._engine._states._idle) == [state]
+        assert state.kv.data.data_ptr() == place
+
+
 async def test_owners_share_nothing(llama, opened, words):
     async with opened(llama) as chat:
         await chat.run(words(60), 10, session="s", owner="a")
