@@ -18,7 +18,7 @@ from ark.schemas.tools import FunctionChoice, FunctionDefinition, ToolChoice, To
 Probability = Annotated[float, Meta(ge=0, le=1)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
 TokenCount = Annotated[int, Meta(ge=1)]
-StopText = Annotated[str, Meta(min_length=1)]
+StopText = Annotated[str, Meta(min_length=1, max_length=1024)]
 Seed = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 
 

@@ -28,6 +28,9 @@ class GrammarFailed(APIError):
     code = "grammar_failed"
 
 
+BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
+
+
 class Matcher:
     """Where one reply is in its grammar. Used by one thread at a time."""
 
@@ -87,6 +90,14 @@ class Grammars:
                 param=grammar.schemas[0][0] if grammar.schemas else None,
                 code="invalid_schema",
             )
+        for param, schema in grammar.schemas:
+            if (place := _wide_bound(json.loads(schema))) is not None:
+                raise BadRequest(
+                    f"Invalid '{param}' (at {'.'.join(place)}): this schema cannot be enforced: "
+                    "bounds of numbers are within 64 bits.",
+                    param=param,
+                    code="invalid_schema",
+                )
         inner = LLMatcher(self._tokenizer, grammar.lark, log_level=0)
         if not inner.is_error():
             return Matcher(inner, self._ends, self.words)
@@ -224,6 +235,18 @@ def _short(error: str) -> str:
     text = _POSITION.sub("", error.strip())
     text = re.split(r"\n +\d+ \|", text)[0]
     return " ".join(text.split()).rstrip(".")[:300]
+
+
+def _wide_bound(schema: dict[str, Any]) -> list[str] | None:
+    """The path to a bound over 64 bits, which llguidance would take for the largest number it knows."""
+    for key in BOUNDS:
+        bound = schema.get(key)
+        if isinstance(bound, int | float) and abs(bound) >= 2**63:
+            return [key]
+    for path, part in _parts(schema):
+        if isinstance(part, dict) and (inner := _wide_bound(part)) is not None:
+            return path + inner
+    return None
 
 
 def _parts(schema: dict[str, Any]) -> Iterator[tuple[list[str], Any]]:

@@ -122,6 +122,7 @@ def test_masks_of_a_batch() -> None:
         ({"type": "array", "items": {"type": "string", "pattern": "(?=a)"}}, "items"),
         ({"type": "array", "minItems": 1, "items": {"type": "integer", "minimum": 3, "maximum": 1}}, ""),
         ({"type": "shape"}, ""),
+        ({"properties": {"a": {"items": {"type": "integer", "minimum": 10**30}}}}, "properties.a.items.minimum"),
         ({"$ref": "#/$defs/none"}, ""),
         ({"$ref": "https://example.com/schema.json"}, ""),
         ({"$ref": "#/$defs/a", "$defs": {"a": {"contains": {}}}}, "$defs.a"),
