@@ -85,7 +85,7 @@ BAD: dict[str, list[Any]] = {
     "logprobs": NOT_A_BOOL,
     "top_logprobs": [-1, 21, 1.5, "1", True],
     "n": [0, 129, 1.5, "1", True],
-    "stop": ["", "x" * 1025, ["x" * 1025], ["a", "b", "c", "d", "e"], 5, {}, True],
+    "stop": ["", "x" * 1025, ["a", "b", "c", "d", "e"], 5, {}, True],
     "stop_token_ids": ["x", 5, {}],
     "min_tokens": [-1, 1.5, "1", True],
     "ignore_eos": NOT_A_BOOL,
