@@ -39,6 +39,7 @@ ROUTES: Mapping[str, Mapping[str, Route]] = {
         "GET": Route(endpoint=sessions.get_session),
         "DELETE": Route(endpoint=sessions.delete_session),
     },
+    "/metrics": {"GET": Route(endpoint=operations.metrics)},
     "/health": {"GET": Route(endpoint=operations.health, open=True)},
     "/ready": {"GET": Route(endpoint=operations.ready, open=True)},
 }

@@ -10,9 +10,11 @@ import anyio
 from ark import __version__
 from ark.auth import Keys
 from ark.config import Config
+from ark.metrics import Metrics
 from ark.registry import Registry
 from ark.sessions.service import Sessions
 from ark.sessions.sqlite import SqliteStorage
+from ark.sessions.store import Evicted
 
 SWEEP_INTERVAL = 30.0
 """Seconds."""
@@ -29,11 +31,18 @@ class Services:
         self.sessions = Sessions(
             config.sessions,
             storage=None if path is None else SqliteStorage(Path(path).expanduser()),
-            on_evict=lambda evicted: self.registry.release(evicted.released),
+            on_evict=self._evicted,
         )
+        self.metrics = Metrics(self.registry, self.sessions)
         self.created = int(time.time())
         """Unix time at which the server started, the `created` of its models."""
         self.draining = False
+
+    def _evicted(self, evicted: Evicted) -> None:
+        if evicted.whole:
+            counts = self.metrics.evicted
+            counts[evicted.cause] = counts.get(evicted.cause, 0) + 1
+        self.registry.release(evicted.released)
 
     async def sweep(self) -> None:
         """Expire sessions now and then, so that an idle server gives their memory back; until cancelled."""

@@ -189,6 +189,7 @@ class ChatTurn:
         self.how = prompt.how
         if turn.session_id is not None and prompt.retained - self.fold.cached_tokens > REREAD:
             self.how = "rebuilt"
+            self._sessions.rebuilds += 1
         return [
             ("x-ark-session", f"{turn.session_id or 'none'}; {self.how}"),
             ("x-ark-cached-tokens", str(self.fold.cached_tokens)),

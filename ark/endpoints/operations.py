@@ -1,4 +1,4 @@
-"""GET /health and /ready."""
+"""GET /health, /ready and /metrics."""
 
 from __future__ import annotations
 
@@ -6,12 +6,18 @@ import msgspec
 
 from ark.asgi import Reply, Request
 from ark.errors import Unavailable
+from ark.metrics import CONTENT_TYPE
 from ark.services import Services
 
 
 async def health(request: Request, services: Services) -> Reply:
     """The server is alive."""
     return Reply(body=b'{"status":"ok"}')
+
+
+async def metrics(request: Request, services: Services) -> Reply:
+    """Counters and gauges for Prometheus."""
+    return Reply(body=services.metrics.text(), content_type=CONTENT_TYPE)
 
 
 async def ready(request: Request, services: Services) -> Reply:

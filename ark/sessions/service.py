@@ -38,6 +38,8 @@ class Sessions:
         self._on_evict = on_evict
         self._store = SessionStore(config, clock=clock, on_evict=self._evicted)
         self._gate = Gate()
+        self.rebuilds = 0
+        """Turns whose state had been dropped by the backend and was computed again; counted by whoever runs them."""
         self.write_failures = 0
         """Turns that could not be written to disk; they are kept in memory."""
 

@@ -434,6 +434,33 @@ class running_turn:  # noqa: N801
         self._client.close()
 
 
+def test_metrics_tell_of_sessions_and_their_state(tiny: str) -> None:
+    with serve(create_app(make_config(tiny, max_sessions=2))) as server, client_of(server, "alice") as client:
+        names = [str(uuid.uuid4()) for _ in range(3)]
+        for name in names:
+            text(ask(client, "alpha " * 20, ark_stateful=name))
+        forget_all(server)
+        reply = ask(client, "beta", ark_stateful=names[-1])
+        assert state(reply)[1] == "rebuilt"
+        used = server.settle().kv_bytes
+        full = client.get("/metrics").text
+        assert client.delete(f"/sessions/{names[-1]}").status_code == 200
+        told = client.get("/metrics")
+        assert httpx.get(f"{server.url}/metrics").status_code == 401
+        status = server.settle()
+    assert told.headers["content-type"].startswith("text/plain")
+    values = dict(line.rsplit(" ", 1) for line in told.text.splitlines() if not line.startswith("#"))
+    assert values["ark:sessions"] == "1.0"
+    assert values['ark:sessions_evicted_total{cause="count"}'] == "1.0"
+    assert values['ark:sessions_evicted_total{cause="deleted"}'] == "1.0"
+    assert values["ark:session_rebuilds_total"] == "1.0"
+    model = '{model_name="tiny"}'
+    assert float(values[f"ark:prefix_cache_hits_total{model}"]) == status.prompt_tokens_cached > 0
+    assert float(values[f"ark:prompt_tokens_computed_total{model}"]) == status.prompt_tokens_computed
+    assert used > 0
+    assert f"ark:kv_cache_bytes{model} {float(used)}" in full
+
+
 def test_sessions_can_be_switched_off(tiny: str) -> None:
     with serve(create_app(make_config(tiny, enabled=False))) as server, client_of(server, "alice") as client:
         reply = ask(client, "alpha")
