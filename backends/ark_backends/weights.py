@@ -17,10 +17,8 @@ from huggingface_hub.errors import (
 
 from ark.backends import SamplingParams
 from ark.config import ConfigError
-from ark_embedded import chat_model_path
 
 NEEDED = ("*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt")
-EMBEDDED = "embedded"
 
 
 def resolve(source: str, revision: str | None = None) -> Path:
@@ -28,21 +26,12 @@ def resolve(source: str, revision: str | None = None) -> Path:
 
     Blocks while it downloads. Raises ConfigError when there is neither.
     """
-    if source == EMBEDDED:
-        return _embedded()
     directory = Path(source).expanduser()
     if directory.is_dir():
         return directory
     if directory.is_absolute() or source.startswith((".", "~")) or source.count("/") > 1:
         raise ConfigError(f"the model directory {source!r} does not exist")
     return _download(source, revision)
-
-
-def _embedded() -> Path:
-    path = chat_model_path()
-    if not (path / "config.json").is_file():
-        raise ConfigError("the embedded chat model is not installed: its files are missing")
-    return path
 
 
 def _download(repo: str, revision: str | None) -> Path:
