@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, Self
 
 import msgspec
 
@@ -133,6 +133,57 @@ class BackendStatus(msgspec.Struct, frozen=True, kw_only=True):
     jobs_failed: int = 0
 
 
+class EmbeddingJob(msgspec.Struct, frozen=True, kw_only=True):
+    """The inputs of one request, to be embedded together."""
+
+    request_id: str
+    inputs: Sequence[str | Sequence[int]]
+    """Texts, or token ids of the model's own tokenizer; at least one, none empty. Special tokens that the model reads
+    around a text are added by the backend, to ids only where they are not there."""
+    truncate: bool = False
+    """Cut an input that is over `EmbeddingBackend.max_length`, which is refused otherwise."""
+    dimensions: int | None = None
+    """One of `EmbeddingBackend.dimensions`; the first, the model's own, where it is None."""
+    sparse: bool = False
+    """Also the weight of each token of an input."""
+    colbert: bool = False
+    """Also a vector for each token of an input."""
+
+
+class Embedding(msgspec.Struct, frozen=True, kw_only=True):
+    """What one input became. Vectors are rows of float32 in little-endian order, as OpenAI's base64 has them."""
+
+    dense: bytes
+    """One vector of the job's dimensions and length 1, ``4 * dimensions`` bytes."""
+    tokens: int
+    """Tokens that the model read, special ones included."""
+    sparse: Mapping[int, float] | None = None
+    """Token id to its weight, over 0, where the job asks for it."""
+    colbert: Sequence[bytes] | None = None
+    """One vector of length 1 for each token but the first, where the job asks for them."""
+
+
+class EmbeddingStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """A snapshot of an embedding engine, cheap enough to take at every request. Counters only grow."""
+
+    alive: bool
+    """False once the engine can serve no more jobs; /ready is 503 from then on."""
+    running: int = 0
+    """Jobs of which a part is being computed."""
+    waiting: int = 0
+    """Jobs of which nothing has been computed yet."""
+    batches: int = 0
+    inputs: int = 0
+    """Inputs embedded."""
+    tokens: int = 0
+    """Tokens of these inputs, special ones included."""
+    padded_tokens: int = 0
+    """Places in the batches that held no token."""
+    jobs_finished: int = 0
+    jobs_cancelled: int = 0
+    jobs_failed: int = 0
+
+
 class TokenStream(Protocol):
     """Turns the ids of one reply into text, piece by piece."""
 
@@ -192,11 +243,24 @@ class Tokenizer(Protocol):
         ...
 
 
-class ChatBackend(Protocol):
-    """An opened chat model."""
+class Status(Protocol):
+    """What the status of any engine tells."""
+
+    @property
+    def alive(self) -> bool: ...
+
+    @property
+    def running(self) -> int: ...
+
+    @property
+    def waiting(self) -> int: ...
+
+
+class Backend(Protocol):
+    """An opened model of any task."""
 
     @classmethod
-    async def open(cls, model: ModelConfig) -> ChatBackend:
+    async def open(cls, model: ModelConfig) -> Self:
         """Load a model. Long work happens in a worker thread; errors name what to change in the configuration."""
         ...
 
@@ -205,15 +269,21 @@ class ChatBackend(Protocol):
         ...
 
     @property
+    def capabilities(self) -> Capabilities: ...
+
+    def status(self) -> Status: ...
+
+
+class ChatBackend(Backend, Protocol):
+    """An opened chat model."""
+
+    @property
     def tokenizer(self) -> Tokenizer: ...
 
     @property
     def context_length(self) -> int:
         """Tokens of prompt and reply together."""
         ...
-
-    @property
-    def capabilities(self) -> Capabilities: ...
 
     @property
     def default_sampling(self) -> SamplingParams:
@@ -235,11 +305,40 @@ class ChatBackend(Protocol):
         ...
 
 
-def load_backend(name: str) -> type[ChatBackend]:
+class EmbeddingBackend(Backend, Protocol):
+    """An opened embedding model."""
+
+    @property
+    def max_length(self) -> int:
+        """Tokens of one input, special ones included."""
+        ...
+
+    @property
+    def dimensions(self) -> Sequence[int]:
+        """Sizes that a vector can have: the model's own, then the smaller ones that it was trained for."""
+        ...
+
+    def status(self) -> EmbeddingStatus: ...
+
+    async def embed(self, job: EmbeddingJob) -> Sequence[Embedding]:
+        """Embed the inputs of a job, in their order. Cancelling the call takes what still waits out of the queue.
+
+        Raises `ark.errors.TooManyRequests` at once when the queue is full, `ark.errors.ContextLengthExceeded` and
+        `ark.errors.BadRequest` with `param` as ``input[3]`` for an input that the model cannot read, and
+        `ark.errors.Unavailable` when the engine fails.
+        """
+        ...
+
+
+_WORK = {"chat": "generate", "embedding": "embed"}
+"""The method that does the work of a task: by it a backend is known."""
+
+
+def load_backend(name: str, task: str) -> type[Backend]:
     """The class that the entry point `name` of the group ``ark.backends`` points to.
 
     A name with a colon, ``package.module:Class``, is imported as it stands. Raises LookupError with the names that
-    are installed, or with what the import lacks.
+    are installed, with what the import lacks, or when the class does not do `task`.
     """
     if ":" in name:
         point = EntryPoint(name, name, ENTRY_POINT_GROUP)
@@ -250,7 +349,9 @@ def load_backend(name: str) -> type[ChatBackend]:
             raise LookupError(f"no backend is called {name!r}; installed: {known}")
         point = found[name]
     try:
-        backend: type[ChatBackend] = point.load()
+        backend: type[Backend] = point.load()
     except (ImportError, AttributeError) as error:
         raise LookupError(f"the backend {name!r} cannot be imported: {error}") from error
+    if not callable(getattr(backend, _WORK[task], None)):
+        raise LookupError(f"the backend {name!r} does not do the task {task!r}: it has no method {_WORK[task]}")
     return backend

@@ -28,6 +28,12 @@ Options = TypeVar("Options")
 
 EMBEDDED_CHAT = "ark-embedded-chat"
 
+BACKENDS = {"chat": "torch_chat", "embedding": "bge"}
+"""The usual backend of each task."""
+
+TASK_FIELDS = {"capabilities": "chat", "tool_format": "chat", "sampling": "chat", "dimensions": "embedding"}
+"""Fields of a model that mean something for one task only."""
+
 
 class ConfigError(Exception):
     """The configuration cannot be used; the message names the file, the field and the reason."""
@@ -82,9 +88,10 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     name: Name
     """The name that clients ask for and that GET /models lists."""
-    task: Literal["chat"] = "chat"
-    backend: Name = "torch_chat"
-    """Entry point of the group ``ark.backends``."""
+    task: Literal["chat", "embedding"] = "chat"
+    backend: Name | None = None
+    """Entry point of the group ``ark.backends``, or ``package.module:Class``; the task's usual one when it is not
+    set."""
     path: str | None = None
     """A directory, or a hub id; the name is taken as the id when it is not set."""
     revision: str | None = None
@@ -92,7 +99,7 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     aliases: tuple[Name, ...] = ()
     """Other names for the same model."""
     context_length: Positive | None = None
-    """Tokens of prompt and reply together; the model's own when it is not set."""
+    """Tokens of prompt and reply together, or of one input to embed; the model's own when it is not set."""
     max_queue: Positive = 256
     """Jobs that may wait; more get 429."""
     capabilities: Literal["all", "document"] = "all"
@@ -100,6 +107,8 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     tool_format: Literal["hermes", "llama", "mistral"] | None = None
     """How the model writes tool calls; seen from its chat template when it is not set."""
     sampling: SamplingConfig = SamplingConfig()
+    dimensions: tuple[Positive, ...] = ()
+    """Sizes below its own that an embedding model was trained for: the first so many numbers are a vector too."""
     engine: dict[str, Any] = {}
     """``[models.engine]``: the backend's own options, documented there."""
 
@@ -107,6 +116,16 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     def source(self) -> str:
         """The directory or hub id that the weights come from."""
         return self.name if self.path is None else self.path
+
+    @property
+    def backend_name(self) -> str:
+        return BACKENDS[self.task] if self.backend is None else self.backend
+
+    def __post_init__(self) -> None:
+        for field in msgspec.structs.fields(ModelConfig):
+            task = TASK_FIELDS.get(field.name, self.task)
+            if task != self.task and getattr(self, field.name) != field.default:
+                raise ConfigError(f"model {self.name!r}, {field.name}: only {task} models have it")
 
     def engine_options(self, kind: type[Options]) -> Options:
         """The backend's options as its own Struct. Raises ConfigError that names the field."""

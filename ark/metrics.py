@@ -14,6 +14,7 @@ from prometheus_client.registry import Collector
 
 from ark.backends import BackendStatus
 from ark.registry import Registry
+from ark.served import ServedChat
 from ark.sessions.service import Sessions
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST.encode()
@@ -54,7 +55,9 @@ class Metrics(Collector):
 
     def _engines(self) -> Iterator[Metric]:
         opened = [
-            (served.name, served.backend.status()) for served in self._models.models if served.backend is not None
+            (served.name, served.backend.status())
+            for served in self._models.models
+            if isinstance(served, ServedChat) and served.backend is not None
         ]
 
         def family(kind: type[Metric], name: str, text: str) -> Metric:

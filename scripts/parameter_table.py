@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 
 from ark.chat.parameters import CHANGING
-from ark.registry import DOCUMENT_UNSUPPORTED
 from ark.schemas.chat import ChatRequest
+from ark.served import DOCUMENT_UNSUPPORTED
 from ark_backends.torch_chat import PARAMETERS
 
 README = Path(__file__).parent.parent / "README.md"

@@ -29,7 +29,7 @@ _decoder = msgspec.json.Decoder(ChatRequest)
 async def create(request: Request, services: Services) -> Reply | Stream:
     """A completion, whole or as a stream."""
     body, messages = await aside(len(request.body), lambda: _read(request.body))
-    served = services.registry.find_for("chat", body.model, request.key)
+    served = services.registry.find_chat(body.model, request.key)
     backend = await served.ready(services.config.server.load_wait)
     ignore = services.config.server.unsupported_parameters == "ignore"
     ignored = parameters.check(body, served.capabilities or backend.capabilities, ignore=ignore)

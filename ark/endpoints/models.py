@@ -6,8 +6,9 @@ import msgspec
 
 from ark.asgi import Reply, Request
 from ark.config import KeyConfig
-from ark.registry import Served
+from ark.registry import AnyServed
 from ark.schemas.models import Model, ModelDetails, ModelList
+from ark.served import ServedChat
 from ark.services import Services
 
 _encoder = msgspec.json.Encoder()
@@ -30,15 +31,24 @@ def _entry(name: str, key: KeyConfig | None, services: Services) -> Model:
     return Model(id=name, created=services.created, ark=_details(name, served))
 
 
-def _details(name: str, served: Served) -> ModelDetails:
+def _details(name: str, served: AnyServed) -> ModelDetails:
     capabilities = served.capabilities
-    return ModelDetails(
+    details = ModelDetails(
         task=served.config.task,
-        backend=served.config.backend,
+        backend=served.config.backend_name,
         state=served.state,
         alias_of=None if name == served.name else served.name,
         aliases=served.aliases,
-        context_length=None if served.backend is None else served.backend.context_length,
-        reasoning=None if capabilities is None else capabilities.reasoning,
         parameters=None if capabilities is None else sorted(capabilities.parameters),
+    )
+    if isinstance(served, ServedChat):
+        return msgspec.structs.replace(
+            details,
+            context_length=None if served.backend is None else served.backend.context_length,
+            reasoning=None if capabilities is None else capabilities.reasoning,
+        )
+    return msgspec.structs.replace(
+        details,
+        context_length=None if served.backend is None else served.backend.max_length,
+        dimensions=None if served.backend is None else served.backend.dimensions,
     )

@@ -17,9 +17,12 @@ class ModelDetails(msgspec.Struct, frozen=True, kw_only=True):
     alias_of: str | None
     """The served model that the name stands for, None for a served model itself."""
     aliases: Sequence[str]
-    context_length: int | None
-    """Tokens of prompt and reply together; None until the model is open."""
-    reasoning: bool | None
+    context_length: int | None = None
+    """Tokens of prompt and reply together, or of one input to embed; None until the model is open."""
+    reasoning: bool | None = None
+    """Whether a chat model thinks before it answers; None until it is open, and for other models."""
+    dimensions: Sequence[int] | None = None
+    """Sizes that an embedding model's vectors can have, its own first; None until it is open, and for other models."""
     parameters: Sequence[str] | None
     """Request parameters that the model honours; None until it is open."""
 

@@ -11,7 +11,7 @@ from ark.backends import ENTRY_POINT_GROUP, load_backend
 
 
 def test_a_name_with_a_colon_is_imported_as_it_stands() -> None:
-    assert load_backend("echo_backend:EchoBackend") is EchoBackend
+    assert load_backend("echo_backend:EchoBackend", "chat") is EchoBackend
 
 
 def test_the_installed_ones_are_entry_points() -> None:
@@ -32,4 +32,9 @@ def test_the_installed_ones_are_entry_points() -> None:
 )
 def test_what_cannot_be_loaded_is_said(name: str, says: str) -> None:
     with pytest.raises(LookupError, match=says):
-        load_backend(name)
+        load_backend(name, "chat")
+
+
+def test_a_backend_of_another_task_is_refused() -> None:
+    with pytest.raises(LookupError, match="'echo_backend:EchoBackend' does not do the task 'embedding'"):
+        load_backend("echo_backend:EchoBackend", "embedding")

@@ -9,7 +9,7 @@ import pytest
 from asgi_client import ECHO, backend_of, running
 
 from ark.chat import parameters
-from ark.registry import DOCUMENT_UNSUPPORTED
+from ark.served import DOCUMENT_UNSUPPORTED
 
 pytestmark = pytest.mark.anyio
 
