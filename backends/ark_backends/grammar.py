@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 
 from ark.backends import Grammar
 from ark.errors import APIError, BadRequest
+from ark_backends.schema_limits import beyond_limits, parts
 
 MAX_LENGTH = 200_000
 """Characters of a grammar with its schemas. Compiling takes time that grows with the square of some of them."""
@@ -26,9 +27,6 @@ class GrammarFailed(APIError):
     """500: a grammar that was accepted got beyond what can be followed, in the middle of a reply."""
 
     code = "grammar_failed"
-
-
-BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
 
 
 class Matcher:
@@ -90,14 +88,7 @@ class Grammars:
                 param=grammar.schemas[0][0] if grammar.schemas else None,
                 code="invalid_schema",
             )
-        for param, schema in grammar.schemas:
-            if (place := _wide_bound(json.loads(schema))) is not None:
-                raise BadRequest(
-                    f"Invalid '{param}' (at {'.'.join(place)}): this schema cannot be enforced: "
-                    "bounds of numbers are within 64 bits.",
-                    param=param,
-                    code="invalid_schema",
-                )
+        grammar = _within_limits(grammar)
         inner = LLMatcher(self._tokenizer, grammar.lark, log_level=0)
         if not inner.is_error():
             return Matcher(inner, self._ends, self.words)
@@ -108,13 +99,7 @@ class Grammars:
                 continue
             looser = self._looser(schema)
             if looser is None:
-                path = self._locate(json.loads(schema), reason)
-                where = f" (at {'.'.join(path)})" if path else ""
-                raise BadRequest(
-                    f"Invalid '{param}'{where}: this schema cannot be enforced: {reason}.",
-                    param=param,
-                    code="invalid_schema",
-                )
+                raise _refusal(param, self._locate(json.loads(schema), reason), reason)
             lark = lark.replace(f"%json {schema}\n", f"%json {looser}\n")
         if lark != grammar.lark:
             inner = LLMatcher(self._tokenizer, lark, log_level=0)
@@ -132,7 +117,7 @@ class Grammars:
         shared = {key: whole[key] for key in ("$defs", "definitions", "x-guidance") if key in whole}
 
         def inside(schema: dict[str, Any]) -> list[str]:
-            for path, part in _parts(schema):
+            for path, part in parts(schema):
                 if isinstance(part, dict) and self._reason(json.dumps(shared | part)) == reason:
                     return path + inside(part)
             return []
@@ -143,7 +128,7 @@ class Grammars:
         """A lenient schema that keeps only the type of the parts that cannot be enforced; None where it is strict or at
         fault as a whole."""
         whole = json.loads(schema)
-        if not whole.get("x-guidance", {}).get("lenient"):
+        if not _is_lenient(whole):
             return None
         for _ in range(MAX_LEFT_OUT):
             reason = self._reason(json.dumps(whole))
@@ -152,12 +137,9 @@ class Grammars:
             path = self._locate(whole, reason)
             if not path:
                 return None
-            place: Any = whole
-            for step in path[:-1]:
-                place = place[int(step) if isinstance(place, list) else step]
-            last = int(path[-1]) if isinstance(place, list) else path[-1]
-            kept = {key: value for key, value in place[last].items() if key == "type"}
-            place[last] = kept if self._reason(json.dumps(kept)) is None else {}
+            _leave_out(whole, path)
+            if self._reason(json.dumps(_at(whole, path))) is not None:
+                _leave_out(whole, path, type_too=True)
         return None
 
 
@@ -227,6 +209,53 @@ class _Vocabulary:
         return [self._single[text[i : i + 1]] for i in range(len(text)) if text[i : i + 1] in self._single]
 
 
+def _within_limits(grammar: Grammar) -> Grammar:
+    """The grammar with lenient schemas that keep only the type of parts over a limit. Raises BadRequest for others."""
+    lark, schemas = grammar.lark, []
+    for param, schema in grammar.schemas:
+        whole = json.loads(schema)
+        for _ in range(MAX_LEFT_OUT + 1):
+            found = beyond_limits(whole)
+            if found is None:
+                break
+            path, reason = found
+            # The last steps are keywords of the part that is at fault.
+            part = path[: -2 if path[-2:-1] == ["patternProperties"] else -1]
+            if not part or not _is_lenient(whole):
+                raise _refusal(param, path, reason)
+            _leave_out(whole, part)
+        else:
+            raise _refusal(param, path, reason)
+        kept = json.dumps(whole)
+        lark = lark.replace(f"%json {schema}\n", f"%json {kept}\n")
+        schemas.append((param, kept))
+    return Grammar(lark=lark, schemas=tuple(schemas))
+
+
+def _refusal(param: str, path: list[str], reason: str) -> BadRequest:
+    where = f" (at {'.'.join(path)})" if path else ""
+    message = f"Invalid '{param}'{where}: this schema cannot be enforced: {reason}."
+    return BadRequest(message, param=param, code="invalid_schema")
+
+
+def _is_lenient(whole: dict[str, Any]) -> bool:
+    return bool(whole.get("x-guidance", {}).get("lenient"))
+
+
+def _at(place: Any, path: Sequence[str]) -> Any:
+    for step in path:
+        place = place[int(step) if isinstance(place, list) else step]
+    return place
+
+
+def _leave_out(whole: dict[str, Any], path: Sequence[str], *, type_too: bool = False) -> None:
+    """Reduce the part of a schema at a path to its type, or to nothing."""
+    part: dict[str, Any] = _at(whole, path)
+    kept = {} if type_too else {key: value for key, value in part.items() if key == "type"}
+    part.clear()
+    part.update(kept)
+
+
 _POSITION = re.compile(r"at \d+\(\d+\): (failed to compile JSON schema: )?")
 
 
@@ -235,29 +264,3 @@ def _short(error: str) -> str:
     text = _POSITION.sub("", error.strip())
     text = re.split(r"\n +\d+ \|", text)[0]
     return " ".join(text.split()).rstrip(".")[:300]
-
-
-def _wide_bound(schema: dict[str, Any]) -> list[str] | None:
-    """The path to a bound over 64 bits, which llguidance would take for the largest number it knows."""
-    for key in BOUNDS:
-        bound = schema.get(key)
-        if isinstance(bound, int | float) and abs(bound) >= 2**63:
-            return [key]
-    for path, part in _parts(schema):
-        if isinstance(part, dict) and (inner := _wide_bound(part)) is not None:
-            return path + inner
-    return None
-
-
-def _parts(schema: dict[str, Any]) -> Iterator[tuple[list[str], Any]]:
-    """The schemas directly inside a schema, with their paths."""
-    for key in ("properties", "patternProperties", "$defs", "definitions"):
-        inner = schema.get(key)
-        if isinstance(inner, dict):
-            yield from (([key, name], part) for name, part in inner.items())
-    for key in ("anyOf", "oneOf", "allOf", "prefixItems"):
-        inner = schema.get(key)
-        if isinstance(inner, list):
-            yield from (([key, str(i)], part) for i, part in enumerate(inner))
-    for key in ("items", "additionalProperties"):
-        yield [key], schema.get(key)

@@ -6,8 +6,10 @@ This module is light: torch and transformers are imported when a model is opened
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from functools import partial
 from typing import TYPE_CHECKING
 
+import anyio
 import anyio.to_thread
 
 from ark.backends import BackendStatus, Capabilities, ChatBackend, GenerationJob, SamplingParams, TokenBatch
@@ -54,6 +56,9 @@ PARAMETERS = frozenset(
     }
 )
 
+COMPILING = 4
+"""Grammars compiled at the same time."""
+
 
 class TorchChat:
     """`ark.backends.ChatBackend` on torch and transformers."""
@@ -65,6 +70,8 @@ class TorchChat:
         self._tokenizer = tokenizer
         self._grammars = grammars
         self._default_sampling = default_sampling
+        # Of the threads that all share, large schemas get so many.
+        self._compiling = anyio.CapacityLimiter(COMPILING)
 
     @classmethod
     async def open(cls, model: ModelConfig) -> TorchChat:
@@ -102,7 +109,8 @@ class TorchChat:
         matcher = None
         if job.grammar is not None:
             # A large schema takes long to compile; neither the event loop nor the engine waits for it.
-            matcher = await anyio.to_thread.run_sync(self._grammars.compile, job.grammar)
+            compile_grammar = partial(self._grammars.compile, job.grammar)
+            matcher = await anyio.to_thread.run_sync(compile_grammar, limiter=self._compiling)
         mailbox = self._engine.submit(job, matcher)
         left = job.n
         try:
