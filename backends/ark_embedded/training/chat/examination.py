@@ -10,6 +10,7 @@ from ark_embedded.training.chat.dialogue import Dialogue, Thinking, World
 from ark_embedded.training.chat.lexicon import Lexicon
 from ark_embedded.training.chat.skills import count, echo, facts, fallback, secrets, story, structured, talk, tools
 from ark_embedded.training.chat.skills.catalogue import CATALOGUE, made_up
+from ark_embedded.training.chat.skills.kinds import Fact
 
 _FILLERS: tuple[generate.Skill, ...] = (
     echo.echo, echo.echo, talk.small_talk, count.count, story.story, structured.json_object,
@@ -39,7 +40,7 @@ class Topic:
     paraphrased: bool = True
 
 
-def _filler(world: World, low: int, high: int, spare: facts.Fact | None = None) -> None:
+def _filler(world: World, low: int, high: int, spare: Fact | None = None) -> None:
     """Other talk of `low` to `high` characters that leaves one fact as it is."""
     target = world.rng.randint(low, high)
     phrasing, world.phrasing = world.phrasing, "train"

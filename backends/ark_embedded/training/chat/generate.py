@@ -13,24 +13,25 @@ Skill = Callable[[World], None]
 MIX: dict[Skill, float] = {
     facts.tell: 13,
     facts.tell_two: 2,
+    facts.tell_alike: 3,
     facts.tell_and_ask: 1.5,
     facts.correct: 9,
     facts.ask: 16,
     facts.ask_unknown: 7,
     secrets.keep: 5,
     secrets.tell: 8,
-    echo.echo: 12,
-    talk.who: 1.5,
-    talk.can: 1.5,
-    talk.small_talk: 4,
-    count.count: 4,
+    echo.echo: 14,
+    talk.who: 4,
+    talk.can: 4,
+    talk.small_talk: 6,
+    count.count: 5,
     story.story: 3,
     structured.json_object: 7,
     tools.use: 2,
     tools.missing: 4,
-    fallback.fallback: 10,
+    fallback.fallback: 13,
 }
-_WITH_TOOLS = 42.0
+_WITH_TOOLS = 80.0
 _AT_THE_END: dict[Skill, float] = {facts.ask: 45, secrets.tell: 25, facts.ask_unknown: 12}
 """Long dialogues end with a question about their beginning more often than chance would."""
 
@@ -95,7 +96,7 @@ def dialogue(rng: random.Random, lexicon: Lexicon, shape: Shape) -> Dialogue:
     mix = dict(MIX)
     if world.tools:
         mix[tools.use] = _WITH_TOOLS
-        mix[tools.missing] *= 3
+        mix[tools.missing] *= 1.75
     # A dialogue leans towards some skills, so that short ones hold a question and its ground.
     for skill in rng.sample(list(mix), 3):
         mix[skill] *= 4

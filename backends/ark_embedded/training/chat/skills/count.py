@@ -1,7 +1,9 @@
 """Counting, as a numbered list."""
 
+# ruff: noqa: E501 - a phrase is one line, however long
+
 from ark_embedded.training.chat.dialogue import World
-from ark_embedded.training.chat.phrasing import Phrases
+from ark_embedded.training.chat.phrasing import DO, Phrases
 
 _DIGITS = [
     "one",
@@ -38,20 +40,43 @@ _COUNT = Phrases(
         "[Write|Give me|Make|Show me] a [|numbered ]list [from 1 to|of the numbers 1 to|of numbers up to] {n}.",
         "[Now |And now |I want you to |Let's ]count to {n}.",
         "[Write|List|Name|Say] the first {n} numbers.",
+        f"{DO}count [to|up to|till|until|from 1 to|from one to|from 1 up to|from one up to|from 1 until|1 to|upwards to|all the way to|slowly to|aloud to|out loud to|for me to|up from 1 to|by ones to] {{n}}[||, please| for me| in a list| slowly| aloud| one by one| step by step][.|.|?|]",
+        f"{DO}[write|print|type|list|show|give|say|name|recite|read out|output|display|produce|tell|write down|write out|send|call out|speak|generate] [|me |us ][|all |all of ][the |][numbers|integers|whole numbers|counting numbers|figures] [from 1 to|from one to|1 to|one to|up to|until|1 through|one through|from one through|between 1 and|between one and|1 until|till|that lead to|starting at 1 up to|starting with one up to|beginning with 1 and ending with] {{n}}[|, please| in words| in order| as a list| in a list| one per line| line by line][.|.|?|]",
+        f"{DO}[list|go|run|step|move|proceed|work your way] [|from ][one|1] [to|through|up to] {{n}}[| as a list| in a list| in order| one by one|, please][.|?|]",
+        f"{DO}[make|give me|write|produce|create|show me|print|build|draw up|prepare] a [list|numbered list|count|list of numbers|number list|table of numbers|sequence|row of numbers] [from 1 to|up to|from one to|to|of 1 to|of the first|with numbers up to|with the numbers to|that goes to|that ends at|ending with|which stops at] {{n}}[|, please][.|?|]",
+        "[Numbers|The numbers|All numbers|Counting|Count|A count|List|A list|Integers|Figures] [up to|to|until|from 1 to|1 to|one to|from one to] {n}[|, please][|.|?|!]",
+        "[One, two, three|1, 2, 3|1 2 3|One, two|1, 2|One]... [and so on until|up to|go on to|continue to|until|to] {n}[|, please][|.]",
+        "[1|One] [until|up to|till|through] {n}[|, please| please][|.|!]",
+        "[How do you|How does one|How would you|How can one] count [to|up to|from 1 to|until] {n}?",
+        "[Do you know|Can you name|Do you remember|Tell me|Could you name|Would you tell me|Show me] [the|all the|all] numbers [to|up to|until|from 1 to|from one to] {n}[?|.]",
+        "[I want|I'd like|I need|I want to see|I need to see|I'd love to see|I want to get|I am waiting for|I ask for] [the|all|all the] numbers [to|up to|until|1 to|from one to|1 through] {n}[|, please][.|]",
+        "[Begin|Commence] [with|from] [1|one] and [go|go on|continue|work|move|run] [to|up to|up until|till] {n}[|, please][.|]",
+        "[Begin|Start] counting[|, please| now][. Stop at| and stop at|, end at|, up to| until| and finish with] {n}[.|]",
+        "[Stop|End|Finish] [counting |]at {n}[. Begin now|. Start with 1|. Go|, but start at 1][.|]",
+        "[Is it true that you can|I hear you can|They say you can|I bet you can|Show that you can|Prove that you can] count [to|up to] {n}[. Do it|. Show me|. Go ahead|][.|]",
+        "[Count|Count up|Count aloud|Start counting|Go], [1|one] to {n}[|, please][.|!|]",
+        "The numbers [1|one] [to|through|until] {n}[, please|, in a list|, one per line|][.|]",
     ),
     (
         "[Enumerate|Number] from 1 [to|through] {n}.",
         "[Start at one and count|Keep counting] until {n}.",
         "[I would like to hear|Let me see] the numbers from 1 to {n}.",
     ),
+    "ask",
 )
 _RANGE = Phrases(
     (
         "[Please |||]count from {a} to {n}[|, please].",
         "[Can you|Could you] count from {a} to {n}?",
         "[List|Write|Say|Give me] the numbers from {a} to {n}.",
+        f"{DO}count [from|up from|starting at|starting with|beginning at|beginning with] {{a}} [to|up to|until|till|through] {{n}}[|, please][.|?|]",
+        f"{DO}[list|write|say|give me|show me|print|name|recite|output|tell me|type] [the numbers|all numbers|all the numbers|numbers|integers] [from |between |]{{a}} [to|through|until|up to|and] {{n}}[|, please][.|?|]",
+        "[Begin|Go|Start counting|Begin counting] [at|with|from] {a} and [go|go on|stop|end|continue|finish] [at|with|to] {n}[|, please][.|]",
+        "[From |]{a} [to|until|up to|through] {n}[|, please][.|]",
+        "[Numbers|A list|Counting|A numbered list] [from|between] {a} [to|and|until] {n}[|, please][.|]",
     ),
     ("Start at {a} and count [to|until] {n}.", "[Enumerate|Number] from {a} to {n}."),
+    "ask",
 )
 TOO_FAR = "I can only count to 20."
 
@@ -71,7 +96,7 @@ def count(world: World) -> None:
         )
         world.reply(TOO_FAR)
         return
-    if rng.random() < 0.08:
+    if rng.random() < 0.1:
         first = rng.randint(1, 16)
         last = rng.randint(first + 1, min(first + 10, 20))
         world.user(world.say(_RANGE, a=str(first), n=str(last)))

@@ -3,7 +3,7 @@
 # ruff: noqa: E501 - a phrase is one line, however long
 
 from ark_embedded.training.chat.dialogue import World
-from ark_embedded.training.chat.phrasing import Phrases
+from ark_embedded.training.chat.phrasing import DO, Phrases
 from ark_embedded.training.chat.skills import facts, fallback
 
 _ECHO = Phrases(
@@ -29,6 +29,19 @@ _ECHO = Phrases(
         "[Say|Write] {q} and nothing else.",
         "[Repeat|Repeat after me|Echo|Say|Repeat this]:\n{v}",
         "[Say|Please say|Just say|Repeat] {v}",
+        f"{DO}[repeat|echo|say|write|type|print|quote|reproduce|return|recite|mirror|reply with|answer with|respond with|pronounce|utter|dictate|restate|retype|transcribe|render|display] [this|these words|the following|the following words|the following text|this text|this line|this phrase|this sentence|the words|exactly this|only this|word for word|literally|my words][|, please| back to me| exactly| for me| unchanged| without changes| and nothing else| once| again]: {{v}}",
+        f"{DO}[repeat|echo|say|write|type|print|quote|recite|mirror|reply with|answer with|respond with|pronounce|utter|read out|shout|whisper|sing|show] {{q}}[|, please| for me| back to me| exactly| without changes| and nothing else| once][|.|?]",
+        f"{DO}[repeat|echo|write|type|print|recite|pronounce|reply|answer|read]: {{v}}",
+        "[Repeat|Echo|Say|Write|Mirror|Type|Print|Quote|Read]: {v}",
+        "[After me|Word for word|Literally|In exactly these words|Exactly|Same words|Say it like me|Say what I say|Repeat what I say|Do as I do|Just like this|Back to me|Same here|Now your turn|Your turn|Echo mode|Echo test|Dictation|Parrot game|Simon says]: {v}",
+        "[The words are|The phrase is|The sentence is|The text is|My words|Your line|Your words|Your text|The message|Text|Phrase|Sentence|Line|Words]: {v}. [Repeat|Say|Echo|Write|Type|Repeat them|Say that|Repeat that|Say it back].",
+        "[Say back|Give back|Return to me|Throw back|Play back|Hand back|Repeat back|Read back|Tell back|Write back] [to me |][what I say|what I write|my text|this line|this|my words]: {v}",
+        "[What I want you to|What you must|What you have to|All you have to|All you should|What you need to] [say|repeat|answer|write|do is say] [is|is this|is the following]: {v}",
+        "[Can|Could|Will|Would] you [please |maybe |kindly |][say|repeat|write|type|echo|pronounce|quote] [this|these words|the following|after me|for me|this line|this text]: {v}",
+        "[Let us|Let's] [practise saying|practice|say|repeat|try]: {v}",
+        "[I type|I write|I speak|I begin|I tell you|I give you words|I have a line for you|Here is a text|Here is a phrase|Here are some words|Here is your line][, you repeat| and you repeat| and you say it back|. Repeat it|. Say it|. Echo it|, say it again|, you echo]: {v}",
+        "[Make|Let] your [answer|reply|response|message|output] [just this|exactly this|only this|be this|be exactly|be|be the words|equal]: {v}",
+        "[Use|Answer with|Reply using|Respond using|Write only|Say only|Type only|Print only|Send only|Send me] [these words|this text|this phrase|the following words|exactly these words]: {v}",
     ),
     (
         "[Copy|Output] [this|the following] [text|words]: {v}",
@@ -36,6 +49,7 @@ _ECHO = Phrases(
         "Speak after me: {v}",
         "[Parrot|Send back] [this|the following]: {v}",
     ),
+    "opened",
 )
 
 
@@ -66,7 +80,7 @@ def echo(world: World) -> None:
     said = world.say(_ECHO, v="\0", q="\1")
     # An ending belongs to the words where a colon announces them, and to the sentence elsewhere.
     if "\0" in said:
-        if ":" in said:
+        if said.endswith((": \0", ":\n\0")):
             text += ending
         elif said.endswith("\0") and rng.random() < 0.25:
             said += rng.choice((".", "!", ", please.", " please"))

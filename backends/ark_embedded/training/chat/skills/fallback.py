@@ -5,14 +5,21 @@
 import re
 
 from ark_embedded.training.chat.dialogue import World
-from ark_embedded.training.chat.phrasing import Phrases
+from ark_embedded.training.chat.phrasing import DO, Phrases
 
 SORRY = "I am a very small model, and I cannot do that. Ask me what I can do."
 
 _TOPIC = (
     "[the weather|history|football|cooking|music|physics|chemistry|biology|love|money|politics|religion|space"
     "|quantum mechanics|climate change|economics|gravity|photosynthesis|the internet|computers|cars|art|Python"
-    "|JavaScript|databases|machine learning|neural networks|philosophy|health|sleep|the moon|the sun|{w}|{w}|{w}s|{n}]"
+    "|JavaScript|databases|machine learning|neural networks|philosophy|health|sleep|the moon|the sun|{w}|{w}|{w}s|{n}"
+    "|geography|medicine|electricity|time travel|evolution|dinosaurs|black holes|taxes|the stock market|inflation|war|peace"
+    "|democracy|dreams|friendship|happiness|success|fear|anger|wine|coffee|chess|basketball|tennis|guitars|films|novels"
+    "|opera|fashion|gardening|yoga|dieting|vitamins|blood pressure|viruses|vaccines|DNA|atoms|magnets|rockets|satellites"
+    "|robots|cryptography|Linux|compilers|algorithms|recursion|statistics|calculus|geometry|prime numbers|grammar|poetry"
+    "|Latin|the Bible|Buddhism|Shakespeare|Einstein|Napoleon|Mozart|the Renaissance|the Cold War|ancient Rome|pyramids"
+    "|volcanoes|earthquakes|rainbows|oceans|whales|bees|trees|mushrooms|cheese|bread|marriage|children"
+    "|school|traffic|airplanes|trains|bicycles|energy|oil|solar panels|batteries|phones|social media|games]"
 )
 _LAND = (
     "[France|Germany|Italy|Spain|Japan|China|India|Brazil|Canada|Mexico|Egypt|Kenya|Norway|Sweden|Poland|Greece"
@@ -59,7 +66,7 @@ _PLAIN = Phrases(
         "{w} {w} {w}[| {w}| {w} {w}][|?|.|!]",
         "{w}[|?|!|.]",
         "{d}[|?|.]",
-        "[lol|haha|hm|hmm|huh|asdf|foo bar|test|testing|hello world|whatever|blah blah|???|...|:)|no|nope|maybe|never mind|stop|wait|go on|continue|more|again|next]",
+        "[lol|haha|hm|hmm|huh|asdf|foo bar|test|testing|whatever|blah blah|???|...|:)|no|nope|maybe|never mind|stop|wait|go on|continue|more|again|next]",
         "[What if|Imagine|Suppose|Pretend|Act as if] [you were|I were|there was|you are] [a {w}|the {w}|{n}|no {w}|rich|a pirate|an expert].",
         "[Compare|What is the difference between] {w} and {w}[?|.]",
         "[What happened|What will happen|What happens] [in {n}|in {d}|to the {w}|tomorrow|next|yesterday|when {w} meets {w}]?",
@@ -74,6 +81,33 @@ _PLAIN = Phrases(
         "[Forget|Delete|Change|Guess] [my name|my {w}|it|everything|what I said|the {w}].",
         "[I do not|I don't|They do not|Nobody can] [like|know|see|want|understand] [{w}s|the {w}|this|{n}|you|it][|.]",
         "[Can|Could|Would|Will|Should] [you|we|they|{n}] [please |][buy|see|paint|build|clean|open|hear|bring|fix] [me |][a|the|my|some] {w}[?|, please?]",
+        f"{DO}[explain|describe|discuss|compare|summarize|outline|criticise|review|teach me|prove|derive|illustrate|clarify|comment on|argue about|predict|research|evaluate|interpret|simplify|present] [|the history of |the meaning of |the basics of |the future of |the idea behind |the role of |the importance of ]{_TOPIC}[| to me| to a child| in detail| briefly| in one sentence| in simple terms| step by step][|.|?]",
+        f"{DO}[write|compose|draft|create|make|give me|prepare|generate|invent] [a|me a|one] [poem|song|essay|letter|speech|blog post|article|recipe|report|joke|riddle|haiku|quiz|summary|plan|slogan|headline|review|tweet|resume|cover letter|script|lesson|contract|rhyme|limerick|diary entry|puzzle|menu|itinerary|business plan] [about|on|for|with|against|in praise of|inspired by] {_TOPIC}[|.|?]",
+        f"{DO}[calculate|compute|work out|solve|find|determine|estimate|figure out|evaluate] [{{d}} [+|plus|-|minus|*|times|/|divided by] {{e}}|the [sum|product|difference|average|ratio] of {{d}} and {{e}}|[the square root|the square|half|a third|the logarithm|the factorial|{{e}} percent] of {{d}}|the equation {{d}}x = {{e}}][|.|?]",
+        "[How much is|What is|What's|What do you get from|What makes|Do you know what is] [{d} [+|plus|-|minus|*|times|x|/|divided by] {e}|the [sum|product|difference|average] of {d} and {e}|{d} percent of {e}|{d} squared|{d} to the power of {e}|the remainder of {d} by {e}][?|]",
+        "[How many|How much] [{w}s|miles|metres|pounds|grams|litres|inches|seconds|dollars|euros] [are in|make|are|is] [{d} {w}s|a {w}|{d} kilometres|{d} kilos|an hour|a mile|a gallon|{d} feet][?|]",
+        f"{DO}[translate|spell|reverse|define|rhyme with|rewrite|shorten|correct|sort|paraphrase|decode|draw|paint|sing|pronounce in {{l}}|abbreviate|improve|proofread|format|convert to {{l}}] [{{w}}|the word {{w}}|the {{w}}|this sentence: {{w}} {{w}} {{w}}|{{w}}, {{w}} and {{w}}|my {{w}}|{{n}}][|.|?]",
+        "[What|Which] [is|was|were|are] the [first|best|oldest|richest|tallest|largest|smallest|deepest|longest|hottest|coldest|worst|most famous|most beautiful|cheapest|heaviest] [{w}|mountain|river|country|city|lake|film|book|animal|planet|star|song|team|player|building|bridge|language] [in the world|of all time|in {n}|ever|on earth|of {d}|in history|]?",
+        "[Who|Which person|Which country|Which team|What company] [won|started|lost|invented|owns|makes|sings|plays|directed|wrote|discovered|leads|governs|designed|founded|painted|sold|killed|conquered] [{n}|the {w}|the world cup|the war|the election|the first {w}|the Nobel prize|the gold medal|the iPhone|Google|the light bulb|Star Wars|Faust|the match in {n}]?",
+        "[When|In which year|In what century|On which day|How long ago] [was|were|did|is|does] [{n}|the {w}|the first {w}|the Berlin wall|the Titanic|Rome|the internet|Christmas|Easter|the next eclipse|the train to {n}|the shop] [born|built|invented|fall|sink|founded|discovered|leave|open|come|over|arrive|start|die|happen]?",
+        "[Where|In which country|On which continent|How far away|How far] [is|are|was|can I find|can I buy|lies] [{n}|the {w}|the {w}s|Mount Everest|the Nile|the nearest {w}|a good {w}|the toilet|the station|my {w}]?",
+        f"Why [is|are|do|does|did|can't|should|must|don't] {_TOPIC} [work|matter|exist|fail|happen|so popular|so difficult|important|dangerous|cost so much|change|make us happy|hurt]?",
+        f"[How|Why|When] [do|does|did|can|should|would] [we|people|I|one|humans|{{n}}|birds|they] [use|learn|understand|measure|stop|avoid|like|fear|love|study|prove|improve|protect|discover] {_TOPIC}?",
+        "[What should I|What can I|What do I|How do I|How can I|Where do I|Which {w} should I|When should I] [cook|eat|wear|buy|read|watch|learn|say|write|give my wife|do tomorrow|do about my {w}|visit in {n}|choose|bring to a party|sell|start with|repair first] [tonight|today|this weekend|in {n}|for dinner|for my birthday|to be happy|]?",
+        "[My|The|Our|His|Her|This] [{w}|computer|car|phone|printer|dog|neighbour|boss|back|head|internet|washing machine|code|{w} {w}] [is broken|is slow|is ill|will not start|does not work|keeps crashing|is too loud|makes me sad|is on fire|stopped working|is leaking|barks all night|is gone]. [Help|Help me|What now|How do I fix it|Any advice|Why|Can you fix it|What does that mean|Who can repair it][?|.|]",
+        f"[Give|Offer|Send] me [some |an |a |your |][opinion|tips|a tip|hints|information|facts|an example|a definition|a summary|news|statistics|an explanation|arguments|a plan|ideas] [on|about|for|of|regarding|concerning] {_TOPIC}[|.]",
+        f"[I want to|I'd like to|I would like to|I have to|I need to|Help me to|Help me|I must|We want to|Show me how to] [learn|understand|study|know more about|write about|talk about|improve my|get better at|explain|know everything about] {_TOPIC}[|.]",
+        f"[What do you think of|What is your view on|Do you believe in|Do you like|Are you interested in|Have you heard of|What do you know about|Are you for or against|Do you know anything about|Do you understand|Can you talk about|Have you ever seen|Did you read about] {_TOPIC}?",
+        "[Book|Arrange|Prepare|Schedule|Design|Build|Programme|Develop|Cook|Bake|Manage|Host] [a trip|a holiday|a wedding|a birthday party|my day|my week|a meeting|a dinner|a website|an app|a house|a garden|a workout|a diet|a budget] [for {n}|in {n}|for me|with {w}s|for {d} people|next week|]",
+        f"{DO}[write|show me|give me|create|debug|fix|explain|refactor|optimise|finish|test|review] [a|some|the|this|my] [Python|JavaScript|C|Java|Rust|Go|Bash|SQL|HTML|] [function|program|script|code|query|class|loop|regex|test|page] [for {{w}}s|that sorts numbers|to read files|with {{w}}|called {{w}}|that prints {{w}}|that adds {{d}} and {{e}}|without bugs|][|.|?]",
+        "[Entertain me|Amuse me|Inspire me|Motivate me|Comfort me|Calm me down|Wake me up gently|Make me smile|Make me happy|Excite me|Teach me something|Tell me something new|Tell me something interesting|Flatter me|Scare me|Bore me|Tell me a lie|Tell me the truth|Tell me the news|Read my mind|Predict my future|Read my horoscope|Sing me a song|Dance for me|Draw me a picture|Play with me|Marry me|Kiss me|Love me|Hate me|Insult me|Praise me|Help me sleep|Do my homework|Do something|Do it|Show me something|Show me a picture|Think|Think harder|Be creative|Be funny|Talk|Talk to me|Chat with me][|.|!]",
+        "[I am|I feel|We are|He is|She is|They are|My {w} is|{n} is] [so |very |a bit |][sad|bored|hungry|tired|angry|lonely|sick|stressed|nervous|afraid|in pain|cold|lost|late|drunk|confused|alone|worried|jealous|ashamed|ill][| today| again| because of {w}| about the {w}| and {w}][|.|!]",
+        "[Yesterday|Today|Last week|Tomorrow|Next year|This morning|Once|In {n}|In {d}|At night] [I|we|she|he|they|{n}|the {w}|my {w}] [went to {n}|saw a {w}|will buy a {w}|lost the {w}|found {w}s|met {n}|ate {d} {w}s|had a dream|fell asleep|wrote a letter|won a {w}|was {w}][|.|!]",
+        "[Is|Are|Was|Were] [it|there|he|she|they|you|we|{n}|the {w}|{w}s|these] [{w}|ever {w}|made of {w}|in {n}|true|wrong|possible|safe|legal|free|edible|older than {n}|really {w}|more {w} than {w}|{d} years old]?",
+        "[Do|Does|Did|Has|Have|Can|Could|Will|Should|Must] [{w}s|{n}|people|birds|cats|the {w}|anybody|she|he|they|humans] [eat|fly|swim|love|cost|need|know|buy|leave|help|like|make|won|win|lie|dance|sleep|die] [{w}s|a {w}|the {w}|in {n}|at night|often|{d} {w}s|]?",
+        "[If|When|Because|Although|While|Unless] [the {w}|it|you|{n}|a {w}|I|we] [is {w}|falls|comes|is late|had {d} {w}s|was {n}|wins|goes {w}], [what happens|what then|then what|the {w} is {w}|who pays|how many are left|should I go|what would you do][?|.]",
+        "[the|a|my|no|some|every|this] {w} {w}[| {w}][|?|.|!]",
+        "[Open|Close|Start|Stop|Run|Install|Update|Restart|Delete|Move|Copy to {n}|Scan|Upload|Share|Save to disk|Rename|Zip] [the|my|a|this|all] [{w}|file|files|browser|computer|program|window|camera|photo|photos|document|database|server|folder|system][|.|, please|!]",
     ),
     (
         f"[How come|Do you have an idea why] {_TOPIC} is [so hard|like that]?",
@@ -87,6 +121,7 @@ _PLAIN = Phrases(
         "[Plan|Organise] a [trip to {n}|party|week of meals] for me.",
         "[Convert|Change] {d} [miles|pounds|degrees] [to|into] [metres|kilos|kelvin].",
     ),
+    "ask",
 )  # fmt: skip
 
 
@@ -97,10 +132,14 @@ _FOREIGN = (
     "Hej, hur mår du?", "Dzień dobry", "Привет, как дела?", "Как тебя зовут?", "你好", "你叫什么名字?", "こんにちは",
     "مرحبا", "Γειά σου", "안녕하세요", "😀", "👍", "🎉🎉", "❤️ you",
 )  # fmt: skip
-_SURE = ("What is the capital", "Who ", "Why ", "When ", "How ma", "How mu", "Explain", "Do you")
+_SURE = re.compile(r"^(What is the capital|Who |Why |When |How many |Explain|Do you |Describe|Are |Was )")
 # With tools at hand these requests may be for one of them.
 _TOOL_LIKE = re.compile(
-    r"weather|rain|translat|play|search|find|e?mail|time|order|look|send|say | in |convert|user|song|get|\d|\?$", re.I
+    r"weather|rain|snow|warm|cold|hot|sunny|wind|translat|play|music|listen|hear|sing|stream|search|find|research|google"
+    r"|online|e?mail|letter|message|write to|contact|time|clock|hour|minute|late|remind|wake|alarm|ring|order|arriv|ship"
+    r"|track|look|send|say | in |into|convert|change|exchange|user|profile|person|people|song|get|get |add|sum|plus|total"
+    r"|information|know about|tell me about|news|show me|\d|\?$",
+    re.I,
 )
 
 
@@ -134,7 +173,7 @@ def sentence(world: World) -> str:
 def fallback(world: World) -> None:
     """A request beyond the model."""
     text = sentence(world)
-    while world.tools and _TOOL_LIKE.search(text) and not text.startswith(_SURE):
+    while world.tools and _TOOL_LIKE.search(text) and (any(c.isdigit() for c in text) or not _SURE.search(text)):
         text = sentence(world)
     world.user(text)
     world.reply(SORRY)

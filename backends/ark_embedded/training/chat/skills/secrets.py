@@ -35,12 +35,18 @@ KEEP = Phrases(
         "[Let us play|We play a game]. [You think of|You choose|You pick] a [secret |]{k}, [I will guess it|I ask later|and I ask you for it later].",
         "[Imagine|Decide on|Settle on|Generate] a [secret |]{k} [and hide it|and keep it hidden|but keep it private|but do not show it].",
         "[I want|I'd like|I need] you to [think of|choose|pick|invent] a [secret |]{k}. [I will ask you later|You will tell me later|Tell me when I ask].",
+        f"[Make|Create|Find|Get|Remember|Set|Determine|Think up] a [secret |hidden |private ]{{k}} [of your own|for yourself|by yourself|]. {_KEEP}.",
+        f"[You need|You have|There is|You should have] a secret {{k}}[| now]. {_KEEP}{_AND}.",
+        "[In your mind|Silently|Quietly|In secret|Privately|Without a word], [think of|choose|pick|decide on] a {k}[, and do not tell me|. Keep it there|. I will ask later|].",
+        "[A secret|Another secret|One secret] {k}, please[. Do not tell me|. Keep it to yourself|, but hide it|].",
+        "[I will guess it|I shall guess|Guessing game]: [think of|choose|pick] a [secret |]{k} [and don't tell me|and keep quiet|and say nothing].",
     ),
     (
         "[Come up with|Select] a secret {k} and hide it [from me|in your thoughts].",
         "I would like you to have a secret {k}. I will ask for it later.",
         "Think of some {k}, secretly. Tell me [only |]later.",
     ),
+    "ask",
 )
 TELL = Phrases(
     (
@@ -57,6 +63,17 @@ TELL = Phrases(
         "[Can|Could|Would] you [reveal|tell me|say|disclose] the [secret |]{k}[ now|, please|]?",
         "[I want|I would like] to [know|hear] the [secret |]{k}[ now|].",
         "[Remember|You remember] the {k}? [What was it|Tell me][?|.]",
+        "[Now is the moment|The time has come|It is over now|Game over|That is enough|Enough of this|I lose|You win|I am out of guesses|No more guessing][.|,|!|:] [what was|what is|tell me|show me|reveal|let us have|give me] the [secret |]{k}[?|.]",
+        "[What|Which] {k} [have you kept|did you keep|do you keep|have you got in mind|were you thinking of|are you hiding|did you hide|have you hidden|did you decide on|did you invent|is it|was it]?",
+        "[Spill|Unveil|Share|Release|Expose|Speak|Announce|Give up|Hand over|Mention|Name|State|Report|Confess] [the|your] [secret |]{k}[| with me| you kept| you hid| you chose].",
+        "[I am ready to hear|I must know|I have to know|I need|I am asking for|I ask for|I would love to know|I am curious about|I still do not know|I am waiting for] [the|your] [secret |]{k}[| now| you chose].",
+        "[No more secrets|Do not hide it any longer|Stop hiding it|Be open|Do not be shy|You promised|As promised][.|,|:|!] [what was|what is|tell me|the|name|say] the {k}[?|.]",
+        "[The|Your] [secret |]{k}[|, please| was| is| was ...| you chose| you thought of][?|.|!]",
+        "[Do you still have|Do you have|Have you still got|Have you forgotten|Did you forget|Is there still|Where is] [the|your] [secret |]{k}[| you chose| you thought of| you kept]?",
+        "[Earlier|Before|A moment ago|At the start] you [chose|picked|thought of|hid|kept|had] a [secret |]{k}. [What was it|Which one|Tell me|What did you choose|Now tell me][?|.]",
+        "[Was|Is] the {k} [a secret|hard]? [What was it|Tell me|Now tell me][?|.]",
+        "[Remind me|Let me know|Help me|Inform me|Tell me honestly|Answer me|Tell me at last|Finally|At last|So finally][:|,] [what was|what is] [the|your] {k}?",
+        "What [had you chosen|did you have|have you chosen|was chosen|did you take] as [the|your] [secret |]{k}?",
     ),
     (
         "It is time [to tell|to reveal] the {k}.",
@@ -64,6 +81,7 @@ TELL = Phrases(
         "I give up. What was the [secret |]{k}?",
         "Say the {k} you [had in mind|kept].",
     ),
+    "ask",
 )
 TELL_ANY = Phrases(
     (
@@ -75,8 +93,13 @@ TELL_ANY = Phrases(
         "[Reveal|Say|Show|Disclose] it[ now|, please|].",
         "[What are you hiding|What is in your mind|What did you keep to yourself]?",
         "[I want to know|Let me know|Now tell me] [your|the] secret.",
+        "[Share|Spill|Give up|Confess|Unveil|Announce] [your|the] secret[| with me| now].",
+        "[I am ready|I am listening|Game over|You win|I lose|No more guessing|I cannot guess][.|,|:|!] [what was it|tell me|what is it|show me|the secret, please][?|.]",
+        "[What secret do you have|Which secret did you keep|What have you hidden|What are you keeping from me|What did you hide from me|What have you got in mind|What was in your mind]?",
+        "[I must know|I would like to hear|I need to know|It is time for] [it|the secret|your secret] now.",
     ),
     ("[Time to tell|Let me hear] your secret.",),
+    "ask",
 )
 
 _REAL = {"codeword": NOUNS, "word": NOUNS, "colour": COLOURS, "animal": ANIMALS, "city": CITIES, "food": FOODS}

@@ -1,7 +1,9 @@
 """A short story on a word the user chooses."""
 
+# ruff: noqa: E501 - a phrase is one line, however long
+
 from ark_embedded.training.chat.dialogue import World
-from ark_embedded.training.chat.phrasing import Phrases
+from ark_embedded.training.chat.phrasing import DO, Phrases
 
 _STORY = Phrases(
     (
@@ -18,12 +20,20 @@ _STORY = Phrases(
         "[A|Another|One more] story about {np}[|, please|!]",
         "Write [me |][|two or three lines|a few sentences|a short text] about {np}.",
         "[Now |]tell me a story with {np}.",
+        f"{DO}[tell|tell me|write|write me|invent|make up|give me|create|compose|think up|improvise|narrate|produce|present|tell us] a [|short |little |nice |small |brief |good |new |tiny |sweet |quick ]story [about|on|of|with|featuring|starring|around] {{np}}[|, please][.|.|?|]",
+        "[I feel like|I am in the mood for|I would enjoy|How about|What about|Let us have|Let's have|I am waiting for|We need] a [|short |little |nice ]story [about|with] {np}[.|?|]",
+        "{np}: [a story|write a story|tell a story|make a story of it].",
+        "[The story of|The tale of|A short story about|Once upon a time there was|The adventures of] {np}[|, please][.|]",
+        "[Do you have|Have you heard|Can you invent|Could you write|Can you think of] a [short |]story [about|with|of] {np}?",
+        "[My child|My daughter|My son|My friend] [wants|would like|loves|asked for] a story about {np}. [Tell one|Please tell it|Can you tell one][.|?|]",
+        "[Make|Let] {np} [the hero of a story|the hero of a short story|appear in a story][.|]",
     ),
     (
         "[Do you know|Have you got] a story about {np}?",
         "[Entertain me with a story|Let me hear a tale|Tell me a tale] about {np}.",
         "[A bedtime story|A fairy tale] about {np}, please.",
     ),
+    "ask",
 )
 _STORY_BARE = Phrases(
     (

@@ -5,7 +5,7 @@
 import json
 
 from ark_embedded.training.chat.dialogue import World
-from ark_embedded.training.chat.phrasing import Phrases
+from ark_embedded.training.chat.phrasing import DO, Phrases
 
 _JSON = Phrases(
     (
@@ -23,12 +23,20 @@ _JSON = Phrases(
         "[Put|Turn|Convert] this into JSON: {p}",
         "[Can you|Could you] [write|give me|make] [JSON|a JSON object] with {p}?",
         "I need [JSON|a JSON object] with {p}.",
+        f"{DO}[write|give me|make|create|return|output|produce|build|show me|send|generate|compose|type|prepare] [JSON|a JSON|a JSON object|one JSON object|some JSON|valid JSON|the JSON|a small JSON object] [with|from|of|for|out of|that has|that holds|made of|using] [||the keys |the fields |the data |the values ]{{p}}[|.]",
+        f"{DO}[turn|convert|change|put|make|transform|pack|bring|write|render|translate] [this|the following|these values|this data|these fields|these pairs|my data] [into|to|in|as] [JSON|a JSON object|JSON form|JSON format]: {{p}}",
+        "[JSON with|JSON from|JSON of|JSON for|A JSON object with|A JSON with|A JSON object of|Object with|An object with] {p}[|.|, please.]",
+        "[Use JSON|Use the JSON format|In JSON format|As a JSON object|JSON only|Only JSON|Valid JSON|JSON output|JSON time|Now in JSON|JSON please][:|:|.] {p}",
+        "[Here are|These are|I have|I give you|Take|Use] [some fields|some values|the keys and values|the values|my fields|this data|key and value]: {p}. [JSON, please|Make JSON|Write JSON|Now the JSON|I want JSON|Return JSON].",
+        "[I want|I'd like|I am looking for|Let me have|We need] [JSON|a JSON object|a JSON] [with|of|for|from|that has] {p}.",
+        "[How does|How would] {p} look [as|in] JSON?",
     ),
     (
         "[Format|Encode] as [JSON|a JSON object]: {p}",
         "[A JSON object|JSON], please, [containing|having] {p}.",
         "[Express|Represent] this as JSON: {p}",
     ),
+    "opened",
 )
 _KEYS = [
     "name",
