@@ -49,6 +49,8 @@ def grammar(
         if answer is None:
             return None
         return _Writer(reasoning).json(answer)
+    if not box.callable:
+        return _Writer(reasoning).json(answer) if answer is not None else _Writer(reasoning).text(form)
     return _Writer(reasoning).calls(answer, box, form)
 
 
@@ -64,6 +66,12 @@ class _Writer:
         self._answer(answer)
         return self._grammar("answer")
 
+    def text(self, form: ToolFormat) -> Grammar:
+        """Text without what opens a call. What a format without a marker begins a call with begins JSON as well."""
+        marked = rf" & ~/(?s:.*){_regex(form.marker)}(?s:.*)/"
+        self._rules.append(f"FREE: /(?s:.*)/{self._not_reasoning}{marked}")
+        return self._grammar("FREE")
+
     def calls(self, answer: Answer | None, box: Toolbox, form: ToolFormat) -> Grammar:
         for i, tool in enumerate(box.callable):
             self._object(i, tool, form)
@@ -75,6 +83,11 @@ class _Writer:
             self._answer(answer)
             return self._grammar(f"answer | {'bare' if form.bare else 'calls'}")
         return self._grammar(self._with_text(form, box.parallel) if not form.bare else f"bare | {bare}")
+
+    @property
+    def _not_reasoning(self) -> str:
+        """Reasoning that has no rule of its own would be taken for free text, and calls in it for real ones."""
+        return "" if self._reasoning == "none" else r" & ~/[ \t\r\n]*" + _regex(OPEN) + r"(?s:.*)/"
 
     def _grammar(self, body: str) -> Grammar:
         start = {"none": "rest", "possible": "reasoning? rest", "opened": "reasoning rest"}[self._reasoning]
@@ -130,8 +143,7 @@ class _Writer:
 
     def _with_text(self, form: ToolFormat, parallel: bool) -> str:
         """Free text in which the marker opens a call."""
-        # Reasoning that has no rule of its own would be taken for free text, and calls in it for real ones.
-        not_reasoning = "" if self._reasoning == "none" else r" & ~/[ \t\r\n]*" + _regex(OPEN) + r"(?s:.*)/"
+        not_reasoning = self._not_reasoning
         self._rules += [
             f"FIRST: /(?s:.*){_regex(form.marker)}/{not_reasoning}",
             "first[lazy]: FIRST",

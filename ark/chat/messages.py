@@ -7,8 +7,9 @@ from typing import Any
 
 import msgspec
 
-from ark.errors import BadRequest
+from ark.errors import BadRequest, shorten
 from ark.schemas.chat import ChatMessage, FunctionCall, RefusalPart, TextPart, ToolCall
+from ark.sessions.messages import Message
 
 TemplateMessage = dict[str, Any]
 
@@ -58,6 +59,31 @@ def _message(message: ChatMessage, where: str) -> TemplateMessage:
     if message.role == "function":
         result["tool_call_id"] = _function_call_id(_required(message.name, f"{where}.name"))
     return result
+
+
+def check_results(messages: Sequence[Message], sent: int) -> None:
+    """Check that each tool's result answers a call of the assistant's message before it.
+
+    `messages` are the whole conversation, of which the request sent the last `sent`. Raises BadRequest. A call without
+    a result is no mistake: clients interrupt tools, and models read such a history.
+    """
+    calls: set[Any] = set()
+    for index, message in enumerate(messages, sent - len(messages)):
+        data = message.data
+        if data.get("role") != "tool":
+            calls = {call.get("id") for call in data.get("tool_calls") or ()}
+            continue
+        number = data.get("tool_call_id")
+        # The results of functions, which came before tools, name no call.
+        if index < 0 or number in calls or number == _function_call_id(data.get("name") or ""):
+            continue
+        place = f"messages[{index}].tool_call_id"
+        raise BadRequest(
+            f"Invalid '{place}': a message of the role 'tool' answers a call in the 'tool_calls' of the assistant's "
+            f"message before it; there is none with the id '{shorten(str(number))}'.",
+            param=place,
+            code="invalid_value",
+        )
 
 
 def reply_message(content: str, reasoning: str, calls: Sequence[ToolCall], *, legacy: bool = False) -> TemplateMessage:

@@ -110,9 +110,14 @@ def stop_strings(body: ChatRequest) -> tuple[str, ...]:
 
 
 def stop_ids(body: ChatRequest, ends: frozenset[int]) -> frozenset[int]:
-    """The ids that end a reply: the request's, and the model's own `ends` unless they are to be ignored."""
+    """The ids that end a reply: the request's, and the model's own `ends` unless they are to be ignored.
+
+    They are never ignored in a reply that is held to a form: when it is complete nothing else can follow.
+    """
     asked = frozenset(body.stop_token_ids or ())
-    return asked if body.ignore_eos else asked | ends
+    box = tools(body)
+    bound = answer(body) is not None or (box is not None and bool(box.callable))
+    return asked if body.ignore_eos and not bound else asked | ends
 
 
 def answer(body: ChatRequest) -> Answer | None:

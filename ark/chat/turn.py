@@ -14,7 +14,7 @@ from ark.chat.aside import aside
 from ark.chat.fold import Fold, Piece, fold_all
 from ark.chat.grammar import Answer, Reasoning, grammar
 from ark.chat.likelihood import Likelihoods
-from ark.chat.messages import reply_message
+from ark.chat.messages import check_results, reply_message
 from ark.chat.prompt import Prompt, PromptBuilder
 from ark.chat.reasoning import CLOSE, OPEN, ReasoningSplitter
 from ark.chat.tools.formats import ToolFormat
@@ -105,7 +105,9 @@ class ChatTurn:
             # Before anything that waits: a comment may start the reply while the job is queued.
             self.headers += cookie
             try:
-                prompt = await self._build(turn.choose(request.messages, self._prompts.model))
+                past = turn.choose(request.messages, self._prompts.model)
+                check_results(past.messages, len(request.messages))
+                prompt = await self._build(past)
                 job = await self._job(prompt, turn)
                 self.folds = [self._new_fold(prompt, index) for index in range(request.n)]
                 async with aclosing(fold_all(self.folds, self._backend.generate(job))) as pieces:
@@ -172,8 +174,9 @@ class ChatTurn:
         request, tokenizer = self._request, self._backend.tokenizer
         opened = self._reasoning(prompt) == "opened"
         calls = None
-        if request.tools is not None and request.tool_format is not None and request.read_calls:
-            calls = ToolParser(request.tool_format, request.tools.names)
+        tools = request.tools
+        if tools is not None and tools.callable and request.tool_format is not None and request.read_calls:
+            calls = ToolParser(request.tool_format, tools.names)
         return Fold(
             prompt_tokens=len(prompt.ids),
             stream=tokenizer.stream(),

@@ -197,6 +197,42 @@ def test_a_tool_loop(client: openai.OpenAI, stateful: Any) -> None:
         assert after.usage.prompt_tokens > len("hello") + reply.usage.completion_tokens
 
 
+def test_tools_stay_in_the_prompt_when_none_is_to_be_called(client: openai.OpenAI) -> None:
+    """Without them the whole conversation would have to be read again."""
+    extra = {"ark_stateful": "00000000-0000-4000-8000-00000000000b"}
+    first = ask(client, tools=TOOLS, max_tokens=5, extra_body=extra)
+    after = ask(
+        client, tools=TOOLS, tool_choice="none", extra_body=extra, max_tokens=60, logit_bias={f"{THINK + 2}": 100}
+    )
+    assert first.usage.prompt_tokens > len("hello") + 100, "the tools are in the prompt"
+    cached = after.usage.prompt_tokens_details.cached_tokens
+    assert cached >= first.usage.total_tokens - 1
+    choice = after.choices[0]
+    assert (choice.message.tool_calls, choice.finish_reason) == (None, "length")
+    assert "<tool_call>" not in choice.message.content, "a bias cannot bring it about"
+
+
+@pytest.mark.parametrize("stateful", ["00000000-0000-4000-8000-00000000000c", False])
+def test_a_result_without_a_call_is_refused(client: openai.OpenAI, stateful: Any) -> None:
+    extra = {"ark_stateful": stateful}
+    fields: dict[str, Any] = {"tools": TOOLS, "parallel_tool_calls": False, "extra_body": extra}
+    message = ask(client, tool_choice="required", **fields).choices[0].message
+    before = [] if stateful else [*HELLO, message]
+    wrong = {"role": "tool", "tool_call_id": "call_other", "content": "42"}
+    with pytest.raises(openai.BadRequestError) as caught:
+        ask(client, messages=[*before, wrong], **fields)
+    assert caught.value.param == f"messages[{len(before)}].tool_call_id"
+    right = wrong | {"tool_call_id": message.tool_calls[0].id}
+    assert ask(client, messages=[*before, right], max_tokens=3, **fields).usage.completion_tokens
+
+
+@pytest.mark.parametrize("fields", [{"response_format": SCHEMA}, {"tools": TOOLS, "tool_choice": "required"}])
+def test_a_complete_form_ends_although_the_end_is_to_be_ignored(client: openai.OpenAI, fields: dict[str, Any]) -> None:
+    extra = {"ignore_eos": True}
+    choice = ask(client, **fields, parallel_tool_calls=False, max_tokens=400, extra_body=extra).choices[0]
+    assert choice.finish_reason in ("stop", "tool_calls")
+
+
 def test_a_session_keeps_the_first_of_several_replies(client: openai.OpenAI) -> None:
     extra = {"ark_stateful": "00000000-0000-4000-8000-00000000000b"}
     replies = ask(client, n=3, max_tokens=10, extra_body=extra)

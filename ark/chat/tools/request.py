@@ -32,12 +32,13 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Toolbox(msgspec.Struct, frozen=True, kw_only=True):
-    """The tools of a request that offers any and does not forbid to call them."""
+    """The tools of a request that offers any."""
 
     tools: tuple[Tool, ...]
     """All that the model reads about, in the request's order."""
     callable: tuple[Tool, ...]
-    """Those that it may call."""
+    """Those that it may call; none where the request says so. The model reads about them all the same, so that the
+    prompt of a conversation stays as it is from turn to turn."""
     required: bool = False
     """The reply is a call, and no text."""
     parallel: bool = True
@@ -63,7 +64,7 @@ def toolbox(
     functions: Sequence[FunctionDefinition] | None,
     function_call: FunctionChoice | None,
 ) -> Toolbox | None:
-    """What the request says about tools; None where the model is to call none. Raises BadRequest with `param`."""
+    """What the request says about tools; None where it offers none. Raises BadRequest with `param`."""
     if tools and functions:
         raise _invalid("functions", "'functions' and 'tools' cannot both be sent; 'tools' is the newer one.")
     if functions or not tools:
@@ -76,9 +77,7 @@ def toolbox(
         Tool(definition=tool.function, param=f"tools[{i}].function.parameters") for i, tool in enumerate(tools)
     )
     _check_names(offered, "tools[{}].function.name")
-    if tool_choice == "none":
-        return None
-    chosen, required = offered, tool_choice == "required"
+    chosen, required = () if tool_choice == "none" else offered, tool_choice == "required"
     if isinstance(tool_choice, NamedTool):
         chosen, required = (_find(offered, tool_choice.function.name, "tool_choice.function.name"),), True
     elif isinstance(tool_choice, AllowedTools):
@@ -99,9 +98,7 @@ def _legacy(functions: Sequence[FunctionDefinition], function_call: FunctionChoi
         Tool(definition=function, param=f"functions[{i}].parameters") for i, function in enumerate(functions)
     )
     _check_names(offered, "functions[{}].name")
-    if function_call == "none":
-        return None
-    chosen, required = offered, False
+    chosen, required = () if function_call == "none" else offered, False
     if isinstance(function_call, ChosenFunction):
         chosen, required = (_find(offered, function_call.name, "function_call.name"),), True
     return Toolbox(tools=offered, callable=chosen, required=required, parallel=False, legacy=True)

@@ -193,6 +193,19 @@ def test_other_formats(grammars: Grammars, form: ToolFormat, text: str, auto: st
         assert (first[0] + last[0], parser.calls) == ("", text.count('"name"'))
 
 
+@pytest.mark.parametrize("form", FORMATS.values(), ids=lambda form: form.name)
+def test_forbidden_tools_leave_text_without_calls(grammars: Grammars, form: ToolFormat) -> None:
+    none = box("none")
+    for text in ("", "Any text.", '{"a": 1}', '{"name": "strict"', "[1]"):
+        assert verdict(grammars, text, tools=none, form=form) == "whole"
+        assert verdict(grammars, THOUGHT + text, tools=none, form=form, reasoning="possible") == "whole"
+    assert verdict(grammars, f"Well. {form.marker}", tools=none, form=form) == "no"
+    assert verdict(grammars, f"{THOUGHT}{form.marker}", tools=none, form=form, reasoning="possible") == "no"
+    answer = Answer(ANY_OBJECT)
+    assert verdict(grammars, '{"a": 1}', answer=answer, tools=none, form=form) == "whole"
+    assert verdict(grammars, "a", answer=answer, tools=none, form=form) == "no"
+
+
 def test_json_answers_beside_tools(grammars: Grammars) -> None:
     both = {"answer": Answer(NUMBER), "tools": box()}
     assert verdict(grammars, '{"a": 1}', **both) == "whole"  # type: ignore[arg-type]

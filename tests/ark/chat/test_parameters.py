@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from asgi_client import ECHO, backend_of, running
 
 from ark.chat import parameters
+from ark.schemas.chat import ChatRequest
 from ark.served import DOCUMENT_UNSUPPORTED
 
 pytestmark = pytest.mark.anyio
@@ -190,3 +192,20 @@ async def test_max_tokens_never_pass_the_context(fields: dict[str, Any], expecte
 async def test_stop_ids(ignore_eos: bool, expected: set[int]) -> None:
     job = await sampling_of({"stop_token_ids": [5, 5], "ignore_eos": ignore_eos})
     assert job.stop_token_ids == expected
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"response_format": {"type": "json_object"}}, {5, 256}),
+        ({"tools": [{"type": "function", "function": {"name": "look"}}]}, {5, 256}),
+        ({"tools": [{"type": "function", "function": {"name": "look"}}], "tool_choice": "none"}, {5}),
+    ],
+)
+def test_what_is_complete_ends_although_the_end_is_to_be_ignored(fields: dict[str, Any], expected: set[int]) -> None:
+    body = msgspec.convert(
+        {"model": "m", "messages": [{"role": "user", "content": "x"}], "stop_token_ids": [5], "ignore_eos": True}
+        | fields,
+        ChatRequest,
+    )
+    assert parameters.stop_ids(body, frozenset({256})) == expected

@@ -65,8 +65,10 @@ def test_no_tools() -> None:
     assert read() is None
     assert read(tools=[]) is None
     assert read(tools=[], tool_choice="auto", parallel_tool_calls=True) is None
-    assert read(tools=TOOLS, tool_choice="none") is None
-    assert read(functions=FUNCTIONS, function_call="none") is None
+    for box in (read(tools=TOOLS, tool_choice="none"), read(functions=FUNCTIONS, function_call="none")):
+        assert box is not None
+        assert [one.name for one in box.tools] == ["one", "two"], "the model reads about them all the same"
+        assert not box.callable
 
 
 def test_functions_are_tools_of_which_one_is_called() -> None:
