@@ -73,6 +73,10 @@ class GenerationJob(msgspec.Struct, frozen=True, kw_only=True):
     """Names the conversation whose state this job continues and leaves behind; None leaves only a cache."""
     n: int = 1
     """Replies to the same prompt, which is computed once. The first one is the reply of the job with n = 1."""
+    dropped: set[int] = msgspec.field(default_factory=set)
+    """Replies, by their index, that are over for the server before the engine ends them: a stop string was found. The
+    server adds to it while the job runs. An engine that looks here before each step need not compute them any further,
+    and gives each a last batch with the reason "stop"; one that does not is right as well, for nobody reads on."""
     grammar: Grammar | None = None
     top_logprobs: int | None = None
     """None for no log-probabilities; else those of the chosen tokens, and of so many most likely ones beside them."""

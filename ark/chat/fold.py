@@ -36,6 +36,8 @@ class Piece(msgspec.Struct, frozen=True, kw_only=True):
     logprobs: Sequence[TokenLogprobs] = ()
     index: int = 0
     """Which of the replies to the request it is of."""
+    last: bool = False
+    """The reply is over with it, while others go on. What ends with the whole job has no such piece."""
 
 
 class Fold:
@@ -195,12 +197,14 @@ class Fold:
         yield Piece(content=content, reasoning=reasoning, calls=deltas, logprobs=logprobs, index=self.index)
 
 
-async def fold_all(folds: Sequence[Fold], batches: AsyncGenerator[TokenBatch, None]) -> AsyncGenerator[Piece, None]:
+async def fold_all(
+    folds: Sequence[Fold], batches: AsyncGenerator[TokenBatch, None], dropped: set[int] | None = None
+) -> AsyncGenerator[Piece, None]:
     """The pieces of all replies of a job, each with its own fold. The first one comes when the engine takes the job,
     and is empty.
 
     Ends when every reply has its finish reason. If that is by a stop string, the engine's generator is closed, which
-    cancels the job.
+    cancels the job. While others go on, the reply's index is added to `dropped`, the job's.
     """
     async with aclosing(batches):
         async for batch in batches:
@@ -213,8 +217,13 @@ async def fold_all(folds: Sequence[Fold], batches: AsyncGenerator[TokenBatch, No
                 continue
             for piece in fold.push(batch):
                 yield piece
-            if all(one.finish_reason is not None for one in folds):
+            going = [one for one in folds if one.finish_reason is None]
+            if not going:
                 return
+            if fold not in going:
+                if batch.finish_reason is None and dropped is not None:
+                    dropped.add(fold.index)
+                yield Piece(index=fold.index, last=True)
     raise RuntimeError("the backend ended a job without a finish reason")
 
 

@@ -77,13 +77,16 @@ def _reason(fold: Fold, legacy: bool) -> FinishReason:
 
 
 async def chunks(head: Head, turn: ChatTurn, *, include_usage: bool) -> AsyncGenerator[bytes, None]:
-    """The reply as chat.completion.chunk events: the role, the text, the finish reason, the usage, [DONE]."""
+    """The reply as chat.completion.chunk events: the role, the text, the finish reason, the usage, [DONE].
+
+    Of several replies each has its finish reason as soon as it ends; that of the last comes when the turn is kept.
+    """
     asked: msgspec.UnsetType | None = None if include_usage else UNSET
 
     def event(index: int, delta: Delta, **more: Any) -> bytes:
         return _event(head, [ChunkChoice(index=index, delta=delta, **more)], asked)
 
-    begun = False
+    begun, ended = False, set[int]()
     async with aclosing(turn.pieces()) as pieces:
         async for piece in pieces:
             if not begun:
@@ -94,8 +97,12 @@ async def chunks(head: Head, turn: ChatTurn, *, include_usage: bool) -> AsyncGen
             for delta in _deltas(piece, legacy=turn.legacy):
                 yield event(piece.index, delta, logprobs=logprobs)
                 logprobs = None
+            if piece.last:
+                ended.add(piece.index)
+                yield event(piece.index, Delta(), finish_reason=_reason(turn.folds[piece.index], turn.legacy))
     for fold in turn.folds:
-        yield event(fold.index, Delta(), finish_reason=_reason(fold, turn.legacy))
+        if fold.index not in ended:
+            yield event(fold.index, Delta(), finish_reason=_reason(fold, turn.legacy))
     if include_usage:
         yield _event(head, [], usage(turn.folds))
     yield DONE

@@ -110,7 +110,7 @@ class ChatTurn:
                 prompt = await self._build(past)
                 job = await self._job(prompt, turn)
                 self.folds = [self._new_fold(prompt, index) for index in range(request.n)]
-                async with aclosing(fold_all(self.folds, self._backend.generate(job))) as pieces:
+                async with aclosing(fold_all(self.folds, self._backend.generate(job), job.dropped)) as pieces:
                     first = True
                     async for piece in pieces:
                         if first:

@@ -233,6 +233,21 @@ def test_a_complete_form_ends_although_the_end_is_to_be_ignored(client: openai.O
     assert choice.finish_reason in ("stop", "tool_calls")
 
 
+def test_each_reply_of_a_stream_ends_when_it_ends(client: openai.OpenAI) -> None:
+    fields: dict[str, Any] = {"n": 4, "stop": "e", "max_tokens": 60}
+    choices = [chunk.choices[0] for chunk in ask(client, stream=True, **fields)]
+    last = {choice.index: place for place, choice in enumerate(choices) if choice.finish_reason}
+    assert sorted(last) == [0, 1, 2, 3]
+    assert len([choice for choice in choices if choice.finish_reason]) == 4
+    for place, choice in enumerate(choices):
+        assert place <= last[choice.index], "nothing comes behind a finish reason"
+    assert min(last.values()) < len(choices) - 10, "the first does not wait for the last"
+    whole = ask(client, **fields)
+    texts = ["".join(one.delta.content or "" for one in choices if one.index == index) for index in range(4)]
+    assert texts == [choice.message.content for choice in whole.choices]
+    assert [choices[last[i]].finish_reason for i in range(4)] == [one.finish_reason for one in whole.choices]
+
+
 def test_a_session_keeps_the_first_of_several_replies(client: openai.OpenAI) -> None:
     extra = {"ark_stateful": "00000000-0000-4000-8000-00000000000b"}
     replies = ask(client, n=3, max_tokens=10, extra_body=extra)

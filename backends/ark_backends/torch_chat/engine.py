@@ -237,6 +237,7 @@ class Engine:
         self._scheduler.waiting.append(leader)
 
     def _step(self) -> None:
+        self._drop_unwanted()
         self._admit()
         work: list[tuple[Sequence, int]] = []
         try:
@@ -322,6 +323,19 @@ class Engine:
             self._sequences[leader.mailbox] += leader.followers
             self._scheduler.waiting.extendleft(reversed(leader.followers))
             leader.followers = []
+
+    def _drop_unwanted(self) -> None:
+        """End the replies that the server has seen the end of, while others of their job go on."""
+        unwanted = [
+            sequence
+            for replies in self._sequences.values()
+            for sequence in replies
+            if sequence.index in sequence.job.dropped and not sequence.followers
+        ]
+        for sequence in unwanted:
+            self._outbox.add(sequence.mailbox, TokenBatch(finish_reason="stop", index=sequence.index))
+            if self._leave(sequence):
+                self._count.jobs_finished += 1
 
     def _cancel(self, mailbox: Mailbox) -> None:
         replies = list(self._sequences.get(mailbox, ()))

@@ -102,10 +102,31 @@ async def test_replies_are_told_apart() -> None:
         batch("c", "stop"),
     )
     assert [fold.content for fold in folds] == ["ac", "b"]
-    assert [(piece.index, piece.content) for piece in pieces[1:]] == [(0, "a"), (1, "b"), (0, "c")]
+    assert [(piece.index, piece.content, piece.last) for piece in pieces[1:]] == [
+        (0, "a", False),
+        (1, "b", False),
+        (1, "", True),
+        (0, "c", False),
+    ]
     both = usage(folds)
     assert (both.prompt_tokens, both.completion_tokens) == (5, len("ac") + 1 + len("bX"))
     assert both.prompt_tokens_details.cached_tokens == 3
+
+
+async def test_only_what_a_stop_string_ended_is_dropped_from_the_job() -> None:
+    folds = [make_fold("X", index=index) for index in range(4)]
+
+    async def generate() -> AsyncGenerator[TokenBatch, None]:
+        yield TokenBatch(cached_tokens=0)
+        yield batch("a", "stop", index=0)
+        yield batch("aX", index=1)
+        yield batch("aX", "length", index=2)
+        yield batch("a", "stop", index=3)
+
+    dropped: set[int] = set()
+    pieces = [piece async for piece in fold_all(folds, generate(), dropped)]
+    assert dropped == {1}
+    assert [piece.index for piece in pieces if piece.last] == [0, 1, 2], "the last one ends with the job"
 
 
 async def test_likelihoods_are_those_of_the_content() -> None:

@@ -176,6 +176,30 @@ async def test_cancelling_cancels_every_reply(llama: Any, opened: Any, words: Wo
     assert (status.jobs_cancelled, status.jobs_finished, status.running, status.waiting) == (1, 1, 0, 0)
 
 
+async def test_a_reply_that_is_over_for_the_server_is_computed_no_further(
+    llama: Any, opened: Any, words: Words
+) -> None:
+    """The first one, which the session keeps, and another."""
+    prompt = words(20, 3)
+    async with opened(llama) as chat:
+        job = chat.job(prompt, 200, n=3, session="s")
+        ends: dict[int, str | None] = {}
+        counts = dict.fromkeys(range(3), 0)
+        async for batch in chat.backend.generate(job):
+            counts[batch.index] += len(batch.token_ids)
+            if batch.index != 1 and counts[batch.index] >= 10:
+                job.dropped.add(batch.index)
+            if batch.finish_reason is not None:
+                ends[batch.index] = batch.finish_reason
+        assert ends == {0: "stop", 1: "length", 2: "stop"}
+        assert counts[1] == 200
+        assert max(counts[0], counts[2]) < 150
+        status = chat.backend.status()
+        assert (status.jobs_finished, status.jobs_cancelled, status.running) == (1, 0, 0)
+        reply = await chat.matches(prompt + llama.greedy(prompt, 8), 3, session="s")
+        assert reply.cached >= len(prompt) + 7
+
+
 async def test_replies_count_at_the_door(llama: Any, opened: Any, words: Words) -> None:
     async with opened(llama, max_running=2, max_queue=2) as chat:
         first = chat.backend.generate(chat.job(words(20, 3), 300, n=3))
