@@ -13,7 +13,7 @@ import msgspec
 from ark import log as logs
 from ark.asgi import ClientGone, Receive, Request, Scope, Send, read_body, route_path
 from ark.config import Config, ConfigError, KeyConfig, load_config
-from ark.endpoints import chat, models, operations, sessions
+from ark.endpoints import chat, embeddings, models, operations, sessions
 from ark.errors import MethodNotAllowed, NotFound, Unavailable, UnsupportedMediaType
 from ark.exchange import Endpoint, Exchange
 from ark.services import Services
@@ -32,6 +32,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
 
 ROUTES: Mapping[str, Mapping[str, Route]] = {
     "/chat/completions": {"POST": Route(endpoint=chat.create, json=True)},
+    "/embeddings": {"POST": Route(endpoint=embeddings.create, json=True)},
     "/models": {"GET": Route(endpoint=models.list_models)},
     "/models/": {"GET": Route(endpoint=models.get_model)},
     "/sessions": {"GET": Route(endpoint=sessions.list_sessions)},

@@ -121,7 +121,6 @@ def test_every_table() -> None:
         (f"[[keys]]\nname = 'k'\nsha256 = '{KEY}'\n[[keys]]\nname = 'k'\nsha256 = '{'1' * 64}'", ["'k' stands twice"]),
         (f"[[keys]]\nname = 'k'\nsha256 = '{KEY}'\n[[keys]]\nname = 'l'\nsha256 = '{KEY}'", ["the same key"]),
         (f"[[keys]]\nname = 'k'\nsha256 = '{KEY}'\nmodels = ['gone']", ["'k'", "'gone'", "not served"]),
-        ("[[models]]\nname = 'm'\ntask = 'dance'", ["models[0].task", "dance"]),
         ("[[models]]\nname = 'm'\ndimensions = [64]", ["'m'", "dimensions", "only embedding models"]),
         (
             "[[models]]\nname = 'm'\ntask = 'embedding'\ntool_format = 'llama'",

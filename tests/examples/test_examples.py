@@ -57,5 +57,5 @@ def test_example(server: Running, name: str) -> None:
 
 
 def test_every_example_is_run() -> None:
-    # The backend is served by many other tests.
-    assert {path.stem for path in EXAMPLES.glob("*.py")} == {*PROGRAMS, "echo_backend"}
+    # The backends are served by many other tests.
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == {*PROGRAMS, "echo_backend", "hash_embeddings"}

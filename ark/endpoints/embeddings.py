@@ -1,0 +1,59 @@
+"""POST /embeddings."""
+
+from __future__ import annotations
+
+import logging
+
+import anyio.to_thread
+import msgspec
+
+from ark import capabilities
+from ark.asgi import Reply, Request
+from ark.backends import EmbeddingJob
+from ark.chat.aside import aside
+from ark.embeddings import openai_ids, parameters, render
+from ark.embeddings.inputs import Inputs, read_inputs
+from ark.errors import APIError
+from ark.schemas.decode import decode
+from ark.schemas.embeddings import EmbeddingRequest
+from ark.services import Services
+
+log = logging.getLogger("ark.embeddings")
+
+_decoder = msgspec.json.Decoder(EmbeddingRequest)
+
+
+async def create(request: Request, services: Services) -> Reply:
+    """The vectors of one input or of many."""
+    body, inputs = await aside(len(request.body), lambda: _read(request.body))
+    served = services.registry.find_embedding(body.model, request.key)
+    backend = await served.ready(services.config.server.load_wait)
+    ignore = services.config.server.unsupported_parameters == "ignore"
+    ignored = capabilities.check(body, parameters.NEUTRAL, backend.capabilities, ignore=ignore)
+    dimensions = parameters.dimensions(body, backend)
+    if body.model in openai_ids.NAMES and not isinstance(inputs.items[0], str):
+        known = inputs
+        inputs = await anyio.to_thread.run_sync(lambda: openai_ids.decode(known, body.model, served.name))
+    job = EmbeddingJob(
+        request_id=request.id,
+        inputs=inputs.items,
+        truncate=bool(body.ark_truncate),
+        dimensions=dimensions,
+        sparse=bool(body.ark_sparse) and "ark_sparse" not in ignored,
+        colbert=bool(body.ark_colbert) and "ark_colbert" not in ignored,
+    )
+    try:
+        embeddings = await backend.embed(job)
+    except APIError as error:
+        inputs.replaced(error)
+        raise
+    fields = {"request_id": request.id, "model": body.model, "inputs": len(embeddings)}
+    log.info("embeddings", extra={"fields": fields | {"prompt_tokens": render.tokens(embeddings)}})
+    base64 = body.encoding_format == "base64"
+    rendered = await aside(render.size(embeddings), lambda: render.reply(body.model, embeddings, base64=base64))
+    return Reply(body=rendered, headers=capabilities.ignored_header(ignored))
+
+
+def _read(raw: bytes) -> tuple[EmbeddingRequest, Inputs]:
+    body = decode(_decoder, raw)
+    return body, read_inputs(body.input)
