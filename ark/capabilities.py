@@ -30,7 +30,7 @@ def unsupported(body: NamesModel, neutral: Neutral, capabilities: Capabilities) 
     ]
 
 
-def check(body: NamesModel, neutral: Neutral, capabilities: Capabilities, *, ignore: bool) -> list[str]:
+def to_ignore(body: NamesModel, neutral: Neutral, capabilities: Capabilities, *, ignore: bool) -> list[str]:
     """Names of the parameters to ignore. Raises UnsupportedParameter for the first one unless `ignore` is set."""
     names = unsupported(body, neutral, capabilities)
     if names and not ignore:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
 from ark.backends import Capabilities, SamplingParams
+from ark.capabilities import Neutral, to_ignore
 from ark.chat.grammar import ANY_OBJECT, SCHEMA_PARAM, Answer
 from ark.chat.tools.request import Toolbox, toolbox
-from ark.errors import BadRequest, UnsupportedParameter, shorten
+from ark.errors import BadRequest, shorten
 from ark.schemas.chat import ChatRequest
 
-_NEUTRAL: dict[str, Callable[[Any], bool]] = {
+_NEUTRAL: Neutral = {
     "temperature": lambda value: value == 1,
     "top_p": lambda value: value == 1,
     "top_k": lambda value: value <= 0,
@@ -48,21 +49,9 @@ SMALLEST_TOP_P = 1e-9
 """What a `top_p` of 0, which OpenAI accepts, becomes: only the most likely token is left."""
 
 
-def unsupported(body: ChatRequest, capabilities: Capabilities) -> list[str]:
-    """Parameters whose value would change the answer and that the model cannot honour."""
-    return [
-        name
-        for name, neutral in _NEUTRAL.items()
-        if name not in capabilities.parameters and (value := getattr(body, name)) is not None and not neutral(value)
-    ]
-
-
 def check(body: ChatRequest, capabilities: Capabilities, *, ignore: bool) -> list[str]:
     """Names of the parameters to ignore. Raises UnsupportedParameter for the first one unless `ignore` is set."""
-    names = unsupported(body, capabilities)
-    if names and not ignore:
-        name = names[0]
-        raise UnsupportedParameter(f"The model '{body.model}' does not support '{name}'.", param=name)
+    names = to_ignore(body, _NEUTRAL, capabilities, ignore=ignore)
     if body.stream_options is not None and not body.stream:
         raise _invalid("stream_options", "'stream_options' is only allowed when 'stream' is true.")
     return names

@@ -25,11 +25,12 @@ _decoder = msgspec.json.Decoder(EmbeddingRequest)
 
 async def create(request: Request, services: Services) -> Reply:
     """The vectors of one input or of many."""
-    body, inputs = await aside(len(request.body), lambda: _read(request.body))
+    depth = services.config.limits.json_depth
+    body, inputs = await aside(len(request.body), lambda: _read(request.body, depth))
     served = services.registry.find_embedding(body.model, request.key)
     backend = await served.ready(services.config.server.load_wait)
     ignore = services.config.server.unsupported_parameters == "ignore"
-    ignored = capabilities.check(body, parameters.NEUTRAL, backend.capabilities, ignore=ignore)
+    ignored = capabilities.to_ignore(body, parameters.NEUTRAL, backend.capabilities, ignore=ignore)
     dimensions = parameters.dimensions(body, backend)
     if body.model in openai_ids.NAMES and not isinstance(inputs.items[0], str):
         known = inputs
@@ -47,13 +48,15 @@ async def create(request: Request, services: Services) -> Reply:
     except APIError as error:
         inputs.replaced(error)
         raise
-    fields = {"request_id": request.id, "model": body.model, "inputs": len(embeddings)}
-    log.info("embeddings", extra={"fields": fields | {"prompt_tokens": render.tokens(embeddings)}})
+    tokens = render.tokens(embeddings)
+    request.spend(tokens)
+    fields = {"request_id": request.id, "model": body.model, "inputs": len(embeddings), "prompt_tokens": tokens}
+    log.info("embeddings", extra={"fields": fields})
     base64 = body.encoding_format == "base64"
     rendered = await aside(render.size(embeddings), lambda: render.reply(body.model, embeddings, base64=base64))
     return Reply(body=rendered, headers=capabilities.ignored_header(ignored))
 
 
-def _read(raw: bytes) -> tuple[EmbeddingRequest, Inputs]:
-    body = decode(_decoder, raw)
+def _read(raw: bytes, depth: int) -> tuple[EmbeddingRequest, Inputs]:
+    body = decode(_decoder, raw, depth=depth)
     return body, read_inputs(body.input)
