@@ -7,7 +7,7 @@ else of the server. Values that cross are engine-neutral: plain ids, numbers and
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Literal, Protocol, Self
 
@@ -209,6 +209,11 @@ class Tokenizer(Protocol):
     @property
     def stop_token_ids(self) -> frozenset[int]:
         """The model's own ids that end a turn."""
+        ...
+
+    @property
+    def special_texts(self) -> Collection[str]:
+        """The texts that `encode` takes for special tokens: in a message they are text. May be empty."""
         ...
 
     @property

@@ -57,6 +57,7 @@ class ByteTokenizer:
 
     vocab_size = END + 1
     stop_token_ids = frozenset({END})
+    special_texts = ()
     chat_template = None
 
     def render(

@@ -15,6 +15,7 @@ from typing import Any
 from ark.backends import Tokenizer
 from ark.chat.cut import cut_text
 from ark.chat.splice import EDGE, Piece, Render, base_digest, splice
+from ark.chat.verbatim import Verbatim
 from ark.errors import BadRequest, ContextLengthExceeded
 from ark.sessions.messages import read_message
 from ark.sessions.transcript import How, Past, Seam, Transcript, common_tokens, pack_tokens
@@ -31,6 +32,7 @@ class PromptBuilder:
 
     def __init__(self, tokenizer: Tokenizer, *, model: str, context_length: int) -> None:
         self._tokenizer = tokenizer
+        self._verbatim = Verbatim(tokenizer)
         self._context_length = context_length
         self._fingerprint = fingerprint(tokenizer)
         self.model = model
@@ -51,7 +53,10 @@ class PromptBuilder:
 
         def render(messages: Sequence[Mapping[str, Any]], generate: bool = True) -> str:
             return self._tokenizer.render(
-                messages, tools=tools, add_generation_prompt=generate, template_kwargs=template_kwargs
+                self._verbatim.mark(messages),
+                tools=tools,
+                add_generation_prompt=generate,
+                template_kwargs=template_kwargs,
             )
 
         piece = self._continue(past, render)
@@ -83,13 +88,13 @@ class PromptBuilder:
     def _continue(self, past: Past, render: Render) -> Piece:
         transcript = past.transcript
         if transcript is not None and transcript.fingerprint == self._fingerprint:
-            piece = splice(past, transcript, render, self._tokenizer)
+            piece = splice(past, transcript, render, self._verbatim)
             if piece is not None:
                 return piece
         # The reasoning of earlier replies goes to the template here, which keeps what the model is used to see.
         messages = [message.data for message in past.messages]
         text = render(messages)
-        return Piece(ids=self._tokenizer.encode(text), seams=(), text=text, messages=messages)
+        return Piece(ids=self._verbatim.encode(text), seams=(), text=text, messages=messages)
 
     def _retained(self, past: Past, ids: list[int]) -> int:
         transcript = past.transcript

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, Protocol
 
-from ark.backends import Tokenizer
+from ark.chat.verbatim import Verbatim
 from ark.errors import BadRequest
 from ark.sessions.transcript import Past, Seam, Transcript, unpack_tokens
 
@@ -53,7 +53,7 @@ def base_digest(text: str) -> bytes:
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
-def splice(past: Past, transcript: Transcript, render: Render, tokenizer: Tokenizer) -> Piece | None:
+def splice(past: Past, transcript: Transcript, render: Render, tokenizer: Verbatim) -> Piece | None:
     """The prompt with as many of the transcript's tokens as possible; None when no reply can keep its tokens.
 
     Raises BadRequest when the template refuses the messages.
@@ -113,7 +113,7 @@ class _Splicer:
     def __init__(
         self,
         transcript: Transcript,
-        tokenizer: Tokenizer,
+        tokenizer: Verbatim,
         messages: Sequence[Mapping[str, Any]],
         text: str,
         render: Render,

@@ -44,6 +44,9 @@ class HFTokenizer:
         self._core.no_truncation()
         self._core.no_padding()
         self._vocab_size = len(wrapped)
+        added = self._core.get_added_tokens_decoder().values()
+        # Added tokens that are neither may be any text that is frequent: line breaks, HTML.
+        self._special_texts = frozenset(t.content for t in added if t.special or PARSED.search(t.content))
         special = {i: t.content for i, t in self._core.get_added_tokens_decoder().items() if t.special}
         self._hidden = frozenset(i for i, text in special.items() if not PARSED.search(text))
         template = self.chat_template or ""
@@ -57,6 +60,10 @@ class HFTokenizer:
     @property
     def stop_token_ids(self) -> frozenset[int]:
         return self._stop_token_ids
+
+    @property
+    def special_texts(self) -> frozenset[str]:
+        return self._special_texts
 
     @property
     def chat_template(self) -> str | None:

@@ -187,6 +187,10 @@ class TinyTokenizer:
         return frozenset({self.stop_id, self.core.token_to_id("<|endoftext|>"), self.core.token_to_id("<|eom_id|>")})
 
     @property
+    def special_texts(self) -> list[str]:
+        return [*SPECIAL, *VISIBLE]
+
+    @property
     def chat_template(self) -> str:
         return TEMPLATES[self.shape][0]
 

@@ -1,0 +1,74 @@
+"""Messages that speak of special tokens, read as what they say and not as what these tokens do.
+
+A template's text and a message's are encoded together, so ``<|im_end|>`` in a message would end it and let its author
+go on in another role. Where a message has such text, a mark is put inside it before the template is rendered. Text is
+encoded in the pieces between the marks, none of which is a special token any more. All other text has no marks, and
+exactly the ids that it always had.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from ark.backends import Tokenizer
+
+# Letters and digits, which no template trims, escapes or splits at. Whoever writes it into a message gains nothing:
+# there it only divides text. It is the same for ever, because transcripts keep digests of renderings.
+_MARK = "ark7f1d9c0e64b85a23mark"
+
+_STRANGERS = frozenset({"user", "tool"})
+"""Roles whose content is not written by whoever writes the prompts. They may not even write the tags of reasoning and
+tool calls, which a system message explains and an assistant's may carry."""
+
+
+class Verbatim:
+    """Text and ids of one model where messages are what they say. Safe to call from any thread."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        texts = [text for text in tokenizer.special_texts if len(text) > 1]
+        self._any = _Marker(texts)
+        self._hidden = _Marker(text for text in texts if not _shown(tokenizer, text))
+
+    def mark(self, messages: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+        """The messages as they are to be rendered."""
+        return [self._marked(message) for message in messages]
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a rendering of marked messages."""
+        if _MARK not in text:
+            return self._tokenizer.encode(text)
+        return [token for piece in text.split(_MARK) for token in self._tokenizer.encode(piece)]
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        return self._tokenizer.decode(token_ids)
+
+    def _marked(self, message: Mapping[str, Any]) -> Mapping[str, Any]:
+        content = message.get("content")
+        if not isinstance(content, str):
+            return message
+        marked = (self._any if message.get("role") in _STRANGERS else self._hidden).mark(content)
+        return message if marked is content else {**message, "content": marked}
+
+
+class _Marker:
+    """Puts marks into some texts wherever they stand."""
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        choice = "|".join(re.escape(text) for text in sorted(texts, key=len, reverse=True))
+        # Searching for the texts themselves is fast; looking ahead at every letter, to find those that overlap, is not.
+        self._some = re.compile(choice) if choice else None
+        self._each = re.compile(f"(?=(?:{choice}))(.)", re.DOTALL)
+
+    def mark(self, content: str) -> str:
+        if self._some is None or self._some.search(content) is None:
+            return content
+        return self._each.sub(rf"\g<1>{_MARK}", content)
+
+
+def _shown(tokenizer: Tokenizer, text: str) -> bool:
+    """Whether a special token is part of a reply's text, as the tags of reasoning and tool calls are."""
+    stream = tokenizer.stream()
+    return bool(stream.push(tokenizer.encode(text)) + stream.flush())
