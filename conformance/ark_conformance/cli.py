@@ -1,0 +1,137 @@
+"""``ark-conformance``: replay calls against a server, list them, or record a program's own."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from ark_conformance import SHIPPED
+from ark_conformance.calls import PROFILES, CallFileError, CallSet, Profile
+from ark_conformance.clients import Server
+from ark_conformance.replay import Result
+from ark_conformance.report import as_json, as_junit, print_results
+from ark_conformance.suite import Run, choose, run_all
+from ark_conformance.target import Target, TargetError
+
+PASSED, FAILED, UNUSABLE = 0, 1, 2
+"""Exit statuses: everything that ran passed; something failed; nothing could be run."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given[:1] == ["record"]:
+        from ark_conformance.record import main as record  # noqa: PLC0415 - it changes the HTTP client
+
+        return record(given[1:])
+    options = _parser().parse_args(given)
+    console = Console(stderr=False, soft_wrap=True)
+    errors = Console(stderr=True, soft_wrap=True)
+    try:
+        calls = CallSet.read(options.files or [SHIPPED])
+        if options.list:
+            return _list(console, choose(calls, options.profile or "ark", options.only))
+        target = _target(options)
+    except (CallFileError, TargetError) as error:
+        errors.print(str(error), style="red", markup=False, highlight=False)
+        return UNUSABLE
+    profile: Profile = options.profile or ("ark" if target.is_ark else "openai")
+    runs = choose(calls, profile, options.only)
+    console.print(
+        f"{len(runs)} calls of the profile {profile} against {target.server.base_url}: "
+        f"chat {target.chat}, embedding {target.embedding}, transcription {target.transcription}",
+        markup=False,
+        highlight=False,
+    )
+    results = _run(errors, runs, calls, target=target, profile=profile, jobs=options.jobs)
+    print_results(console, results)
+    if options.json:
+        options.json.write_text(json.dumps(as_json(results, target, profile), indent=1), encoding="utf-8")
+    if options.junit:
+        options.junit.write_bytes(as_junit(results, profile))
+    if any(result.status == "failed" for result in results):
+        return FAILED
+    if not any(result.status == "passed" for result in results):
+        errors.print("nothing ran", style="red")
+        return UNUSABLE
+    return PASSED
+
+
+def _run(
+    console: Console, runs: Sequence[Run], calls: CallSet, *, target: Target, profile: Profile, jobs: int
+) -> list[Result]:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    results: list[Result] = []
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("", total=len(runs))
+        failed = 0
+        for result in run_all(runs, calls, target, profile, jobs=jobs):
+            results.append(result)
+            failed += result.status == "failed"
+            progress.update(task, advance=1, description=f"{result.area}{f', {failed} failed' if failed else ''}")
+    return results
+
+
+def _list(console: Console, runs: Sequence[Run]) -> int:
+    seen: set[str] = set()
+    for call, _ in runs:
+        if call.id not in seen:
+            seen.add(call.id)
+            variants = ", ".join(call.variants)
+            console.print(f"{call.id}  ({', '.join(call.profiles)}; {variants})", markup=False, highlight=False)
+            console.print(f"    {call.case.about}", markup=False, highlight=False)
+    console.print(f"{len(seen)} calls, {len(runs)} with their variants", markup=False, highlight=False)
+    return PASSED if seen else UNUSABLE
+
+
+def _target(options: argparse.Namespace) -> Target:
+    if not options.base_url:
+        raise TargetError("no server is named: --base-url URL, or $OPENAI_BASE_URL")
+    server = Server(
+        base_url=options.base_url,
+        api_key=options.api_key,
+        other_key=options.other_key,
+        timeout=options.timeout,
+        proxy=options.proxy,
+    )
+    return Target.ask(
+        server,
+        chat=options.chat_model,
+        embedding=options.embedding_model,
+        transcription=options.transcription_model,
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="ark-conformance",
+        description="See what works of an OpenAI-compatible server. `ark-conformance record SCRIPT` makes call files.",
+        epilog="Exit status: 0 when nothing failed, 1 when something did, 2 when nothing could be run.",
+    )
+    parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help="call files or directories of your own")
+    parser.add_argument("--base-url", default=os.environ.get("OPENAI_BASE_URL"), help="with the /v1")
+    parser.add_argument("--api-key", default=os.environ.get("OPENAI_API_KEY"), help="default: $OPENAI_API_KEY")
+    parser.add_argument("--other-key", help="a second key, for what one key must not see of another")
+    parser.add_argument("--profile", choices=PROFILES, help="default: ark where GET /models shows ARK, else openai")
+    parser.add_argument("--chat-model", help="default: the first of GET /models")
+    parser.add_argument("--embedding-model")
+    parser.add_argument("--transcription-model")
+    parser.add_argument("--only", action="append", default=[], metavar="PATTERN", help="an area, or chat/usage-*")
+    parser.add_argument("--list", action="store_true", help="the calls, without making them")
+    parser.add_argument("--json", type=Path, metavar="PATH", help="write the results")
+    parser.add_argument("--junit", type=Path, metavar="PATH", help="write the results as JUnit's XML")
+    parser.add_argument("--jobs", type=int, default=1, help="calls at a time (default 1)")
+    parser.add_argument("--timeout", type=float, default=60.0, help="seconds of silence that fail a call")
+    parser.add_argument("--proxy", metavar="URL", help="an HTTP proxy")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,288 @@
+"""OpenAI's clients as a replay uses them: strict validation, no retries, a cookie jar each, every byte kept.
+
+`Caller` is the plain client, `AsyncCaller` the asyncio one; a replay does not see the difference.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Protocol
+
+import httpx2
+import msgspec
+import openai
+
+from ark_conformance.methods import find_method
+from ark_conformance.wire import AsyncRecorder, Exchange, Recorder, read_events
+
+
+class Server(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the server is, and who may call it."""
+
+    base_url: str
+    """With the ``/v1``, as OpenAI's client takes it."""
+    api_key: str | None = None
+    other_key: str | None = None
+    """A second key, for what one key's owner must not see of another's."""
+    timeout: float = 60.0
+    """Seconds of silence after which a call fails."""
+    proxy: str | None = None
+
+    @property
+    def root(self) -> str:
+        """The URL without the ``/v1``."""
+        return self.base_url.rstrip("/").removesuffix("/v1")
+
+    def key(self, whose: str) -> str | None:
+        """The API key for a step's ``key``."""
+        keys = {"own": self.api_key or "none", "other": self.other_key, "wrong": "sk-this-key-is-not-known"}
+        return keys.get(whose)
+
+
+@dataclass(kw_only=True)
+class Request:
+    """One call as it is made."""
+
+    call: str
+    arguments: dict[str, Any]
+    key: str
+    client: str
+    raw: bool
+    stream: bool
+    leave_after: int | None
+    hold: str | None
+
+
+@dataclass
+class Outcome:
+    """What came of it."""
+
+    exchange: Exchange | None = None
+    parsed: Any = None
+    error: Exception | None = None
+    seconds: float = 0.0
+
+
+class AnyCaller(Protocol):
+    def call(self, request: Request) -> Outcome: ...
+
+    def leave(self, name: str) -> None:
+        """Close a held stream. Raises KeyError."""
+
+    def close(self) -> None: ...
+
+
+class Caller:
+    """The plain client."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._exchanges: list[Exchange] = []
+        self._clients: dict[tuple[str, str], tuple[openai.OpenAI, httpx2.Client]] = {}
+        self._held: dict[str, Any] = {}
+
+    def call(self, request: Request) -> Outcome:
+        return _finished(self._exchanges, lambda: self._call(request))
+
+    def leave(self, name: str) -> None:
+        self._held.pop(name).close()
+
+    def close(self) -> None:
+        for name in list(self._held):
+            self.leave(name)
+        for client, http in self._clients.values():
+            client.close()
+            http.close()
+
+    def _call(self, request: Request) -> Any:
+        client, http = self._client(request)
+        if request.call == "http":
+            with http.stream(**http_request(self._server, request)) as response:
+                for _ in response.iter_raw():
+                    if _has_left(request, self._exchanges):
+                        break
+            return None
+        method = find_method(request.call)
+        arguments = method.arrange(request.arguments)
+        result = method.bind(client, raw=request.raw)(**arguments | ({"stream": True} if request.stream else {}))
+        if request.raw:
+            result = result.parse()
+        if not request.stream:
+            return plain(result)
+        for number, _ in enumerate(result, 1):
+            if number == request.leave_after:
+                break
+        if request.hold is None:
+            result.close()
+        else:
+            self._held[request.hold] = result
+        return None
+
+    def _client(self, request: Request) -> tuple[openai.OpenAI, httpx2.Client]:
+        place = (request.client, request.key)
+        if place not in self._clients:
+            transport = Recorder(httpx2.HTTPTransport(verify=tls(), proxy=self._server.proxy), self._exchanges.append)
+            # Proxies of the environment would go around the transport.
+            http = openai.DefaultHttpxClient(transport=transport, trust_env=False, timeout=self._server.timeout)
+            self._clients[place] = (openai.OpenAI(http_client=http, **_options(self._server, request.key)), http)
+        return self._clients[place]
+
+
+class AsyncCaller:
+    """The asyncio client, on an event loop of its own."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._exchanges: list[Exchange] = []
+        self._clients: dict[tuple[str, str], tuple[openai.AsyncOpenAI, httpx2.AsyncClient]] = {}
+        self._held: dict[str, Any] = {}
+        self._runner = asyncio.Runner()
+
+    def call(self, request: Request) -> Outcome:
+        return _finished(self._exchanges, lambda: self._runner.run(self._call(request)))
+
+    def leave(self, name: str) -> None:
+        self._runner.run(self._held.pop(name).close())
+
+    def close(self) -> None:
+        try:
+            for name in list(self._held):
+                self.leave(name)
+            for client, http in self._clients.values():
+                self._runner.run(client.close())
+                self._runner.run(http.aclose())
+        finally:
+            self._runner.close()
+
+    async def _call(self, request: Request) -> Any:
+        client, http = self._client(request)
+        if request.call == "http":
+            arguments = http_request(self._server, request)
+            if isinstance(arguments.get("content"), Iterator):
+                arguments["content"] = _as_async(arguments["content"])
+            async with http.stream(**arguments) as response:
+                async for _ in response.aiter_raw():
+                    if _has_left(request, self._exchanges):
+                        break
+            return None
+        method = find_method(request.call)
+        arguments = method.arrange(request.arguments)
+        result = method.bind(client, raw=request.raw)(**arguments | ({"stream": True} if request.stream else {}))
+        # A list of models is a page, which can be awaited.
+        result = await result
+        if request.raw:
+            result = result.parse()
+        if not request.stream:
+            return plain(result)
+        number = 0
+        async for _ in result:
+            number += 1
+            if number == request.leave_after:
+                break
+        if request.hold is None:
+            await result.close()
+        else:
+            self._held[request.hold] = result
+        return None
+
+    def _client(self, request: Request) -> tuple[openai.AsyncOpenAI, httpx2.AsyncClient]:
+        place = (request.client, request.key)
+        if place not in self._clients:
+            inner = httpx2.AsyncHTTPTransport(verify=tls(), proxy=self._server.proxy)
+            transport = AsyncRecorder(inner, self._exchanges.append)
+            http = openai.DefaultAsyncHttpxClient(transport=transport, trust_env=False, timeout=self._server.timeout)
+            self._clients[place] = (openai.AsyncOpenAI(http_client=http, **_options(self._server, request.key)), http)
+        return self._clients[place]
+
+
+@lru_cache(maxsize=1)
+def tls() -> ssl.SSLContext:
+    """One for all clients: reading the certificates takes longer than most calls."""
+    return httpx2.create_ssl_context()
+
+
+def http_request(server: Server, request: Request) -> dict[str, Any]:
+    """The arguments of ``http`` as the HTTP client takes them.
+
+    ``method`` (POST when there is a body, else GET), ``path`` below the base URL or a whole ``url``, ``json``, ``body``
+    (text), ``pieces`` (texts that are sent one by one, ``pause`` seconds apart), ``headers``, ``timeout``.
+    """
+    asked = dict(request.arguments)
+    url = asked.pop("url", None) or server.base_url.rstrip("/") + asked.pop("path")
+    sent: dict[str, Any] = {"url": url, "headers": _http_headers(server, request.key) | asked.pop("headers", {})}
+    if "json" in asked:
+        sent["json"] = asked.pop("json")
+    elif "body" in asked:
+        sent["content"] = asked.pop("body").encode()
+    elif "pieces" in asked:
+        sent["content"] = _slowly(asked.pop("pieces"), asked.pop("pause", 0.0))
+    if "content" in sent:
+        sent["headers"] = {"content-type": "application/json"} | sent["headers"]
+    sent["method"] = asked.pop("method", "POST" if {"json", "content"} & set(sent) else "GET")
+    if "timeout" in asked:
+        sent["timeout"] = asked.pop("timeout")
+    if asked:
+        raise TypeError(f"a call of http knows no {', '.join(asked)}")
+    return sent
+
+
+def plain(result: Any) -> Any:
+    """What the client made of a reply, as JSON values."""
+    return result.model_dump(mode="json") if hasattr(result, "model_dump") else result
+
+
+def _http_headers(server: Server, whose: str) -> dict[str, str]:
+    key = server.key(whose)
+    headers = {"accept-encoding": "identity"}
+    return headers if key is None else headers | {"authorization": f"Bearer {key}"}
+
+
+def _options(server: Server, whose: str) -> dict[str, Any]:
+    key = server.key(whose)
+    # Compressed replies could not be shown as they came.
+    headers: Mapping[str, Any] = {"accept-encoding": "identity"}
+    if key is None:
+        headers = {**headers, "authorization": openai.omit}
+    return {
+        "base_url": server.base_url,
+        "api_key": key or "none",
+        "default_headers": headers,
+        "max_retries": 0,
+        "timeout": server.timeout,
+        "_strict_response_validation": True,
+    }
+
+
+def _finished(exchanges: list[Exchange], run: Any) -> Outcome:
+    """Make the call, and keep what the server or the client has to say."""
+    exchanges.clear()
+    begun = time.monotonic()
+    outcome = Outcome()
+    try:
+        outcome.parsed = run()
+    except Exception as error:  # noqa: BLE001 - whatever the client raises is what a user of the server would see
+        outcome.error = error
+    outcome.seconds = time.monotonic() - begun
+    outcome.exchange = exchanges[-1] if exchanges else None
+    return outcome
+
+
+def _has_left(request: Request, exchanges: list[Exchange]) -> bool:
+    return request.leave_after is not None and len(read_events(exchanges[-1].text)[0]) >= request.leave_after
+
+
+def _slowly(pieces: list[str], pause: float) -> Iterator[bytes]:
+    for number, piece in enumerate(pieces):
+        if number:
+            time.sleep(pause)
+        yield piece.encode()
+
+
+async def _as_async(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
+    for piece in pieces:
+        yield piece

@@ -1,0 +1,107 @@
+"""Chunks of a stream: what they add up to, and the order in which they come."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+Chunk = dict[str, Any]
+
+
+def fold(chunks: Sequence[Chunk]) -> dict[str, Any]:
+    """The whole reply that a stream stands for; of other streams than chat's, the last event's object."""
+    if not any("choices" in chunk for chunk in chunks):
+        return chunks[-1] if chunks else {}
+    whole: dict[str, Any] = {}
+    choices: dict[int, dict[str, Any]] = {}
+    for chunk in chunks:
+        for name in ("id", "created", "model", "system_fingerprint", "service_tier"):
+            if name in chunk:
+                whole.setdefault(name, chunk[name])
+        if chunk.get("usage") is not None:
+            whole["usage"] = chunk["usage"]
+        for choice in chunk.get("choices") or ():
+            _add(choices.setdefault(choice.get("index", 0), {"message": {}}), choice)
+    for index, choice in choices.items():
+        choice["index"] = index
+        message = choice["message"]
+        if not message.get("content"):
+            message["content"] = None if "tool_calls" in message or "function_call" in message else ""
+    return whole | {"object": "chat.completion", "choices": [choices[index] for index in sorted(choices)]}
+
+
+def _add(choice: dict[str, Any], piece: dict[str, Any]) -> None:
+    delta, message = piece.get("delta") or {}, choice["message"]
+    if "role" in delta:
+        message.setdefault("role", delta["role"])
+    for name in ("content", "refusal", "reasoning_content"):
+        if isinstance(delta.get(name), str):
+            message[name] = message.get(name, "") + delta[name]
+    for call in delta.get("tool_calls") or ():
+        calls = message.setdefault("tool_calls", [])
+        while len(calls) <= call.get("index", 0):
+            calls.append({})
+        _add_call(calls[call.get("index", 0)], call)
+    if delta.get("function_call"):
+        _add_function(message.setdefault("function_call", {}), delta["function_call"])
+    if piece.get("finish_reason") is not None:
+        choice["finish_reason"] = piece["finish_reason"]
+    if piece.get("logprobs"):
+        logprobs = choice.setdefault("logprobs", {"content": [], "refusal": None})
+        logprobs["content"] += piece["logprobs"].get("content") or []
+
+
+def _add_call(call: dict[str, Any], piece: dict[str, Any]) -> None:
+    for name in ("id", "type"):
+        if piece.get(name) is not None:
+            call.setdefault(name, piece[name])
+    _add_function(call.setdefault("function", {}), piece.get("function") or {})
+
+
+def _add_function(function: dict[str, Any], piece: dict[str, Any]) -> None:
+    if piece.get("name"):
+        function["name"] = function.get("name", "") + piece["name"]
+    function["arguments"] = function.get("arguments", "") + (piece.get("arguments") or "")
+
+
+def order(data: str, value: Any) -> list[str]:
+    """The words for one event: what it brings, in the order in which one chunk counts."""
+    if data.strip() == "[DONE]":
+        return ["done"]
+    if not isinstance(value, dict):
+        return ["text"]
+    if "error" in value:
+        return ["error"]
+    if "choices" in value:
+        words = [word for choice in value["choices"] for word in _choice_words(choice)]
+        return [*words, "usage"] if value.get("usage") is not None else words or ["empty"]
+    if isinstance(value.get("type"), str):
+        return [value["type"]]
+    return ["usage"] if "prompt_tokens" in value else ["object"]
+
+
+def orders(chunks: Sequence[Chunk]) -> list[str]:
+    """For each choice, in the order of their indexes, the words of its chunks."""
+    words: dict[int, list[str]] = {}
+    for chunk in chunks:
+        for choice in chunk.get("choices") or ():
+            words.setdefault(choice.get("index", 0), []).extend(_choice_words(choice))
+    return [" ".join(words[index]) for index in sorted(words)]
+
+
+def _choice_words(choice: dict[str, Any]) -> list[str]:
+    delta = choice.get("delta") or {}
+    words = [
+        word
+        for word, there in (
+            ("role", "role" in delta),
+            ("reasoning", bool(delta.get("reasoning_content"))),
+            ("content", bool(delta.get("content"))),
+            ("refusal", bool(delta.get("refusal"))),
+            ("tool", bool(delta.get("tool_calls"))),
+            ("function", bool(delta.get("function_call"))),
+            ("finish", choice.get("finish_reason") is not None),
+        )
+        if there
+    ]
+    return words or ["empty"]

@@ -1,0 +1,83 @@
+"""The calls as tests of pytest, for whoever has a server in a fixture.
+
+::
+
+    from ark_conformance.clients import Server
+    from ark_conformance.target import Target
+
+
+    @pytest.fixture(scope="module")
+    def target():
+        with my_server() as url:
+            yield Target.ask(Server(base_url=f"{url}/v1"))
+
+
+    @pytest.mark.conformance(profile="openai", only=["chat", "streaming"])
+    def test_conformance(conformance_call, target):
+        conformance_call(target)
+
+The mark makes one test of each call in each variant; a failure shows the request, the reply and what was expected, and
+a call that cannot be made is skipped with the reason. ``files`` of the mark are call files of your own.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+# The client takes its time to import, and most runs of pytest that find this plugin have no use for it.
+if TYPE_CHECKING:
+    from ark_conformance.calls import CallSet, Profile
+    from ark_conformance.replay import Result
+    from ark_conformance.suite import Run
+    from ark_conformance.target import Target
+
+
+class ConformanceCall:
+    """One call in one variant."""
+
+    def __init__(self, run: Run, calls: CallSet, profile: Profile) -> None:
+        self._run = run
+        self._calls = calls
+        self._profile = profile
+
+    @property
+    def name(self) -> str:
+        call, variant = self._run
+        return f"{call.id}-{variant}"
+
+    def __call__(self, target: Target) -> Result:
+        """Replay it: the test fails or is skipped, or goes on with the result."""
+        from ark_conformance.replay import replay  # noqa: PLC0415
+
+        call, variant = self._run
+        result = replay(call, variant, self._calls, target, self._profile)
+        if result.status == "skipped":
+            pytest.skip(result.reason)
+        if result.status == "failed":
+            pytest.fail(result.explanation, pytrace=False)
+        return result
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers",
+        "conformance(profile, only=(), files=()): a test of each call, see ark_conformance.plugin",
+    )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    marker = metafunc.definition.get_closest_marker("conformance")
+    if marker is None or "conformance_call" not in metafunc.fixturenames:
+        return
+    from ark_conformance import SHIPPED  # noqa: PLC0415
+    from ark_conformance.calls import CallSet  # noqa: PLC0415
+    from ark_conformance.suite import choose  # noqa: PLC0415
+
+    profile: Profile = marker.kwargs["profile"]
+    calls = CallSet.read([Path(file) for file in marker.kwargs.get("files", ())] or [SHIPPED])
+    runs = choose(calls, profile, marker.kwargs.get("only", ()))
+    made = [ConformanceCall(run, calls, profile) for run in runs]
+    metafunc.parametrize("conformance_call", made, ids=[call.name for call in made])

@@ -1,0 +1,294 @@
+"""``ark-conformance record SCRIPT``: a call file from the calls that a program makes through OpenAI's client.
+
+The program runs as it is. Below its HTTP client each request and reply is noted; a request becomes a step with the
+client's method and its arguments, the reply's shape becomes what the step expects. Text that a request took from an
+earlier reply (an assistant's content, the id of a tool call) becomes ``${name}``, so that the file can be replayed
+against another model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import email.parser
+import email.policy
+import json
+import re
+import runpy
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+from urllib.parse import unquote, urlsplit
+
+import httpx2
+import tomli_w
+
+from ark_conformance.calls import CallFileError, read_file
+from ark_conformance.methods import find_method
+from ark_conformance.views import view
+from ark_conformance.wire import AsyncRecorder, Exchange, Recorder
+
+METHODS = {
+    ("POST", "/chat/completions"): "chat.completions.create",
+    ("POST", "/completions"): "completions.create",
+    ("POST", "/embeddings"): "embeddings.create",
+    ("POST", "/audio/transcriptions"): "audio.transcriptions.create",
+    ("POST", "/audio/translations"): "audio.translations.create",
+    ("POST", "/responses"): "responses.create",
+    ("POST", "/moderations"): "moderations.create",
+    ("GET", "/models"): "models.list",
+}
+"""Which method of the client a request comes from, by the end of its path."""
+
+SHORTEST = 4
+"""Characters of a text that is taken to come from an earlier reply."""
+
+Table = dict[str, Any]
+
+
+class Tape:
+    """The requests of a program, in their order."""
+
+    def __init__(self) -> None:
+        self.exchanges: list[Exchange] = []
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Note what every HTTP client of OpenAI's kind does until the block ends."""
+        plain, asyncio = httpx2.HTTPTransport.handle_request, httpx2.AsyncHTTPTransport.handle_async_request
+        tape = self.exchanges
+
+        def handle(transport: httpx2.HTTPTransport, request: httpx2.Request) -> httpx2.Response:
+            return Recorder(_Plain(transport, plain), tape.append).handle_request(request)
+
+        async def handle_async(transport: httpx2.AsyncHTTPTransport, request: httpx2.Request) -> httpx2.Response:
+            return await AsyncRecorder(_Asyncio(transport, asyncio), tape.append).handle_async_request(request)
+
+        with (
+            patch.object(httpx2.HTTPTransport, "handle_request", handle),
+            patch.object(httpx2.AsyncHTTPTransport, "handle_async_request", handle_async),
+        ):
+            yield
+
+
+class _Plain(httpx2.BaseTransport):
+    """A transport whose own method has been replaced, with the method that it had."""
+
+    def __init__(self, transport: httpx2.HTTPTransport, method: Any) -> None:
+        self._transport = transport
+        self._method = method
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        # Compressed replies could not be read here.
+        request.headers["accept-encoding"] = "identity"
+        response: httpx2.Response = self._method(self._transport, request)
+        return response
+
+
+class _Asyncio(httpx2.AsyncBaseTransport):
+    def __init__(self, transport: httpx2.AsyncHTTPTransport, method: Any) -> None:
+        self._transport = transport
+        self._method = method
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        request.headers["accept-encoding"] = "identity"
+        response: httpx2.Response = await self._method(self._transport, request)
+        return response
+
+
+class Transcriber:
+    """Exchanges as the steps of one case."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._seen: dict[str, tuple[int, str]] = {}
+        """A text of a reply: in which step it came, and where."""
+        self._steps: list[Table] = []
+
+    def steps(self, exchanges: Sequence[Exchange]) -> list[Table]:
+        """A step for each request of an API that is known; others are left out."""
+        for exchange in exchanges:
+            found = self._step(exchange)
+            if found is not None:
+                self._steps.append(found)
+        return self._steps
+
+    def _step(self, exchange: Exchange) -> Table | None:
+        path = urlsplit(exchange.url).path
+        if exchange.method == "GET" and (match := re.search(r"/models/(.+)$", path)):
+            call, arguments = "models.retrieve", {"model": unquote(match[1])}
+        else:
+            ends = (name for (method, end), name in METHODS.items() if method == exchange.method and path.endswith(end))
+            found = next(ends, None)
+            if found is None:
+                return None
+            call, arguments = found, self._arguments(exchange)
+        step: Table = {"call": call}
+        if arguments.pop("stream", False) in (True, "true"):
+            step["stream"] = True
+        elif find_method(call).streams:
+            step["stream"] = False
+        arguments = self._refer(arguments)
+        if arguments:
+            step["with"] = arguments
+        self._expect(step, exchange)
+        return step
+
+    def _arguments(self, exchange: Exchange) -> Table:
+        kind = next((value for name, value in exchange.request_headers if name.lower() == "content-type"), "")
+        if kind.startswith("multipart/"):
+            return self._form(kind, exchange.request_body)
+        try:
+            body = json.loads(exchange.request_body or b"{}")
+        except ValueError:
+            return {}
+        return body if isinstance(body, dict) else {}
+
+    def _form(self, kind: str, body: bytes) -> Table:
+        """The fields of a form; its files are written beside the call file."""
+        parser = email.parser.BytesParser(policy=email.policy.HTTP)
+        form = parser.parsebytes(b"content-type: " + kind.encode() + b"\r\n\r\n" + body)
+        fields: Table = {}
+        for part in form.iter_parts():
+            name = str(part.get_param("name", header="content-disposition"))
+            content = part.get_payload(decode=True) or b""
+            data = content if isinstance(content, bytes) else b""
+            filename = part.get_filename()
+            if filename is not None:
+                target = self._directory / Path(filename).name
+                target.write_bytes(data)
+                fields[name] = {"$file": target.name}
+            elif name.endswith("[]"):
+                fields.setdefault(name[:-2], []).append(data.decode())
+            else:
+                fields[name] = data.decode()
+        return fields
+
+    def _refer(self, value: Any) -> Any:
+        """The arguments, with what came out of earlier replies by name, and null in the only way that TOML has."""
+        if value is None:
+            return "${null}"
+        if isinstance(value, str):
+            if value in self._seen:
+                return f"${{{self._save(value)}}}"
+            return value.replace("${", "$${")
+        if isinstance(value, Mapping):
+            return {key: self._refer(inner) for key, inner in value.items()}
+        if isinstance(value, list):
+            return [self._refer(inner) for inner in value]
+        return value
+
+    def _save(self, text: str) -> str:
+        number, path = self._seen[text]
+        saved = self._steps[number].setdefault("save", {})
+        for name, at in saved.items():
+            if at == path:
+                return str(name)
+        name = f"reply{number + 1}_{re.sub(r'[^a-z0-9]+', '_', path.lower()).strip('_').removeprefix('reply_')}"
+        saved[name] = path
+        return name
+
+    def _expect(self, step: Table, exchange: Exchange) -> None:
+        seen = view(exchange, None, None)
+        reply = seen.get("reply")
+        if not 200 <= exchange.status < 300:
+            error = (reply.get("error") if isinstance(reply, dict) else None) or {}
+            fields = {"status": exchange.status, "code": error.get("code"), "param": error.get("param")}
+            step["error"] = {name: value for name, value in fields.items() if value is not None}
+            return
+        checks = [{"at": "status", "equals": exchange.status}]
+        if exchange.is_stream:
+            checks.append({"at": "stream.done", "equals": seen["stream"]["done"]})
+        step["expect"] = [*checks, *shape("reply", reply)]
+        for path, value in _texts("reply", reply):
+            if len(value) >= SHORTEST:
+                self._seen.setdefault(value, (len(self._steps), path))
+
+
+def shape(path: str, value: Any) -> list[Table]:
+    """Checks of the types of everything in a reply; lists by their first element, ``object`` and ``role`` by value."""
+    if isinstance(value, dict):
+        return [check for key, inner in value.items() if _is_plain(key) for check in shape(f"{path}.{key}", inner)]
+    if isinstance(value, list):
+        if not value or not isinstance(value[0], (dict, list)):
+            return [{"at": path, "type": "array"}]
+        return [{"at": path, "type": "array", "min_length": 1}, *shape(f"{path}[0]", value[0])]
+    if path.rpartition(".")[2] in ("object", "role") and isinstance(value, str):
+        return [{"at": path, "equals": value}]
+    return [{"at": path, "type": _type(value)}]
+
+
+def _type(value: Any) -> str | list[str]:
+    if isinstance(value, bool):
+        return "boolean"
+    # What is null once may be something another time, so it is only asked for.
+    names = {str: "string", int: "integer", float: "number"}
+    return names.get(type(value)) or ["null", "string", "integer", "number", "object", "array", "boolean"]
+
+
+def _is_plain(key: str) -> bool:
+    return re.search(r"[.\[\]]", key) is None and bool(key)
+
+
+def _texts(path: str, value: Any) -> Iterator[tuple[str, str]]:
+    if isinstance(value, str):
+        if path.rpartition(".")[2] not in ("object", "role", "model", "type", "finish_reason", "system_fingerprint"):
+            yield path, value
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            if _is_plain(key):
+                yield from _texts(f"{path}.{key}", inner)
+    elif isinstance(value, list):
+        for number, inner in enumerate(value[:64]):
+            yield from _texts(f"{path}[{number}]", inner)
+
+
+def write(path: Path, exchanges: Sequence[Exchange], area: str) -> int:
+    """Write a call file of one case; the number of its steps, 0 where there was nothing to write."""
+    steps = Transcriber(path.parent).steps(exchanges)
+    if not steps:
+        return 0
+    case = {"name": "recorded", "about": f"The calls of {area}, and the shapes of their replies.", "step": steps}
+    table: Table = {"area": area, "about": f"Recorded from {area}.", "case": [case]}
+    text = json.dumps(table, indent=1) if path.suffix == ".json" else tomli_w.dumps(table)
+    path.write_text(text, encoding="utf-8")
+    read_file(path)
+    return len(steps)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The command. Its exit status is 0 when calls were written, 1 when the program failed, 2 when it made none."""
+    parser = argparse.ArgumentParser(
+        prog="ark-conformance record", description="Make a call file of a program's calls."
+    )
+    parser.add_argument("script", type=Path)
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="the script's own")
+    parser.add_argument("-o", "--output", type=Path, help="a .toml or .json file (default: SCRIPT.calls.toml)")
+    options = parser.parse_args(arguments)
+    output: Path = options.output or options.script.with_suffix(".calls.toml")
+    area = re.sub(r"[^a-z0-9]+", "-", options.script.stem.lower()).strip("-") or "recorded"
+    tape, status = Tape(), 0
+    before = sys.argv
+    sys.argv = [str(options.script), *options.arguments]
+    try:
+        with tape.running():
+            runpy.run_path(str(options.script), run_name="__main__")
+    except SystemExit as ended:
+        status = 1 if ended.code not in (None, 0) else 0
+    except Exception as error:  # noqa: BLE001 - what was recorded until then is still of use
+        print(f"{options.script} failed: {type(error).__name__}: {error}", file=sys.stderr)
+        status = 1
+    finally:
+        sys.argv = before
+    try:
+        steps = write(output, tape.exchanges, area)
+    except CallFileError as error:
+        print(error, file=sys.stderr)
+        return 1
+    if not steps:
+        print(f"{options.script} made no call that can be recorded", file=sys.stderr)
+        return status or 2
+    print(f"{steps} calls in {output}")
+    return status

@@ -1,0 +1,232 @@
+"""One case, replayed: step after step with one set of clients, until something does not hold."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from ark_conformance.calls import Call, CallSet, Profile, Saved, Step, Variant
+from ark_conformance.checks import fault_problems, problems, show
+from ark_conformance.clients import AnyCaller, AsyncCaller, Caller, Outcome, Request
+from ark_conformance.methods import find_method
+from ark_conformance.paths import select
+from ark_conformance.target import Target
+from ark_conformance.values import MissingValue, Variables
+from ark_conformance.views import view
+
+PAUSE = 0.1
+"""Seconds between two attempts at a step that may be repeated."""
+SHOWN = 4000
+"""Characters of a request or a reply that a report shows."""
+
+
+@dataclass(kw_only=True)
+class Result:
+    """What became of one call in one variant."""
+
+    id: str
+    area: str
+    variant: Variant
+    status: Literal["passed", "failed", "skipped"]
+    seconds: float = 0.0
+    about: str = ""
+    reason: str = ""
+    """Why it was skipped."""
+    problems: list[str] = field(default_factory=list)
+    """What does not hold, a sentence each."""
+    step: int = 0
+    """Which step failed, from 1."""
+    request: str = ""
+    reply: str = ""
+    """The failed step's, as they went over the wire."""
+    calls: int = 0
+    """Requests that were made."""
+
+    @property
+    def name(self) -> str:
+        return f"{self.id}[{self.variant}]"
+
+    @property
+    def explanation(self) -> str:
+        """A failure in full: the request, the reply, what was expected."""
+        lines = [self.name, f"  {self.about}", "", f"  step {self.step}: what does not hold"]
+        lines += [f"    - {problem}" for problem in self.problems]
+        lines += ["", "  request", _indent(self.request), "", "  reply", _indent(self.reply)]
+        return "\n".join(lines)
+
+
+def replay(call: Call, variant: Variant, calls: CallSet, target: Target, profile: Profile) -> Result:
+    """Replay a call. Its failures are in the result; nothing is raised for what a server does."""
+    reason = target.reason_to_skip(call)
+    result = _result(call, variant)
+    if reason is not None:
+        result.status, result.reason = "skipped", reason
+        return result
+    caller: AnyCaller = (AsyncCaller if variant.startswith("async") else Caller)(target.server)
+    begun = time.monotonic()
+    try:
+        _Replay(call, result, calls, target=target, profile=profile, caller=caller).run()
+    except MissingValue as error:
+        result.status, result.reason = "skipped", str(error)
+    finally:
+        caller.close()
+        result.seconds = time.monotonic() - begun
+    return result
+
+
+def _result(call: Call, variant: Variant) -> Result:
+    return Result(id=call.id, area=call.area, variant=variant, status="passed", about=call.case.about)
+
+
+class _Replay:
+    def __init__(
+        self, call: Call, result: Result, calls: CallSet, *, target: Target, profile: Profile, caller: AnyCaller
+    ) -> None:
+        self._call = call
+        self._variant = result.variant
+        self._calls = calls
+        self._profile = profile
+        self._caller = caller
+        self._result = result
+        self._variables = Variables(target.known(), target.missing(), call.directory)
+
+    def run(self) -> None:
+        for number, step in enumerate(self._call.case.step, 1):
+            self._result.step = number
+            deadline = time.monotonic() + (step.within or 0.0)
+            while not self._step(step):
+                if time.monotonic() >= deadline:
+                    self._result.status = "failed"
+                    return
+                time.sleep(PAUSE)
+        self._result.problems = []
+
+    def _step(self, step: Step) -> bool:
+        """Whether everything holds."""
+        if step.call == "close":
+            self._caller.leave(step.arguments["stream"])
+            return True
+        try:
+            request = self._request(step)
+        except KeyError as error:
+            self._result.problems = [f"nothing is known as ${{{error.args[0]}}}"]
+            return False
+        outcome = self._caller.call(request)
+        self._result.calls += 1
+        seen = view(outcome.exchange, outcome.parsed, outcome.error)
+        found = self._problems(step, outcome, seen)
+        if not found:
+            found = self._save(step, seen)
+        self._result.problems = found
+        self._result.request = show_request(request, outcome) if found else ""
+        self._result.reply = show_reply(outcome) if found else ""
+        return not found
+
+    def _request(self, step: Step) -> Request:
+        stream = _streams(step, self._variant)
+        arguments = {**step.arguments, **(step.stream_with if stream else {})}
+        return Request(
+            call=step.call,
+            arguments=self._variables.fill(arguments),
+            key=step.key,
+            client=step.client,
+            raw="raw" in self._variant and step.call != "http",
+            stream=stream,
+            leave_after=step.leave_after,
+            hold=step.hold,
+        )
+
+    def _problems(self, step: Step, outcome: Outcome, seen: dict[str, Any]) -> list[str]:
+        found: list[str] = []
+        if step.error is not None:
+            if step.call == "http":
+                # A plain HTTP client raises nothing: the error is read from the reply.
+                seen["error"] = _error_of(seen)
+            if "error" not in seen:
+                return [f"no error was raised, but {show(_said(step))} was expected"]
+            found += fault_problems(step.error, seen["error"], self._variables.fill)
+        elif outcome.error is not None:
+            return [f"the client raised {type(outcome.error).__name__}: {_first_lines(str(outcome.error))}"]
+        checks = (*self._calls.checks(step.holds), *step.expect)
+        return found + problems(checks, seen, self._profile, self._variables.fill)
+
+    def _save(self, step: Step, seen: dict[str, Any]) -> list[str]:
+        found = []
+        for name, what in step.save.items():
+            saved = Saved(at=what) if isinstance(what, str) else what
+            values = select(seen, saved.at)
+            value = values[0] if values else None
+            if values and saved.matches is not None:
+                match = re.search(saved.matches, value, re.DOTALL) if isinstance(value, str) else None
+                values, value = ([1], match[1]) if match else ([], value)
+            if not values:
+                found.append(f"{name!r} cannot be saved: {saved.at} is {show(value)}")
+            else:
+                self._variables.save(name, value)
+        return found
+
+
+def _streams(step: Step, variant: Variant) -> bool:
+    if step.stream is not None:
+        return step.stream
+    if "stream" not in variant or step.call == "http":
+        return False
+    return find_method(step.call).streams
+
+
+def _error_of(seen: dict[str, Any]) -> dict[str, Any]:
+    reply = seen.get("reply")
+    error = reply.get("error") if isinstance(reply, dict) else None
+    body: dict[str, Any] = error if isinstance(error, dict) else {}
+    return {"message": "", **body, "status": seen.get("status")}
+
+
+def _said(step: Step) -> dict[str, Any]:
+    error = step.error
+    names = ("status", "kind", "type", "code", "param", "message")
+    return {name: value for name in names if (value := getattr(error, name)) is not None}
+
+
+def show_request(request: Request, outcome: Outcome) -> str:
+    """The request as it went over the wire, without its key."""
+    exchange = outcome.exchange
+    if exchange is None:
+        return f"{request.call}({show(request.arguments)})"
+    stream = ", stream=True" if request.stream else ""
+    lines = [f"{request.call}{stream} by the key {request.key!r} and the client {request.client!r}"]
+    lines.append(f"{exchange.method} {exchange.url}")
+    hidden = {"authorization", "user-agent", "accept", "connection", "host"}
+    lines += [
+        f"{name}: {value}"
+        for name, value in exchange.request_headers
+        if name.lower() not in hidden and not name.lower().startswith("x-stainless")
+    ]
+    return "\n".join([*lines, "", _cut(exchange.request_body.decode("utf-8", "replace"))])
+
+
+def show_reply(outcome: Outcome) -> str:
+    exchange = outcome.exchange
+    if exchange is None or not exchange.status:
+        return f"none came: {type(outcome.error).__name__}: {outcome.error}"
+    lines = [str(exchange.status), *(f"{name}: {value}" for name, value in exchange.headers)]
+    text = _cut(exchange.text)
+    with suppress(ValueError):
+        text = _cut(json.dumps(json.loads(exchange.body), indent=1, ensure_ascii=False))
+    return "\n".join([*lines, "", text] + ([] if exchange.complete else ["(the client did not read further)"]))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}... ({len(text)} characters)"
+
+
+def _first_lines(text: str, lines: int = 6) -> str:
+    parts = text.splitlines()
+    return "\n".join(parts[:lines])
+
+
+def _indent(text: str) -> str:
+    return "\n".join(f"    {line}" for line in text.splitlines())

@@ -1,0 +1,79 @@
+"""Many calls against one server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+
+from ark_conformance.calls import Call, CallSet, Profile, Variant
+from ark_conformance.replay import Result, replay
+from ark_conformance.target import Target
+
+Run = tuple[Call, Variant]
+
+
+def choose(calls: CallSet, profile: Profile, only: Sequence[str] = ()) -> list[Run]:
+    """The calls of a profile in each of their variants.
+
+    `only` are patterns of the shell for an area, a call (``chat/usage-*``) or a call in a variant; none is all.
+    """
+    runs = [(call, variant) for call in calls.calls if profile in call.profiles for variant in call.variants]
+    return [run for run in runs if not only or any(_matches(run, pattern) for pattern in only)]
+
+
+def run_all(
+    runs: Iterable[Run], calls: CallSet, target: Target, profile: Profile, *, jobs: int = 1
+) -> Iterator[Result]:
+    """Replay one after another, or `jobs` at a time; the results come in the calls' order."""
+
+    def one(run: Run) -> Result:
+        return replay(*run, calls, target, profile)
+
+    if jobs == 1:
+        yield from map(one, runs)
+        return
+    with ThreadPoolExecutor(max_workers=jobs) as pool:
+        yield from pool.map(one, runs)
+
+
+@dataclass
+class Tally:
+    """Results counted."""
+
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+    requests: int = 0
+    seconds: float = 0.0
+    reasons: dict[str, int] = field(default_factory=dict)
+    """Why calls were skipped, and how many."""
+
+    def add(self, result: Result) -> None:
+        setattr(self, result.status, getattr(self, result.status) + 1)
+        self.requests += result.calls
+        self.seconds += result.seconds
+        if result.status == "skipped":
+            self.reasons[result.reason] = self.reasons.get(result.reason, 0) + 1
+
+    @classmethod
+    def of(cls, results: Iterable[Result]) -> Tally:
+        tally = cls()
+        for result in results:
+            tally.add(result)
+        return tally
+
+
+def by_area(results: Iterable[Result]) -> dict[str, Tally]:
+    areas: dict[str, Tally] = {}
+    for result in results:
+        areas.setdefault(result.area, Tally()).add(result)
+    return areas
+
+
+def _matches(run: Run, pattern: str) -> bool:
+    call, variant = run
+    # A variant's brackets would be a character class to the shell.
+    names = (call.area, call.id, f"{call.id}[{variant}]")
+    return pattern in names or any(fnmatchcase(name, pattern) for name in names)

@@ -1,0 +1,246 @@
+"""What a server says of itself, and which calls can be made because of it.
+
+GET /models is asked once. ARK's entries have details: the task of each model, what its aliases are, which parameters
+it honours. A server that tells no details is taken to do everything; its models are told apart by their names, or by
+whoever runs the calls.
+
+``needs`` of a call file:
+
+========================  ==========================================================================================
+``key``                   an API key was given, so another one must be refused
+``ark``                   the server is ARK
+``embedded``              the chat model is ARK's embedded one, which can do a few things reliably
+``embedded_embedding``    the embedding model is ARK's embedded one
+``reasoning``             the chat model is known to reason
+``chat_api``              there is a chat model (for calls that do not name it)
+``parameter:NAME``        the chat model honours the parameter
+``embedding:NAME``        the embedding model honours the parameter
+``transcription:NAME``    the transcription model honours the parameter
+========================  ==========================================================================================
+
+What a call names as ``${...}`` is needed without being said: ``chat``, ``chat_alias``, ``embedding``,
+``embedding_alias``, ``transcription``, ``transcription_alias``, ``context_length``, ``root``; and ``key = "other"``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import httpx2
+import msgspec
+
+from ark_conformance.calls import Call
+from ark_conformance.clients import Server, tls
+
+EMBEDDED_CHAT = "ark-embedded-chat"
+EMBEDDED_EMBEDDING = "all-MiniLM-L6-v2"
+
+OPTIONAL = frozenset(
+    {
+        "chat_template_kwargs",
+        "frequency_penalty",
+        "function_call",
+        "functions",
+        "ignore_eos",
+        "logit_bias",
+        "logprobs",
+        "min_p",
+        "min_tokens",
+        "n",
+        "parallel_tool_calls",
+        "presence_penalty",
+        "reasoning_effort",
+        "repetition_penalty",
+        "response_format",
+        "seed",
+        "stop",
+        "stop_token_ids",
+        "tool_choice",
+        "tools",
+        "top_k",
+        "top_logprobs",
+        "top_p",
+    }
+)
+"""Parameters of a chat completion that a server may declare not to honour."""
+
+_EMBEDDING_NAMES = re.compile(r"embed|bge-|minilm|e5-|gte-", re.IGNORECASE)
+_SPEECH_NAMES = re.compile(r"whisper|transcribe", re.IGNORECASE)
+_OTHER_NAMES = re.compile(r"tts|dall-e|image|moderation|rerank|realtime|audio|sora|babbage|davinci", re.IGNORECASE)
+
+
+class TargetError(Exception):
+    """The server cannot be asked."""
+
+
+class Target(msgspec.Struct, frozen=True, kw_only=True):
+    """A server and what is known of it."""
+
+    server: Server
+    models: tuple[dict[str, Any], ...]
+    chat: str | None
+    embedding: str | None
+    transcription: str | None
+
+    @classmethod
+    def ask(
+        cls,
+        server: Server,
+        *,
+        chat: str | None = None,
+        embedding: str | None = None,
+        transcription: str | None = None,
+    ) -> Target:
+        """Ask for the models; names that are given are used as they are. Raises TargetError."""
+        models = _models(server)
+        return cls(
+            server=server,
+            models=models,
+            chat=chat or _first(models, "chat"),
+            embedding=embedding or _first(models, "embedding"),
+            transcription=transcription or _first(models, "transcription"),
+        )
+
+    @property
+    def is_ark(self) -> bool:
+        return any(isinstance(model.get("ark"), dict) for model in self.models)
+
+    def details(self, name: str | None) -> Mapping[str, Any]:
+        """What ARK says of a model; nothing for other servers."""
+        for model in self.models:
+            if model.get("id") == name:
+                return model.get("ark") or {}
+        return {}
+
+    def known(self) -> dict[str, Any]:
+        """Named values for calls."""
+        values = {
+            "root": self.server.root,
+            "base_url": self.server.base_url.rstrip("/"),
+            "api_key": self.server.api_key or "none",
+            "chat": self.chat,
+            "embedding": self.embedding,
+            "transcription": self.transcription,
+            "chat_alias": self._alias(self.chat),
+            "embedding_alias": self._alias(self.embedding),
+            "transcription_alias": self._alias(self.transcription),
+            "context_length": self.details(self.chat).get("context_length"),
+            "embedding_length": self.details(self.embedding).get("context_length"),
+        }
+        return {name: value for name, value in values.items() if value is not None}
+
+    def missing(self) -> dict[str, str]:
+        """For each named value that is not known, the reason why a call without it is skipped."""
+        reasons = {
+            "chat": "there is no chat model in GET /models, and --chat-model names none",
+            "embedding": "there is no embedding model in GET /models, and --embedding-model names none",
+            "transcription": "there is no transcription model in GET /models, and --transcription-model names none",
+            "chat_alias": "GET /models shows no alias of the chat model",
+            "embedding_alias": "GET /models shows no alias of the embedding model",
+            "transcription_alias": "GET /models shows no alias of the transcription model",
+            "context_length": "GET /models does not tell the chat model's context length",
+            "embedding_length": "GET /models does not tell the embedding model's length",
+        }
+        known = self.known()
+        return {name: reason for name, reason in reasons.items() if name not in known}
+
+    def reason_to_skip(self, call: Call) -> str | None:
+        """Why a call cannot be made here; None when it can."""
+        for need in call.needs:
+            reason = self._lacks(need)
+            if reason is not None:
+                return reason
+        missing = self.missing()
+        for step in call.case.step:
+            if step.key == "other" and self.server.other_key is None:
+                return "there is no second API key: --other-key"
+            for name in names_in(msgspec.to_builtins(step)):
+                if name in missing:
+                    return missing[name]
+            if not call.case.even_if_unsupported:
+                reason = self._unsupported(step.arguments)
+                if reason is not None:
+                    return reason
+        return None
+
+    def _lacks(self, need: str) -> str | None:
+        where, _, parameter = need.partition(":")
+        if parameter:
+            name = getattr(self, "chat" if where == "parameter" else where)
+            return None if self._honours(name, parameter) else f"the model {name!r} does not honour {parameter!r}"
+        reasons = {
+            "key": self.server.api_key is None and "no API key was given: --api-key",
+            "ark": not self.is_ark and "the server is not ARK: GET /models has no details of ARK's",
+            "embedded": self._served(self.chat) != EMBEDDED_CHAT
+            and f"only the embedded model {EMBEDDED_CHAT} is known to answer this",
+            "embedded_embedding": not (self._served(self.embedding) or "").endswith(EMBEDDED_EMBEDDING)
+            and f"only {EMBEDDED_EMBEDDING} is known to give these vectors",
+            "reasoning": not self.details(self.chat).get("reasoning") and "the chat model is not known to reason",
+        }
+        return reasons[need] or None
+
+    def _unsupported(self, arguments: Mapping[str, Any]) -> str | None:
+        for parameter in sorted(OPTIONAL & set(arguments)):
+            if arguments[parameter] != "${null}" and not self._honours(self.chat, parameter):
+                return f"the model {self.chat!r} does not honour {parameter!r}"
+        return None
+
+    def _honours(self, name: str | None, parameter: str) -> bool:
+        declared = self.details(name).get("parameters")
+        return declared is None or parameter in declared
+
+    def _served(self, name: str | None) -> str | None:
+        return self.details(name).get("alias_of") or name
+
+    def _alias(self, name: str | None) -> str | None:
+        aliases = self.details(name).get("aliases") or ()
+        return next((alias for alias in aliases if alias != name), None)
+
+
+def names_in(value: Any) -> set[str]:
+    """The names of every ``${name}`` in a value."""
+    if isinstance(value, str):
+        return set(re.findall(r"(?<!\$)\$\{([a-z0-9_]+)\}", value))
+    if isinstance(value, dict):
+        return {name for pair in value.items() for inner in pair for name in names_in(inner)}
+    if isinstance(value, (list, tuple)):
+        return {name for inner in value for name in names_in(inner)}
+    return set()
+
+
+def _models(server: Server) -> tuple[dict[str, Any], ...]:
+    headers = {"authorization": f"Bearer {server.key('own')}"}
+    url = f"{server.base_url.rstrip('/')}/models"
+    try:
+        with httpx2.Client(verify=tls(), timeout=server.timeout, proxy=server.proxy, trust_env=False) as http:
+            reply = http.get(url, headers=headers)
+            body = reply.json() if reply.status_code == 200 else None
+    except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:
+        raise TargetError(f"GET {url}: {type(error).__name__}: {error}") from error
+    if reply.status_code in (401, 403):
+        raise TargetError(f"GET {url}: {reply.status_code}: the API key is refused")
+    data = body.get("data") if isinstance(body, dict) else None
+    return tuple(model for model in data or () if isinstance(model, dict) and isinstance(model.get("id"), str))
+
+
+def _first(models: tuple[dict[str, Any], ...], task: str) -> str | None:
+    """The first model that does a task: a served one before an alias of it."""
+    if any(isinstance(model.get("ark"), dict) for model in models):
+        return next((model["id"] for model in models if task_of(model.get("ark") or {}) == task), None)
+    return next((model["id"] for model in models if _guess(model["id"]) == task), None)
+
+
+def task_of(details: Mapping[str, Any]) -> str | None:
+    """The task of a model's details, in the word that is used here."""
+    task = details.get("task")
+    return {"embeddings": "embedding", "transcriptions": "transcription"}.get(task, task) if task else None
+
+
+def _guess(name: str) -> str | None:
+    if _EMBEDDING_NAMES.search(name):
+        return "embedding"
+    if _SPEECH_NAMES.search(name):
+        return "transcription"
+    return None if _OTHER_NAMES.search(name) else "chat"

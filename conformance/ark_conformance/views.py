@@ -1,0 +1,82 @@
+"""What the paths of checks lead into: one reply as plain values.
+
+=========================  =========================================================================================
+``status``, ``headers``    of the HTTP reply; ``cookies`` are the ``set-cookie`` headers as they came
+``body``                   the body's text
+``reply``                  the body's JSON; of a stream of chat chunks, what they add up to
+``parsed``                 what OpenAI's client made of it (embeddings decoded from base64, text of a transcription)
+``stream``                 ``events``, ``chunks``, ``text`` (of the first choice), ``said`` (of events that are text),
+                           ``order`` (of all events), ``orders`` (of each choice's), ``done``, ``comments``
+``error``                  ``class``, ``status``, ``type``, ``code``, ``param``, ``message``, ``request_id``
+=========================  =========================================================================================
+
+An order is words with spaces between: ``role content content finish usage done``.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import openai
+
+from ark_conformance.fold import fold, order, orders
+from ark_conformance.wire import Event, Exchange, read_events
+
+
+def view(exchange: Exchange | None, parsed: Any, error: BaseException | None) -> dict[str, Any]:
+    """One reply as plain values; see the module."""
+    seen: dict[str, Any] = {}
+    if exchange is not None and exchange.status:
+        seen = {
+            "status": exchange.status,
+            "headers": {name: exchange.header(name) for name, _ in exchange.headers},
+            "cookies": [value for name, value in exchange.headers if name == "set-cookie"],
+            "body": exchange.text,
+        }
+        if exchange.is_stream:
+            seen["stream"] = stream_view(exchange)
+            seen["reply"] = fold(seen["stream"]["chunks"])
+        else:
+            seen["reply"] = exchange.json()
+    if parsed is not None:
+        seen["parsed"] = parsed
+    if error is not None:
+        seen["error"] = error_view(error)
+    return seen
+
+
+def stream_view(exchange: Exchange) -> dict[str, Any]:
+    events, comments = read_events(exchange.text)
+    chunks = [value for event in events if isinstance(value := _json(event), dict)]
+    folded = fold(chunks)
+    choices = folded.get("choices") or [{}]
+    return {
+        "events": [{"event": event.event, "data": event.data} for event in events],
+        "chunks": chunks,
+        "text": choices[0].get("message", {}).get("content") or "",
+        "said": "".join(
+            event.data for event in events if not isinstance(_json(event), dict) and event.data != "[DONE]"
+        ),
+        "order": " ".join(word for event in events for word in order(event.data, _json(event))),
+        "orders": orders(chunks),
+        "done": bool(events) and events[-1].data.strip() == "[DONE]",
+        "complete": exchange.complete,
+        "comments": comments,
+    }
+
+
+def error_view(error: BaseException) -> dict[str, Any]:
+    seen: dict[str, Any] = {"class": type(error).__name__, "message": str(error)}
+    if isinstance(error, openai.APIError):
+        seen |= {"message": error.message, "type": error.type, "code": error.code, "param": error.param}
+    if isinstance(error, openai.APIStatusError):
+        seen |= {"status": error.status_code, "request_id": error.request_id}
+    return seen
+
+
+def _json(event: Event) -> Any:
+    try:
+        return json.loads(event.data)
+    except ValueError:
+        return None

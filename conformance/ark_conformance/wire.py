@@ -1,0 +1,175 @@
+"""What went over the wire: a transport below OpenAI's client that keeps each request and its reply, byte for byte."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx2
+
+
+@dataclass
+class Exchange:
+    """One request and as much of its reply as came."""
+
+    method: str
+    url: str
+    request_headers: list[tuple[str, str]]
+    request_body: bytes
+    status: int = 0
+    headers: list[tuple[str, str]] = field(default_factory=list)
+    pieces: list[bytes] = field(default_factory=list)
+    complete: bool = False
+    """The reply's body came to its end."""
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(self.pieces)
+
+    @property
+    def text(self) -> str:
+        return self.body.decode("utf-8", "replace")
+
+    def header(self, name: str) -> str | None:
+        """The header's value; several of a name are joined by commas."""
+        found = [value for key, value in self.headers if key == name]
+        return ", ".join(found) if found else None
+
+    def json(self) -> Any:
+        """The reply's body as JSON, None where it is none."""
+        try:
+            return json.loads(self.body)
+        except ValueError:
+            return None
+
+    @property
+    def is_stream(self) -> bool:
+        return (self.header("content-type") or "").startswith("text/event-stream")
+
+
+@dataclass
+class Event:
+    """One server-sent event."""
+
+    data: str
+    event: str = "message"
+
+
+_LINE_END = re.compile("\r\n|\r|\n")
+
+
+def read_events(text: str) -> tuple[list[Event], int]:
+    """The events of a stream and the number of comments, by the WHATWG's specification.
+
+    An event without a blank line behind it has not come, and is left out.
+    """
+    events: list[Event] = []
+    data: list[str] = []
+    kind, comments = "", 0
+    for line in _LINE_END.split(text.removeprefix("\ufeff"))[:-1]:
+        if not line:
+            if data:
+                events.append(Event("\n".join(data), kind or "message"))
+            data, kind = [], ""
+        elif line.startswith(":"):
+            comments += 1
+        else:
+            name, _, value = line.partition(":")
+            value = value.removeprefix(" ")
+            if name == "data":
+                data.append(value)
+            elif name == "event":
+                kind = value
+    return events, comments
+
+
+Sink = Callable[[Exchange], None]
+
+
+class _Tee(httpx2.SyncByteStream):
+    def __init__(self, stream: httpx2.SyncByteStream, exchange: Exchange) -> None:
+        self._stream = stream
+        self._pieces = iter(stream)
+        self._exchange = exchange
+
+    def __iter__(self) -> Iterator[bytes]:
+        for piece in self._pieces:
+            self._exchange.pieces.append(piece)
+            yield piece
+        self._exchange.complete = True
+
+    def close(self) -> None:
+        # The plain client reads no further than [DONE], the asyncio one to the end: what stands behind is to be seen.
+        if not self._exchange.complete and b"data: [DONE]" in self._exchange.body[-64:]:
+            with suppress(httpx2.HTTPError):
+                for _ in self:
+                    pass
+        self._stream.close()
+
+
+class _AsyncTee(httpx2.AsyncByteStream):
+    def __init__(self, stream: httpx2.AsyncByteStream, exchange: Exchange) -> None:
+        self._stream = stream
+        self._exchange = exchange
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for piece in self._stream:
+            self._exchange.pieces.append(piece)
+            yield piece
+        self._exchange.complete = True
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+class Recorder(httpx2.BaseTransport):
+    """Hands each exchange to `sink` when its request goes out; its reply grows while it is read."""
+
+    def __init__(self, inner: httpx2.BaseTransport, sink: Sink) -> None:
+        self._inner = inner
+        self._sink = sink
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        exchange = _begun(request, request.read())
+        self._sink(exchange)
+        response = self._inner.handle_request(request)
+        _answered(exchange, response)
+        if isinstance(response.stream, httpx2.SyncByteStream):
+            response.stream = _Tee(response.stream, exchange)
+        return response
+
+    def close(self) -> None:
+        self._inner.close()
+
+
+class AsyncRecorder(httpx2.AsyncBaseTransport):
+    """`Recorder` for the asyncio client."""
+
+    def __init__(self, inner: httpx2.AsyncBaseTransport, sink: Sink) -> None:
+        self._inner = inner
+        self._sink = sink
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        exchange = _begun(request, await request.aread())
+        self._sink(exchange)
+        response = await self._inner.handle_async_request(request)
+        _answered(exchange, response)
+        if isinstance(response.stream, httpx2.AsyncByteStream):
+            response.stream = _AsyncTee(response.stream, exchange)
+        return response
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+def _begun(request: httpx2.Request, body: bytes) -> Exchange:
+    return Exchange(request.method, str(request.url), list(request.headers.multi_items()), body)
+
+
+def _answered(exchange: Exchange, response: httpx2.Response) -> None:
+    exchange.status = response.status_code
+    exchange.headers = [(name.lower(), value) for name, value in response.headers.multi_items()]
