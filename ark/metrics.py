@@ -5,16 +5,17 @@ Names are vLLM's where the meaning is the same, with the prefix ``ark:``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
-from ark.backends import BackendStatus
+from ark.backends import BackendStatus, EmbeddingStatus, Status
 from ark.registry import Registry
-from ark.served import ServedChat
+from ark.served import ServedChat, ServedEmbedding
 from ark.sessions.service import Sessions
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST.encode()
@@ -51,42 +52,88 @@ class Metrics(Collector):
         yield CounterMetricFamily(
             "ark:session_write_failures", "Turns that could not be written to disk.", value=sessions.write_failures
         )
-        yield from self._engines()
+        yield from _families(CHAT, self._statuses(ServedChat))
+        yield from _families(EMBEDDINGS, self._statuses(ServedEmbedding))
 
-    def _engines(self) -> Iterator[Metric]:
-        opened = [
+    def _statuses(self, task: type[ServedChat] | type[ServedEmbedding]) -> list[tuple[str, Status]]:
+        """The opened models of a task, each with its engine's counters."""
+        return [
             (served.name, served.backend.status())
             for served in self._models.models
-            if isinstance(served, ServedChat) and served.backend is not None
+            if isinstance(served, task) and served.backend is not None
         ]
 
-        def family(kind: type[Metric], name: str, text: str) -> Metric:
-            metric: Metric = kind(name, text, labels=["model_name"])  # type: ignore[call-arg]
-            for model, status in opened:
-                metric.add_metric([model], _VALUES[name](status))  # type: ignore[attr-defined,no-untyped-call]
-            return metric
 
-        yield family(GaugeMetricFamily, "ark:num_requests_running", "Jobs that the engine computes.")
-        yield family(GaugeMetricFamily, "ark:num_requests_waiting", "Jobs that wait for the engine.")
-        yield family(GaugeMetricFamily, "ark:kv_cache_bytes", "Bytes of KV, of running jobs and retained states.")
-        yield family(GaugeMetricFamily, "ark:kv_cache_usage_perc", "Share of the KV budget in use, 0 to 1.")
-        yield family(CounterMetricFamily, "ark:prefix_cache_queries", "Prompt tokens of all jobs.")
-        yield family(CounterMetricFamily, "ark:prefix_cache_hits", "Of them, tokens not computed again.")
-        yield family(CounterMetricFamily, "ark:prompt_tokens_computed", "Prompt tokens computed.")
-        yield family(CounterMetricFamily, "ark:generation_tokens", "Tokens generated.")
+class Family(NamedTuple):
+    """A metric that every model of a task has."""
+
+    kind: type[GaugeMetricFamily] | type[CounterMetricFamily]
+    name: str
+    text: str
+    value: Callable[[Any], float]
+    """Reads it from the status of an engine."""
 
 
-def _usage(status: BackendStatus) -> float:
+def _families(families: Sequence[Family], statuses: Sequence[tuple[str, Status]]) -> Iterator[Metric]:
+    for family in families:
+        metric = family.kind(family.name, family.text, labels=["model_name"])
+        for model, status in statuses:
+            metric.add_metric([model], family.value(status))
+        yield metric
+
+
+def _kv_usage(status: BackendStatus) -> float:
     return status.kv_bytes / status.kv_budget if status.kv_budget else 0.0
 
 
-_VALUES = {
-    "ark:num_requests_running": lambda status: status.running,
-    "ark:num_requests_waiting": lambda status: status.waiting,
-    "ark:kv_cache_bytes": lambda status: status.kv_bytes,
-    "ark:kv_cache_usage_perc": _usage,
-    "ark:prefix_cache_queries": lambda status: status.prompt_tokens_cached + status.prompt_tokens_computed,
-    "ark:prefix_cache_hits": lambda status: status.prompt_tokens_cached,
-    "ark:prompt_tokens_computed": lambda status: status.prompt_tokens_computed,
-    "ark:generation_tokens": lambda status: status.tokens_generated,
-}
+def _padded_share(status: EmbeddingStatus) -> float:
+    places = status.tokens + status.padded_tokens
+    return status.padded_tokens / places if places else 0.0
+
+
+CHAT = (
+    Family(GaugeMetricFamily, "ark:num_requests_running", "Jobs that the engine computes.", lambda s: s.running),
+    Family(GaugeMetricFamily, "ark:num_requests_waiting", "Jobs that wait for the engine.", lambda s: s.waiting),
+    Family(
+        GaugeMetricFamily,
+        "ark:kv_cache_bytes",
+        "Bytes of KV, of running jobs and retained states.",
+        lambda s: s.kv_bytes,
+    ),
+    Family(GaugeMetricFamily, "ark:kv_cache_usage_perc", "Share of the KV budget in use, 0 to 1.", _kv_usage),
+    Family(
+        CounterMetricFamily,
+        "ark:prefix_cache_queries",
+        "Prompt tokens of all jobs.",
+        lambda s: s.prompt_tokens_cached + s.prompt_tokens_computed,
+    ),
+    Family(
+        CounterMetricFamily,
+        "ark:prefix_cache_hits",
+        "Of them, tokens not computed again.",
+        lambda s: s.prompt_tokens_cached,
+    ),
+    Family(
+        CounterMetricFamily, "ark:prompt_tokens_computed", "Prompt tokens computed.", lambda s: s.prompt_tokens_computed
+    ),
+    Family(CounterMetricFamily, "ark:generation_tokens", "Tokens generated.", lambda s: s.tokens_generated),
+)
+"""Read from `BackendStatus`."""
+
+EMBEDDINGS = (
+    Family(GaugeMetricFamily, "ark:embeddings_running", "Jobs of which a part is computed.", lambda s: s.running),
+    Family(GaugeMetricFamily, "ark:embeddings_waiting", "Jobs that wait for the engine.", lambda s: s.waiting),
+    Family(CounterMetricFamily, "ark:embeddings_batches", "Batches computed.", lambda s: s.batches),
+    Family(CounterMetricFamily, "ark:embeddings_inputs", "Inputs embedded.", lambda s: s.inputs),
+    Family(CounterMetricFamily, "ark:embeddings_tokens", "Tokens of these inputs.", lambda s: s.tokens),
+    Family(
+        CounterMetricFamily,
+        "ark:embeddings_padded_tokens",
+        "Places in batches that held no token.",
+        lambda s: s.padded_tokens,
+    ),
+    Family(
+        GaugeMetricFamily, "ark:embeddings_padded_perc", "Share of places that held no token, 0 to 1.", _padded_share
+    ),
+)
+"""Read from `EmbeddingStatus`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import anyio
 import msgspec
@@ -32,13 +32,14 @@ class Faulty(HashEmbeddings):
         self._options = model.engine_options(FaultyOptions)
         self.jobs: list[EmbeddingJob] = []
         self.cancelled: list[EmbeddingJob] = []
-        self.alive = True
+        self.counters: dict[str, Any] = {}
+        """Take the place of the status's own."""
         if self._options.colbert:
             parameters = self.capabilities.parameters | {"ark_colbert"}
             self.capabilities = msgspec.structs.replace(self.capabilities, parameters=parameters)
 
     def status(self) -> EmbeddingStatus:
-        return msgspec.structs.replace(super().status(), alive=self.alive)
+        return msgspec.structs.replace(super().status(), **self.counters)
 
     async def embed(self, job: EmbeddingJob) -> Sequence[Embedding]:
         self.jobs.append(job)

@@ -314,7 +314,7 @@ async def test_a_bug_in_an_engine_tells_the_client_nothing() -> None:
 
 async def test_an_engine_that_died() -> None:
     async with running(models=words()) as client:
-        backend_of(client).alive = False
+        backend_of(client).counters = {"alive": False}
         reply = await embed(client)
     assert (reply.status, reply.error["code"]) == (503, "model_failed")
 
@@ -382,3 +382,28 @@ async def test_large_requests_and_replies_do_not_hold_up_the_event_loop(monkeypa
         await embed(client, ["a" * 50] * 500)
     (_, read), (_, rendered) = threads["read"], threads["render"]
     assert here not in (read, rendered)
+
+
+async def test_the_metrics_of_an_engine() -> None:
+    async with running(models=[ECHO, WORDS, WORDS | {"name": "idle"}]) as client:
+        await embed(client, ["hello world", "hello"])
+        backend_of(client, 1).counters = {"running": 2, "waiting": 5, "batches": 4, "padded_tokens": 1}
+        text = (await client.get("/metrics")).text
+    values = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+    of_words = {
+        name.removesuffix('{model_name="words"}'): float(value)
+        for name, value in values.items()
+        if name.endswith('{model_name="words"}')
+    }
+    assert of_words == {
+        "ark:embeddings_running": 2,
+        "ark:embeddings_waiting": 5,
+        "ark:embeddings_batches_total": 4,
+        "ark:embeddings_inputs_total": 2,
+        "ark:embeddings_tokens_total": 3,
+        "ark:embeddings_padded_tokens_total": 1,
+        "ark:embeddings_padded_perc": 0.25,
+    }
+    assert float(values['ark:embeddings_padded_perc{model_name="idle"}']) == 0
+    assert 'ark:num_requests_running{model_name="echo"}' in values
+    assert 'ark:num_requests_running{model_name="words"}' not in values
