@@ -1,4 +1,4 @@
-"""The server without any configuration: the embedded model, OpenAI's client, and what a session means."""
+"""The embedded chat model, OpenAI's client, and what a session means."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 
 import openai
 import pytest
+from embedded_models import only
 from running import Running, serve
 
 from ark.app import create_app
-from ark.config import Config
 
 Messages = list[dict[str, Any]]
 
@@ -22,7 +22,7 @@ QUESTION = "What was the code word?"
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Running]:
-    with serve(create_app(Config())) as running:
+    with serve(create_app(only("chat"))) as running:
         yield running
 
 

@@ -11,10 +11,10 @@ import pytest
 
 pytest.importorskip("torch")
 
+from embedded_models import only
 from running import serve
 
 from ark.app import create_app
-from ark.config import Config
 
 QUESTION: Any = {"role": "user", "content": "What is the weather in Paris?"}
 TOOLS: list[Any] = [
@@ -36,7 +36,7 @@ TOOLS: list[Any] = [
 @pytest.fixture(scope="module")
 def client() -> Iterator[openai.OpenAI]:
     with (
-        serve(create_app(Config())) as server,
+        serve(create_app(only("chat"))) as server,
         openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0, timeout=60) as made,
     ):
         yield made

@@ -1,0 +1,11 @@
+"""The embedded models of one task, served as they are by default: a test need not wait for those it does not use."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from ark.config import Config, default_models
+
+
+def only(task: Literal["chat", "embedding"]) -> Config:
+    return Config(models=tuple(model for model in default_models() if model.task == task))
