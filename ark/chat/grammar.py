@@ -120,6 +120,11 @@ class _Writer:
         arguments = definition.parameters or {"type": "object", "properties": {}, "additionalProperties": False}
         # Arguments are an object whatever the schema says.
         arguments = arguments | {"type": "object"}
+        if form.between:
+            schema = self._schema(arguments, tool.param, strict=strict)
+            head = f"{_text(definition.name)} {_text(form.between)} GAP"
+            self._rules.append(f"object{number}: {head} arguments{number}\narguments{number}: {schema}")
+            return
         name, key = json.dumps(json.dumps(definition.name)), json.dumps(f'"{form.key}"')
         head = f'"{{" GAP "\\"name\\":" GAP {name} GAP "," GAP {key} GAP ":" GAP'
         schema = self._schema(arguments, tool.param, strict=strict)
@@ -136,9 +141,8 @@ class _Writer:
             self._rules.append(f'list: / ?/ "[" GAP object {more} GAP "]"\ncalls: {_text(form.marker)} list')
         else:
             more = f"({_text(form.separator)} call)*" if parallel else ""
-            self._rules.append(
-                f"body: SPACE object SPACE {_text(form.close)}\ncall: {_text(form.marker)} body\ncalls: call {more}"
-            )
+            body = "object" if form.between else f"SPACE object SPACE {_text(form.close)}"
+            self._rules.append(f"body: {body}\ncall: {_text(form.marker)} body\ncalls: call {more}")
         return "FREE"
 
     def _with_text(self, form: ToolFormat, parallel: bool) -> str:

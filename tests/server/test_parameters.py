@@ -53,6 +53,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         ModelConfig(name="document", path=str(path), engine=engine, capabilities="document"),
         ModelConfig(name="llama", path=str(path), engine=engine, tool_format="llama"),
         ModelConfig(name="mistral", path=str(path), engine=engine, tool_format="mistral"),
+        ModelConfig(name="mistral_args", path=str(path), engine=engine, tool_format="mistral_args"),
     )
     with serve(create_app(Config(models=models))) as running:
         yield running
@@ -107,7 +108,7 @@ def test_a_streamed_call(client: openai.OpenAI) -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize("model", ["llama", "mistral"])
+@pytest.mark.parametrize("model", ["llama", "mistral", "mistral_args"])
 def test_other_families_write_calls_in_their_own_way(client: openai.OpenAI, model: str, stream: bool) -> None:
     fields: dict[str, Any] = {"model": model, "tools": TOOLS, "tool_choice": "required", "parallel_tool_calls": False}
     if not stream:

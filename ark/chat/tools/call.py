@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from enum import Enum
+from typing import Protocol
 
 import msgspec
 
@@ -51,6 +52,57 @@ class Progress(Enum):
     TAIL = "behind the arguments, inside the object"
     DONE = "the object is closed"
     MALFORMED = "this is not a call; all text is kept"
+
+
+class Reader(Protocol):
+    """Reads one call, and gives its arguments' JSON as it comes."""
+
+    progress: Progress
+    text: str
+    """All text while it is not known to be a call; what stands behind the call when it is done."""
+    name: str
+
+    def push(self, text: str) -> str:
+        """The arguments' text that this piece brings."""
+        ...
+
+
+class NamedReader:
+    """Reads a name, text that divides, and arguments: ``look[ARGS]{...}``."""
+
+    def __init__(self, names: Collection[str], between: str) -> None:
+        self._heads = {f"{name}{between}": name for name in names}
+        self._extent = Extent()
+        self.progress = Progress.HEAD
+        self.text = ""
+        self.name = ""
+
+    def push(self, text: str) -> str:
+        """The arguments' text that this piece brings."""
+        if self.progress is Progress.HEAD:
+            self.text += text
+            text = self._head()
+        if self.progress is not Progress.ARGUMENTS:
+            return ""
+        end = self._extent.end(text)
+        if end is None:
+            return text
+        self.text = text[end:]
+        self.progress = Progress.DONE
+        return text[:end]
+
+    def _head(self) -> str:
+        """The beginning of the arguments, once it is there."""
+        for head, name in self._heads.items():
+            rest = self.text.removeprefix(head).lstrip(_SPACE)
+            if self.text.startswith(head) and rest.startswith("{"):
+                self.name, self.text = name, ""
+                self.progress = Progress.ARGUMENTS
+                return rest
+        seen = self.text.rstrip(_SPACE)
+        if not any(head.startswith(seen) for head in self._heads):
+            self.progress = Progress.MALFORMED
+        return ""
 
 
 class CallReader:

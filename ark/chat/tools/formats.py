@@ -8,11 +8,11 @@ from typing import Literal
 
 import msgspec
 
-FormatName = Literal["hermes", "llama", "mistral"]
+FormatName = Literal["hermes", "llama", "mistral", "mistral_args"]
 
 
 class ToolFormat(msgspec.Struct, frozen=True, kw_only=True):
-    """One family's way to write calls, each of which is a JSON object with a name and arguments."""
+    """One family's way to write calls: each a JSON object with a name and arguments, or a name and such arguments."""
 
     name: FormatName
     marker: str
@@ -27,6 +27,8 @@ class ToolFormat(msgspec.Struct, frozen=True, kw_only=True):
     """Text between two calls."""
     key: str = "arguments"
     """The arguments' key, as the model was taught to write it."""
+    between: str = ""
+    """Text between a name and its arguments, where they stand beside each other and not in an object."""
     id_letters: int = 24
 
     def new_id(self) -> str:
@@ -45,7 +47,10 @@ LLAMA = ToolFormat(name="llama", marker="<|python_tag|>", bare=True, separator="
 MISTRAL = ToolFormat(name="mistral", marker="[TOOL_CALLS]", array=True, separator=", ", id_letters=9)
 """Mistral: ``[TOOL_CALLS] [{"name": ..., "arguments": {...}}]``."""
 
-FORMATS: dict[str, ToolFormat] = {one.name: one for one in (HERMES, LLAMA, MISTRAL)}
+MISTRAL_ARGS = ToolFormat(name="mistral_args", marker="[TOOL_CALLS]", between="[ARGS]", id_letters=9)
+"""Mistral since version 11 of its tokenizer: ``[TOOL_CALLS]name[ARGS]{...}``, one behind the other."""
+
+FORMATS: dict[str, ToolFormat] = {one.name: one for one in (HERMES, LLAMA, MISTRAL, MISTRAL_ARGS)}
 
 
 def find_format(template: str | None, configured: str | None = None) -> ToolFormat | None:
@@ -54,6 +59,8 @@ def find_format(template: str | None, configured: str | None = None) -> ToolForm
         return FORMATS[configured]
     if template is None or "tools" not in template:
         return None
+    if MISTRAL_ARGS.marker in template and MISTRAL_ARGS.between in template:
+        return MISTRAL_ARGS
     for one in (HERMES, MISTRAL):
         if one.marker in template:
             return one

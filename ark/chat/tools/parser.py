@@ -7,7 +7,7 @@ from enum import Enum
 
 import msgspec
 
-from ark.chat.tools.call import CallReader, Progress
+from ark.chat.tools.call import CallReader, NamedReader, Progress, Reader
 from ark.chat.tools.formats import ToolFormat
 
 _SPACE = " \t\r\n"
@@ -46,7 +46,7 @@ class ToolParser:
         self._buffer = ""
         self._kept = ""
         """Text before the call that is being read; it becomes content when it is none."""
-        self._reader = CallReader(names)
+        self._reader = self._new_reader()
         self._state = _State.START if form.bare else _State.TEXT
         self._begun = False
         self._content: list[str] = []
@@ -153,8 +153,12 @@ class ToolParser:
 
     def _begin(self, kept: str, text: str) -> None:
         self._kept, self._buffer = kept, text
-        self._reader = CallReader(self._names)
+        self._reader = self._new_reader()
         self._state = _State.CALL
+
+    def _new_reader(self) -> Reader:
+        between = self._form.between
+        return NamedReader(self._names, between) if between else CallReader(self._names)
 
     def _call(self) -> bool:
         if not self._buffer:

@@ -13,7 +13,7 @@ import msgspec
 from letters import END, OTHER_END, START, TOKENS, encode
 
 from ark.chat.grammar import ANY_OBJECT, Answer, Reasoning, grammar
-from ark.chat.tools.formats import FORMATS, HERMES, LLAMA, MISTRAL, ToolFormat
+from ark.chat.tools.formats import FORMATS, HERMES, LLAMA, MISTRAL, MISTRAL_ARGS, ToolFormat
 from ark.chat.tools.parser import ToolParser
 from ark.chat.tools.request import Toolbox, toolbox
 from ark.schemas.tools import FunctionDefinition, ToolChoice, ToolDefinition
@@ -66,6 +66,8 @@ def verdict(
 
 
 def call(name: str = "strict", arguments: str = '{"a": 1}', form: ToolFormat = HERMES) -> str:
+    if form.between:
+        return f"{form.marker}{name}{form.between}{arguments}"
     body = f'{{"name": "{name}", "{form.key}": {arguments}}}'
     return f"{form.marker}\n{body}\n{form.close}" if form.close else body
 
@@ -182,6 +184,12 @@ def test_only_allowed_tools_are_called(grammars: Grammars, choice: str) -> None:
         (MISTRAL, f"I look. [TOOL_CALLS] [{call(form=MISTRAL)}]", "whole", "no"),
         (MISTRAL, f"[TOOL_CALLS] [{call(form=MISTRAL)}", "open", "open"),
         (MISTRAL, "[TOOL_CALLS] none", "no", "no"),
+        (MISTRAL_ARGS, '[TOOL_CALLS]strict[ARGS]{"a": 1}', "whole", "whole"),
+        (MISTRAL_ARGS, '[TOOL_CALLS]strict[ARGS]{"a": 1}[TOOL_CALLS]none[ARGS]{}', "whole", "whole"),
+        (MISTRAL_ARGS, 'I look.[TOOL_CALLS]strict[ARGS]{"a": 1}', "whole", "no"),
+        (MISTRAL_ARGS, '[TOOL_CALLS]strict[ARGS]{"a": ', "open", "open"),
+        (MISTRAL_ARGS, '[TOOL_CALLS]strict[ARGS]{"b"', "no", "no"),
+        (MISTRAL_ARGS, "[TOOL_CALLS]other", "no", "no"),
     ],
 )
 def test_other_formats(grammars: Grammars, form: ToolFormat, text: str, auto: str, required: str) -> None:
@@ -190,7 +198,7 @@ def test_other_formats(grammars: Grammars, form: ToolFormat, text: str, auto: st
     if required == "whole":
         parser = ToolParser(form, box().names)
         first, last = parser.push(text), parser.flush()
-        assert (first[0] + last[0], parser.calls) == ("", text.count('"name"'))
+        assert (first[0] + last[0], parser.calls) == ("", text.count("[ARGS]") or text.count('"name"'))
 
 
 @pytest.mark.parametrize("form", FORMATS.values(), ids=lambda form: form.name)

@@ -10,6 +10,7 @@ from ark.chat.tools.formats import find_format
 
 QWEN = "{%- if tools %}For each call return <tool_call>...{%- endif %}"
 MISTRAL = '{%- if tools %}[AVAILABLE_TOOLS]{%- endif %}{{ "[TOOL_CALLS] [" }}'
+MISTRAL_ARGS = '{%- if tools %}[AVAILABLE_TOOLS]{%- endif %}{{ "[TOOL_CALLS]" + name + "[ARGS]" + arguments }}'
 LLAMA = "{%- if tools is not none %}Environment: ipython{%- endif %}{{ '\"parameters\": ' }}"
 LLAMA_3_1 = '{%- if builtin_tools %}{{ "<|python_tag|>" }}{%- endif %}'
 
@@ -19,6 +20,7 @@ LLAMA_3_1 = '{%- if builtin_tools %}{{ "<|python_tag|>" }}{%- endif %}'
     [
         (QWEN, "hermes"),
         (MISTRAL, "mistral"),
+        (MISTRAL_ARGS, "mistral_args"),
         (LLAMA, "llama"),
         (LLAMA_3_1, "llama"),
         ("{% for message in messages %}{{ message.content }}{% endfor %}", None),

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ark.chat.tools.formats import FORMATS, HERMES, LLAMA, MISTRAL, ToolFormat
+from ark.chat.tools.formats import FORMATS, HERMES, LLAMA, MISTRAL, MISTRAL_ARGS, ToolFormat
 from ark.chat.tools.parser import CallDelta, ToolParser
 
 NAMES = ("look_up", "look", "stop-it")
@@ -46,6 +46,8 @@ def called(text: str, form: ToolFormat = HERMES) -> tuple[str, list[tuple[str, s
 
 def write(form: ToolFormat, calls: list[tuple[str, dict[str, Any]]]) -> str:
     """Calls as a model of the family writes them."""
+    if form.between:
+        return "".join(f"{form.marker}{name}{form.between}{json.dumps(arguments)}" for name, arguments in calls)
     bodies = [json.dumps({"name": name, form.key: arguments}) for name, arguments in calls]
     if form.array:
         return f"{form.marker} [{form.separator.join(bodies)}]"
@@ -121,6 +123,31 @@ def test_llama(text: str, content: str | None, calls: list[tuple[str, str]]) -> 
 )
 def test_mistral(text: str, content: str | None, calls: list[tuple[str, str]]) -> None:
     assert called(text, MISTRAL) == (text if content is None else content, calls)
+
+
+@pytest.mark.parametrize(
+    ("text", "content", "calls"),
+    [
+        ('[TOOL_CALLS]look[ARGS]{"a": 1}', "", [("look", '{"a": 1}')]),
+        (
+            '[TOOL_CALLS]look[ARGS]{}[TOOL_CALLS]look_up[ARGS]{"q": "[ARGS]}{"}',
+            "",
+            [("look", "{}"), ("look_up", '{"q": "[ARGS]}{"}')],
+        ),
+        ('I look.\n[TOOL_CALLS] look[ARGS] {"a": [{}]}\n', "I look.", [("look", '{"a": [{}]}')]),
+        ("[TOOL_CALLS]look[ARGS]{} Done.", "Done.", [("look", "{}")]),
+        ('[TOOL_CALLS]look[ARGS]{"a": ', "", [("look", '{"a": ')]),
+        ("[TOOL_CALLS]hide[ARGS]{}", None, []),
+        ("[TOOL_CALLS]look[ARGS][1]", None, []),
+        ("[TOOL_CALLS]look[AR", None, []),
+        ("[TOOL_CALLS]look {}", None, []),
+        ("[TOOL_CALLS]", None, []),
+        ("look[ARGS]{}", None, []),
+        ("[TOOL_CALLS]no[TOOL_CALLS]look[ARGS]{}", "[TOOL_CALLS]no", [("look", "{}")]),
+    ],
+)
+def test_mistral_args(text: str, content: str | None, calls: list[tuple[str, str]]) -> None:
+    assert called(text, MISTRAL_ARGS) == (text if content is None else content, calls)
 
 
 def test_mistral_ids_are_what_its_templates_accept() -> None:
