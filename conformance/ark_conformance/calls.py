@@ -30,7 +30,7 @@ Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_]*$")]
 CaseName = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
 
 
-NEEDS = frozenset({"key", "ark", "embedded", "embedded_embedding", "reasoning"})
+NEEDS = frozenset({"key", "ark", "chat", "embedding", "transcription", "embedded", "embedded_embedding", "reasoning"})
 """What a case may need of the server, beside ``parameter:NAME``, ``embedding:NAME`` and ``transcription:NAME``."""
 
 

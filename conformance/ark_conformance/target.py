@@ -9,6 +9,7 @@ whoever runs the calls.
 ========================  ==========================================================================================
 ``key``                   an API key was given, so another one must be refused
 ``ark``                   the server is ARK
+``chat``                  there is a chat model; so ``embedding`` and ``transcription``
 ``embedded``              the chat model is ARK's embedded one, which can do a few things reliably
 ``embedded_embedding``    the embedding model is ARK's embedded one
 ``reasoning``             the chat model is known to reason
@@ -19,7 +20,8 @@ whoever runs the calls.
 ========================  ==========================================================================================
 
 What a call names as ``${...}`` is needed without being said: ``chat``, ``chat_alias``, ``embedding``,
-``embedding_alias``, ``transcription``, ``transcription_alias``, ``context_length``, ``root``; and ``key = "other"``.
+``embedding_alias``, ``embedding_length``, ``embedding_size``, ``transcription``, ``transcription_alias``,
+``context_length``, ``root``; and ``key = "other"``.
 """
 
 from __future__ import annotations
@@ -128,6 +130,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
             "transcription_alias": self._alias(self.transcription),
             "context_length": self.details(self.chat).get("context_length"),
             "embedding_length": self.details(self.embedding).get("context_length"),
+            "embedding_size": max(self.details(self.embedding).get("dimensions") or (), default=None),
         }
         return {name: value for name, value in values.items() if value is not None}
 
@@ -141,6 +144,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
             "embedding_alias": "GET /models shows no alias of the embedding model",
             "transcription_alias": "GET /models shows no alias of the transcription model",
             "context_length": "GET /models does not tell the chat model's context length",
+            "embedding_size": "GET /models does not tell the size of the embedding model's vectors",
             "embedding_length": "GET /models does not tell the embedding model's length",
         }
         known = self.known()
@@ -170,6 +174,8 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
         if parameter:
             name = getattr(self, "chat" if where == "parameter" else where)
             return None if self._honours(name, parameter) else f"the model {name!r} does not honour {parameter!r}"
+        if need in ("chat", "embedding", "transcription"):
+            return self.missing().get(need)
         reasons = {
             "key": self.server.api_key is None and "no API key was given: --api-key",
             "ark": not self.is_ark and "the server is not ARK: GET /models has no details of ARK's",

@@ -2,7 +2,8 @@
 
 ``"${name}"`` alone is the named value of any type, inside a text it is its text; ``"${null}"`` is null, which TOML does
 not have; ``"$${"`` is ``"${"``. ``{"$repeat" = "word ", times = 500}`` is a long text, ``{"$file" = "tone.wav"}`` an
-upload, ``{"$list" = ..., times = 3}`` a list of equal values.
+upload, ``{"$list" = ..., times = 3}`` a list of equal values, ``{"$join" = [...]}`` texts one behind the other.
+``{"$unset" = true}`` takes a default of the file away.
 """
 
 from __future__ import annotations
@@ -58,12 +59,15 @@ class Variables:
     def _table(self, value: Mapping[str, Any]) -> Any:
         if "$repeat" in value:
             return self.fill(value["$repeat"]) * int(self.fill(value["times"]))
+        if "$join" in value:
+            return "".join(str(part) for part in self.fill(value["$join"]))
         if "$list" in value:
             return [self.fill(value["$list"])] * int(self.fill(value["times"]))
         if "$file" in value:
             path = self._directory / str(self.fill(value["$file"]))
             return (str(value.get("name", path.name)), path.read_bytes())
-        return {self.fill(key): self.fill(inner) for key, inner in value.items()}
+        kept = {key: inner for key, inner in value.items() if inner != {"$unset": True}}
+        return {self.fill(key): self.fill(inner) for key, inner in kept.items()}
 
     def _text(self, text: str) -> Any:
         if whole := _WHOLE.fullmatch(text):

@@ -63,7 +63,10 @@ def mounted_target() -> Iterator[Target]:
 @pytest.fixture(scope="module")
 def document_target() -> Iterator[Target]:
     """ARK narrowed to its founding document."""
-    models = tuple(msgspec.structs.replace(model, capabilities="document") for model in default_models())
+    models = tuple(
+        msgspec.structs.replace(model, capabilities="document") if model.task == "chat" else model
+        for model in default_models()
+    )
     with serve(create_app(make_config(models=models, aliases=_aliases(models[0].name)))) as server:
         yield ask(server.url)
 
