@@ -1,4 +1,4 @@
-"""Writes the table of parameters in the README from the code that reads them.
+"""Writes the tables of parameters in the README from the code that reads them.
 
 ``python scripts/parameter_table.py`` brings the README up to date; a test fails when it is not.
 """
@@ -6,21 +6,23 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from ark.chat.parameters import CHANGING
+from ark.embeddings.inputs import MAX_INPUTS
+from ark.embeddings.parameters import NEUTRAL
 from ark.schemas.chat import ChatRequest
+from ark.schemas.embeddings import EmbeddingRequest
 from ark.served import DOCUMENT_UNSUPPORTED
 from ark_backends.torch_chat import PARAMETERS
 
 README = Path(__file__).parent.parent / "README.md"
-BEGIN = "<!-- The table is made by scripts/parameter_table.py -->\n"
-END = "<!-- End of the table -->\n"
 
-MEANING = {
+CHAT_MEANING = {
     "model": "a served name or an alias",
     "messages": "roles system, developer, user, assistant, tool, function; text or text parts",
     "stream": "server-sent events",
@@ -55,19 +57,69 @@ MEANING = {
     "ark_simplified": "a stream of bare text, see below",
     "ark_stateful": "which session, see below",
 }
-"""A line for each field of a request."""
+"""A line for each field of a chat request."""
+
+EMBEDDING_MEANING = {
+    "model": "a served name or an alias",
+    "input": f"one input, or a list of up to {MAX_INPUTS:,}; ids are the model's own, see below",
+    "encoding_format": "base64: the bytes of float32 in little-endian order, as OpenAI's client asks for them",
+    "dimensions": "a size that the model declares, as `GET /models` lists them",
+    "user": "accepted, without effect",
+    "ark_truncate": "cut an input that is over the model's length; it is a 400 otherwise",
+    "ark_sparse": "the weights of an input's tokens too, by token id",
+    "ark_colbert": "a vector for each token but the first too",
+}
+"""A line for each field of a request for embeddings."""
 
 
-def table() -> str:
-    """The table as Markdown."""
+class Table(NamedTuple):
+    """A table of the README, between its two lines."""
+
+    route: str
+    kind: type
+    """The type of the request."""
+    meaning: Mapping[str, str]
+    rows: Callable[[], list[str]]
+
+    @property
+    def begin(self) -> str:
+        return f"<!-- This table of {self.route} is made by scripts/parameter_table.py -->\n"
+
+    @property
+    def end(self) -> str:
+        return f"<!-- End of the table of {self.route} -->\n"
+
+    def renewed(self, readme: str) -> str:
+        """A README with the table of today."""
+        before, _, rest = readme.partition(self.begin)
+        _, _, after = rest.partition(self.end)
+        rows = "\n".join(self.rows())
+        return f"{before}{self.begin}\n{rows}\n\n{self.end}{after}"
+
+
+def chat_rows() -> list[str]:
     rows = ["| parameter | values | what it does | `torch_chat` | the document |", "|---|---|---|---|---|"]
     for field in msgspec.structs.fields(ChatRequest):
         name = field.name
         # What cannot change an answer needs no engine that honours it.
         engine = "yes" if name in PARAMETERS or name not in CHANGING else "-"
         document = "-" if name in DOCUMENT_UNSUPPORTED else engine
-        rows.append(f"| `{name}` | {values(field.type)} | {MEANING[name]} | {engine} | {document} |")
-    return "\n".join(rows) + "\n"
+        rows.append(f"| `{name}` | {values(field.type)} | {CHAT_MEANING[name]} | {engine} | {document} |")
+    return rows
+
+
+def embedding_rows() -> list[str]:
+    rows = ["| parameter | values | what it does | models |", "|---|---|---|---|"]
+    for field in msgspec.structs.fields(EmbeddingRequest):
+        models = "BGE-M3" if field.name in NEUTRAL else "all"
+        rows.append(f"| `{field.name}` | {values(field.type)} | {EMBEDDING_MEANING[field.name]} | {models} |")
+    return rows
+
+
+TABLES = (
+    Table("/chat/completions", ChatRequest, CHAT_MEANING, chat_rows),
+    Table("/embeddings", EmbeddingRequest, EMBEDDING_MEANING, embedding_rows),
+)
 
 
 def values(kind: Any) -> str:
@@ -88,7 +140,9 @@ def _values(info: Any) -> list[str]:
         case types.FloatType():
             return [f"number {_range(info)}".strip()]
         case types.ListType():
-            return [f"list of {_plural(info.item_type)}"]
+            item = info.item_type
+            kinds = item.types if isinstance(item, types.UnionType) else (item,)
+            return [f"list of {' or '.join(_plural(kind) for kind in kinds)}"]
     names: dict[type, str] = {types.StrType: "text", types.BoolType: "true, false", types.NoneType: ""}
     name = names.get(type(info), "object")
     return [name] if name else []
@@ -96,6 +150,8 @@ def _values(info: Any) -> list[str]:
 
 def _plural(info: Any) -> str:
     (text,) = _values(info)
+    if text.startswith("list "):
+        return text.replace("list", "lists", 1)
     return f"{text.split()[0]}s" if text.split()[0] in ("integer", "number", "object", "text") else text
 
 
@@ -115,16 +171,17 @@ def _number(value: float) -> str:
 
 
 def renewed(readme: str) -> str:
-    """A README with the table of today."""
-    before, _, rest = readme.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n{table()}\n{END}{after}"
+    """A README with the tables of today."""
+    for table in TABLES:
+        readme = table.renewed(readme)
+    return readme
 
 
 def main() -> None:
     old = README.read_text()
-    if BEGIN not in old or END not in old:
-        sys.exit(f"{README} has no place for the table")
+    for table in TABLES:
+        if table.begin not in old or table.end not in old:
+            sys.exit(f"{README} has no place for the table of {table.route}")
     README.write_text(renewed(old))
 
 

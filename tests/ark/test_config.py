@@ -206,3 +206,15 @@ def test_without_models_the_log_says_what_is_served_and_how_to_configure_others(
     caplog.clear()
     Registry(Config(models=(ModelConfig(name="m"),)))
     assert not caplog.messages
+
+
+def test_the_shipped_example_has_the_names_of_the_founding_document() -> None:
+    config = load_config(Path(__file__).parents[2] / "examples" / "document.toml", environ={})
+    assert all_aliases(config.models, config.aliases) == {
+        "gpt-3.5-turbo": "meta-llama/Llama-3.1-8B-Instruct",
+        "gpt-4o": "meta-llama/Llama-3.1-70B-Instruct",
+        "text-embedding-ada-002": "BAAI/bge-m3",
+    }
+    registry = Registry(config)
+    assert {registry.find(name, None).config.task for name in ("gpt-4o", "gpt-3.5-turbo")} == {"chat"}
+    assert registry.find_embedding("text-embedding-ada-002", None).config.backend_name == "bge"
