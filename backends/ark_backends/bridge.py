@@ -1,14 +1,14 @@
-"""From an engine's thread to the event loops that wait for its tokens.
+"""From an engine's thread to the event loops that wait for what it computes.
 
 An engine collects what a step has produced in an `Outbox` and flushes it once: one call into each event loop,
-however many jobs got something. On the loop's side each job has a `Mailbox`, where what the consumer has not read
-yet is merged into one batch. Works under asyncio (uvloop included) and trio.
+however many jobs got something. On the loop's side each job has a box of its own: for tokens a `Mailbox`, where what
+the consumer has not read yet is merged into one batch. Works under asyncio (uvloop included) and trio.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import anyio
 from anyio.lowlevel import current_token
@@ -34,7 +34,7 @@ class Mailbox:
 
     def __init__(self, replies: int = 1) -> None:
         """`replies` is the job's `n`."""
-        self.post = _poster()
+        self.post = poster()
         self.replies = replies
         self._event = anyio.Event()
         self._admitted: TokenBatch | None = None
@@ -77,50 +77,63 @@ class Mailbox:
             await self._event.wait()
 
 
-class Outbox:
+class Box(Protocol):
+    """Where the messages for one job arrive, on its event loop."""
+
+    @property
+    def post(self) -> Poster: ...
+
+    def put(self, message: Any) -> None: ...
+
+
+B = TypeVar("B", bound=Box)
+
+
+class Outbox(Generic[B]):
     """What the engine's thread has for its consumers. Used on that thread only."""
 
     def __init__(self) -> None:
-        self._letters: list[tuple[Mailbox, Message]] = []
+        self._letters: list[tuple[B, Any]] = []
 
-    def add(self, mailbox: Mailbox, message: Message) -> None:
-        self._letters.append((mailbox, message))
+    def add(self, box: B, message: Any) -> None:
+        self._letters.append((box, message))
 
-    def flush(self) -> list[Mailbox]:
-        """Hand everything over, one call per event loop. Returns the mailboxes whose loop is gone."""
-        by_loop: dict[int, list[tuple[Mailbox, Message]]] = {}
+    def flush(self) -> list[B]:
+        """Hand everything over, one call per event loop. Returns the boxes whose loop is gone."""
+        by_loop: dict[int, list[tuple[B, Any]]] = {}
         for letter in self._letters:
             by_loop.setdefault(letter[0].post.key, []).append(letter)
         self._letters = []
-        lost: list[Mailbox] = []
+        lost: list[B] = []
         for letters in by_loop.values():
             try:
                 letters[0][0].post(letters)
             except RuntimeError:  # the loop was closed with jobs still running
-                lost.extend(mailbox for mailbox, _ in letters)
+                lost.extend(box for box, _ in letters)
         return lost
 
 
-def _deliver(letters: list[tuple[Mailbox, Message]]) -> None:
-    for mailbox, message in letters:
-        mailbox.put(message)
+def _deliver(letters: Sequence[tuple[Box, Any]]) -> None:
+    for box, message in letters:
+        box.put(message)
 
 
-class _Poster:
+class Poster:
     """Runs `_deliver` on one event loop, from any thread, without waiting for it."""
 
     def __init__(self, key: int, schedule: Callable[..., object]) -> None:
         self.key = key
         self._schedule = schedule
 
-    def __call__(self, letters: list[tuple[Mailbox, Message]]) -> None:
+    def __call__(self, letters: Sequence[tuple[Box, Any]]) -> None:
         self._schedule(_deliver, letters)
 
 
-def _poster() -> _Poster:
+def poster() -> Poster:
+    """The way into the event loop that runs."""
     native = current_token().native_token
     # asyncio's and uvloop's loops have the first method, trio's token the second; both may be called from any thread.
     schedule = getattr(native, "call_soon_threadsafe", None) or getattr(native, "run_sync_soon", None)
     if schedule is None:
         raise RuntimeError(f"cannot post into an event loop of type {type(native).__name__}")
-    return _Poster(id(native), schedule)
+    return Poster(id(native), schedule)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import httpx
@@ -21,22 +23,23 @@ from ark.config import ConfigError
 NEEDED = ("*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt")
 
 
-def resolve(source: str, revision: str | None = None) -> Path:
+def resolve(source: str, revision: str | None = None, *, also: Sequence[str] = ()) -> Path:
     """The directory of a model: an existing one, or the hub repository of that id, downloaded once.
 
-    Blocks while it downloads. Raises ConfigError when there is neither.
+    `also` has patterns of further files that its backend reads. Blocks while it downloads. Raises ConfigError when
+    there is neither.
     """
     directory = Path(source).expanduser()
     if directory.is_dir():
         return directory
     if directory.is_absolute() or source.startswith((".", "~")) or source.count("/") > 1:
         raise ConfigError(f"the model directory {source!r} does not exist")
-    return _download(source, revision)
+    return _download(source, revision, also)
 
 
-def _download(repo: str, revision: str | None) -> Path:
+def _download(repo: str, revision: str | None, also: Sequence[str]) -> Path:
     try:
-        return Path(snapshot_download(repo, revision=revision, allow_patterns=_listed(repo, revision)))
+        return Path(snapshot_download(repo, revision=revision, allow_patterns=_listed(repo, revision, also)))
     except GatedRepoError as error:
         raise ConfigError(f"the hub model {repo!r} is gated: accept its terms on its page and set HF_TOKEN") from error
     except RevisionNotFoundError as error:
@@ -49,18 +52,20 @@ def _download(repo: str, revision: str | None) -> Path:
         raise ConfigError(f"the hub model {repo!r} cannot be downloaded: {error}") from error
 
 
-def _listed(repo: str, revision: str | None) -> list[str] | None:
+def _listed(repo: str, revision: str | None, also: Sequence[str]) -> list[str] | None:
     """The files to download, None when the hub cannot be asked: then what was downloaded before will do."""
     try:
-        return wanted([file.rfilename for file in HfApi().model_info(repo, revision=revision).siblings or ()])
+        files = [file.rfilename for file in HfApi().model_info(repo, revision=revision).siblings or ()]
+        return wanted(files, also)
     except (GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError):
         raise
     except (OSError, httpx.HTTPError):
         return None
 
 
-def wanted(files: list[str]) -> list[str]:
-    """Of a repository's files, those that serving needs: at its top, and the weights in one format only."""
+def wanted(files: list[str], also: Sequence[str] = ()) -> list[str]:
+    """Of a repository's files, those that serving needs: at its top, the weights in one format only, and those that
+    match a pattern of `also`."""
     top = [name for name in files if "/" not in name]
     weights = [name for name in top if name.endswith(".safetensors")]
     # A repository may hold the whole model in one file beside the same in shards.
@@ -69,7 +74,9 @@ def wanted(files: list[str]) -> list[str]:
         weights = ["model.safetensors"]
     if not weights:
         weights = [name for name in top if name.startswith("pytorch_model") and name.endswith(".bin")]
-    return sorted({name for name in top if any(Path(name).match(pattern) for pattern in NEEDED)} | set(weights))
+    needed = {name for name in top if any(Path(name).match(pattern) for pattern in NEEDED)}
+    more = {name for name in files if any(fnmatchcase(name, pattern) for pattern in also)}
+    return sorted(needed | more | set(weights))
 
 
 def recommended_sampling(path: Path) -> SamplingParams:

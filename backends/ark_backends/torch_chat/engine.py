@@ -110,7 +110,7 @@ class Engine:
         """The replies of each job that are not over."""
         self._count = _Counters()
         self._failures = 0
-        self._outbox = Outbox()
+        self._outbox = Outbox[Mailbox]()
         self._inbox: SimpleQueue[_Submit | _Cancel | _Release | _Close] = SimpleQueue()
         self._door = _Door()
         self._thread = threading.Thread(target=self._run, name=f"ark-{name}", daemon=True)

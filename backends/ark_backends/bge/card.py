@@ -1,0 +1,91 @@
+"""What a model's directory says of itself: pooling, normalisation, length, and which heads are there."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from ark.config import ConfigError
+from ark_backends.bge.options import Pooling
+
+HEADS = ("sparse_linear.pt", "colbert_linear.pt")
+"""The files that hold BGE-M3's heads. FlagEmbedding loads both or none, and leaves random ones where it loads none."""
+
+MODULES = ("Transformer", "Pooling", "Normalize")
+"""Modules of sentence-transformers that are computed here."""
+
+MODES: dict[str, Pooling] = {"cls": "cls", "mean": "mean", "lasttoken": "last"}
+"""sentence-transformers' names of pooling."""
+
+OLD_MODES = {
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_lasttoken": "lasttoken",
+    "pooling_mode_max_tokens": "max",
+    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
+    "pooling_mode_weightedmean_tokens": "weightedmean",
+}
+"""The flags that said so before `pooling_mode`."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a directory says; None where it says nothing."""
+
+    pooling: Pooling | None = None
+    normalize: bool | None = None
+    max_length: int | None = None
+    """Tokens that the model was made for, often fewer than it has positions."""
+    heads: bool = False
+    """BGE-M3's sparse and ColBERT heads are there."""
+
+
+def read_card(path: Path) -> Card:
+    """Read the files that sentence-transformers and FlagEmbedding leave beside a model.
+
+    Raises ConfigError for a file that cannot be read and for a step after the model that is not computed here.
+    """
+    modules = _read(path / "modules.json", list)
+    kinds = {str(module.get("type", "")).rsplit(".", 1)[-1]: str(module.get("path", "")) for module in modules or ()}
+    unknown = [kind for kind in kinds if kind not in MODULES]
+    if unknown:
+        raise ConfigError(
+            f"{path / 'modules.json'} has the module {unknown[0]}, which the backend bge does not compute"
+        )
+    length = (_read(path / "sentence_bert_config.json", dict) or {}).get("max_seq_length")
+    return Card(
+        pooling=_pooling(path / kinds.get("Pooling", "1_Pooling") / "config.json"),
+        normalize=None if modules is None else "Normalize" in kinds,
+        max_length=length if isinstance(length, int) and length > 0 else None,
+        heads=all((path / name).is_file() for name in HEADS),
+    )
+
+
+def _pooling(path: Path) -> Pooling | None:
+    found = _read(path, dict)
+    if found is None:
+        return None
+    modes = found.get("pooling_mode")
+    if modes is None:
+        modes = [mode for flag, mode in OLD_MODES.items() if found.get(flag)]
+    elif isinstance(modes, str):
+        modes = [modes]
+    if len(modes) != 1 or modes[0] not in MODES:
+        named = " and ".join(map(str, modes)) or "nothing"
+        raise ConfigError(f"{path} asks for {named}; the backend bge pools by {', '.join(MODES)}")
+    return MODES[modes[0]]
+
+
+def _read(path: Path, kind: type[list[Any]] | type[dict[str, Any]]) -> Any:
+    """A JSON file of a model; None where it is missing."""
+    try:
+        value = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from error
+    if not isinstance(value, kind):
+        raise ConfigError(f"{path} cannot be read: it holds no {cast(type, kind).__name__}")
+    return value

@@ -1,0 +1,230 @@
+"""The model itself: rows of token ids in, vectors out. FlagEmbedding has loaded it; its forward is driven here."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy
+import torch
+from torch.nn.functional import normalize
+from transformers import AttentionInterface
+
+from ark.backends import Embedding
+from ark_backends.bge.attention import NAME, Run, UnsupportedModel, runs, unpadded_attention
+from ark_backends.bge.options import Pooling
+
+log = logging.getLogger("ark.bge")
+
+TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-4}
+HALF_TOLERANCE = 0.05
+"""Relative error in half types, where sums are rounded in another order. A wrong model is off by about 1."""
+
+WASTE = 1.15
+"""Rows are computed side by side with padding while that costs at most so much more than their tokens."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One row to embed, and what is wanted of it."""
+
+    row: Sequence[int]
+    dimensions: int | None = None
+    sparse: bool = False
+    colbert: bool = False
+
+
+class NotFinite(ArithmeticError):
+    """A vector holds an infinity or no number at all: float16 overflows with some models."""
+
+
+class Encoder:
+    """An encoder-only model with its pooling and heads. Used on one thread."""
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        pooling: Pooling,
+        normalize: bool,
+        sparse_linear: Any = None,
+        colbert_linear: Any = None,
+        unused: frozenset[int] = frozenset(),
+        padding: bool = False,
+    ) -> None:
+        """`model` is a transformers encoder, `unused` the ids that get no sparse weight.
+
+        With `padding` rows are computed side by side, filled up to the longest; so is a model whose attention cannot
+        do without, which one small pass shows.
+        """
+        self.model = model.eval().requires_grad_(False)
+        self.pooling = pooling
+        self.normalize = normalize
+        self.device: torch.device = model.device
+        self.dtype: torch.dtype = model.dtype
+        self.size = int(model.config.hidden_size)
+        self.padded_tokens = 0
+        """Places computed that held no token, of all batches."""
+        self._sparse = sparse_linear
+        self._colbert = colbert_linear
+        self._unused = unused
+        self._pad = model.config.pad_token_id or 0
+        # RoBERTa and its like number their positions from here on, and leave padding tokens out.
+        embeddings = getattr(model, "embeddings", None)
+        self._first_position: int | None = getattr(
+            getattr(embeddings, "position_embeddings", None), "padding_idx", None
+        )
+        self._plain: str = model.config._attn_implementation
+        self.padding = padding
+        if not padding:
+            self._try_unpadded()
+
+    @property
+    def heads(self) -> bool:
+        """The model has sparse weights and ColBERT vectors."""
+        return self._sparse is not None
+
+    def unload(self) -> None:
+        """Let go of the weights."""
+        self.model = self._sparse = self._colbert = None
+
+    def encode(self, items: Sequence[Item]) -> list[Embedding | NotFinite]:
+        """Embed rows, in their order; they are computed fastest when sorted by length."""
+        embeddings: list[Embedding | NotFinite] = []
+        with torch.inference_mode():
+            for group in self._groups([len(item.row) for item in items]):
+                chosen = items[group]
+                embeddings += self._read_out(chosen, *self._forward([item.row for item in chosen]))
+        return embeddings
+
+    def _groups(self, lengths: Sequence[int]) -> list[slice]:
+        """What is computed in one pass of the model: all rows, or with padding those of about one length."""
+        if not self.padding:
+            return [slice(0, len(lengths))]
+        groups: list[slice] = []
+        start = tokens = longest = 0
+        for index, length in enumerate(lengths):
+            longest, tokens = max(longest, length), tokens + length
+            if longest * (index + 1 - start) > WASTE * tokens and index > start:
+                groups.append(slice(start, index))
+                start, tokens, longest = index, length, length
+        return [*groups, slice(start, len(lengths))]
+
+    def _forward(self, rows: Sequence[Sequence[int]]) -> tuple[torch.Tensor, list[Run]]:
+        """The model's last hidden states without padding, (tokens, size), and where the rows are in them."""
+        lengths = [len(row) for row in rows]
+        found = runs(lengths)
+        flat = torch.tensor([token for row in rows for token in row], device=self.device)
+        if not self.padding:
+            positions = self._positions(flat, found)
+            output = self.model(input_ids=flat[None], position_ids=positions[None], ark_runs=found)
+            return output.last_hidden_state[0], found
+        if len(found) == 1:
+            # Of one length: no mask.
+            output = self.model(input_ids=flat.view(len(rows), lengths[0]))
+            return output.last_hidden_state.flatten(0, 1), found
+        width = max(lengths)
+        mask = torch.arange(width, device=self.device) < torch.tensor(lengths, device=self.device)[:, None]
+        ids = torch.full((len(rows), width), self._pad, device=self.device).masked_scatter_(mask, flat)
+        self.padded_tokens += mask.numel() - flat.numel()
+        output = self.model(input_ids=ids, attention_mask=mask.long())
+        return output.last_hidden_state[mask], found
+
+    def _positions(self, flat: torch.Tensor, found: Sequence[Run]) -> torch.Tensor:
+        """Each token's position in its own row, by the model's way of counting."""
+        if self._first_position is None:
+            own = [torch.arange(run.length, device=self.device).repeat(run.count) for run in found]
+            return torch.cat(own) if len(own) > 1 else own[0]
+        counted = flat != self._first_position
+        total = counted.cumsum(0)
+        before = total - counted.long()
+        starts = [
+            torch.arange(run.start, run.end, run.length, device=self.device).repeat_interleave(run.length)
+            for run in found
+        ]
+        return (total - before[torch.cat(starts)]) * counted + self._first_position
+
+    def _read_out(
+        self, items: Sequence[Item], hidden: torch.Tensor, found: Sequence[Run]
+    ) -> list[Embedding | NotFinite]:
+        dense = torch.cat([self._pool(hidden[run.start : run.end].view(run.count, run.length, -1)) for run in found])
+        finished = {size: self._finish(dense[:, :size]) for size in {item.dimensions for item in items}}
+        places = [(start, run.length) for run in found for start in range(run.start, run.end, run.length)]
+        embeddings: list[Embedding | NotFinite] = []
+        for index, (item, (start, length)) in enumerate(zip(items, places, strict=True)):
+            own = hidden[start : start + length]
+            try:
+                embedding = Embedding(
+                    dense=_bytes(finished[item.dimensions][index]),
+                    tokens=length,
+                    sparse=self._sparse_weights(item.row, own) if item.sparse else None,
+                    colbert=self._colbert_vectors(own) if item.colbert else None,
+                )
+            except NotFinite as error:
+                embeddings.append(error)
+            else:
+                embeddings.append(embedding)
+        return embeddings
+
+    def _pool(self, hidden: torch.Tensor) -> torch.Tensor:
+        """One vector of each row, (rows, size) in float32, from (rows, tokens, size)."""
+        if self.pooling == "mean":
+            return hidden.float().mean(1)
+        return hidden[:, 0 if self.pooling == "cls" else -1].float()
+
+    def _finish(self, vectors: torch.Tensor) -> Any:
+        """A numpy array of float32, (rows, size)."""
+        return _array(normalize(vectors, dim=-1) if self.normalize else vectors)
+
+    def _sparse_weights(self, row: Sequence[int], hidden: torch.Tensor) -> dict[int, float]:
+        """The largest weight of each token of the row, as in BGE-M3: relu of a linear map of its hidden state."""
+        found = _array(torch.relu(self._sparse(hidden)[:, 0]))
+        if not numpy.isfinite(found).all():
+            raise NotFinite
+        weights: dict[int, float] = {}
+        for token, weight in zip(row, found.tolist(), strict=True):
+            if weight > weights.get(token, 0.0) and token not in self._unused:
+                weights[token] = weight
+        return weights
+
+    def _colbert_vectors(self, hidden: torch.Tensor) -> list[bytes]:
+        """A vector of length 1 for each token but the first, as in BGE-M3."""
+        return [_bytes(vector) for vector in _array(normalize(self._colbert(hidden[1:]), dim=-1))]
+
+    def _try_unpadded(self) -> None:
+        """Leave padding out, if a few rows computed so come out as one by one in the model's own way."""
+        AttentionInterface.register(NAME, unpadded_attention)
+        draw = random.Random(0)
+        top = min(int(self.model.config.vocab_size), 1000)
+        rows = [[draw.randrange(top) for _ in range(length)] for length in (5, 5, 9, 23)]
+        with torch.inference_mode():
+            expected = torch.cat([self.model(input_ids=self._ids(row)).last_hidden_state[0] for row in rows])
+            try:
+                self.model.set_attn_implementation(NAME)
+                got, _ = self._forward(rows)
+                error = float(torch.linalg.vector_norm(got.float() - expected.float()))
+                error /= float(torch.linalg.vector_norm(expected.float()).clamp_min(1e-12))
+                if not error <= TOLERANCE.get(self.dtype, HALF_TOLERANCE):
+                    raise UnsupportedModel(f"vectors differ without padding (relative error {error:.2g})")
+            except (UnsupportedModel, TypeError, ValueError, RuntimeError, AttributeError) as problem:
+                log.info("%s is computed with padding: %s", type(self.model).__name__, problem)
+                self.model.set_attn_implementation(self._plain)
+                self.padding = True
+
+    def _ids(self, row: Sequence[int]) -> torch.Tensor:
+        return torch.tensor([row], device=self.device)
+
+
+def _array(values: torch.Tensor) -> Any:
+    """The same numbers as a numpy array of float32 in little-endian order."""
+    return values.float().cpu().numpy().astype("<f4", copy=False)
+
+
+def _bytes(vector: Any) -> bytes:
+    if not numpy.isfinite(vector).all():
+        raise NotFinite
+    data: bytes = vector.tobytes()
+    return data

@@ -1,0 +1,318 @@
+"""The engine: one thread that takes jobs in, computes batches, and hands results out."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
+
+import torch
+
+from ark.backends import Embedding, EmbeddingJob, EmbeddingStatus
+from ark.errors import APIError, TooManyRequests, Unavailable
+from ark_backends.bge.encoder import Encoder, NotFinite
+from ark_backends.bge.ticket import Ticket
+from ark_backends.bge.tokens import Row
+from ark_backends.bge.turns import Part, Turns, Work
+from ark_backends.bridge import Outbox
+
+log = logging.getLogger("ark.bge")
+
+MAX_FAILURES = 5
+"""Batches of which nothing came out, in a row, after which the engine gives up: a broken device does not come back by
+trying."""
+
+MIN_BATCH = 256
+"""Tokens of a batch on the slowest machine: below, a pass costs more for its layers than for its tokens."""
+
+_FAILED = "The model's engine failed on this request."
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What an engine may take."""
+
+    batch_tokens: int = 16_384
+    batch_seconds: float = 0.1
+    max_queue: int = 256
+    """Jobs inside at the same time, those that are computed included."""
+    max_inputs: int = 32_768
+    """Inputs of all these jobs."""
+    threads: int | None = None
+
+
+@dataclass(frozen=True)
+class _Submit:
+    job: EmbeddingJob
+    ticket: Ticket
+    rows: Sequence[Row]
+
+
+@dataclass(frozen=True)
+class _Cancel:
+    ticket: Ticket
+
+
+class _Close:
+    """Ends the thread."""
+
+
+@dataclass
+class _Counters:
+    batches: int = 0
+    inputs: int = 0
+    tokens: int = 0
+    jobs_finished: int = 0
+    jobs_cancelled: int = 0
+    jobs_failed: int = 0
+
+
+@dataclass
+class _Door:
+    """What threads share: the jobs that are in, and whether more may come. Guarded by `lock`."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    inside: set[Ticket] = field(default_factory=set)
+    inputs: int = 0
+    shut: APIError | None = None
+
+    def leave(self, ticket: Ticket) -> bool:
+        """False when it had left before."""
+        with self.lock:
+            if ticket not in self.inside:
+                return False
+            self.inside.remove(ticket)
+            self.inputs -= ticket.inputs
+            return True
+
+
+class Engine:
+    """Runs jobs on a model. Its public methods may be called from any thread; `enter` from an event loop.
+
+    A job enters, which takes a place in the queue, its inputs are tokenised elsewhere, and it is submitted. Whoever
+    entered must leave.
+    """
+
+    def __init__(self, encoder: Encoder, limits: Limits, name: str = "model") -> None:
+        self.limits = limits
+        self._encoder = encoder
+        self._turns = Turns()
+        self._works: dict[Ticket, Work] = {}
+        self._computing = 0
+        """Jobs in the batch that is being computed."""
+        self._begun = 0
+        """Jobs of which a part was computed."""
+        self._speed = 0.0
+        """Tokens a second, of the last batches; 0 before the first."""
+        self._failures = 0
+        self._count = _Counters()
+        self._outbox = Outbox[Ticket]()
+        self._inbox: SimpleQueue[_Submit | _Cancel | _Close] = SimpleQueue()
+        self._door = _Door()
+        self._thread = threading.Thread(target=self._run, name=f"ark-{name}", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        """Fail what still waits and wait for the thread to end. May be called twice."""
+        self._shut(Unavailable("The model is being unloaded.", code="engine_closed"))
+        self._inbox.put(_Close())
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def enter(self, inputs: int) -> Ticket:
+        """Take a place for a job with so many inputs. Raises TooManyRequests and Unavailable."""
+        ticket = Ticket(inputs)
+        door, limits = self._door, self.limits
+        with door.lock:
+            if door.shut is not None:
+                raise door.shut
+            full = len(door.inside) >= limits.max_queue or door.inputs + inputs > limits.max_inputs
+            if door.inside and full:
+                message = f"{len(door.inside)} requests with {door.inputs} inputs are waiting for this model."
+                raise TooManyRequests(message, retry_after=self._wait(), code="queue_full")
+            door.inside.add(ticket)
+            door.inputs += inputs
+        return ticket
+
+    def submit(self, ticket: Ticket, job: EmbeddingJob, rows: Sequence[Row]) -> None:
+        """Queue the tokenised inputs of a job that has entered; the result arrives in its ticket."""
+        self._inbox.put(_Submit(job, ticket, rows))
+
+    def leave(self, ticket: Ticket) -> None:
+        """Give the place back, and cancel the job if it is not over."""
+        if self._door.leave(ticket):
+            self._inbox.put(_Cancel(ticket))
+
+    def status(self) -> EmbeddingStatus:
+        count, running = self._count, self._computing
+        with self._door.lock:
+            inside, alive = len(self._door.inside), self._door.shut is None
+        return EmbeddingStatus(
+            alive=alive,
+            running=running,
+            waiting=max(0, inside - max(running, self._begun)),
+            batches=count.batches,
+            inputs=count.inputs,
+            tokens=count.tokens,
+            padded_tokens=self._encoder.padded_tokens,
+            jobs_finished=count.jobs_finished,
+            jobs_cancelled=count.jobs_cancelled,
+            jobs_failed=count.jobs_failed,
+        )
+
+    def _wait(self) -> float:
+        """Seconds until what waits now is computed, as far as it is known."""
+        return max(0.1, self._turns.tokens / self._speed) if self._speed else 1.0
+
+    def _shut(self, error: APIError) -> None:
+        with self._door.lock:
+            if self._door.shut is None:
+                self._door.shut = error
+
+    # On the engine's thread.
+
+    def _run(self) -> None:
+        try:
+            if self.limits.threads is not None:
+                torch.set_num_threads(self.limits.threads)
+            while self._take_in():
+                self._step()
+                self._outbox.flush()
+        except BaseException:
+            log.exception("the engine's thread died")
+        finally:
+            self._end()
+
+    def _take_in(self) -> bool:
+        """Handle all messages, waiting for one when there is nothing to do. False when the engine is to end."""
+        while True:
+            try:
+                message = self._inbox.get(block=not self._turns)
+            except Empty:
+                return True
+            if isinstance(message, _Submit):
+                work = Work(message.job, message.ticket, message.rows)
+                self._works[message.ticket] = work
+                self._turns.add(work)
+            elif isinstance(message, _Cancel):
+                cancelled = self._works.get(message.ticket)
+                # A job whose inputs were refused has not come so far.
+                if cancelled is not None:
+                    self._count.jobs_cancelled += 1
+                    self._drop(cancelled)
+            else:
+                return False
+
+    def _step(self) -> None:
+        batch = self._turns.take(self._budget())
+        self._begun = sum(work.begun for work in self._works.values())
+        self._computing = len({part.work.ticket for part in batch})
+        started = time.perf_counter()
+        try:
+            done = self._compute(batch)
+        except Exception:
+            log.exception("a batch of %d inputs failed; it is tried again in halves", len(batch))
+            self._recover()
+            done = self._halves(batch)
+        if not done:
+            self._failures += 1
+            if self._failures >= MAX_FAILURES:
+                raise RuntimeError(f"{self._failures} batches failed in a row")
+        else:
+            self._failures = 0
+            self._learn(done, time.perf_counter() - started)
+        self._computing = 0
+
+    def _budget(self) -> int:
+        """Tokens of the next batch: what is computed in `batch_seconds`, by the last ones."""
+        asked = int(self._speed * self.limits.batch_seconds)
+        return min(self.limits.batch_tokens, max(MIN_BATCH, asked))
+
+    def _learn(self, tokens: int, seconds: float) -> None:
+        speed = tokens / max(seconds, 1e-6)
+        # A small batch is slow for its size, and says little of a large one.
+        weight = min(0.5, tokens / MIN_BATCH / 4)
+        self._speed = speed if not self._speed else self._speed + weight * (speed - self._speed)
+
+    def _halves(self, batch: Sequence[Part]) -> int:
+        """Compute the halves of a batch that failed. A half that fails again fails its jobs. Returns tokens done."""
+        done = 0
+        middle = (len(batch) + 1) // 2
+        for half in (batch[:middle], batch[middle:]):
+            # Of a job that the first half has failed, nothing more is wanted.
+            parts = [part for part in half if not part.work.over]
+            if not parts:
+                continue
+            try:
+                done += self._compute(parts)
+            except Exception:
+                log.exception("%d inputs failed again, and their requests with them", len(parts))
+                for part in parts:
+                    self._fail(part.work, Unavailable(_FAILED, code="engine_failed"))
+                self._recover()
+        return done
+
+    def _recover(self) -> None:
+        if self._encoder.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _compute(self, batch: Sequence[Part]) -> int:
+        """One batch through the model. Returns its tokens."""
+        results = self._encoder.encode([part.item for part in batch])
+        count = self._count
+        count.batches += 1
+        tokens = 0
+        for part, result in zip(batch, results, strict=True):
+            tokens += len(part.row)
+            if part.work.over:
+                continue
+            if isinstance(result, NotFinite):
+                job, kind = part.work.job, str(self._encoder.dtype).removeprefix("torch.")
+                log.error("request %s: input[%d] gave no finite numbers in %s", job.request_id, part.index, kind)
+                self._fail(part.work, APIError(_FAILED, code="engine_failed"))
+            else:
+                self._put(part, result)
+        count.inputs += len(batch)
+        count.tokens += tokens
+        return tokens
+
+    def _put(self, part: Part, result: Embedding) -> None:
+        work = part.work
+        work.results[part.index] = result
+        work.missing -= 1
+        if not work.missing:
+            self._count.jobs_finished += 1
+            self._outbox.add(work.ticket, work.results)
+            self._drop(work)
+
+    def _fail(self, work: Work, error: APIError) -> None:
+        if not work.over:
+            self._count.jobs_failed += 1
+            self._outbox.add(work.ticket, error)
+            self._drop(work)
+
+    def _drop(self, work: Work) -> None:
+        work.over = True
+        self._turns.remove(work)
+        del self._works[work.ticket]
+        self._door.leave(work.ticket)
+
+    def _end(self) -> None:
+        """Whatever the reason: nobody may wait for ever."""
+        self._shut(Unavailable("The model's engine has failed.", code="engine_failed"))
+        self._works.clear()
+        self._turns = Turns()
+        with self._door.lock:
+            left, self._door.inside, self._door.inputs = list(self._door.inside), set(), 0
+            error = self._door.shut
+        for ticket in left:
+            self._outbox.add(ticket, error)
+        self._count.jobs_failed += len(left)
+        self._outbox.flush()
+        # The backend keeps the engine for its status, and the weights should not stay with it.
+        self._encoder.unload()

@@ -1,0 +1,132 @@
+"""From a configured model to an engine."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ark.config import ConfigError, ModelConfig
+from ark_backends.bge.card import HEADS, Card, read_card
+from ark_backends.bge.encoder import Encoder
+from ark_backends.bge.engine import Engine, Limits
+from ark_backends.bge.loading import load
+from ark_backends.bge.options import BgeOptions
+from ark_backends.bge.tokens import Reader
+from ark_backends.torch_chat.devices import device
+from ark_backends.weights import resolve
+
+log = logging.getLogger("ark.bge")
+
+FILES = ("sparse_linear.pt", "colbert_linear.pt", "1_Pooling/config.json")
+"""Beside what every model needs: BGE-M3's heads, and how its vectors are pooled."""
+
+
+def open_model(model: ModelConfig, options: BgeOptions) -> tuple[Engine, Reader, tuple[int, ...], bool]:
+    """Find, load and check a model: its engine, not started yet, its tokenizer, its dimensions, and whether it has
+    BGE-M3's heads. Raises ConfigError."""
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    target = device(options.device)
+    path = resolve(model.source, model.revision, also=FILES)
+    try:
+        return _open(model, options, path, target)
+    except ConfigError as error:
+        raise ConfigError(f"model {model.name!r}: {error}") from error
+
+
+def _open(
+    model: ModelConfig, options: BgeOptions, path: Path, target: torch.device
+) -> tuple[Engine, Reader, tuple[int, ...], bool]:
+    card = read_card(path)
+    pooling = options.pooling or card.pooling
+    if pooling is None:
+        pooling = "cls"
+        log.warning("%s does not say how to pool: cls, as in FlagEmbedding, unless engine.pooling is set", path)
+    normalize = next((choice for choice in (options.normalize, card.normalize) if choice is not None), True)
+    some = [name for name in HEADS if (path / name).is_file()]
+    if some and not card.heads:
+        log.warning("%s has %s only: no sparse weights and no ColBERT vectors", path, some[0])
+    kind = _dtype(options.dtype, target, path)
+    loaded = load(path, pooling=pooling, normalize=normalize, dtype=kind, heads=card.heads)
+    tokenizer, inner = loaded.tokenizer, loaded.model
+    transformer = (inner.model if card.heads else inner).to(target)
+    length = _length(model, card, transformer, tokenizer)
+    reader = Reader(tokenizer, max_length=length, rows=transformer.get_input_embeddings().num_embeddings)
+    encoder = Encoder(
+        transformer,
+        pooling=pooling,
+        normalize=normalize,
+        sparse_linear=inner.sparse_linear.to(target) if card.heads else None,
+        colbert_linear=inner.colbert_linear.to(target) if card.heads else None,
+        unused=_unused(tokenizer),
+        # On a GPU the many small calls of unpadded attention cost more than padding.
+        padding=target.type != "cpu" if options.padding is None else options.padding,
+    )
+    dimensions = _dimensions(model, encoder.size)
+    limits = Limits(
+        batch_tokens=options.batch_tokens,
+        batch_seconds=options.batch_seconds,
+        max_queue=model.max_queue,
+        max_inputs=options.max_waiting_inputs,
+        threads=options.threads,
+    )
+    log.info(
+        "%s: %s on %s in %s, %s pooling, %d tokens, %d numbers%s",
+        model.name,
+        type(transformer).__name__,
+        target,
+        str(encoder.dtype).removeprefix("torch."),
+        pooling,
+        length,
+        encoder.size,
+        ", with padding" if encoder.padding else "",
+    )
+    return Engine(encoder, limits, model.name), reader, dimensions, card.heads
+
+
+def _dtype(name: str, target: torch.device, path: Path) -> torch.dtype:
+    if name != "auto":
+        chosen: torch.dtype = getattr(torch, name)
+        if chosen is torch.float16 and target.type == "cpu":
+            raise ConfigError("engine.dtype = float16 is for GPUs: on a CPU it is slower and less exact than float32")
+        return chosen
+    if target.type == "cpu":
+        return torch.float32
+    # The configuration is read again with the model; here only this one word of it is needed.
+    stored = '"bfloat16"' in (path / "config.json").read_text(errors="replace")
+    return torch.bfloat16 if stored else torch.float16
+
+
+def _length(model: ModelConfig, card: Card, transformer: Any, tokenizer: Any) -> int:
+    """Tokens of one input. What the model was made for, unless the configuration asks for more or less; never more
+    than it has positions for."""
+    places = int(getattr(transformer.config, "max_position_embeddings", None) or 512)
+    table = getattr(getattr(transformer, "embeddings", None), "position_embeddings", None)
+    padding_index = getattr(table, "padding_idx", None)
+    if padding_index is not None:
+        # RoBERTa and its like begin to count behind the padding token's position.
+        places -= padding_index + 1
+    longest = min(places, int(tokenizer.model_max_length))
+    if model.context_length is None:
+        return min(longest, card.max_length or longest)
+    if model.context_length > longest:
+        log.warning("%s: context_length reduced from %d to the model's %d", model.name, model.context_length, longest)
+    return min(longest, model.context_length)
+
+
+def _dimensions(model: ModelConfig, size: int) -> tuple[int, ...]:
+    """The model's own size, then the smaller ones of the configuration."""
+    large = [dimensions for dimensions in model.dimensions if dimensions > size]
+    if large:
+        raise ConfigError(f"dimensions: {large[0]} is more than the {size} that the model has")
+    return (size, *(dimensions for dimensions in dict.fromkeys(model.dimensions) if dimensions != size))
+
+
+def _unused(tokenizer: Any) -> frozenset[int]:
+    """Ids that BGE-M3 gives no weight."""
+    names = ("cls_token_id", "eos_token_id", "pad_token_id", "unk_token_id")
+    ids = (getattr(tokenizer, name, None) for name in names)
+    return frozenset(token for token in ids if token is not None)

@@ -1,0 +1,99 @@
+"""From the inputs of a job to the rows of token ids that the model reads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ark.backends import EmbeddingJob
+from ark.config import ConfigError
+from ark.errors import BadRequest, ContextLengthExceeded
+
+Row = list[int]
+"""The ids of one input, special ones included."""
+
+
+class Reader:
+    """The tokenizer of a model with the checks of its inputs. Safe to call from any thread.
+
+    It uses the Rust tokenizer underneath directly, which lets other threads run meanwhile: transformers' own methods
+    set its truncation and padding at every call, which is state that threads would share.
+    """
+
+    def __init__(self, wrapped: Any, *, max_length: int, rows: int) -> None:
+        """`wrapped` is a fast tokenizer of transformers, `rows` the size of the model's embedding table."""
+        core = getattr(wrapped, "backend_tokenizer", None)
+        if core is None:
+            raise ConfigError("the model's tokenizer has no tokenizer.json and cannot be made into a fast one")
+        core.no_truncation()
+        core.no_padding()
+        self._core = core
+        self._rows = rows
+        known = len(wrapped)
+        self._oversized = known > rows
+        self.vocab_size = min(known, rows)
+        self.max_length = max_length
+        self._prefix, self._suffix = self._specials()
+        if max_length <= len(self._prefix) + len(self._suffix):
+            raise ConfigError(f"context_length = {max_length} leaves no room beside the model's special tokens")
+
+    def _specials(self) -> tuple[Row, Row]:
+        """What the model reads before and behind every text."""
+        content: Row = self._core.encode("a", add_special_tokens=False).ids
+        whole: Row = self._core.encode("a").ids
+        for start in range(len(whole) - len(content) + 1):
+            if whole[start : start + len(content)] == content:
+                return whole[:start], whole[start + len(content) :]
+        raise ConfigError("the model's tokenizer does not put its special tokens around a text")
+
+    def read(self, job: EmbeddingJob) -> list[Row]:
+        """The rows of a job, in order. Raises BadRequest and ContextLengthExceeded that name the input."""
+        texts = [_whole(item) for item in job.inputs if isinstance(item, str)]
+        encoded = iter(self._core.encode_batch_fast(texts)) if texts else iter(())
+        rows: list[Row] = []
+        for index, item in enumerate(job.inputs):
+            row = next(encoded).ids if isinstance(item, str) else self._around(item, index)
+            if self._oversized and max(row, default=0) >= self._rows:
+                raise BadRequest(
+                    f"input[{index}] has a token that the model has no vector for.", param=f"input[{index}]"
+                )
+            rows.append(self._fit(row, index, job.truncate))
+        return rows
+
+    def _around(self, ids: Sequence[int], index: int) -> Row:
+        """Ids that a client made, with the special tokens where they are missing."""
+        for token in ids:
+            if not 0 <= token < self.vocab_size:
+                param = f"input[{index}]"
+                message = f"{param} has the token {token}; this model's are 0 to {self.vocab_size - 1}."
+                raise BadRequest(message, param=param, code="invalid_value")
+        row = list(ids)
+        if row[: len(self._prefix)] != self._prefix:
+            row = self._prefix + row
+        if self._suffix and row[-len(self._suffix) :] != self._suffix:
+            row = row + self._suffix
+        return row
+
+    def _fit(self, row: Row, index: int, truncate: bool) -> Row:
+        param = f"input[{index}]"
+        if not row:
+            raise BadRequest(f"{param} has no token that this model reads.", param=param, code="invalid_value")
+        if len(row) <= self.max_length:
+            return row
+        if truncate:
+            end = self.max_length - len(self._suffix)
+            return row[:end] + self._suffix
+        raise ContextLengthExceeded(
+            f"This model reads at most {self.max_length} tokens at once; {param} has {len(row)}, special ones "
+            'included. Shorten it, or send "ark_truncate": true to have its end cut off.',
+            param=param,
+        )
+
+
+def _whole(text: str) -> str:
+    """The text with halves of surrogate pairs joined, and U+FFFD for one that is alone."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
