@@ -136,6 +136,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     key: Literal["own", "other", "wrong", "none"] = "own"
     client: str = "first"
     """Clients of different names have different cookie jars."""
+    strict: bool = True
+    """Whether the client checks every field of the reply against its types."""
     leave_after: int | None = None
     """The client goes after so many events of the stream."""
     hold: str | None = None

@@ -56,6 +56,7 @@ class Request:
     stream: bool
     leave_after: int | None
     hold: str | None
+    strict: bool = True
 
 
 @dataclass
@@ -83,7 +84,7 @@ class Caller:
     def __init__(self, server: Server) -> None:
         self._server = server
         self._exchanges: list[Exchange] = []
-        self._clients: dict[tuple[str, str], tuple[openai.OpenAI, httpx2.Client]] = {}
+        self._clients: dict[tuple[str, str], httpx2.Client] = {}
         self._held: dict[str, Any] = {}
 
     def call(self, request: Request) -> Outcome:
@@ -95,18 +96,18 @@ class Caller:
     def close(self) -> None:
         for name in list(self._held):
             self.leave(name)
-        for client, http in self._clients.values():
-            client.close()
+        for http in self._clients.values():
             http.close()
 
     def _call(self, request: Request) -> Any:
-        client, http = self._client(request)
+        http = self._http(request)
         if request.call == "http":
             with http.stream(**http_request(self._server, request)) as response:
                 for _ in response.iter_raw():
                     if _has_left(request, self._exchanges):
                         break
             return None
+        client = openai.OpenAI(http_client=http, **_options(self._server, request))
         method = find_method(request.call)
         arguments = method.arrange(request.arguments)
         result = method.bind(client, raw=request.raw)(**arguments | ({"stream": True} if request.stream else {}))
@@ -123,13 +124,15 @@ class Caller:
             self._held[request.hold] = result
         return None
 
-    def _client(self, request: Request) -> tuple[openai.OpenAI, httpx2.Client]:
+    def _http(self, request: Request) -> httpx2.Client:
+        """The HTTP client with the request's cookie jar."""
         place = (request.client, request.key)
         if place not in self._clients:
             transport = Recorder(httpx2.HTTPTransport(verify=tls(), proxy=self._server.proxy), self._exchanges.append)
             # Proxies of the environment would go around the transport.
-            http = openai.DefaultHttpxClient(transport=transport, trust_env=False, timeout=self._server.timeout)
-            self._clients[place] = (openai.OpenAI(http_client=http, **_options(self._server, request.key)), http)
+            self._clients[place] = openai.DefaultHttpxClient(
+                transport=transport, trust_env=False, timeout=self._server.timeout
+            )
         return self._clients[place]
 
 
@@ -139,7 +142,7 @@ class AsyncCaller:
     def __init__(self, server: Server) -> None:
         self._server = server
         self._exchanges: list[Exchange] = []
-        self._clients: dict[tuple[str, str], tuple[openai.AsyncOpenAI, httpx2.AsyncClient]] = {}
+        self._clients: dict[tuple[str, str], httpx2.AsyncClient] = {}
         self._held: dict[str, Any] = {}
         self._runner = asyncio.Runner()
 
@@ -153,14 +156,13 @@ class AsyncCaller:
         try:
             for name in list(self._held):
                 self.leave(name)
-            for client, http in self._clients.values():
-                self._runner.run(client.close())
+            for http in self._clients.values():
                 self._runner.run(http.aclose())
         finally:
             self._runner.close()
 
     async def _call(self, request: Request) -> Any:
-        client, http = self._client(request)
+        http = self._http(request)
         if request.call == "http":
             arguments = http_request(self._server, request)
             if isinstance(arguments.get("content"), Iterator):
@@ -170,6 +172,7 @@ class AsyncCaller:
                     if _has_left(request, self._exchanges):
                         break
             return None
+        client = openai.AsyncOpenAI(http_client=http, **_options(self._server, request))
         method = find_method(request.call)
         arguments = method.arrange(request.arguments)
         result = method.bind(client, raw=request.raw)(**arguments | ({"stream": True} if request.stream else {}))
@@ -190,13 +193,14 @@ class AsyncCaller:
             self._held[request.hold] = result
         return None
 
-    def _client(self, request: Request) -> tuple[openai.AsyncOpenAI, httpx2.AsyncClient]:
+    def _http(self, request: Request) -> httpx2.AsyncClient:
         place = (request.client, request.key)
         if place not in self._clients:
             inner = httpx2.AsyncHTTPTransport(verify=tls(), proxy=self._server.proxy)
             transport = AsyncRecorder(inner, self._exchanges.append)
-            http = openai.DefaultAsyncHttpxClient(transport=transport, trust_env=False, timeout=self._server.timeout)
-            self._clients[place] = (openai.AsyncOpenAI(http_client=http, **_options(self._server, request.key)), http)
+            self._clients[place] = openai.DefaultAsyncHttpxClient(
+                transport=transport, trust_env=False, timeout=self._server.timeout
+            )
         return self._clients[place]
 
 
@@ -242,8 +246,8 @@ def _http_headers(server: Server, whose: str) -> dict[str, str]:
     return headers if key is None else headers | {"authorization": f"Bearer {key}"}
 
 
-def _options(server: Server, whose: str) -> dict[str, Any]:
-    key = server.key(whose)
+def _options(server: Server, request: Request) -> dict[str, Any]:
+    key = server.key(request.key)
     # Compressed replies could not be shown as they came.
     headers: Mapping[str, Any] = {"accept-encoding": "identity"}
     if key is None:
@@ -254,7 +258,7 @@ def _options(server: Server, whose: str) -> dict[str, Any]:
         "default_headers": headers,
         "max_retries": 0,
         "timeout": server.timeout,
-        "_strict_response_validation": True,
+        "_strict_response_validation": request.strict,
     }
 
 

@@ -138,6 +138,7 @@ class _Replay:
             stream=stream,
             leave_after=step.leave_after,
             hold=step.hold,
+            strict=step.strict,
         )
 
     def _problems(self, step: Step, outcome: Outcome, seen: dict[str, Any]) -> list[str]:

@@ -1,0 +1,92 @@
+"""The suite can fail: a server that is wrong in one way is found out by a call that was written for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from flawed_server import KEY, app, serve_plain
+
+from ark_conformance import SHIPPED
+from ark_conformance.calls import CallSet
+from ark_conformance.clients import Server
+from ark_conformance.replay import Result
+from ark_conformance.suite import choose, run_all
+from ark_conformance.target import Target
+
+FLAWS = {
+    "usage-that-does-not-add-up": ["chat/a-completion", "streaming/usage-comes-last", "embeddings/one-text"],
+    "no-usage": ["chat/a-completion", "streaming/usage-comes-last"],
+    "another-object": ["chat/a-completion"],
+    "no-role": ["chat/a-completion", "streaming/the-role-comes-once", "streaming/the-order-of-events"],
+    "the-role-in-each-chunk": ["streaming/the-role-comes-once"],
+    "one-id-for-all": ["chat/two-replies-have-two-ids"],
+    "no-request-id": ["chat/a-request-id"],
+    "any-length": ["chat/max-tokens", "streaming/the-usage-counts-the-text"],
+    "one-choice": ["sampling/several-replies", "streaming/several-choices"],
+    "every-index-0": ["sampling/several-replies"],
+    "no-done": ["streaming/done-is-the-end", "streaming/the-order-of-events"],
+    "done-twice": ["streaming/done-is-the-end"],
+    "more-behind-done": ["streaming/done-is-the-end"],
+    "finish-too-early": ["streaming/one-finish-reason", "streaming/the-order-of-events"],
+    "no-finish": ["streaming/one-finish-reason"],
+    "text-behind-the-end": ["streaming/one-finish-reason", "streaming/the-order-of-events"],
+    "it-breaks-off": ["streaming/one-finish-reason"],
+    "a-broken-chunk": ["streaming/the-order-of-events"],
+    "a-chunk-of-another-id": ["streaming/the-order-of-events"],
+    "a-stream-of-another-type": ["streaming/the-order-of-events"],
+    "named-events": ["streaming/events-are-plain-data"],
+    "half-a-character": ["streaming/whole-characters"],
+    "usage-first": ["streaming/usage-comes-last"],
+    "usage-with-choices": ["streaming/usage-comes-last"],
+    "usage-unasked": ["streaming/usage-is-not-there-unasked", "streaming/include-usage-false"],
+    "usage-is-left-out": ["streaming/usage-is-null-until-it-comes"],
+    "an-error-without-code": ["errors/an-unknown-model"],
+    "an-error-without-param": ["errors/an-unknown-path"],
+    "another-error-object": ["errors/no-model"],
+    "a-server-error": ["errors/a-bad-value", "bad-values/temperature-over-2"],
+    "an-error-of-no-parameter": ["bad-values/temperature-over-2"],
+    "any-temperature": ["bad-values/temperature-over-2"],
+    "any-model": ["errors/an-unknown-model"],
+    "any-key": ["errors/a-wrong-key", "errors/no-key"],
+    "a-traceback": ["errors/nothing-of-the-servers-inside"],
+    "html": ["errors/an-unknown-path"],
+    "a-model-without-created": ["models/the-list"],
+    "vectors-in-another-order": ["embeddings/many-texts"],
+    "vectors-of-any-length": ["embeddings/of-length-1"],
+    "another-vector-each-time": ["embeddings/the-same-text-again"],
+    "big-endian": ["embeddings/the-clients-own-encoding"],
+    "no-base64": ["embeddings/base64-as-the-client-asks"],
+    "usage-of-one": ["embeddings/usage-grows"],
+}
+"""What is wrong, and the calls that find it."""
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with serve_plain(app) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def calls() -> CallSet:
+    return CallSet.read([SHIPPED])
+
+
+def results(url: str, flaw: str, calls: CallSet, only: list[str]) -> list[Result]:
+    target = Target.ask(Server(base_url=f"{url}/{flaw}/v1", api_key=KEY, timeout=10))
+    return list(run_all(choose(calls, "openai", only), calls, target, "openai"))
+
+
+def test_the_right_server_passes(url: str, calls: CallSet) -> None:
+    """What finds the flaws passes where there are none: a call that always fails would find everything."""
+    only = sorted({name for names in FLAWS.values() for name in names})
+    found = results(url, "none", calls, only)
+    assert {result.id for result in found} == set(only)
+    assert [result.explanation for result in found if result.status != "passed"] == []
+
+
+@pytest.mark.parametrize(("flaw", "names"), FLAWS.items(), ids=FLAWS)
+def test_a_flaw_is_found(url: str, calls: CallSet, flaw: str, names: list[str]) -> None:
+    found = results(url, flaw, calls, names)
+    assert {result.id for result in found if result.status == "failed"} == set(names)
