@@ -104,7 +104,7 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Jobs that may wait; more get 429."""
     capabilities: Literal["all", "document"] = "all"
     """``document`` narrows the parameters to those of ARK's founding document."""
-    tool_format: Literal["hermes", "llama", "mistral", "mistral_args"] | None = None
+    tool_format: Literal["hermes", "llama", "mistral", "mistral_args", "qwen_xml"] | None = None
     """How the model writes tool calls; seen from its chat template when it is not set."""
     sampling: SamplingConfig = SamplingConfig()
     dimensions: tuple[Positive, ...] = ()

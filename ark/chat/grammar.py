@@ -16,12 +16,16 @@ from ark.backends import Grammar
 from ark.chat.reasoning import CLOSE, OPEN
 from ark.chat.tools.formats import ToolFormat
 from ark.chat.tools.request import Tool, Toolbox
+from ark.chat.tools.xml import CALL_END, VALUE_END, is_text, json_types
+from ark.errors import BadRequest
 
 SCHEMA_PARAM = "response_format.json_schema.schema"
 
 WHITESPACE = r"[ \t]|\r?\n[ \t]{0,40}"
 """White space between the parts of a JSON value: a space, or a line break with its indentation. Without a bound a model
 in doubt writes white space until its tokens are used up."""
+
+TEXT_LIMITS = ("pattern", "format", "minLength", "maxLength", "const")
 
 ANY_OBJECT: dict[str, Any] = {"type": "object"}
 
@@ -73,6 +77,9 @@ class _Writer:
         return self._grammar("FREE")
 
     def calls(self, answer: Answer | None, box: Toolbox, form: ToolFormat) -> Grammar:
+        if form.tagged:
+            end = rf"\n{_regex(VALUE_END)}\n"
+            self._rules.append(f"value[lazy]: /(?s:.*){end}/\nEND_OF_VALUE: /{end}/")
         for i, tool in enumerate(box.callable):
             self._object(i, tool, form)
         self._rules.append("object: " + " | ".join(f"object{i}" for i in range(len(box.callable))))
@@ -120,6 +127,9 @@ class _Writer:
         arguments = definition.parameters or {"type": "object", "properties": {}, "additionalProperties": False}
         # Arguments are an object whatever the schema says.
         arguments = arguments | {"type": "object"}
+        if form.tagged:
+            self._tagged(number, tool, arguments)
+            return
         if form.between:
             schema = self._schema(arguments, tool.param, strict=strict)
             head = f"{_text(definition.name)} {_text(form.between)} GAP"
@@ -129,6 +139,38 @@ class _Writer:
         head = f'"{{" GAP "\\"name\\":" GAP {name} GAP "," GAP {key} GAP ":" GAP'
         schema = self._schema(arguments, tool.param, strict=strict)
         self._rules.append(f'object{number}: {head} arguments{number} GAP "}}"\narguments{number}: {schema}')
+
+    def _tagged(self, number: int, tool: Tool, arguments: dict[str, Any]) -> None:
+        """A call whose arguments are tags, in the schema's order. Of text only a list of values is held to."""
+        strict, properties = bool(tool.definition.strict), arguments.get("properties")
+        if not isinstance(properties, dict):
+            if strict:
+                raise _unenforceable(tool.param, "arguments that are tags need 'properties'")
+            anything = r'("<parameter=" /[^>\n]{1,64}/ ">\n" value)*'
+            self._rules.append(f"object{number}: {_text(f'<function={tool.name}>')} SPACE {anything} {_text(CALL_END)}")
+            return
+        required = arguments.get("required")
+        shared = {key: arguments[key] for key in ("$defs", "definitions") if key in arguments}
+        parts: list[str] = []
+        for key, part in properties.items():
+            place = f"{tool.param}.properties.{key}"
+            if not key or re.search(r"[>\n]", key):
+                raise _unenforceable(place, "no tag can have this name")
+            value = "value"
+            if not is_text(json_types(part, arguments)):
+                value = f"{self._schema(part | shared, place, strict=strict)} END_OF_VALUE"
+            elif isinstance(part, dict) and isinstance(part.get("enum"), list):
+                choices = " | ".join(
+                    _text(text if isinstance(text, str) else json.dumps(text)) for text in part["enum"]
+                )
+                value = f"({choices}) END_OF_VALUE"
+            elif strict and isinstance(part, dict) and not part.keys().isdisjoint(TEXT_LIMITS):
+                raise _unenforceable(place, "text that is written as it is cannot be held to a pattern or a length")
+            name = f"parameter{number}_{len(parts)}"
+            self._rules.append(f"{name}: {_text(f'<parameter={key}>')} {_text(chr(10))} {value}")
+            parts.append(name if isinstance(required, list) and key in required else f"{name}?")
+        head = f"{_text(f'<function={tool.name}>')} {_text(chr(10))}"
+        self._rules.append(f"object{number}: {head} {' '.join(parts)} {_text(CALL_END)}")
 
     def _bare(self, form: ToolFormat, parallel: bool) -> str:
         """Rules for calls alone (`calls`, or `bare` for a format that needs no marker); the name of free text."""
@@ -162,8 +204,14 @@ class _Writer:
         return f"FREE | first {body} (next {body})* END"
 
 
+def _unenforceable(param: str, reason: str) -> BadRequest:
+    return BadRequest(
+        f"Invalid '{param}': this schema cannot be enforced: {reason}.", param=param, code="invalid_schema"
+    )
+
+
 def _text(text: str) -> str:
-    return json.dumps(text)
+    return json.dumps(text, ensure_ascii=False)
 
 
 def _regex(text: str) -> str:

@@ -176,7 +176,7 @@ class ChatTurn:
         calls = None
         tools = request.tools
         if tools is not None and tools.callable and request.tool_format is not None and request.read_calls:
-            calls = ToolParser(request.tool_format, tools.names)
+            calls = ToolParser(request.tool_format, tools.names, schemas=tools.schemas)
         return Fold(
             prompt_tokens=len(prompt.ids),
             stream=tokenizer.stream(),

@@ -8,7 +8,7 @@ from typing import Literal
 
 import msgspec
 
-FormatName = Literal["hermes", "llama", "mistral", "mistral_args"]
+FormatName = Literal["hermes", "llama", "mistral", "mistral_args", "qwen_xml"]
 
 
 class ToolFormat(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,6 +29,8 @@ class ToolFormat(msgspec.Struct, frozen=True, kw_only=True):
     """The arguments' key, as the model was taught to write it."""
     between: str = ""
     """Text between a name and its arguments, where they stand beside each other and not in an object."""
+    tagged: bool = False
+    """Arguments are tags and not JSON."""
     id_letters: int = 24
 
     def new_id(self) -> str:
@@ -50,7 +52,11 @@ MISTRAL = ToolFormat(name="mistral", marker="[TOOL_CALLS]", array=True, separato
 MISTRAL_ARGS = ToolFormat(name="mistral_args", marker="[TOOL_CALLS]", between="[ARGS]", id_letters=9)
 """Mistral since version 11 of its tokenizer: ``[TOOL_CALLS]name[ARGS]{...}``, one behind the other."""
 
-FORMATS: dict[str, ToolFormat] = {one.name: one for one in (HERMES, LLAMA, MISTRAL, MISTRAL_ARGS)}
+QWEN_XML = ToolFormat(name="qwen_xml", marker="<tool_call>", close="</tool_call>", separator="\n", tagged=True)
+"""Qwen3-Coder: ``<tool_call>\\n<function=name>\\n<parameter=key>\\nvalue\\n</parameter>\\n</function>\\n</tool_call>``,
+with as many parameters as there are."""
+
+FORMATS: dict[str, ToolFormat] = {one.name: one for one in (HERMES, LLAMA, MISTRAL, MISTRAL_ARGS, QWEN_XML)}
 
 
 def find_format(template: str | None, configured: str | None = None) -> ToolFormat | None:
@@ -59,10 +65,9 @@ def find_format(template: str | None, configured: str | None = None) -> ToolForm
         return FORMATS[configured]
     if template is None or "tools" not in template:
         return None
-    if MISTRAL_ARGS.marker in template and MISTRAL_ARGS.between in template:
-        return MISTRAL_ARGS
-    for one in (HERMES, MISTRAL):
-        if one.marker in template:
+    # The newer form of two with the same marker has something more.
+    for one, more in ((QWEN_XML, "<function="), (HERMES, ""), (MISTRAL_ARGS, MISTRAL_ARGS.between), (MISTRAL, "")):
+        if one.marker in template and more in template:
             return one
     # Llama 3.2 and 3.3 have no tag in their template, but the role of tool results and the key of all of them.
     if LLAMA.marker in template or ("ipython" in template and '"parameters"' in template):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from enum import Enum
+from typing import Any
 
 import msgspec
 
 from ark.chat.tools.call import CallReader, NamedReader, Progress, Reader
 from ark.chat.tools.formats import ToolFormat
+from ark.chat.tools.xml import TaggedReader
 
 _SPACE = " \t\r\n"
 
@@ -38,8 +40,16 @@ class ToolParser:
     the white space before it, which is dropped beside a call. What only looks like a call is content.
     """
 
-    def __init__(self, form: ToolFormat, names: Collection[str], *, new_id: Callable[[], str] | None = None) -> None:
-        """`names` are the functions that may be called."""
+    def __init__(
+        self,
+        form: ToolFormat,
+        names: Collection[str],
+        *,
+        schemas: Mapping[str, Mapping[str, Any]] | None = None,
+        new_id: Callable[[], str] | None = None,
+    ) -> None:
+        """`names` are the functions that may be called, `schemas` those of their arguments."""
+        self._schemas = schemas or {}
         self._form = form
         self._names = names
         self._new_id = new_id or form.new_id
@@ -157,6 +167,8 @@ class ToolParser:
         self._state = _State.CALL
 
     def _new_reader(self) -> Reader:
+        if self._form.tagged:
+            return TaggedReader(self._names, self._schemas)
         between = self._form.between
         return NamedReader(self._names, between) if between else CallReader(self._names)
 

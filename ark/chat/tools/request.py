@@ -51,6 +51,11 @@ class Toolbox(msgspec.Struct, frozen=True, kw_only=True):
         """The names that may be called."""
         return frozenset(tool.name for tool in self.callable)
 
+    @property
+    def schemas(self) -> dict[str, dict[str, Any]]:
+        """The schemas of the arguments of those that may be called, by name."""
+        return {tool.name: tool.definition.parameters or {} for tool in self.callable}
+
     def for_template(self) -> list[dict[str, Any]]:
         """The tools as chat templates read them: OpenAI's form."""
         return [{"type": "function", "function": _plain(tool.definition)} for tool in self.tools]

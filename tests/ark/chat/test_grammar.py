@@ -13,9 +13,10 @@ import msgspec
 from letters import END, OTHER_END, START, TOKENS, encode
 
 from ark.chat.grammar import ANY_OBJECT, Answer, Reasoning, grammar
-from ark.chat.tools.formats import FORMATS, HERMES, LLAMA, MISTRAL, MISTRAL_ARGS, ToolFormat
+from ark.chat.tools.formats import FORMATS, HERMES, LLAMA, MISTRAL, MISTRAL_ARGS, QWEN_XML, ToolFormat
 from ark.chat.tools.parser import ToolParser
 from ark.chat.tools.request import Toolbox, toolbox
+from ark.errors import BadRequest
 from ark.schemas.tools import FunctionDefinition, ToolChoice, ToolDefinition
 from ark_backends.grammar import GrammarFailed, Grammars
 
@@ -66,6 +67,9 @@ def verdict(
 
 
 def call(name: str = "strict", arguments: str = '{"a": 1}', form: ToolFormat = HERMES) -> str:
+    if form.tagged:
+        parameters = "<parameter=a>\n1\n</parameter>\n" if arguments != "{}" else ""
+        return f"{form.marker}\n<function={name}>\n{parameters}</function>\n{form.close}"
     if form.between:
         return f"{form.marker}{name}{form.between}{arguments}"
     body = f'{{"name": "{name}", "{form.key}": {arguments}}}'
@@ -190,6 +194,19 @@ def test_only_allowed_tools_are_called(grammars: Grammars, choice: str) -> None:
         (MISTRAL_ARGS, '[TOOL_CALLS]strict[ARGS]{"a": ', "open", "open"),
         (MISTRAL_ARGS, '[TOOL_CALLS]strict[ARGS]{"b"', "no", "no"),
         (MISTRAL_ARGS, "[TOOL_CALLS]other", "no", "no"),
+        (QWEN_XML, call(form=QWEN_XML), "whole", "whole"),
+        (QWEN_XML, f"{call(form=QWEN_XML)}\n{call('none', '{}', QWEN_XML)}", "whole", "whole"),
+        (QWEN_XML, f"I look.\n{call(form=QWEN_XML)}", "whole", "no"),
+        (QWEN_XML, "<tool_call>\n<function=strict>\n<parameter=a>\n1\n</parameter>\n", "open", "open"),
+        (QWEN_XML, "<tool_call>\n<function=strict>\n<parameter=a>\nx", "no", "no"),
+        (QWEN_XML, "<tool_call>\n<function=strict>\n</function>", "no", "no"),
+        (QWEN_XML, "<tool_call>\n<function=other", "no", "no"),
+        (
+            QWEN_XML,
+            "<tool_call>\n<function=loose>\n<parameter=a>\n<b>\n\n</parameter>\n</function>\n</tool_call>",
+            "whole",
+            "whole",
+        ),
     ],
 )
 def test_other_formats(grammars: Grammars, form: ToolFormat, text: str, auto: str, required: str) -> None:
@@ -198,7 +215,10 @@ def test_other_formats(grammars: Grammars, form: ToolFormat, text: str, auto: st
     if required == "whole":
         parser = ToolParser(form, box().names)
         first, last = parser.push(text), parser.flush()
-        assert (first[0] + last[0], parser.calls) == ("", text.count("[ARGS]") or text.count('"name"'))
+        assert (first[0] + last[0], parser.calls) == (
+            "",
+            text.count("[ARGS]") or text.count("<function=") or text.count('"name"'),
+        )
 
 
 @pytest.mark.parametrize("form", FORMATS.values(), ids=lambda form: form.name)
@@ -212,6 +232,35 @@ def test_forbidden_tools_leave_text_without_calls(grammars: Grammars, form: Tool
     answer = Answer(ANY_OBJECT)
     assert verdict(grammars, '{"a": 1}', answer=answer, tools=none, form=form) == "whole"
     assert verdict(grammars, "a", answer=answer, tools=none, form=form) == "no"
+
+
+def tag_tool(strict: bool, **part: Any) -> Toolbox:
+    parameters = {"type": "object", "properties": {"a": part}, "required": ["a"], "additionalProperties": False}
+    function = FunctionDefinition(name="f", parameters=parameters, strict=strict)
+    return box("required", tools=[ToolDefinition(function=function)])
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "expected"),
+    [
+        ({"enum": ["red", "blue"]}, "blue", "whole"),
+        ({"enum": ["red", "blue"]}, "green", "no"),
+        ({"type": "string"}, "a\n<b> </parameter> c", "whole"),
+        ({"type": "array", "items": {"type": "integer"}}, "[1, 2]", "whole"),
+        ({"type": "array", "items": {"type": "integer"}}, "[1, x", "no"),
+        ({"type": "string", "pattern": "^a$"}, "b", "whole"),
+    ],
+)
+def test_values_in_tags(grammars: Grammars, part: dict[str, Any], value: str, expected: str) -> None:
+    text = f"<tool_call>\n<function=f>\n<parameter=a>\n{value}\n</parameter>\n</function>\n</tool_call>"
+    assert verdict(grammars, text, tools=tag_tool(False, **part), form=QWEN_XML) == expected
+
+
+def test_text_in_tags_is_not_promised_what_cannot_be_kept() -> None:
+    with pytest.raises(BadRequest) as caught:
+        grammar(None, tag_tool(True, type="string", pattern="^a$"), QWEN_XML)
+    assert caught.value.param == "tools[0].function.parameters.properties.a"
+    assert grammar(None, tag_tool(True, type="string"), QWEN_XML) is not None
 
 
 def test_json_answers_beside_tools(grammars: Grammars) -> None:

@@ -11,6 +11,7 @@ from ark.chat.tools.formats import find_format
 QWEN = "{%- if tools %}For each call return <tool_call>...{%- endif %}"
 MISTRAL = '{%- if tools %}[AVAILABLE_TOOLS]{%- endif %}{{ "[TOOL_CALLS] [" }}'
 MISTRAL_ARGS = '{%- if tools %}[AVAILABLE_TOOLS]{%- endif %}{{ "[TOOL_CALLS]" + name + "[ARGS]" + arguments }}'
+QWEN_XML = "{%- if tools %}Reply with <tool_call>\n<function=name>\n<parameter=key>...{%- endif %}"
 LLAMA = "{%- if tools is not none %}Environment: ipython{%- endif %}{{ '\"parameters\": ' }}"
 LLAMA_3_1 = '{%- if builtin_tools %}{{ "<|python_tag|>" }}{%- endif %}'
 
@@ -21,6 +22,7 @@ LLAMA_3_1 = '{%- if builtin_tools %}{{ "<|python_tag|>" }}{%- endif %}'
         (QWEN, "hermes"),
         (MISTRAL, "mistral"),
         (MISTRAL_ARGS, "mistral_args"),
+        (QWEN_XML, "qwen_xml"),
         (LLAMA, "llama"),
         (LLAMA_3_1, "llama"),
         ("{% for message in messages %}{{ message.content }}{% endfor %}", None),

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ark.chat.tools.formats import FORMATS, HERMES, LLAMA, MISTRAL, MISTRAL_ARGS, ToolFormat
+from ark.chat.tools.formats import FORMATS, HERMES, LLAMA, MISTRAL, MISTRAL_ARGS, QWEN_XML, ToolFormat
 from ark.chat.tools.parser import CallDelta, ToolParser
 
 NAMES = ("look_up", "look", "stop-it")
@@ -44,8 +44,15 @@ def called(text: str, form: ToolFormat = HERMES) -> tuple[str, list[tuple[str, s
     return content, [(name, arguments) for _, name, arguments in calls]
 
 
+def tagged(name: str, arguments: dict[str, Any]) -> str:
+    parameters = [f"<parameter={key}>\n{json.dumps(value)}\n</parameter>\n" for key, value in arguments.items()]
+    return f"<function={name}>\n{''.join(parameters)}</function>"
+
+
 def write(form: ToolFormat, calls: list[tuple[str, dict[str, Any]]]) -> str:
     """Calls as a model of the family writes them."""
+    if form.tagged:
+        return form.separator.join(f"{form.marker}\n{tagged(*one)}\n{form.close}" for one in calls)
     if form.between:
         return "".join(f"{form.marker}{name}{form.between}{json.dumps(arguments)}" for name, arguments in calls)
     bodies = [json.dumps({"name": name, form.key: arguments}) for name, arguments in calls]
@@ -150,6 +157,53 @@ def test_mistral_args(text: str, content: str | None, calls: list[tuple[str, str
     assert called(text, MISTRAL_ARGS) == (text if content is None else content, calls)
 
 
+@pytest.mark.parametrize(
+    ("parameters", "arguments"),
+    [
+        ("", {}),
+        ("<parameter=text>\nParis\n</parameter>\n", {"text": "Paris"}),
+        ("<parameter=text>\n\n  two\nlines \n\n</parameter>\n", {"text": "\n  two\nlines \n"}),
+        ('<parameter=text>\n"</function>"\n</parameter>\n', {"text": '"</function>"'}),
+        ("<parameter=text>42</parameter><parameter=count>42</parameter>", {"text": "42", "count": 42}),
+        ("<parameter=count>\nmany\n</parameter>", {"count": "many"}),
+        ("<parameter=on>\nTrue\n</parameter>\n<parameter=list>\n[1, {}]\n</parameter>", {"on": True, "list": [1, {}]}),
+        ("<parameter=other>\n1\n</parameter>", {"other": "1"}),
+        ("<parameter=maybe>\nnull\n</parameter>", {"maybe": None}),
+        ("<parameter=maybe>\nnone\n</parameter>", {"maybe": "none"}),
+        ("<parameter=named>\n1.5\n</parameter>", {"named": 1.5}),
+        ("<parameter=size>\n2\n</parameter>", {"size": "2"}),
+    ],
+)
+@pytest.mark.parametrize("step", [1, 7, 1000])
+def test_qwen_xml(parameters: str, arguments: dict[str, Any], step: int) -> None:
+    schema = {
+        "properties": {
+            "text": {"type": "string"},
+            "count": {"type": "integer"},
+            "on": {"type": "boolean"},
+            "list": {"type": ["array", "null"]},
+            "maybe": {"anyOf": [{"type": "string"}, {"type": "null"}]},
+            "named": {"$ref": "#/$defs/named"},
+            "size": {"enum": ["1", "2"]},
+        },
+        "$defs": {"named": {"type": "number"}},
+    }
+    text = f"I look.\n<tool_call>\n<function=look>\n{parameters}</function>\n</tool_call>"
+    parser = ToolParser(QWEN_XML, NAMES, schemas={"look": schema})
+    steps = [*(parser.push(text[i : i + step]) for i in range(0, len(text), step)), parser.flush()]
+    assert "".join(content for content, _ in steps) == "I look."
+    first, *rest = [delta for _, deltas in steps for delta in deltas]
+    assert first.name == "look"
+    assert json.loads("".join(delta.arguments for delta in (first, *rest))) == arguments
+    if step == 1:
+        assert len(rest) == len(arguments) + 1, "each comes as soon as it is whole"
+
+
+@pytest.mark.parametrize("text", ["<tool_call>\n<function=hide>", "<tool_call>\n<func", "<tool_call>look</tool_call>"])
+def test_no_call_in_tags(text: str) -> None:
+    assert called(text, QWEN_XML) == (text, [])
+
+
 def test_mistral_ids_are_what_its_templates_accept() -> None:
     assert len(MISTRAL.new_id()) == 9
     assert MISTRAL.new_id().isalnum()
@@ -196,7 +250,7 @@ def test_cuts_make_no_difference(form: ToolFormat, cut: tuple[str, list[str]]) -
     assert parse(form, list(text)) == whole
 
 
-@pytest.mark.parametrize("form", FORMATS.values(), ids=FORMATS.keys())
+@pytest.mark.parametrize("form", [form for form in FORMATS.values() if not form.tagged], ids=lambda form: form.name)
 @settings(deadline=None)
 @given(
     content=st.text(st.characters(exclude_characters="<[{", exclude_categories=["Cs"]), max_size=20).map(str.strip),
