@@ -96,6 +96,9 @@ class Turns:
             while work.waiting:
                 length = len(work.rows[work.waiting[0]])
                 if length > left and batch:
+                    if batch[-1].work is work:
+                        # It had its turn: at the front it would have every next batch too, until it is through.
+                        self._turns.rotate(-1)
                     self.tokens -= sum(len(part.row) for part in batch)
                     return sorted(batch, key=_length)
                 if length > work.credit and batch:
