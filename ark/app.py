@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from pathlib import Path
 
 import anyio
@@ -15,7 +15,7 @@ from ark.asgi import ClientGone, Receive, Request, Scope, Send, read_body, route
 from ark.config import Config, ConfigError, KeyConfig, load_config
 from ark.endpoints import chat, embeddings, models, operations, sessions
 from ark.errors import MethodNotAllowed, NotFound, Unavailable, UnsupportedMediaType
-from ark.exchange import Endpoint, Exchange
+from ark.exchange import SMALL_BODY, Endpoint, Exchange
 from ark.services import Services
 from ark.sessions.storage import StorageError
 
@@ -28,11 +28,13 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     """Needs no key."""
     json: bool = False
     """Reads a JSON body."""
+    work: bool = False
+    """Asks an engine for work, so that the limits of `ark.limits` hold."""
 
 
 ROUTES: Mapping[str, Mapping[str, Route]] = {
-    "/chat/completions": {"POST": Route(endpoint=chat.create, json=True)},
-    "/embeddings": {"POST": Route(endpoint=embeddings.create, json=True)},
+    "/chat/completions": {"POST": Route(endpoint=chat.create, json=True, work=True)},
+    "/embeddings": {"POST": Route(endpoint=embeddings.create, json=True, work=True)},
     "/models": {"GET": Route(endpoint=models.list_models)},
     "/models/": {"GET": Route(endpoint=models.get_model)},
     "/sessions": {"GET": Route(endpoint=sessions.list_sessions)},
@@ -150,21 +152,26 @@ class Ark:
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange(scope, receive, send)
-        try:
-            services = self._services
-            if services is None:
-                raise Unavailable("The server has not been started.", code="not_started")
-            route, request = await self._admit(scope, exchange, services)
-        except ClientGone:
-            exchange.log()
-            return
-        except Exception as error:  # noqa: BLE001
-            await exchange.refuse(error)
-            return
-        await exchange.race(route.endpoint, request, services)
+        with ExitStack() as held:
+            try:
+                services = self._services
+                if services is None:
+                    raise Unavailable("The server has not been started.", code="not_started")
+                exchange.write_timeout = services.config.limits.write_timeout
+                route, request = await self._admit(scope, exchange, services, held)
+            except ClientGone:
+                exchange.log()
+                return
+            except Exception as error:  # noqa: BLE001
+                await exchange.refuse(error)
+                return
+            await exchange.race(route.endpoint, request, services)
 
-    async def _admit(self, scope: Scope, exchange: Exchange, services: Services) -> tuple[Route, Request]:
-        """Route, key and body, in this order: nothing is read for a request that is refused anyway."""
+    async def _admit(
+        self, scope: Scope, exchange: Exchange, services: Services, held: ExitStack
+    ) -> tuple[Route, Request]:
+        """Route, key, limits and body, in this order: nothing is read for a request that is refused anyway. `held`
+        keeps the request's place."""
         path = route_path(scope)
         route, param = match(path, scope["method"])
         if services.draining and not route.open:
@@ -176,11 +183,13 @@ class Ark:
             key = services.keys.check(authorization)
         if route.json:
             _check_content_type(headers.get(b"content-type", b""))
+        if route.work:
+            exchange.ticket = held.enter_context(services.limiter.admit(key))
         limits = services.config.limits
         body = await read_body(
             exchange.receive,
             headers,
-            limit=limits.body_bytes,
+            limit=limits.body_bytes if route.json else SMALL_BODY,
             piece_timeout=limits.body_timeout,
             total_timeout=limits.body_total_timeout,
         )
@@ -192,6 +201,7 @@ class Ark:
             body=body,
             key=key,
             param=param,
+            ticket=exchange.ticket,
         )
 
 

@@ -15,6 +15,7 @@ import msgspec
 
 from ark.config import KeyConfig
 from ark.errors import APIError, BodyTooLarge, RequestTimeout
+from ark.limits import Ticket
 
 Scope = Mapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -24,6 +25,9 @@ Header = tuple[bytes, bytes]
 
 JSON = b"application/json"
 EVENT_STREAM = b"text/event-stream; charset=utf-8"
+
+PIECE = 64 * 1024
+"""Bytes of a reply that are sent at once: what a slow client has to take before its time begins anew."""
 
 KEEP_ALIVE = b": keep-alive\n\n"
 DONE = b"data: [DONE]\n\n"
@@ -47,6 +51,13 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     """The API key that was sent; None where the server is open."""
     param: str = ""
     """What the path has after the route's prefix."""
+    ticket: Ticket | None = None
+    """There on the routes that ask an engine for work."""
+
+    def spend(self, tokens: int) -> None:
+        """Count what the reply cost against the key's rate. Called once, however the reply ended."""
+        if self.ticket is not None:
+            self.ticket.spend(tokens)
 
     @property
     def owner(self) -> str:
@@ -186,7 +197,10 @@ async def send_reply(send: Send, reply: Reply, *, head: bool = False, end: bool 
         *encode_headers(reply.headers),
     ]
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-    await send({"type": "http.response.body", "body": b"" if head else reply.body, "more_body": not end})
+    body = b"" if head else reply.body
+    for start in range(0, len(body) or 1, PIECE):
+        last = start + PIECE >= len(body)
+        await send({"type": "http.response.body", "body": body[start : start + PIECE], "more_body": not (last and end)})
 
 
 async def send_end(send: Send) -> None:

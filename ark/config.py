@@ -21,6 +21,7 @@ from ark.sessions.config import SessionsConfig
 
 Positive = Annotated[int, Meta(ge=1)]
 Seconds = Annotated[float, Meta(gt=0)]
+Limit = Annotated[int, Meta(ge=0)]
 Name = Annotated[str, Meta(min_length=1)]
 Sha256 = Annotated[str, Meta(pattern="^[0-9a-fA-F]{64}$")]
 
@@ -55,12 +56,34 @@ class LimitsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """``[limits]``"""
 
     body_bytes: Positive = 16 * 1024 * 1024
-    """Size of a JSON body; more is 413."""
+    """Size of a JSON body; more is 413. A route that reads no body takes 64 KiB."""
     body_timeout: Seconds = 30.0
     """Seconds between two pieces of a body; longer is 408."""
     body_total_timeout: Seconds = 300.0
     """Seconds for a whole body; longer is 408."""
 
+    json_depth: Positive = 128
+    """Arrays and objects inside each other in a JSON body; more is 400."""
+    messages: Positive = 4096
+    """Messages of one chat request; more is 400."""
+    generation_seconds: Seconds = 3600.0
+    """Seconds that a reply may take from its first token on. One that takes longer ends there, as it is, with the
+    finish reason ``length``."""
+    write_timeout: Seconds = 60.0
+    """Seconds for which a client may leave what was sent to it unread. Longer, and its reply is broken off and its job
+    cancelled; until then about 100 KiB of the reply wait for it."""
+    concurrent_requests: Positive = 1024
+    """Requests for an engine's work that the server has in hand at once, waiting ones included; one more gets 503."""
+    key_concurrent_requests: Limit = 0
+    """Of them, requests of one key, streams or not; one more gets 429. 0 for no limit, as in the next two.
+
+    The three limits of a key hold for every key that has none of its own. Where the server has no keys, everyone
+    shares one account."""
+    key_requests_per_minute: Limit = 0
+    """Requests for an engine's work by one key in a minute; one more gets 429 and the time to wait."""
+    key_tokens_per_minute: Limit = 0
+    """Tokens of one key in a minute, of prompts (cached ones too) and replies together. They are counted behind the
+    reply: a request is admitted while there is one left, whatever it will cost, and pays back before the next one."""
 
 class KeyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[[keys]]``: an API key, kept as the SHA-256 of its text."""
@@ -72,6 +95,10 @@ class KeyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     models: tuple[Name, ...] | None = None
     """Served models that the key may use; all when it is not set."""
 
+    concurrent_requests: Limit | None = None
+    """Its own limit instead of ``key_concurrent_requests`` in ``[limits]``; 0 for none. So are the next two."""
+    requests_per_minute: Limit | None = None
+    tokens_per_minute: Limit | None = None
 
 class SamplingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[models.sampling]``: what a request that does not say gets. Unset fields come from the model's own files."""

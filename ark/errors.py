@@ -125,7 +125,7 @@ class UnsupportedMediaType(APIError):
 
 
 class TooManyRequests(APIError):
-    """429: a queue is full or a rate limit is reached; `retry_after` is in seconds."""
+    """429: a queue is full or a limit of the key's is reached; `retry_after` is in seconds."""
 
     status = 429
     type = "rate_limit_error"
@@ -148,8 +148,9 @@ class Unavailable(APIError):
 
 
 def _retry_headers(seconds: float) -> dict[str, str]:
-    # The whole-second header is the standard; OpenAI's client prefers the other, which is finer.
-    return {"retry-after": str(max(1, math.ceil(seconds))), "retry-after-ms": str(round(seconds * 1000))}
+    # The whole-second header is the standard; OpenAI's client prefers the other, which is finer. Both are rounded up: a
+    # client that waits so long is not refused again.
+    return {"retry-after": str(max(1, math.ceil(seconds))), "retry-after-ms": str(math.ceil(seconds * 1000))}
 
 
 SHOWN = 200

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing, suppress
 
 import anyio
@@ -28,6 +28,7 @@ from ark.asgi import (
     wait_for_disconnect,
 )
 from ark.errors import APIError, RequestTimeout, Unavailable
+from ark.limits import Ticket
 from ark.schemas.errors import encode_error
 from ark.services import Services
 
@@ -46,6 +47,8 @@ LINGER = 10.0
 reset, and the client loses the reply."""
 LINGER_SILENCE = 1.0
 """Seconds without a piece after which the client is taken to have stopped sending."""
+WRITE_TIMEOUT = 60.0
+"""Seconds that a client may leave a reply unread, until the configuration says another time."""
 FAREWELL = 1.0
 """Seconds that a server which stops takes to say so to a client whose reply it breaks off."""
 
@@ -70,6 +73,10 @@ class Exchange:
         self._status = 0
         self._error: str | None = None
         self._error_event: Callable[[APIError], bytes] | None = None
+        self.write_timeout = WRITE_TIMEOUT
+        """Seconds that a client may leave a reply unread."""
+        self.ticket: Ticket | None = None
+        """There once the request was admitted to an engine."""
 
     async def receive(self) -> Message:
         message = await self._receive_message()
@@ -175,9 +182,14 @@ class Exchange:
             # The server then closes the connection, which is all that can still be said.
             raise error
 
+    def _headers(self, headers: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+        """A reply's own headers and those of every reply."""
+        rates = [] if self.ticket is None else self.ticket.headers()
+        return [*headers, *rates, ("x-request-id", self.id)]
+
     async def _reply(self, reply: Reply, *, end: bool = True) -> None:
         self._started, self._finished, self._status = True, True, reply.status
-        headers = [*reply.headers, ("x-request-id", self.id)]
+        headers = self._headers(reply.headers)
         await send_reply(self._send, msgspec.structs.replace(reply, headers=headers), head=self._head, end=end)
 
     async def _stream(self, stream: Stream, interval: float) -> None:
@@ -190,7 +202,7 @@ class Exchange:
             async with lock:
                 if not self._started:
                     self._started, self._status = True, 200
-                    await send_stream_start(self._send, [*stream.headers, ("x-request-id", self.id)])
+                    await send_stream_start(self._send, self._headers(stream.headers))
                 await self._send({"type": "http.response.body", "body": piece, "more_body": more})
                 last = anyio.current_time()
 
@@ -225,11 +237,16 @@ class Exchange:
 
     async def _send(self, message: Message) -> None:
         try:
-            await self._send_message(message)
+            with anyio.move_on_after(self.write_timeout) as scope:
+                await self._send_message(message)
         except OSError as error:
             # What ASGI asks of a server when the client is gone; hypercorn keeps silent instead.
             self._gone, self._finished = True, False
             raise ClientGone from error
+        if scope.cancelled_caught:
+            # Servers wait here until the client has read most of what they hold for it.
+            self._gone, self._finished, self._error = True, False, "write_timeout"
+            raise ClientGone
 
     def _has_small_body(self) -> bool:
         declared = self.headers.get(b"content-length", b"0")

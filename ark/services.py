@@ -10,6 +10,7 @@ import anyio
 from ark import __version__
 from ark.auth import Keys
 from ark.config import Config
+from ark.limits import Limiter
 from ark.metrics import Metrics
 from ark.registry import Registry
 from ark.sessions.service import Sessions
@@ -26,6 +27,7 @@ class Services:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.keys = Keys(config.keys)
+        self.limiter = Limiter(config.limits)
         self.registry = Registry(config)
         path = config.sessions.path
         self.sessions = Sessions(

@@ -13,7 +13,8 @@ from ark.chat import parameters, render
 from ark.chat.aside import aside
 from ark.chat.messages import to_template
 from ark.chat.turn import ChatTurn, TurnRequest
-from ark.errors import APIError
+from ark.config import LimitsConfig
+from ark.errors import APIError, BadRequest
 from ark.schemas.chat import ChatRequest
 from ark.schemas.decode import decode
 from ark.schemas.errors import encode_error
@@ -28,7 +29,8 @@ _decoder = msgspec.json.Decoder(ChatRequest)
 
 async def create(request: Request, services: Services) -> Reply | Stream:
     """A completion, whole or as a stream."""
-    body, messages = await aside(len(request.body), lambda: _read(request.body))
+    limits = services.config.limits
+    body, messages = await aside(len(request.body), lambda: _read(request.body, limits))
     served = services.registry.find_chat(body.model, request.key)
     backend = await served.ready(services.config.server.load_wait)
     ignore = services.config.server.unsupported_parameters == "ignore"
@@ -75,8 +77,14 @@ async def create(request: Request, services: Services) -> Reply | Stream:
     return Reply(body=render.completion(head, turn), headers=turn.headers)
 
 
-def _read(raw: bytes) -> tuple[ChatRequest, tuple[Message, ...]]:
-    body = decode(_decoder, raw)
+def _read(raw: bytes, limits: LimitsConfig) -> tuple[ChatRequest, tuple[Message, ...]]:
+    body = decode(_decoder, raw, depth=limits.json_depth)
+    if len(body.messages) > limits.messages:
+        raise BadRequest(
+            f"Invalid 'messages': there are {len(body.messages)}, and at most {limits.messages} are read.",
+            param="messages",
+            code="array_above_max_length",
+        )
     return body, read_messages(to_template(body.messages))
 
 
@@ -105,6 +113,8 @@ def _note(turn: ChatTurn, request: Request, body: ChatRequest) -> None:
     if not turn.begun:
         return
     fold = turn.fold
+    completion_tokens = sum(len(one.token_ids) for one in turn.folds)
+    request.spend(fold.prompt_tokens + completion_tokens)
     fields = {
         "request_id": request.id,
         "model": body.model,
@@ -112,7 +122,7 @@ def _note(turn: ChatTurn, request: Request, body: ChatRequest) -> None:
         "how": turn.how,
         "prompt_tokens": fold.prompt_tokens,
         "cached_tokens": fold.cached_tokens,
-        "completion_tokens": sum(len(one.token_ids) for one in turn.folds),
+        "completion_tokens": completion_tokens,
         "finish_reason": fold.finish_reason or "cancelled",
     }
     log.info("chat", extra={"fields": fields})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import accumulate
 from typing import TypeVar
 
 import msgspec
@@ -16,8 +17,18 @@ _KEYED = re.compile(r"\[\.\.\.\].*", re.DOTALL)
 _MISSING = re.compile(r"Object missing required field `(?P<field>[^`]+)`")
 
 
-def decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
-    """Decode a body. Raises BadRequest with `param` as ``messages[0].role``."""
+_NO_BRACKETS = bytes(set(range(256)) - set(b'[]{}"'))
+_ONE_KIND = bytes.maketrans(b"{}", b"[]")
+_STEPS = bytes.maketrans(b"[]", b"\x01\xff")
+"""Up and down, as signed bytes."""
+DEPTH = 128
+"""Arrays and objects inside each other, where no limit is given."""
+
+
+def decode(decoder: msgspec.json.Decoder[T], body: bytes, *, depth: int = DEPTH) -> T:
+    """Decode a body. Raises BadRequest with `param` as ``messages[0].role``, and for one that is nested too deeply."""
+    if is_deeper(body, depth):
+        raise BadRequest(f"The body is nested more than {depth} deep.", code="invalid_json")
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
@@ -28,6 +39,23 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
         raise BadRequest("The body is not valid UTF-8.", code="invalid_json") from error
     except RecursionError as error:
         raise BadRequest("The body is nested too deeply.", code="invalid_json") from error
+
+
+def is_deeper(body: bytes, depth: int) -> bool:
+    """Whether arrays and objects stand more than `depth` deep inside each other. Of a body that is no JSON, anything.
+
+    Looked at before the body is decoded, and in those parts too that the decoder passes over: whatever reads it later
+    may call itself for each level.
+    """
+    if body.count(b"[") + body.count(b"{") <= depth:
+        return False
+    # What stands in strings goes: escapes first, so that each quote left begins or ends one, then the strings that have
+    # no brackets, and of the rest every other piece.
+    bare = body.replace(b"\\\\", b"").replace(b'\\"', b"").translate(None, _NO_BRACKETS).replace(b'""', b"")
+    brackets = b"".join(bare.split(b'"')[::2])
+    # The innermost pairs are most of them; they add a level to what is left.
+    outer = brackets.translate(_ONE_KIND).replace(b"[]", b"")
+    return any(level >= depth for level in accumulate(memoryview(outer.translate(_STEPS)).cast("b")))
 
 
 def _invalid(text: str) -> BadRequest:

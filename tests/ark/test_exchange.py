@@ -243,6 +243,55 @@ async def test_a_client_that_leaves_and_is_only_noticed_by_send() -> None:
         await left(client)
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_client_that_does_not_read_is_given_up(stream: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """A server's `send` waits while the connection takes no more."""
+    caplog.set_level(logging.INFO)
+    models = echo(tokens_per_second=1000) if stream else echo()
+    body = json.dumps(chat_request("hello " * 100, stream=stream)["json"]).encode()
+    messages = [{"type": "http.request", "body": body}]
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        return messages.pop() if messages else await anyio.sleep_forever()
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+        await anyio.lowlevel.checkpoint()
+        if len(sent) == (5 if stream else 2):
+            await anyio.sleep_forever()
+
+    async with running(models=models, limits={"write_timeout": 0.05}) as client:
+        scope = {"type": "http", "method": "POST", "path": "/chat/completions", "headers": []}
+        with anyio.fail_after(10):
+            await client.app(scope, receive, send)
+        status = backend_of(client).status()
+        assert client.app.services.limiter.running == 0
+    assert (status.running, status.jobs_cancelled) == (0, 1 if stream else 0)
+    assert len(sent) == (5 if stream else 2)
+    (line,) = [line for line in lines(caplog, "ark.app") if "request_id" in line]
+    assert (line["message"], line["error"]) == ("client gone", "write_timeout")
+
+
+async def test_a_slow_client_has_its_time_for_each_piece_of_a_large_reply() -> None:
+    sent: list[bytes] = []
+    body = json.dumps(chat_request("x" * 300_000)["json"]).encode()
+    messages = [{"type": "http.request", "body": body}]
+
+    async def receive() -> dict[str, Any]:
+        return messages.pop() if messages else await anyio.sleep_forever()
+
+    async def send(message: Any) -> None:
+        await anyio.sleep(len(message.get("body", b"")) / 300_000)
+        sent.append(message.get("body", b""))
+
+    async with running(models=[ECHO | {"context_length": 1_000_000}], limits={"write_timeout": 0.6}) as client:
+        scope = {"type": "http", "method": "POST", "path": "/chat/completions", "headers": []}
+        await client.app(scope, receive, send)
+    assert json.loads(b"".join(sent))["choices"][0]["message"]["content"] == "x" * 300_000
+    assert max(map(len, sent)) <= 64 * 1024
+
+
 async def test_a_client_that_leaves_while_the_model_loads() -> None:
     models = [ECHO | {"backend": "faulty_backend:NeverOpens"}]
     async with running(models=models, settle=False) as client, client.open(*CHAT, **chat_request()) as request:

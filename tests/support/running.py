@@ -51,12 +51,18 @@ class Running:
 
 
 @contextmanager
-def serve(app: Ark, seconds: float = 60.0, *, ready: bool = True) -> Iterator[Running]:
-    """Serve an app until the block ends; every model answers when it begins, or with `ready` unset has failed."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+def serve(app: Ark, seconds: float = 60.0, *, ready: bool = True, send_buffer: int | None = None) -> Iterator[Running]:
+    """Serve an app until the block ends; every model answers when it begins, or with `ready` unset has failed.
+
+    `send_buffer` is how many bytes the kernel takes for a client that does not read, instead of some megabytes.
+    """
+    listening = socket.create_server(("127.0.0.1", 0))
+    port = listening.getsockname()[1]
+    if send_buffer is not None:
+        # A connection has what its listening socket has.
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
     config = hypercorn.config.Config()
-    config.bind = [f"127.0.0.1:{port}"]
+    config.bind = [f"fd://{listening.detach()}"]
     config.accesslog = config.errorlog = None
     loop = asyncio.new_event_loop()
     stop = asyncio.Event()

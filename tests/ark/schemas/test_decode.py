@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import suppress
 
 import msgspec
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from ark.errors import BadRequest
 from ark.schemas.chat import ChatRequest
-from ark.schemas.decode import decode
+from ark.schemas.decode import decode, is_deeper
 
 DECODER = msgspec.json.Decoder(ChatRequest)
 GOOD = b'"model": "m", "messages": [{"role": "user", "content": "hi"}]'
@@ -109,3 +110,40 @@ def test_any_bytes_are_decoded_or_refused(tail: bytes) -> None:
     for body in (tail, b"{" + GOOD + tail, b"{" + GOOD + b', "user": ' + tail + b"}"):
         with suppress(BadRequest):
             decode(DECODER, body)
+
+
+NESTED = st.recursive(
+    st.none() | st.integers() | st.text(alphabet='[]{}"\\a\n') | st.just([]) | st.just({}),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(alphabet='[]{}"\\', max_size=3), inner, max_size=3)
+    ),
+    max_leaves=30,
+)
+
+
+def depth_of(value: object) -> int:
+    if isinstance(value, dict):
+        return 1 + max(map(depth_of, value.values()), default=0)
+    return 1 + max(map(depth_of, value), default=0) if isinstance(value, list) else 0
+
+
+@given(NESTED, st.integers(1, 8), st.sampled_from([None, 1]))
+def test_the_depth_of_any_json_is_seen(value: object, limit: int, indent: int | None) -> None:
+    body = json.dumps(value, indent=indent).encode()
+    assert is_deeper(body, limit) == (depth_of(value) > limit)
+
+
+@pytest.mark.parametrize("inner", ["[{}]", '{{"a": {}}}'])
+@pytest.mark.parametrize(
+    ("place", "above"),
+    [('"anything": {}', 1), ('"metadata": {{"a": {}}}', 2), ('"chat_template_kwargs": {{"a": {}}}', 2)],
+)
+def test_a_body_that_is_nested_too_deeply_is_refused_wherever_it_is(place: str, above: int, inner: str) -> None:
+    value = "1"
+    for _ in range(10 - above):
+        value = inner.format(value)
+    assert decode(DECODER, field(place.format(value)), depth=10).model == "m"
+    with pytest.raises(BadRequest) as caught:
+        decode(DECODER, field(place.format(inner.format(value))), depth=10)
+    assert caught.value.code == "invalid_json"
+    assert "more than 10 deep" in caught.value.message
