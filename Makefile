@@ -47,7 +47,7 @@ $(VENV)/.serve: $(VENV)/.python pyproject.toml constraints.txt
 
 $(VENV)/.dev: $(VENV)/.serve pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[all,conformance]' --group dev
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[all,conformance]' --group dev --group referees
 	touch $@
 
 $(VENV)/.bench: $(VENV)/.dev
