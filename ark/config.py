@@ -1,7 +1,7 @@
 """The configuration: ``ark.toml`` as typed values.
 
 Read from ``$ARK_CONFIG``, else from ``ark.toml`` in the working directory, else the defaults, which serve the
-embedded model. Environment variables ``ARK_<TABLE>__<FIELD>`` override single fields of the tables (not of the
+embedded models. Environment variables ``ARK_<TABLE>__<FIELD>`` override single fields of the tables (not of the
 models). Every problem is a `ConfigError` that names the file, the field and the reason.
 """
 
@@ -28,6 +28,7 @@ Sha256 = Annotated[str, Meta(pattern="^[0-9a-fA-F]{64}$")]
 Options = TypeVar("Options")
 
 EMBEDDED_CHAT = "ark-embedded-chat"
+EMBEDDED_EMBEDDING = "all-MiniLM-L6-v2"
 
 BACKENDS = {"chat": "torch_chat", "embedding": "bge"}
 """The usual backend of each task."""
@@ -172,22 +173,29 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     models: tuple[ModelConfig, ...] = ()
     aliases: dict[Name, Name] | None = None
     """``[aliases]``: any name to any served model. When the table is not there, the names that OpenAI's clients ask
-    for most point at the first chat model."""
+    for most point at the first model of their task."""
 
     def __post_init__(self) -> None:
         _check(self)
 
 
 def default_models() -> tuple[ModelConfig, ...]:
-    """The embedded models, served when the configuration names none."""
+    """The embedded models, served when the configuration names none: chat first, which opens soonest.
+
+    The embedding model is among them where the extra ``embeddings`` is installed.
+    """
     # Here and not at the top: an application with its own models need not have the embedded ones installed.
-    from ark_embedded import chat_model_path  # noqa: PLC0415
+    from ark_embedded import chat_model_path, embedding_model_path  # noqa: PLC0415
 
     # Greedy, because a model this small answers best so.
     sampling = SamplingConfig(temperature=0.0)
     # In one fixed type, so that it answers the same on every machine.
     engine = {"dtype": "float32"}
-    return (ModelConfig(name=EMBEDDED_CHAT, path=str(chat_model_path()), sampling=sampling, engine=engine),)
+    chat = ModelConfig(name=EMBEDDED_CHAT, path=str(chat_model_path()), sampling=sampling, engine=engine)
+    path = embedding_model_path()
+    if path is None:
+        return (chat,)
+    return (chat, ModelConfig(name=EMBEDDED_EMBEDDING, task="embedding", path=str(path), engine=engine))
 
 
 def load_config(path: str | Path | None = None, environ: Mapping[str, str] | None = None) -> Config:
@@ -270,7 +278,7 @@ def _check(config: Config) -> None:
         if model.name in served:
             raise ConfigError(f"models: the name {model.name!r} stands twice")
         served.add(model.name)
-    served = served or {EMBEDDED_CHAT}
+    served = served or {model.name for model in default_models()}
     aliases: dict[str, str] = {}
     own = [(alias, model.name) for model in config.models for alias in model.aliases]
     for alias, target in [*own, *(config.aliases or {}).items()]:

