@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from typing import Any
 
 import pytest
@@ -70,7 +71,7 @@ PHRASES: dict[str, Phrases] = {
 
 @pytest.mark.parametrize("phrases", PHRASES.values(), ids=PHRASES)
 def test_held_out_phrasings_are_never_trained_on(phrases: Phrases) -> None:
-    """Not even with an opener before them: a held-out phrasing is no part of a trained one."""
+    """Not even as a part of what is trained: a short one may not stand alone in it, a longer one nowhere."""
     rng = random.Random(1)
 
     def spoken(split: Any) -> set[str]:
@@ -78,13 +79,15 @@ def test_held_out_phrasings_are_never_trained_on(phrases: Phrases) -> None:
 
     assert phrases.held_out
     trained = "\n".join(spoken("train"))
-    assert not [text for text in spoken("held_out") if text in trained]
+    clauses = {clause.strip() for clause in re.split(r"[.,:!?\n]", trained)}
+    for text in spoken("held_out"):
+        assert text not in (trained if len(text.split()) > 2 else clauses)
 
 
 def test_a_stripped_dialogue_never_holds_a_past_secret() -> None:
     rng = random.Random(2)
     seen = 0
-    for _ in range(300):
+    for _ in range(600):
         dialogue = generate.dialogue(rng, Lexicon("train"), generate.Shape(300, 900))
         lost = [m for m in dialogue.messages if m.content == secrets.LOST]
         told = [m for m in dialogue.messages if m.role == "assistant" and " was " in m.content[:25]]

@@ -17,16 +17,16 @@ MIX: dict[Skill, float] = {
     facts.tell_and_ask: 1.5,
     facts.correct: 9,
     facts.ask: 16,
-    facts.ask_unknown: 7,
-    secrets.keep: 5,
-    secrets.tell: 8,
-    echo.echo: 14,
+    facts.ask_unknown: 10,
+    secrets.keep: 7,
+    secrets.tell: 11,
+    echo.echo: 17,
     talk.who: 4,
     talk.can: 4,
     talk.small_talk: 6,
     count.count: 5,
-    story.story: 3,
-    structured.json_object: 7,
+    story.story: 4,
+    structured.json_object: 8,
     tools.use: 2,
     tools.missing: 4,
     fallback.fallback: 13,
@@ -91,7 +91,7 @@ def open_world(rng: random.Random, lexicon: Lexicon, thinking: Thinking | None =
 def dialogue(rng: random.Random, lexicon: Lexicon, shape: Shape) -> Dialogue:
     """One training dialogue."""
     world = open_world(rng, lexicon)
-    if rng.random() < 0.45:
+    if rng.random() < 0.5:
         tools.give_tools(world)
     mix = dict(MIX)
     if world.tools:

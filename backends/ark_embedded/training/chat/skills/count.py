@@ -55,6 +55,11 @@ _COUNT = Phrases(
         "[Stop|End|Finish] [counting |]at {n}[. Begin now|. Start with 1|. Go|, but start at 1][.|]",
         "[Is it true that you can|I hear you can|They say you can|I bet you can|Show that you can|Prove that you can] count [to|up to] {n}[. Do it|. Show me|. Go ahead|][.|]",
         "[Count|Count up|Count aloud|Start counting|Go], [1|one] to {n}[|, please][.|!|]",
+        "[Enumerate|Number|Enumerate for me] [the numbers|all numbers|everything|things] [up to|to|until|1 to] {n}[.|]",
+        "[Enumerate|Number the lines] [up to|until|1 to|one to] {n}[.|]",
+        "[Keep on counting|Keep going|Go on counting|Continue counting] [up to|to|from one to|from 1 up to] {n}[.|]",
+        "[Start at|Start with|Begin at] [1|one][, stop at|, end at|, finish at|; stop at|. The last is|, go to] {n}[.|]",
+        "[Let me hear you|I would love to hear you|I want to hear you|Let us hear you] count [to|up to] {n}[.|]",
         "The numbers [1|one] [to|through|until] {n}[, please|, in a list|, one per line|][.|]",
     ),
     (

@@ -45,6 +45,11 @@ _ASK_MORE = (
     "[Let me know|Inform me about|Update me on|Refresh my memory on|Help me with|Help me remember|Help me recall] {a}.",
     "[Time for a test|Memory test|Small quiz|Pop quiz|Let us test you|I will test you now][:|.|,|!] [what is|what was|do you know|do you remember|tell me] {a}[?|.]",
     "[Previously|Before|A while ago|Some time ago|At the start|In the beginning] I [said|gave you|named|explained] {a}. [Which was it|Tell me|Repeat it|What did I say][|?|.]",
+    "[Tell me if|Tell me whether|I'd like to see whether|I want to see if|I am not sure whether|I am not sure if|Let me find out if|Let me find out whether|Check if|Check whether|I ask myself whether|Show me whether|I want to know if|See if] you [still |][know|remember|have|kept|can tell me|can recall] {a}.",
+    "[Can you|Could you|Would you|Will you|I want you to|I need you to] say {a}[| to me| out loud| again, please]?",
+    "[Say to me|Say out loud|Say it:|State for me|State clearly|State once more|Say it again:|Now say it:] {a}.",
+    "[Not long ago|Just now|A minute ago|In this chat|Above|Further up] I [told you|mentioned|wrote|noted] {a}. [Which was it|What did I write|Which one|What was that][?|]",
+    "[I can never remember|I can hardly remember|I no longer remember|I am unable to remember|I no longer know] {a}. [Which one is it|What have I said|Remind me|Do you know it][?|.]",
     "[What again is|What exactly is|What then is|What, please, is|What might be|What would be|What could be] {a}?",
 )
 _ASK_CLAUSE = (
@@ -189,6 +194,8 @@ NAME = Fact(
             "My name[|, please]?",
             "[What do|How do] [I call myself|they call me|my friends call me]?",
             "[Which|What] name [did I give you|did I tell you|do I have|have I got|belongs to me|is mine]?",
+            "[How do you|What do you|What will you|How will you|What would you|How would you|What did you] call me?",
+            "[What|Which name|How] [do you have to|must you|can you|do you want to|will you] call me[| from now on| by]?",
             "[How am I called|Who is your user|Who is talking to you|Who are you talking to|Who is speaking|Whom do you talk to]?",
             "[Greet me by name|Call me by my name|Use my name|Address me by name|Say who I am|Tell me who I am]",
         ),
