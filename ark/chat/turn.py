@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
@@ -11,6 +12,7 @@ import msgspec
 
 from ark.backends import ChatBackend, GenerationJob, Grammar, SamplingParams
 from ark.chat.aside import aside
+from ark.chat.deadline import within
 from ark.chat.fold import Fold, Piece, fold_all
 from ark.chat.grammar import Answer, Reasoning, grammar
 from ark.chat.likelihood import Likelihoods
@@ -60,6 +62,8 @@ class TurnRequest(msgspec.Struct, frozen=True, kw_only=True):
     """As in `GenerationJob`."""
     size: int = 0
     """Bytes of the request: how long it may take to work on it."""
+    seconds: float = math.inf
+    """How long the reply may take from its first token on."""
 
 
 class ChatTurn:
@@ -110,7 +114,8 @@ class ChatTurn:
                 prompt = await self._build(past)
                 job = await self._job(prompt, turn)
                 self.folds = [self._new_fold(prompt, index) for index in range(request.n)]
-                async with aclosing(fold_all(self.folds, self._backend.generate(job), job.dropped)) as pieces:
+                batches = within(self._backend.generate(job), request.seconds, n=request.n)
+                async with aclosing(fold_all(self.folds, batches, job.dropped)) as pieces:
                     first = True
                     async for piece in pieces:
                         if first:

@@ -58,6 +58,7 @@ async def create(request: Request, services: Services) -> Reply | Stream:
             template_kwargs=parameters.template_kwargs(body, tokenizer.chat_template or ""),
             top_logprobs=(body.top_logprobs or 0) if body.logprobs else None,
             size=len(request.body),
+            seconds=limits.generation_seconds,
         ),
         sessions=services.sessions,
         backend=backend,
