@@ -9,6 +9,7 @@ from contextlib import aclosing
 import msgspec
 
 from ark.asgi import Reply, Request, Stream, json_event
+from ark.capabilities import ignored_header
 from ark.chat import parameters, render
 from ark.chat.aside import aside
 from ark.chat.messages import to_template
@@ -64,8 +65,7 @@ async def create(request: Request, services: Services) -> Reply | Stream:
         backend=backend,
         prompts=served.prompts,
     )
-    if ignored:
-        turn.headers.append(("x-ark-ignored", ", ".join(ignored)))
+    turn.headers += ignored_header(ignored)
     head = render.Head.new(body.model, services.fingerprint)
     if body.stream:
         return _stream(turn, head, request, body)

@@ -319,6 +319,27 @@ async def test_an_engine_that_died() -> None:
     assert (reply.status, reply.error["code"]) == (503, "model_failed")
 
 
+async def test_the_tokens_of_a_request_count_against_the_limits_of_its_key() -> None:
+    async with running(models=words(), limits={"key_tokens_per_minute": 5}) as client:
+        first = await embed(client, ["hello world", "hello"])
+        second = await embed(client, "one two three")
+        third = await embed(client)
+        listed = await client.get("/v1/models")
+    remaining = [reply.headers["x-ratelimit-remaining-tokens"] for reply in (first, second, third)]
+    assert (first.status, second.status, third.status) == (200, 200, 429)
+    assert remaining == ["2", "0", "0"]
+    assert int(third.headers["retry-after"]) >= 1
+    assert listed.status == 200
+
+
+async def test_json_may_be_nested_as_deep_as_the_configuration_says() -> None:
+    body = b'{"model": "words", "input": "a", "metadata": [[[1]]]}'
+    async with running(models=words(), limits={"json_depth": 4}) as client:
+        fits = await client.request("POST", "/v1/embeddings", body=body)
+        over = await client.request("POST", "/v1/embeddings", body=body.replace(b"[1]", b"[[1]]"))
+    assert (fits.status, over.status, over.error["code"]) == (200, 400, "invalid_json")
+
+
 async def test_a_client_that_leaves_cancels_its_job() -> None:
     async with running(models=words(engine={"fault": "hang"})) as client:
         backend = backend_of(client)
