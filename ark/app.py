@@ -114,6 +114,7 @@ class Ark:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(services.registry.open)
                 tasks.start_soon(services.sweep)
+                tasks.start_soon(services.keys.watch)
                 # Kept: the task group would hand it to the parent wrapped in a group.
                 try:
                     yield

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -51,6 +51,12 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     unsupported_parameters: Literal["refuse", "ignore"] = "refuse"
     """What happens to a parameter that the model cannot honour: 400, or dropped and named in ``x-ark-ignored``."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    keys_file: Annotated[str, Meta(min_length=1)] | None = None
+    """A TOML file with ``[[keys]]`` of its own, beside those of the configuration.
+
+    It is read again within a second or two of a change, without a restart. One that cannot be used then is an error in
+    the log, and the keys stay as they were. Replace it whole (write another file and rename it), so that no half of it
+    is ever read. With a file the server is never open, even when there is no key in it."""
 
 
 class LimitsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -62,7 +68,6 @@ class LimitsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Seconds between two pieces of a body; longer is 408."""
     body_total_timeout: Seconds = 300.0
     """Seconds for a whole body; longer is 408."""
-
     json_depth: Positive = 128
     """Arrays and objects inside each other in a JSON body; more is 400."""
     messages: Positive = 4096
@@ -86,6 +91,7 @@ class LimitsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Tokens of one key in a minute, of prompts (cached ones too) and replies together. They are counted behind the
     reply: a request is admitted while there is one left, whatever it will cost, and pays back before the next one."""
 
+
 class KeyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[[keys]]``: an API key, kept as the SHA-256 of its text."""
 
@@ -95,11 +101,17 @@ class KeyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Hex digest of the key."""
     models: tuple[Name, ...] | None = None
     """Served models that the key may use; all when it is not set."""
-
     concurrent_requests: Limit | None = None
     """Its own limit instead of ``key_concurrent_requests`` in ``[limits]``; 0 for none. So are the next two."""
     requests_per_minute: Limit | None = None
     tokens_per_minute: Limit | None = None
+
+
+class KeysTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole of a ``keys_file``."""
+
+    keys: tuple[KeyConfig, ...] = ()
+
 
 class SamplingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[models.sampling]``: what a request that does not say gets. Unset fields come from the model's own files."""
@@ -214,8 +226,17 @@ def load_config(path: str | Path | None = None, environ: Mapping[str, str] | Non
     names = _override(table, environ)
     if names and chosen is not None:
         where = f"{chosen} with {', '.join(names)}"
+    return _convert(table, Config, where)
+
+
+def load_keys(path: Path) -> tuple[KeyConfig, ...]:
+    """The keys of a file that has nothing else. Raises ConfigError."""
+    return _convert(_read_toml(path), KeysTable, str(path)).keys
+
+
+def _convert(table: dict[str, Any], kind: type[Options], where: str) -> Options:
     try:
-        return msgspec.convert(table, Config)
+        return msgspec.convert(table, kind)
     except msgspec.ValidationError as error:
         raise ConfigError(f"{where}{_place(error)}") from error
     except ConfigError as error:
@@ -290,13 +311,20 @@ def _check(config: Config) -> None:
         if target not in served:
             reason = "is itself an alias" if target in aliases else "is not served"
             raise ConfigError(f"aliases: {alias!r} points at {target!r}, which {reason}")
-    names = [key.name for key in config.keys]
-    for name in names:
-        if names.count(name) > 1:
-            raise ConfigError(f"keys: the name {name!r} stands twice")
-    if len({key.sha256.lower() for key in config.keys}) < len(config.keys):
-        raise ConfigError("keys: two names have the same key")
-    for key in config.keys:
+    check_keys(config.keys, served)
+
+
+def check_keys(keys: Sequence[KeyConfig], served: Collection[str]) -> None:
+    """What types cannot say of keys: names and hashes are unique, their models are served. Raises ConfigError."""
+    names: set[str] = set()
+    digests: set[str] = set()
+    for key in keys:
+        if key.name in names:
+            raise ConfigError(f"keys: the name {key.name!r} stands twice")
+        if key.sha256.lower() in digests:
+            raise ConfigError("keys: two names have the same key")
+        names.add(key.name)
+        digests.add(key.sha256.lower())
         for model_name in key.models or ():
             if model_name not in served:
                 raise ConfigError(f"keys: {key.name!r} may use {model_name!r}, which is not served")

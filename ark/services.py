@@ -8,7 +8,7 @@ from pathlib import Path
 import anyio
 
 from ark import __version__
-from ark.auth import Keys
+from ark.auth import Keys, KeysFile
 from ark.config import Config
 from ark.limits import Limiter
 from ark.metrics import Metrics
@@ -22,13 +22,13 @@ SWEEP_INTERVAL = 30.0
 
 
 class Services:
-    """The parts of one running server."""
+    """The parts of one running server. Raises ConfigError for a file of keys that cannot be used."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.keys = Keys(config.keys)
-        self.limiter = Limiter(config.limits)
         self.registry = Registry(config)
+        self.keys = Keys(config.keys, _keys_file(config, self.registry))
+        self.limiter = Limiter(config.limits)
         path = config.sessions.path
         self.sessions = Sessions(
             config.sessions,
@@ -55,3 +55,10 @@ class Services:
     @property
     def fingerprint(self) -> str:
         return f"ark-{__version__}"
+
+
+def _keys_file(config: Config, registry: Registry) -> KeysFile | None:
+    path = config.server.keys_file
+    if path is None:
+        return None
+    return KeysFile(Path(path).expanduser(), config.keys, {served.name for served in registry.models})

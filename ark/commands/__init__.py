@@ -1,0 +1,1 @@
+"""What ``ark`` can do, a module for each command."""

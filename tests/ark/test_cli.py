@@ -1,0 +1,97 @@
+"""The command ``ark``."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from asgi_client import running
+
+from ark import __version__
+from ark.cli import main
+from ark.config import load_config
+
+
+def made(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[str, str]:
+    assert main(["key", *arguments]) == 0
+    captured = capsys.readouterr()
+    return captured.out, captured.err
+
+
+def test_it_runs_as_a_program() -> None:
+    done = subprocess.run([sys.executable, "-m", "ark", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"ark {__version__}\n"
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(["--help"])
+    assert left.value.code == 0
+    assert "key" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["nothing"], ["key"], ["key", ""], ["key", " "], ["key", "a\nb"], ["key", "a", "b"], ["--loud"]]
+)
+def test_what_is_asked_wrongly(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(arguments)
+    assert left.value.code == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("usage: ark")
+
+
+@pytest.mark.parametrize("name", ["team", 'a "b" \\ é 鍵', "[[keys]]", "x = 1 # y", "🔑"])
+def test_a_key_is_shown_once_and_its_table_has_the_hash(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    table, shown = made(capsys, name)
+    key = shown.split()[-1]
+    assert re.fullmatch(r"ark-[A-Za-z0-9_-]{43}", key)
+    assert key not in table
+    assert tomllib.loads(table) == {"keys": [{"name": name, "sha256": hashlib.sha256(key.encode()).hexdigest()}]}
+
+
+def test_no_two_keys_are_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    assert len({made(capsys, "a")[1] for _ in range(50)}) == 50
+
+
+def test_tables_follow_each_other_in_a_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = tmp_path / "ark.toml"
+    path.write_text(made(capsys, "one")[0] + made(capsys, "two")[0])
+    assert [key.name for key in load_config(path, {}).keys] == ["one", "two"]
+
+
+@pytest.mark.parametrize("ending", ["", "\n", "\r\n", "\nmore\n"])
+def test_the_hash_of_a_key_that_is_there(
+    ending: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = hashlib.sha256("clé".encode()).hexdigest()
+    monkeypatch.setattr(sys, "stdin", io.StringIO("clé" + ending))
+    assert made(capsys, "--hash") == (expected + "\n", "")
+    monkeypatch.setattr(sys, "stdin", io.StringIO("clé" + ending))
+    table, shown = made(capsys, "team", "--hash")
+    assert tomllib.loads(table)["keys"] == [{"name": "team", "sha256": expected}]
+    assert shown == ""
+
+
+@pytest.mark.parametrize("text", ["", "\n", " key", "key \n"])
+def test_no_key_to_hash(text: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO(text))
+    with pytest.raises(SystemExit):
+        main(["key", "--hash"])
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.anyio
+async def test_the_server_takes_the_key(capsys: pytest.CaptureFixture[str]) -> None:
+    table, shown = made(capsys, "team")
+    async with running(keys=tomllib.loads(table)["keys"]) as client:
+        reply = await client.get("/v1/models", headers=[("authorization", f"Bearer {shown.split()[-1]}")])
+        without = await client.get("/v1/models")
+    assert (reply.status, without.status) == (200, 401)
