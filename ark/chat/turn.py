@@ -10,8 +10,8 @@ from typing import Any
 import anyio
 import msgspec
 
+from ark.aside import aside
 from ark.backends import ChatBackend, GenerationJob, Grammar, SamplingParams
-from ark.chat.aside import aside
 from ark.chat.deadline import within
 from ark.chat.fold import Fold, Piece, fold_all
 from ark.chat.grammar import Answer, Reasoning, grammar

@@ -9,9 +9,9 @@ from contextlib import aclosing
 import msgspec
 
 from ark.asgi import Reply, Request, Stream, json_event
+from ark.aside import aside
 from ark.capabilities import ignored_header
 from ark.chat import parameters, render
-from ark.chat.aside import aside
 from ark.chat.messages import to_template
 from ark.chat.turn import ChatTurn, TurnRequest
 from ark.config import LimitsConfig

@@ -9,8 +9,8 @@ import msgspec
 
 from ark import capabilities
 from ark.asgi import Reply, Request
+from ark.aside import aside
 from ark.backends import EmbeddingJob
-from ark.chat.aside import aside
 from ark.embeddings import openai_ids, parameters, render
 from ark.embeddings.inputs import Inputs, read_inputs
 from ark.errors import APIError
