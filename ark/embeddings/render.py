@@ -5,6 +5,7 @@ from __future__ import annotations
 import binascii
 import struct
 from collections.abc import Sequence
+from typing import cast
 
 import msgspec
 from msgspec import UNSET
@@ -28,7 +29,7 @@ def tokens(embeddings: Sequence[Embedding]) -> int:
 def reply(name: str, embeddings: Sequence[Embedding], *, base64: bool) -> bytes:
     """The reply's JSON.
 
-    Each object is encoded by itself: one call for the whole of a large reply would hold Python's lock, and the event
+    Each vector is encoded by itself: one call for the whole of a large reply would hold Python's lock, and the event
     loop with it, until its end.
     """
     used = tokens(embeddings)
@@ -49,7 +50,9 @@ def _object(index: int, embedding: Embedding, base64: bool) -> EmbeddingObject:
 
 
 def _vector(row: bytes, base64: bool) -> Vector:
-    """A row of little-endian float32, in the format that was asked for."""
+    """A row of little-endian float32, in the format that was asked for, as JSON already."""
     if base64:
-        return binascii.b2a_base64(row, newline=False).decode("ascii")
-    return struct.unpack(f"<{len(row) // 4}f", row)
+        encoded = b'"' + binascii.b2a_base64(row, newline=False) + b'"'
+    else:
+        encoded = _encoder.encode(struct.unpack(f"<{len(row) // 4}f", row))
+    return cast(Vector, msgspec.Raw(encoded))

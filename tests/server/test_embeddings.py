@@ -212,7 +212,9 @@ def test_the_readmes_client_finds_that_a_kitten_is_nearer_to_a_cat(server: Runni
 def test_the_three_kinds_of_vectors_of_m3(tmp_path: Path) -> None:
     """By a small random model of its shape, whose tokens are bytes."""
     save_tiny_m3(tmp_path, hidden=32, length=64)
-    model = ModelConfig(name="m3", task="embedding", path=str(tmp_path), dimensions=(16,))
+    # 4 bytes for each of 32 numbers of 100 tokens.
+    engine = {"colbert_bytes": 4 * 32 * 100}
+    model = ModelConfig(name="m3", task="embedding", path=str(tmp_path), dimensions=(16,), engine=engine)
     texts = ["abc", "a" * 62]
     every = {"ark_sparse": True, "ark_colbert": True}
     with serve(create_app(Config(models=(model,))), LOADING) as server, connected(server) as client:
@@ -222,9 +224,15 @@ def test_the_three_kinds_of_vectors_of_m3(tmp_path: Path) -> None:
         encoded = post(server, input=texts, encoding_format="base64", **every).json()["data"]
         (listed,) = (one.model_extra or {} for one in client.models.list() if one.id == "m3")
         over = post(server, input=[texts[0], "a" * 63])
+        many = post(server, input=["a" * 48] * 2, ark_colbert=True)
+        too_many = post(server, input=["a" * 48, "a" * 49], ark_colbert=True)
+        sparse = post(server, input=["a" * 48] * 9, ark_sparse=True)
     assert {"ark_sparse", "ark_colbert"} <= set(listed["ark"]["parameters"])
     assert (listed["ark"]["context_length"], listed["ark"]["dimensions"]) == (64, [32, 16])
     assert (over.status_code, over.json()["error"]["param"]) == (400, "input[1]")
+    assert (many.status_code, too_many.status_code, sparse.status_code) == (200, 400, 200)
+    assert too_many.json()["error"]["param"] == "input"
+    assert "101 tokens" in too_many.json()["error"]["message"]
     assert abs(numpy.array([one["embedding"] for one in floats]) - plain).max() < ROUNDING
     cut = plain[:, :16] / numpy.linalg.norm(plain[:, :16], axis=1, keepdims=True)
     assert abs(smaller - cut).max() < ROUNDING

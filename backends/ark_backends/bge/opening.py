@@ -54,7 +54,12 @@ def _open(
     tokenizer, inner = loaded.tokenizer, loaded.model
     transformer = (inner.model if card.heads else inner).to(target)
     length = _length(model, card, transformer, tokenizer)
-    reader = Reader(tokenizer, max_length=length, rows=transformer.get_input_embeddings().num_embeddings)
+    reader = Reader(
+        tokenizer,
+        max_length=length,
+        rows=transformer.get_input_embeddings().num_embeddings,
+        colbert_tokens=options.colbert_bytes // (4 * inner.colbert_linear.out_features) if card.heads else 0,
+    )
     encoder = Encoder(
         transformer,
         pooling=pooling,

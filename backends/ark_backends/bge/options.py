@@ -37,5 +37,8 @@ class BgeOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     batch_seconds: Seconds = 0.1
     """Time that one batch may take, by the speed seen so far: a new request waits no longer for its first batch. More
     gives larger batches, which pays on a GPU only."""
+    colbert_bytes: Positive = 256 * 1024 * 1024
+    """ColBERT vectors of one request, 4 KiB for each token of BGE-M3; more is 400. As numbers in JSON they are five
+    times as large."""
     max_waiting_inputs: Positive = 32_768
     """Inputs of all waiting requests together; more get 429."""

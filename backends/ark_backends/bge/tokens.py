@@ -20,8 +20,9 @@ class Reader:
     set its truncation and padding at every call, which is state that threads would share.
     """
 
-    def __init__(self, wrapped: Any, *, max_length: int, rows: int) -> None:
-        """`wrapped` is a fast tokenizer of transformers, `rows` the size of the model's embedding table."""
+    def __init__(self, wrapped: Any, *, max_length: int, rows: int, colbert_tokens: int = 0) -> None:
+        """`wrapped` is a fast tokenizer of transformers, `rows` the size of the model's embedding table,
+        `colbert_tokens` how many tokens of one job may have a ColBERT vector."""
         core = getattr(wrapped, "backend_tokenizer", None)
         if core is None:
             raise ConfigError("the model's tokenizer has no tokenizer.json and cannot be made into a fast one")
@@ -33,6 +34,7 @@ class Reader:
         self._oversized = known > rows
         self.vocab_size = min(known, rows)
         self.max_length = max_length
+        self._colbert_tokens = colbert_tokens
         self._prefix, self._suffix = self._specials()
         if max_length <= len(self._prefix) + len(self._suffix):
             raise ConfigError(f"context_length = {max_length} leaves no room beside the model's special tokens")
@@ -58,7 +60,18 @@ class Reader:
                     f"input[{index}] has a token that the model has no vector for.", param=f"input[{index}]"
                 )
             rows.append(self._fit(row, index, job.truncate))
+        self._check_colbert(job, rows)
         return rows
+
+    def _check_colbert(self, job: EmbeddingJob, rows: Sequence[Row]) -> None:
+        tokens = sum(map(len, rows)) if job.colbert else 0
+        if tokens > self._colbert_tokens:
+            raise BadRequest(
+                f"The inputs have {tokens} tokens; a request gets ColBERT vectors for {self._colbert_tokens} at most. "
+                "Send fewer inputs at once.",
+                param="input",
+                code="too_many_tokens",
+            )
 
     def _around(self, ids: Sequence[int], index: int) -> Row:
         """Ids that a client made, with the special tokens where they are missing."""
