@@ -15,7 +15,7 @@ from ark.asgi import ClientGone, Receive, Request, Scope, Send, read_body, route
 from ark.config import Config, ConfigError, KeyConfig, load_config
 from ark.endpoints import chat, embeddings, models, operations, sessions
 from ark.errors import MethodNotAllowed, NotFound, Unavailable, UnsupportedMediaType
-from ark.exchange import SMALL_BODY, Endpoint, Exchange
+from ark.exchange import FAREWELL, SMALL_BODY, Endpoint, Exchange
 from ark.services import Services
 from ark.sessions.storage import StorageError
 
@@ -77,6 +77,8 @@ class Ark:
     def __init__(self, config: Config | str | Path | None = None) -> None:
         self._config = config
         self._services: Services | None = None
+        self._exchanges: set[Exchange] = set()
+        self._idle = anyio.Event()
 
     @property
     def services(self) -> Services | None:
@@ -131,6 +133,30 @@ class Ark:
         if failure is not None:
             raise failure
 
+    async def drain(self, seconds: float | None = None) -> None:
+        """Refuse new requests from now on, and return when those that are being answered have ended.
+
+        What has not after `seconds`, ``[server] drain_seconds`` when they are not given, is broken off, and its client
+        told so. For whoever runs the server, who knows that it is to stop while it still takes connections: the
+        lifespan ends when they have all been closed.
+        """
+        services = self._services
+        if services is None:
+            return
+        services.draining = True
+        with anyio.move_on_after(services.config.server.drain_seconds if seconds is None else seconds):
+            await self._wait_until_idle()
+        for exchange in self._exchanges:
+            exchange.stop()
+        with anyio.move_on_after(2 * FAREWELL):
+            await self._wait_until_idle()
+
+    async def _wait_until_idle(self) -> None:
+        while self._exchanges:
+            if self._idle.is_set():
+                self._idle = anyio.Event()
+            await self._idle.wait()
+
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
         # Servers pass over an exception at startup and serve all the same, so a failure is said in words.
@@ -152,13 +178,12 @@ class Ark:
             await send({"type": "lifespan.shutdown.complete"})
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange = Exchange(scope, receive, send)
+        exchange = Exchange(scope, receive, send, self._services)
         with ExitStack() as held:
             try:
                 services = self._services
                 if services is None:
                     raise Unavailable("The server has not been started.", code="not_started")
-                exchange.write_timeout = services.config.limits.write_timeout
                 route, request = await self._admit(scope, exchange, services, held)
             except ClientGone:
                 exchange.log()
@@ -166,7 +191,13 @@ class Ark:
             except Exception as error:  # noqa: BLE001
                 await exchange.refuse(error)
                 return
-            await exchange.race(route.endpoint, request, services)
+            self._exchanges.add(exchange)
+            try:
+                await exchange.race(route.endpoint, request, services)
+            finally:
+                self._exchanges.discard(exchange)
+                if not self._exchanges:
+                    self._idle.set()
 
     async def _admit(
         self, scope: Scope, exchange: Exchange, services: Services, held: ExitStack

@@ -7,10 +7,10 @@ import sys
 from collections.abc import Sequence
 
 from ark import __version__
-from ark.commands import key
+from ark.commands import key, serve
 from ark.config import ConfigError
 
-COMMANDS = (key.add,)
+COMMANDS = (serve.add, key.add)
 """Each adds its parser, with a function as the default of `run` that takes the arguments and returns the status."""
 
 

@@ -48,6 +48,12 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Seconds of silence in a stream after which a comment is sent, so that proxies keep the connection."""
     load_wait: Annotated[float, Meta(ge=0)] = 30.0
     """Seconds a request waits for a model that is still loading before it gets 503."""
+    drain_seconds: Annotated[float, Meta(ge=0)] = 60.0
+    """Seconds for which replies may go on once the server is told to stop. New requests get 503 meanwhile, and so does
+    ``/ready``; what has not ended then is broken off.
+
+    It holds for ``ark serve``. A hypercorn that was started by itself takes no connections any more when it is told to
+    stop, and has ``--graceful-timeout`` for the replies."""
     unsupported_parameters: Literal["refuse", "ignore"] = "refuse"
     """What happens to a parameter that the model cannot honour: 400, or dropped and named in ``x-ark-ignored``."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"

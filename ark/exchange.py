@@ -47,8 +47,6 @@ LINGER = 10.0
 reset, and the client loses the reply."""
 LINGER_SILENCE = 1.0
 """Seconds without a piece after which the client is taken to have stopped sending."""
-WRITE_TIMEOUT = 60.0
-"""Seconds that a client may leave a reply unread, until the configuration says another time."""
 FAREWELL = 1.0
 """Seconds that a server which stops takes to say so to a client whose reply it breaks off."""
 
@@ -56,10 +54,11 @@ FAREWELL = 1.0
 class Exchange:
     """One request and its reply. Nothing else sends."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send, services: Services | None = None) -> None:
         self.headers = read_headers(scope)
         sent = self.headers.get(b"x-request-id", b"")
         self.id = sent.decode() if _REQUEST_ID.fullmatch(sent) else f"req_{uuid.uuid4().hex}"
+        self._services = services
         self._receive_message = receive
         self._send_message = send
         self._http1 = scope.get("http_version", "1.1").startswith("1")
@@ -73,8 +72,9 @@ class Exchange:
         self._status = 0
         self._error: str | None = None
         self._error_event: Callable[[APIError], bytes] | None = None
-        self.write_timeout = WRITE_TIMEOUT
-        """Seconds that a client may leave a reply unread."""
+        self._close = False
+        self._scope = anyio.CancelScope()
+        self._stopped = False
         self.ticket: Ticket | None = None
         """There once the request was admitted to an engine."""
 
@@ -97,9 +97,8 @@ class Exchange:
             if self._body_ended:
                 await self._reply(reply)
                 return
-            # HTTP/2 has no such header, and its connections carry other requests.
-            close = [("connection", "close")] if self._http1 else []
-            await self._reply(msgspec.structs.replace(reply, headers=[*reply.headers, *close]), end=False)
+            self._close = True
+            await self._reply(reply, end=False)
             await self._pass_over(LINGER, silence=LINGER_SILENCE)
             if not self._gone:
                 await send_end(self._send)
@@ -118,10 +117,13 @@ class Exchange:
                 tasks.cancel_scope.cancel()
 
         try:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(watch)
-                await self._run(endpoint, request, services)
-                tasks.cancel_scope.cancel()
+            with self._scope:
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(watch)
+                    await self._run(endpoint, request, services)
+                    tasks.cancel_scope.cancel()
+            if self._stopped and not (self._finished or self._gone):
+                await self._break_off()
         except anyio.get_cancelled_exc_class():
             # By the server, which stops before the reply is whole.
             if not self._finished:
@@ -129,6 +131,11 @@ class Exchange:
             raise
         finally:
             self.log()
+
+    def stop(self) -> None:
+        """Break off a reply that is being made, and tell the client that the server stops."""
+        self._stopped = True
+        self._scope.cancel()
 
     def log(self) -> None:
         fields: dict[str, object] = {
@@ -184,8 +191,11 @@ class Exchange:
 
     def _headers(self, headers: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
         """A reply's own headers and those of every reply."""
-        rates = [] if self.ticket is None else self.ticket.headers()
-        return [*headers, *rates, ("x-request-id", self.id)]
+        more = [] if self.ticket is None else self.ticket.headers()
+        # HTTP/2 has no such header, and its connections carry other requests.
+        if self._http1 and (self._close or (self._services is not None and self._services.draining)):
+            more.append(("connection", "close"))
+        return [*headers, *more, ("x-request-id", self.id)]
 
     async def _reply(self, reply: Reply, *, end: bool = True) -> None:
         self._started, self._finished, self._status = True, True, reply.status
@@ -236,8 +246,9 @@ class Exchange:
         await write(b"", more=False)
 
     async def _send(self, message: Message) -> None:
+        timeout = None if self._services is None else self._services.config.limits.write_timeout
         try:
-            with anyio.move_on_after(self.write_timeout) as scope:
+            with anyio.move_on_after(timeout) as scope:
                 await self._send_message(message)
         except OSError as error:
             # What ASGI asks of a server when the client is gone; hypercorn keeps silent instead.

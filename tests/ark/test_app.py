@@ -8,7 +8,7 @@ from typing import Any
 
 import anyio
 import pytest
-from asgi_client import ECHO, Client, chat_request, is_request_id, make_config, running, settled
+from asgi_client import ECHO, Client, backend_of, chat_request, is_request_id, make_config, running, settled, until
 
 from ark.app import create_app
 
@@ -216,6 +216,59 @@ async def test_while_it_drains_only_health_is_served() -> None:
     assert {reply.error["code"] for reply in refused} == {"draining"}
     assert all("retry-after" in reply.headers for reply in refused)
     assert health.status == 200
+
+
+@pytest.mark.parametrize(("http_version", "close"), [("1.1", "close"), ("2", None)])
+async def test_draining_lets_replies_end_and_refuses_new_ones(http_version: str, close: str | None) -> None:
+    async with running(models=[ECHO | {"engine": {"tokens_per_second": 100}}]) as client:
+        modern = Client(client.app, http_version=http_version)
+        async with client.open("POST", "/v1/chat/completions", **chat_request("hello", stream=True)) as request:
+            await request.until(2)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(client.app.drain)
+                await until(lambda: client.app.services.draining)
+                refused = await modern.chat()
+                assert not request.done.is_set()
+        assert request.done.is_set()
+    assert request.response.events[-1].data == "[DONE]"
+    assert refused.status == 503
+    assert refused.headers.get("connection") == close
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_draining_breaks_off_what_takes_too_long(stream: bool) -> None:
+    app = running(models=[ECHO | {"engine": {"prefill_seconds": 30.0}}], server={"drain_seconds": 0.05})
+    async with app as client:
+        async with client.open("POST", "/v1/chat/completions", **chat_request(stream=stream)) as request:
+            await until(lambda: backend_of(client).status().running == 1)
+            with anyio.fail_after(10):
+                await client.app.drain()
+        assert backend_of(client).status().running == 0
+    reply = request.response
+    error = reply.chunks[-1]["error"] if stream else reply.error
+    assert error["code"] == "draining"
+    assert reply.status == (200 if stream else 503)
+    assert reply.complete
+
+
+async def test_whoever_is_in_a_hurry_need_not_wait_for_the_rest() -> None:
+    app = running(models=[ECHO | {"engine": {"prefill_seconds": 30.0}}])
+    async with app as client, client.open("POST", "/v1/chat/completions", **chat_request()) as request:
+        await until(lambda: backend_of(client).status().running == 1)
+        with anyio.fail_after(10):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(client.app.drain)
+                await until(lambda: client.app.services.draining)
+                await client.app.drain(0)
+    assert request.response.status == 503
+
+
+async def test_there_is_nothing_to_drain() -> None:
+    app = create_app(make_config())
+    await app.drain()
+    async with app.lifespan():
+        await app.drain()
+        assert (await Client(app).get("/ready")).status == 503
 
 
 async def test_a_websocket_is_closed() -> None:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -35,8 +36,8 @@ class Process:
         """What it has written to standard output and standard error."""
         return self._log.read_text(encoding="utf-8")
 
-    def terminate(self) -> None:
-        self._process.send_signal(signal.SIGTERM)
+    def terminate(self, how: signal.Signals = signal.SIGTERM) -> None:
+        self._process.send_signal(how)
 
     def wait(self, seconds: float = 20.0) -> int:
         """The exit status."""
@@ -64,18 +65,23 @@ def launch(
     app: str = "ark.app:app",
     graceful: int = 10,
     environment: Mapping[str, str] | None = None,
+    program: Literal["hypercorn", "ark"] = "hypercorn",
 ) -> Iterator[Process]:
-    """Start hypercorn on a free loopback port, with `config` as the ark.toml of its working directory."""
+    """Start hypercorn, or ``ark serve``, on a free loopback port, with `config` as the ark.toml of its working
+    directory. `app` and `graceful` are hypercorn's."""
     (directory / "ark.toml").write_text(config, encoding="utf-8")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     log = directory / "log"
-    bind = ["--bind", f"127.0.0.1:{port}", "--graceful-timeout", str(graceful)]
+    command = ["ark", "serve"] if program == "ark" else ["hypercorn", "-w", "0"]
+    command += ["--bind", f"127.0.0.1:{port}"]
+    if program == "hypercorn":
+        command += ["--graceful-timeout", str(graceful), app]
     variables = {name: value for name, value in os.environ.items() if not name.startswith("ARK_")}
     variables |= {"PYTHONPATH": f"{EXAMPLES}{os.pathsep}{directory}", **(environment or {})}
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "hypercorn", "-w", "0", *bind, app],
+            [sys.executable, "-m", *command],
             cwd=directory,
             env=variables,
             stdout=output,

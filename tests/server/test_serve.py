@@ -1,0 +1,182 @@
+"""``ark serve``: how it starts, drains and ends, and what is left of its sessions."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import pytest
+from process import ECHO_TOML, Process, launch
+
+BODY = {"model": "echo", "messages": [{"role": "user", "content": "hello"}]}
+SLOW = ECHO_TOML + "engine = {tokens_per_second = 20}\n"
+
+
+def url(server: Process, path: str = "/v1/chat/completions") -> str:
+    return f"http://127.0.0.1:{server.port}{path}"
+
+
+def post(server: Process, **fields: Any) -> httpx.Response:
+    return httpx.post(url(server), json=BODY | fields, timeout=20)
+
+
+@contextmanager
+def serving(directory: Path, config: str = SLOW) -> Iterator[Process]:
+    with launch(directory, config, program="ark") as server:
+        server.listening()
+        deadline = time.monotonic() + 20
+        while httpx.get(url(server, "/ready")).status_code != 200:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        yield server
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_it_serves_and_ends_when_asked_to(tmp_path: Path, how: signal.Signals) -> None:
+    with serving(tmp_path) as server:
+        assert post(server).json()["choices"][0]["message"]["content"] == "hello"
+        server.terminate(how)
+        assert server.wait() == 0
+    assert "Traceback" not in server.log
+
+
+def test_while_streams_end_new_requests_are_told_to_go_elsewhere(tmp_path: Path) -> None:
+    content = [{"role": "user", "content": "hello " * 5}]
+    with serving(tmp_path) as server, httpx.Client(timeout=20) as kept:
+        assert kept.get(url(server, "/health")).status_code == 200
+        asked = {"stream": True, "messages": content}
+        with httpx.stream("POST", url(server), json=BODY | asked, timeout=20) as reply:
+            lines = reply.iter_lines()
+            next(lines)
+            server.terminate()
+            deadline = time.monotonic() + 10
+            while kept.get(url(server, "/ready")).status_code == 200:
+                assert time.monotonic() < deadline
+            refused = [post(server), kept.post(url(server), json=BODY), httpx.get(url(server, "/ready"))]
+            alive = httpx.get(url(server, "/health"))
+            with (
+                openai.OpenAI(base_url=url(server, "/v1"), api_key="none", max_retries=0) as client,
+                pytest.raises(openai.InternalServerError) as caught,
+            ):
+                client.chat.completions.create(model="echo", messages=[{"role": "user", "content": "hello"}])
+            rest = list(lines)
+        assert rest[-2:] == ["data: [DONE]", ""]
+        assert server.wait() == 0
+    for answer in refused:
+        assert answer.status_code == 503
+        assert answer.json()["error"]["code"] == "draining"
+        assert int(answer.headers["retry-after"]) > 0
+        assert answer.headers["connection"] == "close"
+    assert (caught.value.status_code, caught.value.code) == (503, "draining")
+    assert (alive.status_code, alive.headers["connection"]) == (200, "close")
+
+
+@pytest.mark.parametrize("hurry", [False, True])
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_takes_too_long_is_broken_off_and_told_so(tmp_path: Path, stream: bool, hurry: bool) -> None:
+    """After its time, or at a second signal."""
+    config = f"[server]\ndrain_seconds = {600 if hurry else 0.5}\n{ECHO_TOML}engine = {{prefill_seconds = 60}}\n"
+    with serving(tmp_path, config) as server:
+        replies: list[httpx.Response] = []
+        asking = threading.Thread(target=lambda: replies.append(post(server, stream=stream)))
+        asking.start()
+        # For the request to be with the engine.
+        time.sleep(1)
+        server.terminate()
+        if hurry:
+            time.sleep(0.5)
+            server.terminate()
+        assert server.wait() == 0
+        asking.join(10)
+    (reply,) = replies
+    assert reply.status_code == (200 if stream else 503)
+    assert '"code":"draining"' in reply.text
+    assert "Traceback" not in server.log
+
+
+def test_a_session_of_a_reply_that_ended_while_draining_is_there_again(tmp_path: Path) -> None:
+    config = f'[sessions]\npath = "{tmp_path / "sessions.sqlite"}"\n{SLOW}'
+    session = str(uuid.uuid4())
+    with serving(tmp_path, config) as server:
+        with httpx.stream("POST", url(server), json=BODY | {"stream": True, "ark_stateful": session}) as reply:
+            lines = reply.iter_lines()
+            next(lines)
+            server.terminate()
+            assert list(lines)[-2:] == ["data: [DONE]", ""]
+        assert server.wait() == 0
+    with serving(tmp_path, config) as server:
+        assert httpx.get(url(server, f"/v1/sessions/{session}")).json()["messages"] == 2
+        again = post(server, ark_stateful=session)
+        assert again.headers["x-ark-session"].startswith(session)
+        assert httpx.get(url(server, f"/v1/sessions/{session}")).json()["messages"] == 4
+        server.terminate(signal.SIGKILL)
+        server.wait()
+    with serving(tmp_path, config) as server:
+        assert httpx.get(url(server, f"/v1/sessions/{session}")).json()["messages"] == 4
+
+
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        ("[server]\nkeep_alive = 'long'", ["ark.toml", "server.keep_alive"]),
+        ("[server]\nkeys_file = 'gone.toml'\n" + ECHO_TOML, ["gone.toml", "cannot be read"]),
+        ("[sessions]\npath = '/proc/no/sessions'\n" + ECHO_TOML, ["/proc/no/sessions"]),
+    ],
+)
+def test_a_start_that_fails_says_why_in_one_line(tmp_path: Path, config: str, says: list[str]) -> None:
+    with launch(tmp_path, config, program="ark") as server:
+        assert server.wait() == 1
+    last = server.log.splitlines()[-1]
+    assert last.startswith("ark: ")
+    for part in says:
+        assert part in last
+    assert "Traceback" not in server.log
+
+
+def test_a_port_that_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "ark.toml").write_text(ECHO_TOML)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        command = [sys.executable, "-m", "ark", "serve", "--config", str(tmp_path / "ark.toml"), "--bind", address]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("ark: cannot listen: ")
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="the system has no such option")
+def test_a_connection_whose_client_takes_nothing_is_ended(tmp_path: Path) -> None:
+    model = ECHO_TOML + "context_length = 2_000_000\n"
+    with serving(tmp_path, "[limits]\nwrite_timeout = 1\n" + model) as server:
+        before = connections(server)
+        body = httpx.Request("POST", url(server), json=BODY | {"stream": True}).content
+        long = body.replace(b'"hello"', b'"' + b"x" * 100_000 + b'"')
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.connect(("127.0.0.1", server.port))
+            head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: ark\r\ncontent-length: {len(long)}\r\n\r\n"
+            client.sendall(head.encode() + long)
+            deadline = time.monotonic() + 60
+            while '"error":"write_timeout"' not in server.log and '"client gone"' not in server.log:
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+            while connections(server) > before:
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+
+
+def connections(server: Process) -> int:
+    import psutil
+
+    found = psutil.Process(server.pid).net_connections("tcp")
+    return sum(place.status == psutil.CONN_ESTABLISHED for place in found)
