@@ -13,6 +13,7 @@ import msgspec
 from ark import log as logs
 from ark.asgi import ClientGone, Receive, Request, Scope, Send, read_body, route_path
 from ark.config import Config, ConfigError, KeyConfig, load_config
+from ark.cors import is_preflight
 from ark.endpoints import chat, embeddings, models, operations, sessions
 from ark.errors import MethodNotAllowed, NotFound, Unavailable, UnsupportedMediaType
 from ark.exchange import FAREWELL, SMALL_BODY, Endpoint, Exchange
@@ -47,6 +48,8 @@ ROUTES: Mapping[str, Mapping[str, Route]] = {
     "/ready": {"GET": Route(endpoint=operations.ready, open=True)},
 }
 """Path to method to route, below an optional ``/v1``. A path that ends with a slash takes what follows it."""
+
+PREFLIGHT = Route(endpoint=operations.preflight, open=True)
 
 _PREFIXES = tuple(path for path in ROUTES if path.endswith("/"))
 
@@ -205,6 +208,9 @@ class Ark:
         """Route, key, limits and body, in this order: nothing is read for a request that is refused anyway. `held`
         keeps the request's place."""
         path = route_path(scope)
+        if services.config.server.cors is not None and is_preflight(scope["method"], exchange.headers):
+            # Browsers send no key with it, and want to hear of what is wrong by the request itself.
+            return PREFLIGHT, Request(id=exchange.id, method=scope["method"], path=path, headers=exchange.headers)
         route, param = match(path, scope["method"])
         if services.draining and not route.open:
             raise Unavailable("The server is shutting down.", code="draining")

@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 from msgspec import Meta
 
+from ark.cors import CORSConfig
 from ark.sessions.config import SessionsConfig
 
 Positive = Annotated[int, Meta(ge=1)]
@@ -63,6 +64,7 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     It is read again within a second or two of a change, without a restart. One that cannot be used then is an error in
     the log, and the keys stay as they were. Replace it whole (write another file and rename it), so that no half of it
     is ever read. With a file the server is never open, even when there is no key in it."""
+    cors: CORSConfig | None = None
 
 
 class LimitsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -69,6 +69,13 @@ class Unauthorized(APIError):
     code = "invalid_api_key"
 
 
+class Forbidden(APIError):
+    """403: the request is understood, and nobody may make it."""
+
+    status = 403
+    type = "invalid_request_error"
+
+
 class NotFound(APIError):
     """404: an unknown path, model or session."""
 

@@ -27,6 +27,7 @@ from ark.asgi import (
     send_stream_start,
     wait_for_disconnect,
 )
+from ark.cors import reply_headers
 from ark.errors import APIError, RequestTimeout, Unavailable
 from ark.limits import Ticket
 from ark.schemas.errors import encode_error
@@ -192,8 +193,14 @@ class Exchange:
     def _headers(self, headers: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
         """A reply's own headers and those of every reply."""
         more = [] if self.ticket is None else self.ticket.headers()
+        close = self._close
+        if self._services is not None:
+            close = close or self._services.draining
+            cors = self._services.config.server.cors
+            if cors is not None:
+                more += reply_headers(cors, self.headers)
         # HTTP/2 has no such header, and its connections carry other requests.
-        if self._http1 and (self._close or (self._services is not None and self._services.draining)):
+        if close and self._http1:
             more.append(("connection", "close"))
         return [*headers, *more, ("x-request-id", self.id)]
 

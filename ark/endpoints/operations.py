@@ -1,11 +1,12 @@
-"""GET /health, /ready and /metrics."""
+"""GET /health, /ready and /metrics, and what browsers ask before they send a page's request."""
 
 from __future__ import annotations
 
 import msgspec
 
 from ark.asgi import Reply, Request
-from ark.errors import Unavailable
+from ark.cors import preflight_headers
+from ark.errors import Forbidden, Unavailable, shorten
 from ark.metrics import CONTENT_TYPE
 from ark.services import Services
 
@@ -30,3 +31,11 @@ async def ready(request: Request, services: Services) -> Reply:
         failed = "failed" in states.values()
         raise Unavailable(f"Not ready: {', '.join(waiting)}.", code="model_failed" if failed else "model_loading")
     return Reply(body=msgspec.json.encode({"status": "ready", "models": states}))
+
+
+async def preflight(request: Request, services: Services) -> Reply:
+    """What a page of another origin may do here. Raises Forbidden for an origin that may do nothing."""
+    cors, origin = services.config.server.cors, request.header("origin") or ""
+    if cors is None or not cors.allows(origin):
+        raise Forbidden(f"Pages of {shorten(origin)} may not use this server.", code="origin_not_allowed")
+    return Reply(body=b"", content_type=b"text/plain", headers=preflight_headers(cors, request.headers))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -37,3 +37,14 @@ class SessionsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Adds ``Secure`` to the cookie: clients return it over HTTPS only."""
     cookie_http_only: bool = False
     """Adds ``HttpOnly`` to the cookie: scripts of a web page cannot read it."""
+    cookie_same_site: Literal["lax", "strict", "none"] = "lax"
+    """The cookie's ``SameSite``. With ``none`` browsers send it with the requests of other sites' pages as well, and
+    want ``cookie_secure``."""
+    cookie_path: Annotated[str, Meta(pattern=r"^/[!-:<-~]*$")] = "/"
+    """The cookie's ``Path``: clients return it below that only."""
+    cookie_domain: Annotated[str, Meta(pattern=r"^[A-Za-z0-9.-]+$")] | None = None
+    """The cookie's ``Domain``: clients return it to its subdomains too. Without one, to the host that set it alone."""
+
+    def __post_init__(self) -> None:
+        if self.cookie_same_site == "none" and not self.cookie_secure:
+            raise ValueError("cookie_same_site is 'none', which browsers take only with cookie_secure")

@@ -47,5 +47,7 @@ def clear_cookie(config: SessionsConfig) -> str:
 
 
 def _cookie(value: str, max_age: int, config: SessionsConfig) -> str:
+    domain = "" if config.cookie_domain is None else f"; Domain={config.cookie_domain}"
     flags = "; Secure" * config.cookie_secure + "; HttpOnly" * config.cookie_http_only
-    return f"{COOKIE}={value}; Max-Age={max_age}; Path=/; SameSite=lax{flags}"
+    where = f"Path={config.cookie_path}{domain}; SameSite={config.cookie_same_site}"
+    return f"{COOKIE}={value}; Max-Age={max_age}; {where}{flags}"

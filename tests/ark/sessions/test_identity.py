@@ -19,6 +19,16 @@ def test_the_cookie_is_exactly_the_documented_one() -> None:
     assert clear_cookie(SessionsConfig()).startswith("ark_session_id=; Max-Age=0; ")
 
 
+def test_a_cookie_is_cleared_where_it_was_set() -> None:
+    """A client keeps a cookie of another path or domain."""
+    config = SessionsConfig(
+        cookie_path="/ai", cookie_domain="example.com", cookie_same_site="none", cookie_secure=True, max_age=60.0
+    )
+    ending = "; Path=/ai; Domain=example.com; SameSite=none; Secure"
+    assert set_cookie(ID, config) == f"ark_session_id={ID}; Max-Age=60{ending}"
+    assert clear_cookie(config) == f"ark_session_id=; Max-Age=0{ending}"
+
+
 def test_ids_are_uuids_in_their_usual_form() -> None:
     assert parse_id(new_id()) is not None
     assert parse_id(ID.upper()) == ID

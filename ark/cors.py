@@ -1,0 +1,77 @@
+"""Cross-origin requests: which web pages of other origins a browser lets talk to the server.
+
+Off until it is configured: then browsers keep the scripts of other origins from reading any reply. See the Fetch
+standard, https://fetch.spec.whatwg.org/#http-cors-protocol.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+Origin = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9+.-]*://[^/\s,*]+$")]
+Headers = list[tuple[str, str]]
+
+METHODS = "GET, HEAD, POST, DELETE"
+EXPOSED = ", ".join(
+    [
+        *("x-request-id", "x-ark-session", "x-ark-cached-tokens", "x-ark-ignored", "retry-after", "retry-after-ms"),
+        *(f"x-ratelimit-{what}-{unit}" for unit in ("requests", "tokens") for what in ("limit", "remaining", "reset")),
+    ]
+)
+"""Headers of a reply that scripts may read, beside the few that they always may."""
+
+
+class CORSConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[server.cors]``: without the table no page of another origin can use the server."""
+
+    origins: Literal["*"] | tuple[Origin, ...]
+    """Origins whose pages may, as ``https://chat.example.com``, with the port where it is not the usual one; or ``"*"``
+    for all."""
+    credentials: bool = False
+    """The browser may send the session's cookie along; only for origins that are named. A page of another site needs
+    ``cookie_same_site = "none"`` and ``cookie_secure`` in ``[sessions]`` for it, too."""
+    max_age: Annotated[int, Meta(ge=0)] = 600
+    """Seconds for which a browser need not ask again what it may do."""
+
+    def __post_init__(self) -> None:
+        if self.credentials and self.origins == "*":
+            raise ValueError("credentials are only for origins that are named: any page could use everyone's session")
+
+    def allows(self, origin: str) -> bool:
+        return self.origins == "*" or origin in self.origins
+
+
+def is_preflight(method: str, headers: Mapping[bytes, bytes]) -> bool:
+    """Whether a browser asks what a page may do, before it sends the page's own request."""
+    return method == "OPTIONS" and b"origin" in headers and b"access-control-request-method" in headers
+
+
+def reply_headers(config: CORSConfig, headers: Mapping[bytes, bytes]) -> Headers:
+    """What a reply to a request with these headers says to the browser."""
+    granted: Headers = []
+    if config.origins != "*":
+        # For caches between the two: the reply to another origin is another one.
+        granted.append(("vary", "origin"))
+    origin = _text(headers, b"origin")
+    if origin is None or not config.allows(origin):
+        return granted
+    granted.append(("access-control-allow-origin", "*" if config.origins == "*" else origin))
+    if config.credentials:
+        granted.append(("access-control-allow-credentials", "true"))
+    return [*granted, ("access-control-expose-headers", EXPOSED)]
+
+
+def preflight_headers(config: CORSConfig, headers: Mapping[bytes, bytes]) -> Headers:
+    """What the reply to a preflight says beside that. The headers of a request mean no harm: all are allowed."""
+    granted = [("access-control-allow-methods", METHODS), ("access-control-max-age", str(config.max_age))]
+    asked = _text(headers, b"access-control-request-headers")
+    return granted if asked is None else [*granted, ("access-control-allow-headers", asked)]
+
+
+def _text(headers: Mapping[bytes, bytes], name: bytes) -> str | None:
+    value = headers.get(name)
+    return None if value is None else value.decode("latin-1")
