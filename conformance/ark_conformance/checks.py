@@ -12,36 +12,34 @@ from msgspec import UNSET
 
 from ark_conformance.calls import Check, Fault, Profile
 from ark_conformance.paths import select
-
-Fill = Callable[[Any], Any]
-"""Replaces ``${name}`` in what is expected."""
+from ark_conformance.values import Variables
 
 SHOWN = 300
 """Characters of a value that a message shows."""
 
 
-def problems(checks: Iterable[Check], seen: Any, profile: Profile, fill: Fill) -> list[str]:
+def problems(checks: Iterable[Check], seen: Any, profile: Profile, variables: Variables) -> list[str]:
     """A sentence for each check that does not hold of the values in `seen`."""
     found: list[str] = []
     for check in checks:
         wanted = (check.profile,) if isinstance(check.profile, str) else check.profile
         if wanted is None or profile in wanted:
-            found += _Judge(check, seen, profile, fill).problems()
+            found += _Judge(check, seen, profile, variables).problems()
     return found
 
 
-def fault_problems(fault: Fault, error: dict[str, Any], fill: Fill) -> list[str]:
+def fault_problems(fault: Fault, error: dict[str, Any], variables: Variables) -> list[str]:
     """The same for an error that the client raised."""
     found = []
     names = {"status": fault.status, "class": fault.kind, "type": fault.type, "code": fault.code, "param": fault.param}
     for name, wanted in names.items():
         if wanted is None:
             continue
-        allowed = [fill(one) for one in wanted] if isinstance(wanted, tuple) else [fill(wanted)]
+        allowed = [variables.fill(one) for one in (wanted if isinstance(wanted, tuple) else (wanted,))]
         if error.get(name) not in allowed:
             found.append(f"error.{name} is {show(error.get(name))}, not {' or '.join(show(one) for one in allowed)}")
-    if fault.message is not None and not re.search(fill(fault.message), error["message"]):
-        found.append(f"error.message does not match {fault.message!r}: {show(error['message'])}")
+    if fault.message is not None and not re.search(pattern := variables.pattern(fault.message), error["message"]):
+        found.append(f"error.message does not match {pattern!r}: {show(error['message'])}")
     return found
 
 
@@ -56,11 +54,11 @@ def show(value: Any) -> str:
 class _Judge:
     """One check and the values that it looks at."""
 
-    def __init__(self, check: Check, seen: Any, profile: Profile, fill: Fill) -> None:
+    def __init__(self, check: Check, seen: Any, profile: Profile, variables: Variables) -> None:
         self._check = check
         self._seen = seen
         self._profile = profile
-        self._fill = fill
+        self._variables = variables
         self._found: list[str] = []
 
     def problems(self) -> list[str]:
@@ -82,7 +80,7 @@ class _Judge:
         self._found.append(f"{self._check.at} {text}")
 
     def _expected(self, value: Any) -> Any:
-        return self._fill(value)
+        return self._variables.fill(value)
 
     def _together(self, selected: Sequence[Any]) -> None:
         check = self._check
@@ -127,11 +125,10 @@ class _Judge:
 
     def _parts(self, value: Any) -> None:
         check = self._check
-        if check.matches is not None and not (
-            isinstance(value, str) and re.search(pattern := self._expected(check.matches), value, re.DOTALL)
-        ):
-            pattern = self._expected(check.matches)
-            self._fail(f"does not match {pattern!r}: {show(value)}")
+        if check.matches is not None:
+            pattern = self._variables.pattern(check.matches)
+            if not (isinstance(value, str) and re.search(pattern, value, re.DOTALL)):
+                self._fail(f"does not match {pattern!r}: {show(value)}")
         if check.contains is not UNSET and not _contains(value, wanted := self._expected(check.contains)):
             self._fail(f"does not contain {show(wanted)}: {show(value)}")
         if check.lacks is not UNSET and _contains(value, unwanted := self._expected(check.lacks)):
@@ -198,10 +195,10 @@ class _Judge:
             except (TypeError, ValueError):
                 self._fail(f"is not JSON: {show(value)}")
             else:
-                found = problems(check.json, inner, self._profile, self._fill)
+                found = problems(check.json, inner, self._profile, self._variables)
                 self._found += [f"the JSON in {check.at}: {problem}" for problem in found]
         if check.each is not None:
-            found = problems(check.each, value, self._profile, self._fill)
+            found = problems(check.each, value, self._profile, self._variables)
             self._found += [f"{check.at}: {problem}" for problem in found]
 
 

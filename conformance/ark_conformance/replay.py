@@ -149,11 +149,11 @@ class _Replay:
                 seen["error"] = _error_of(seen)
             if "error" not in seen:
                 return [f"no error was raised, but {show(_said(step))} was expected"]
-            found += fault_problems(step.error, seen["error"], self._variables.fill)
+            found += fault_problems(step.error, seen["error"], self._variables)
         elif outcome.error is not None:
             return [f"the client raised {type(outcome.error).__name__}: {_first_lines(str(outcome.error))}"]
         checks = (*self._calls.checks(step.holds), *step.expect)
-        return found + problems(checks, seen, self._profile, self._variables.fill)
+        return found + problems(checks, seen, self._profile, self._variables)
 
     def _save(self, step: Step, seen: dict[str, Any]) -> list[str]:
         found = []

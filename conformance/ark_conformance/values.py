@@ -56,6 +56,10 @@ class Variables:
             return [self.fill(inner) for inner in value]
         return value
 
+    def pattern(self, text: str) -> str:
+        """A regular expression, in which a named value stands for its own text."""
+        return _INSIDE.sub(lambda match: "${" if match[1] is None else re.escape(_as_text(self.find(match[1]))), text)
+
     def _table(self, value: Mapping[str, Any]) -> Any:
         if "$repeat" in value:
             return self.fill(value["$repeat"]) * int(self.fill(value["times"]))
