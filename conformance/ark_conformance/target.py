@@ -68,7 +68,7 @@ OPTIONAL = frozenset(
 )
 """Parameters of a chat completion that a server may declare not to honour."""
 
-_EMBEDDING_NAMES = re.compile(r"embed|bge-|minilm|e5-|gte-", re.IGNORECASE)
+_EMBEDDING_NAMES = re.compile(r"embedding|\bembed\b|bge-|minilm|e5-|gte-", re.IGNORECASE)
 _SPEECH_NAMES = re.compile(r"whisper|transcribe", re.IGNORECASE)
 _OTHER_NAMES = re.compile(r"tts|dall-e|image|moderation|rerank|realtime|audio|sora|babbage|davinci", re.IGNORECASE)
 
