@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from ark_embedded.training.chat import batches, examination, generate, render
+from ark_embedded.training.chat.dialogue import Message, World
 from ark_embedded.training.chat.lexicon import Lexicon, is_held_out
 from ark_embedded.training.chat.phrasing import Phrases
 from ark_embedded.training.chat.skills import count, echo, fallback, kinds, secrets, story, structured, talk
@@ -26,6 +27,27 @@ def _dialogues(seed: int, count: int) -> list[str]:
 def test_the_same_seed_makes_the_same_dialogues() -> None:
     assert _dialogues(5, 50) == _dialogues(5, 50)
     assert _dialogues(5, 50) != _dialogues(6, 50)
+
+
+def test_every_dialogue_has_a_question(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the first skill finds nothing to do, as a secret does that is called like a known fact."""
+    rng = random.Random(8)
+    lexicon = Lexicon("train")
+
+    def world_with_a_code_word(*_: Any) -> World:
+        return World(
+            rng,
+            lexicon,
+            messages=[Message("system", "The code word is x.")],
+            facts={kinds.owned("the", "word", "word"): "x"},
+        )
+
+    monkeypatch.setattr(generate, "open_world", world_with_a_code_word)
+    monkeypatch.setattr(secrets, "_KINDS", {"code word": "codeword", "word": "word"})
+    monkeypatch.setattr(generate, "MIX", {**dict.fromkeys(generate.MIX, 1.0), secrets.keep: 100.0})
+    for _ in range(20):
+        dialogue = generate.dialogue(rng, lexicon, generate.Shape(0, 1))
+        assert any(message.role == "user" for message in dialogue.messages)
 
 
 def test_the_same_seed_makes_the_same_batches(tokenizer: Any) -> None:

@@ -107,7 +107,8 @@ def dialogue(rng: random.Random, lexicon: Lexicon, shape: Shape) -> Dialogue:
         _pick(rng, mix)(world)
         used += sum(len(m.content) + 40 for m in world.messages[start:])
         start = len(world.messages)
-        if used > target:
+        # A skill that finds no room, such as a second secret of a kind, adds nothing.
+        if used > target and world.messages[-1:] and world.messages[-1].role != "system":
             break
     # A long dialogue is dear: its end asks for several things of its beginning.
     for _ in range(rng.randint(0, 4) if shape.low > 1000 else 0):
