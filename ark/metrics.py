@@ -14,6 +14,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
 from ark.backends import BackendStatus, EmbeddingStatus, Status
+from ark.limits import Limiter
 from ark.registry import Registry
 from ark.served import ServedChat, ServedEmbedding
 from ark.sessions.service import Sessions
@@ -24,9 +25,10 @@ CONTENT_TYPE = CONTENT_TYPE_LATEST.encode()
 class Metrics(Collector):
     """The metrics of one running server."""
 
-    def __init__(self, registry: Registry, sessions: Sessions) -> None:
+    def __init__(self, registry: Registry, sessions: Sessions, limiter: Limiter) -> None:
         self._models = registry
         self._sessions = sessions
+        self._limiter = limiter
         self.evicted: dict[str, int] = {}
         """Sessions that the store dropped, by cause."""
         self._registry = CollectorRegistry()
@@ -52,6 +54,12 @@ class Metrics(Collector):
         yield CounterMetricFamily(
             "ark:session_write_failures", "Turns that could not be written to disk.", value=sessions.write_failures
         )
+        running = self._limiter.running
+        yield GaugeMetricFamily("ark:requests_in_hand", "Requests for an engine's work being served.", value=running)
+        refused = CounterMetricFamily("ark:requests_refused", "Requests over a limit, by limit.", labels=["limit"])
+        for limit, count in sorted(self._limiter.refused.items()):
+            refused.add_metric([limit], count)
+        yield refused
         yield from _families(CHAT, self._statuses(ServedChat))
         yield from _families(EMBEDDINGS, self._statuses(ServedEmbedding))
 

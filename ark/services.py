@@ -35,7 +35,7 @@ class Services:
             storage=None if path is None else SqliteStorage(Path(path).expanduser()),
             on_evict=self._evicted,
         )
-        self.metrics = Metrics(self.registry, self.sessions)
+        self.metrics = Metrics(self.registry, self.sessions, self.limiter)
         self.created = int(time.time())
         """Unix time at which the server started, the `created` of its models."""
         self.draining = False

@@ -37,7 +37,7 @@ class NamedTool(msgspec.Struct, frozen=True, kw_only=True, tag="function", tag_f
 
 class ToolSubset(msgspec.Struct, frozen=True, kw_only=True):
     mode: Literal["auto", "required"]
-    tools: Annotated[list[NamedTool], Meta(min_length=1)]
+    tools: Annotated[list[NamedTool], Meta(min_length=1, max_length=128)]
 
 
 class AllowedTools(msgspec.Struct, frozen=True, kw_only=True, tag="allowed_tools", tag_field="type"):

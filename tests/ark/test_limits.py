@@ -327,6 +327,19 @@ async def test_what_no_engine_saw_costs_a_request_but_no_tokens() -> None:
 
 
 @pytest.mark.anyio
+async def test_what_was_refused_is_counted_by_limit() -> None:
+    app = running(models=[SLOW], limits={"key_concurrent_requests": 1})
+    async with app as client, client.open(*CHAT, **chat_request()) as one:
+        await until(lambda: backend_of(client).status().running == 1)
+        for _ in range(2):
+            assert (await client.chat()).status == 429
+        text = (await client.get("/metrics")).text
+        one.disconnect()
+    assert 'ark:requests_refused_total{limit="concurrent_requests"} 2.0' in text
+    assert "ark:requests_in_hand 1.0" in text
+
+
+@pytest.mark.anyio
 async def test_a_route_without_a_body_takes_a_small_one() -> None:
     async with running() as client:
         small = await client.get("/v1/models", body=b"x" * 1000)

@@ -147,3 +147,36 @@ def test_a_body_that_is_nested_too_deeply_is_refused_wherever_it_is(place: str, 
         decode(DECODER, field(place.format(inner.format(value))), depth=10)
     assert caught.value.code == "invalid_json"
     assert "more than 10 deep" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("text", "param"),
+    [
+        (f'"stop_token_ids": {[1] * 1025}', "stop_token_ids"),
+        (
+            '"tool_choice": {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": ['
+            + ", ".join(['{"type": "function", "function": {"name": "f"}}'] * 129)
+            + "]}}",
+            "tool_choice.allowed_tools.tools",
+        ),
+    ],
+)
+def test_lists_have_an_end(text: str, param: str) -> None:
+    assert refused(field(text)).param == param
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ('"role": "user", "content": [' + ", ".join(['{"type": "text", "text": "a"}'] * 1025) + "]", "content"),
+        (
+            '"role": "assistant", "tool_calls": ['
+            + ", ".join(['{"id": "a", "type": "function", "function": {"name": "f", "arguments": ""}}'] * 1025)
+            + "]",
+            "tool_calls",
+        ),
+    ],
+)
+def test_lists_of_messages_have_an_end(fields: str, param: str) -> None:
+    body = f'{{"model": "m", "messages": [{{{fields}}}]}}'.encode()
+    assert refused(body).param == f"messages[0].{param}"
