@@ -118,10 +118,12 @@ def main() -> None:
     params.hostnames = ["127.0.0.1"]
     params.port = options.port
     params.api_keys = [options.api_key]
-    params.n_ctx = 8192
-    params.n_parallel = 2
+    params.n_ctx = 16384
+    params.n_parallel = 4
     params.use_jinja = True
-    params.cpuparams.n_threads = 2
+    # One thread: several wait for each other by spinning, which takes long where other programs run too.
+    params.cpuparams.n_threads = 1
+    params.cpuparams_batch.n_threads = 1
     server = xllamacpp.Server(params)
     print(f"llama.cpp's server listens on {server.listening_address}", flush=True)
     while True:
