@@ -67,9 +67,5 @@ def document_target() -> Iterator[Target]:
         msgspec.structs.replace(model, capabilities="document") if model.task == "chat" else model
         for model in default_models()
     )
-    with serve(create_app(make_config(models=models, aliases=_aliases(models[0].name)))) as server:
+    with serve(create_app(make_config(models=models))) as server:
         yield ask(server.url)
-
-
-def _aliases(chat: str) -> dict[str, str]:
-    return dict.fromkeys(("gpt-3.5-turbo", "gpt-4o", "gpt-4o-mini"), chat)
