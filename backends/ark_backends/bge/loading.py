@@ -6,10 +6,11 @@ import contextlib
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from FlagEmbedding import BGEM3FlagModel, FlagModel
+from transformers import AutoModel
 from transformers.utils import logging as transformers_logging
 
 from ark.config import ConfigError
@@ -18,8 +19,6 @@ from ark_backends.bge.options import Pooling
 
 POOLING = {"cls": "cls", "mean": "mean", "last": "last_token"}
 """FlagEmbedding's names."""
-
-DType = Literal["float32", "bfloat16", "float16"]
 
 
 def load(path: Path, *, pooling: Pooling, normalize: bool, dtype: torch.dtype, heads: bool) -> Any:
@@ -37,13 +36,26 @@ def load(path: Path, *, pooling: Pooling, normalize: bool, dtype: torch.dtype, h
     }
     try:
         with _quiet():
+            absent = _absent(path)
+            if absent:
+                raise ConfigError(f"the weights in {path} lack {len(absent)} parameters, such as {absent[0]}")
             if not heads:
                 return FlagModel(str(path), **options)
             # Given, because FlagEmbedding takes the model's own size for it.
             state = torch.load(path / HEADS[1], map_location="cpu", weights_only=True)
             return BGEM3FlagModel(str(path), colbert_dim=state["weight"].shape[0], **options)
+    except ConfigError:
+        raise
     except Exception as error:  # whatever a broken file makes the libraries raise
         raise ConfigError(f"FlagEmbedding cannot load {path}: {error}") from error
+
+
+def _absent(path: Path) -> list[str]:
+    """Parameters that are not in the weight files. FlagEmbedding would have random ones in their place, silently."""
+    # On this device no weights are read, only their names.
+    _, report = AutoModel.from_pretrained(path, device_map="meta", output_loading_info=True, local_files_only=True)
+    # The pooler is no part of an embedding, and often left away.
+    return sorted(name for name in report["missing_keys"] if not name.startswith("pooler."))
 
 
 @contextlib.contextmanager
