@@ -21,6 +21,9 @@ from ark.backends import SamplingParams
 
 _FORBIDDEN = float("-inf")
 
+LARGEST = 1e6
+"""What a repetition penalty below 1 makes of a logit at most."""
+
 
 class Penalties:
     """What one sequence changes. `add` each generated token."""
@@ -133,6 +136,7 @@ def apply_penalties(logits: torch.Tensor, penalties: Sequence[Penalties | None])
     ids = torch.cat([one.ids for _, one in found]).to(device)
     repetition, minus, bias = torch.cat([one.numbers for _, one in found], dim=1).to(device)
     values = changed[rows, ids]
-    values = torch.where(values > 0, values / repetition, values * repetition) - minus + bias
+    # A tiny penalty makes any logit infinite, and a row with one cannot be sampled.
+    values = torch.where(values > 0, values / repetition, values * repetition).clamp(max=LARGEST) - minus + bias
     changed[rows, ids] = values
     return changed

@@ -140,3 +140,11 @@ def test_many_biases() -> None:
     assert not one.holding
     logits = apply_penalties(torch.zeros(1, width), [one])[0]
     assert logits.tolist() == [-float(i) if i < 200 else 0.0 for i in range(width)]
+
+
+@pytest.mark.parametrize("penalty", [1e-30, 1e-300])
+def test_the_smallest_repetition_penalty_leaves_finite_logits(penalty: float) -> None:
+    one = Penalties(SamplingParams(repetition_penalty=penalty), [0, 1, 2], (), WIDTH)
+    changed = apply_penalties(torch.tensor([[9.0, -9.0, 0.0] + [1.0] * (WIDTH - 3)]), [one])
+    assert torch.isfinite(changed).all()
+    assert changed[0].argmax() == 0
