@@ -13,7 +13,8 @@ from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 
 from ark.backends import Grammar
 from ark.errors import APIError, BadRequest
-from ark_backends.schema_limits import beyond_limits, parts
+from ark_backends.schema_limits import beyond_limits
+from ark_backends.schema_references import exclusive, parts
 
 MAX_LENGTH = 200_000
 """Characters of a grammar with its schemas. Compiling takes time that grows with the square of some of them."""
@@ -88,7 +89,10 @@ class Grammars:
                 param=grammar.schemas[0][0] if grammar.schemas else None,
                 code="invalid_schema",
             )
-        grammar = _within_limits(grammar)
+        try:
+            grammar = _within_limits(grammar)
+        except RecursionError as error:
+            raise BadRequest("A schema is nested too deeply.", code="invalid_schema") from error
         inner = LLMatcher(self._tokenizer, grammar.lark, log_level=0)
         if not inner.is_error():
             return Matcher(inner, self._ends, self.words)
@@ -214,6 +218,10 @@ def _within_limits(grammar: Grammar) -> Grammar:
     lark, schemas = grammar.lark, []
     for param, schema in grammar.schemas:
         whole = json.loads(schema)
+        _drop_hints(whole)
+        if exclusive(whole):
+            # llguidance sees by itself that alternatives exclude each other, but not where they are recursive.
+            whole["x-guidance"] = whole.get("x-guidance", {}) | {"coerce_one_of": True}
         for _ in range(MAX_LEFT_OUT + 1):
             found = beyond_limits(whole)
             if found is None:
@@ -230,6 +238,15 @@ def _within_limits(grammar: Grammar) -> Grammar:
         lark = lark.replace(f"%json {schema}\n", f"%json {kept}\n")
         schemas.append((param, kept))
     return Grammar(lark=lark, schemas=tuple(schemas))
+
+
+def _drop_hints(schema: dict[str, Any]) -> None:
+    """Leave out OpenAPI's `discriminator`, which only says where to look and which llguidance takes for a limit."""
+    if isinstance(hint := schema.get("discriminator"), dict) and "propertyName" in hint:
+        del schema["discriminator"]
+    for _, part in parts(schema):
+        if isinstance(part, dict):
+            _drop_hints(part)
 
 
 def _refusal(param: str, path: list[str], reason: str) -> BadRequest:
@@ -262,5 +279,5 @@ _POSITION = re.compile(r"at \d+\(\d+\): (failed to compile JSON schema: )?")
 def _short(error: str) -> str:
     """llguidance's reason without the place in a grammar that the client has not written."""
     text = _POSITION.sub("", error.strip())
-    text = re.split(r"\n +\d+ \|", text)[0]
+    text = re.split(r"\n +\d+ \|| Enable '", text)[0]  # neither its place nor an option of llguidance's helps a client
     return " ".join(text.split()).rstrip(".")[:300]

@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from ark_backends.pattern_cost import pattern_cost
+from ark_backends.schema_references import endless, parts
 
 BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
 
@@ -27,10 +28,16 @@ _OPTIONAL, _OBJECT = 4, 7
 
 def beyond_limits(schema: dict[str, Any]) -> tuple[list[str], str] | None:
     """The path to the first part of a schema that is over a limit, and why in a few words; None where all is well."""
+    if (path := endless(schema)) is not None:
+        return path, "it refers to itself without an end"
+    return _beyond(schema)
+
+
+def _beyond(schema: dict[str, Any]) -> tuple[list[str], str] | None:
     for key, reason in _own(schema):
         return key, reason
     for path, part in parts(schema):
-        if isinstance(part, dict) and (inner := beyond_limits(part)) is not None:
+        if isinstance(part, dict) and (inner := _beyond(part)) is not None:
             return path + inner[0], inner[1]
     return None
 
@@ -76,17 +83,3 @@ def _units(value: int | float) -> Decimal:
     number = Decimal(repr(value))
     exponent = number.as_tuple().exponent
     return abs(number.scaleb(-min(0, exponent))) if isinstance(exponent, int) else abs(number)
-
-
-def parts(schema: dict[str, Any]) -> Iterator[tuple[list[str], Any]]:
-    """The schemas directly inside a schema, with their paths."""
-    for key in ("properties", "patternProperties", "$defs", "definitions"):
-        inner = schema.get(key)
-        if isinstance(inner, dict):
-            yield from (([key, name], part) for name, part in inner.items())
-    for key in ("anyOf", "oneOf", "allOf", "prefixItems"):
-        inner = schema.get(key)
-        if isinstance(inner, list):
-            yield from (([key, str(i)], part) for i, part in enumerate(inner))
-    for key in ("items", "additionalProperties"):
-        yield [key], schema.get(key)
