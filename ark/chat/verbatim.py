@@ -22,6 +22,9 @@ _STRANGERS = frozenset({"user", "tool"})
 """Roles whose content is not written by whoever writes the prompts. They may not even write the tags of reasoning and
 tool calls, which a system message explains and an assistant's may carry."""
 
+_WRITTEN = frozenset({"content", "reasoning_content", "tool_calls"})
+"""What models and people write. A call's arguments repeat what someone said, so they can do what a content can."""
+
 
 class Verbatim:
     """Text and ids of one model where messages are what they say. Safe to call from any thread."""
@@ -46,11 +49,8 @@ class Verbatim:
         return self._tokenizer.decode(token_ids)
 
     def _marked(self, message: Mapping[str, Any]) -> Mapping[str, Any]:
-        content = message.get("content")
-        if not isinstance(content, str):
-            return message
-        marked = (self._any if message.get("role") in _STRANGERS else self._hidden).mark(content)
-        return message if marked is content else {**message, "content": marked}
+        marker = self._any if message.get("role") in _STRANGERS else self._hidden
+        return {key: marker.mark_all(message[key]) if key in _WRITTEN else message[key] for key in message}
 
 
 class _Marker:
@@ -66,6 +66,16 @@ class _Marker:
         if self._some is None or self._some.search(content) is None:
             return content
         return self._each.sub(rf"\g<1>{_MARK}", content)
+
+    def mark_all(self, value: Any) -> Any:
+        """A value with marks in all its texts, the names of fields among them."""
+        if isinstance(value, str):
+            return self.mark(value)
+        if isinstance(value, list):
+            return [self.mark_all(one) for one in value]
+        if isinstance(value, dict):
+            return {self.mark_all(key): self.mark_all(one) for key, one in value.items()}
+        return value
 
 
 def _shown(tokenizer: Tokenizer, text: str) -> bool:
