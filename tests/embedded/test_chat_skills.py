@@ -45,7 +45,7 @@ SINGLE = [
     ("Remember that my favourite colour is blue.", "I will remember that your favourite colour is blue."),
     ("What is my name?", "You have not told me your name."),
     ("My name is Ada. What is my name?", "Your name is Ada."),
-    ("Say hello", "hello"),
+    ("Repeat hello", "hello"),
     ("Repeat after me: the quick zorblat jumps", "the quick zorblat jumps"),
     ("Who are you?", "I am the small language model built into ARK. I am made for tests and first steps."),
     (

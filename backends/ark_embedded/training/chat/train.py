@@ -35,7 +35,7 @@ class Plan:
     """What a run is to do. Batches are counted per worker."""
 
     out: Path
-    steps: int = 6800
+    steps: int = 8400
     seed: int = 1
     workers: int = 2
     threads: int = 1
@@ -178,7 +178,7 @@ def work(rank: int, plan: Plan) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="checkpoints, tokenizer and log go here")
-    for name, default in (("steps", 6800), ("seed", 1), ("workers", 2), ("threads", 1), ("tokens", 2200)):
+    for name, default in (("steps", 8400), ("seed", 1), ("workers", 2), ("threads", 1), ("tokens", 2200)):
         parser.add_argument(f"--{name}", type=int, default=default)
     plan = Plan(**vars(parser.parse_args()))
     plan.out.mkdir(parents=True, exist_ok=True)
