@@ -16,7 +16,7 @@ from ark.backends import Grammar
 from ark.chat.reasoning import CLOSE, OPEN
 from ark.chat.tools.formats import ToolFormat
 from ark.chat.tools.request import Tool, Toolbox
-from ark.chat.tools.xml import CALL_END, VALUE_END, is_text, json_types
+from ark.chat.tools.xml import CALL_END, VALUE_END, is_free, is_text, json_types, texts
 from ark.errors import BadRequest
 
 SCHEMA_PARAM = "response_format.json_schema.schema"
@@ -24,8 +24,6 @@ SCHEMA_PARAM = "response_format.json_schema.schema"
 WHITESPACE = r"[ \t]|\r?\n[ \t]{0,40}"
 """White space between the parts of a JSON value: a space, or a line break with its indentation. Without a bound a model
 in doubt writes white space until its tokens are used up."""
-
-TEXT_LIMITS = ("pattern", "format", "minLength", "maxLength", "const")
 
 ANY_OBJECT: dict[str, Any] = {"type": "object"}
 
@@ -159,12 +157,9 @@ class _Writer:
             value = "value"
             if not is_text(json_types(part, arguments)):
                 value = f"{self._schema(part | shared, place, strict=strict)} END_OF_VALUE"
-            elif isinstance(part, dict) and isinstance(part.get("enum"), list):
-                choices = " | ".join(
-                    _text(text if isinstance(text, str) else json.dumps(text)) for text in part["enum"]
-                )
-                value = f"({choices}) END_OF_VALUE"
-            elif strict and isinstance(part, dict) and not part.keys().isdisjoint(TEXT_LIMITS):
+            elif choices := texts(part, arguments):
+                value = f"({' | '.join(map(_text, choices))}) END_OF_VALUE"
+            elif strict and not is_free(part, arguments):
                 raise _unenforceable(place, "text that is written as it is cannot be held to a pattern or a length")
             name = f"parameter{number}_{len(parts)}"
             self._rules.append(f"{name}: {_text(f'<parameter={key}>')} {_text(chr(10))} {value}")

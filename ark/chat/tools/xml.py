@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Mapping
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -20,6 +21,8 @@ from ark.chat.tools.call import Progress
 
 VALUE_END = "</parameter>"
 CALL_END = "</function>"
+
+TEXT_LIMITS = frozenset({"pattern", "format", "minLength", "maxLength", "const", "enum", "allOf"})
 
 _PARAMETER = re.compile(r"\s*<parameter=(?P<key>[^>\n]+)>")
 _SPACE = " \t\r\n"
@@ -104,7 +107,7 @@ def json_types(part: Any, root: Mapping[str, Any], depth: int = _DEPTH) -> froze
         return frozenset(kind for kind in kinds if isinstance(kind, str))
     values = part["enum"] if isinstance(part.get("enum"), list) else [part["const"]] if "const" in part else []
     if values:
-        return frozenset("string" if isinstance(value, str) else "any" for value in values)
+        return frozenset("string" if isinstance(value, str) else "null" if value is None else "any" for value in values)
     found = frozenset[str]()
     for key in ("anyOf", "oneOf"):
         for one in part[key] if isinstance(part.get(key), list) else ():
@@ -115,6 +118,43 @@ def json_types(part: Any, root: Mapping[str, Any], depth: int = _DEPTH) -> froze
 def is_text(types: Collection[str]) -> bool:
     """Whether a value of these types is written as it is, and not as JSON."""
     return not types or "string" in types
+
+
+def texts(part: Any, root: Mapping[str, Any], depth: int = _DEPTH) -> list[str] | None:
+    """How a value of text may be written where its schema names all that it may be; None where any text will do.
+
+    Values that are neither text nor null are left out: beside text they would be read as text.
+    """
+    if not isinstance(part, dict) or depth == 0:
+        return None
+    if isinstance(reference := part.get("$ref"), str):
+        return texts(_find(reference, root), root, depth - 1)
+    values = part["enum"] if isinstance(part.get("enum"), list) else [part["const"]] if "const" in part else None
+    if values is not None:
+        return ["null" if value is None else value for value in values if value is None or isinstance(value, str)]
+    for key in ("anyOf", "oneOf"):
+        if isinstance(part.get(key), list):
+            found = [texts(one, root, depth - 1) for one in part[key]]
+            named = [one for one in found if one is not None]
+            return list(dict.fromkeys(chain.from_iterable(named))) if len(named) == len(found) else None
+    types = json_types(part, root)
+    if is_text(types):
+        return None
+    return ["null"] if "null" in types else []
+
+
+def is_free(part: Any, root: Mapping[str, Any], depth: int = _DEPTH) -> bool:
+    """Whether any text is a value of a part of a schema."""
+    if not isinstance(part, dict):
+        return True
+    if depth == 0 or not part.keys().isdisjoint(TEXT_LIMITS):
+        return False
+    if isinstance(reference := part.get("$ref"), str):
+        return is_free(_find(reference, root), root, depth - 1)
+    for key in ("anyOf", "oneOf"):
+        if isinstance(part.get(key), list):
+            return any(is_free(one, root, depth - 1) for one in part[key])
+    return is_text(json_types(part, root))
 
 
 def _find(reference: str, root: Mapping[str, Any]) -> Any:

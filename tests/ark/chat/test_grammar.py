@@ -236,6 +236,7 @@ def test_forbidden_tools_leave_text_without_calls(grammars: Grammars, form: Tool
 
 def tag_tool(strict: bool, **part: Any) -> Toolbox:
     parameters = {"type": "object", "properties": {"a": part}, "required": ["a"], "additionalProperties": False}
+    parameters["$defs"] = {"colour": {"type": "string", "enum": ["red"]}, "short": {"type": "string", "maxLength": 3}}
     function = FunctionDefinition(name="f", parameters=parameters, strict=strict)
     return box("required", tools=[ToolDefinition(function=function)])
 
@@ -245,6 +246,15 @@ def tag_tool(strict: bool, **part: Any) -> Toolbox:
     [
         ({"enum": ["red", "blue"]}, "blue", "whole"),
         ({"enum": ["red", "blue"]}, "green", "no"),
+        ({"const": "red"}, "blue", "no"),
+        ({"anyOf": [{"enum": ["red"]}, {"type": "null"}]}, "red", "whole"),
+        ({"anyOf": [{"enum": ["red"]}, {"type": "null"}]}, "null", "whole"),
+        ({"anyOf": [{"enum": ["red"]}, {"type": "null"}]}, "blue", "no"),
+        ({"anyOf": [{"enum": ["red"]}, {"type": "string"}]}, "blue", "whole"),
+        ({"enum": ["red", None, 7]}, "null", "whole"),
+        ({"enum": ["red", None, 7]}, "7", "no"),
+        ({"$ref": "#/$defs/colour"}, "red", "whole"),
+        ({"$ref": "#/$defs/colour"}, "blue", "no"),
         ({"type": "string"}, "a\n<b> </parameter> c", "whole"),
         ({"type": "array", "items": {"type": "integer"}}, "[1, 2]", "whole"),
         ({"type": "array", "items": {"type": "integer"}}, "[1, x", "no"),
@@ -256,11 +266,27 @@ def test_values_in_tags(grammars: Grammars, part: dict[str, Any], value: str, ex
     assert verdict(grammars, text, tools=tag_tool(False, **part), form=QWEN_XML) == expected
 
 
-def test_text_in_tags_is_not_promised_what_cannot_be_kept() -> None:
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "string", "pattern": "^a$"},
+        {"anyOf": [{"type": "string", "minLength": 2}, {"type": "null"}]},
+        {"$ref": "#/$defs/short"},
+        {"anyOf": [{"enum": ["red"]}, {"type": "string", "format": "date"}]},
+    ],
+)
+def test_text_in_tags_is_not_promised_what_cannot_be_kept(part: dict[str, Any]) -> None:
     with pytest.raises(BadRequest) as caught:
-        grammar(None, tag_tool(True, type="string", pattern="^a$"), QWEN_XML)
+        grammar(None, tag_tool(True, **part), QWEN_XML)
     assert caught.value.param == "tools[0].function.parameters.properties.a"
-    assert grammar(None, tag_tool(True, type="string"), QWEN_XML) is not None
+    assert grammar(None, tag_tool(False, **part), QWEN_XML) is not None
+
+
+@pytest.mark.parametrize(
+    "part", [{"type": "string"}, {"anyOf": [{"type": "string"}, {"type": "integer"}]}, {"$ref": "#/$defs/colour"}, {}]
+)
+def test_text_in_tags_is_promised_what_is_kept(part: dict[str, Any]) -> None:
+    assert grammar(None, tag_tool(True, **part), QWEN_XML) is not None
 
 
 def test_json_answers_beside_tools(grammars: Grammars) -> None:

@@ -170,6 +170,7 @@ def test_mistral_args(text: str, content: str | None, calls: list[tuple[str, str
         ("<parameter=other>\n1\n</parameter>", {"other": "1"}),
         ("<parameter=maybe>\nnull\n</parameter>", {"maybe": None}),
         ("<parameter=maybe>\nnone\n</parameter>", {"maybe": "none"}),
+        ("<parameter=either>\nnull\n</parameter>", {"either": None}),
         ("<parameter=named>\n1.5\n</parameter>", {"named": 1.5}),
         ("<parameter=size>\n2\n</parameter>", {"size": "2"}),
     ],
@@ -185,6 +186,7 @@ def test_qwen_xml(parameters: str, arguments: dict[str, Any], step: int) -> None
             "maybe": {"anyOf": [{"type": "string"}, {"type": "null"}]},
             "named": {"$ref": "#/$defs/named"},
             "size": {"enum": ["1", "2"]},
+            "either": {"enum": ["1", None]},
         },
         "$defs": {"named": {"type": "number"}},
     }
