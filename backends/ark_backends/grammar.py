@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
+from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
 
 from ark.backends import Grammar
 from ark.errors import APIError, BadRequest
@@ -19,6 +19,10 @@ from ark_backends.schema_references import exclusive, parts
 MAX_LENGTH = 200_000
 """Characters of a grammar with its schemas. Compiling takes time that grows with the square of some of them."""
 
+
+LIMITS = LLParserLimits(max_items_in_row=50_000, step_max_items=500_000)
+"""What llguidance may keep and follow at once. Alternatives with the same keys add up in the middle of a reply, to more
+than its 2,000 where each has optional properties, but to no more than a schema of `MAX_LENGTH` has parts."""
 
 MAX_LEFT_OUT = 32
 """Parts of a tool's schema that may be left out because they cannot be enforced."""
@@ -93,7 +97,7 @@ class Grammars:
             grammar = _within_limits(grammar)
         except RecursionError as error:
             raise BadRequest("A schema is nested too deeply.", code="invalid_schema") from error
-        inner = LLMatcher(self._tokenizer, grammar.lark, log_level=0)
+        inner = LLMatcher(self._tokenizer, grammar.lark, log_level=0, limits=LIMITS)
         if not inner.is_error():
             return Matcher(inner, self._ends, self.words)
         lark = grammar.lark
@@ -106,7 +110,7 @@ class Grammars:
                 raise _refusal(param, self._locate(json.loads(schema), reason), reason)
             lark = lark.replace(f"%json {schema}\n", f"%json {looser}\n")
         if lark != grammar.lark:
-            inner = LLMatcher(self._tokenizer, lark, log_level=0)
+            inner = LLMatcher(self._tokenizer, lark, log_level=0, limits=LIMITS)
             if not inner.is_error():
                 return Matcher(inner, self._ends, self.words)
         raise BadRequest(f"The reply's format cannot be enforced: {_short(inner.get_error())}.", code="invalid_schema")

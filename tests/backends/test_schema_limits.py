@@ -107,6 +107,25 @@ def test_what_would_fail_later_is_refused_by_its_part(schema: dict[str, Any], pa
     assert f"(at {part})" in caught.value.message
 
 
+def branching(ways: int, depth: int) -> dict[str, Any]:
+    """Alternatives that begin alike, each with optional properties, inside one another."""
+    if not depth:
+        return {"type": "object", "properties": {f"k{i}": {"type": "string"} for i in range(8)}}
+    inner = branching(ways, depth - 1)
+    properties = [{"a": inner, f"b{i}": {"type": "integer"}} for i in range(ways)]
+    return {"anyOf": [{"type": "object", "properties": one} for one in properties]}
+
+
+@pytest.mark.parametrize(("ways", "depth"), [(8, 2), (5, 3), (20, 2), (7, 3)])
+def test_alternatives_that_add_up_deep_inside_are_kept_to(ways: int, depth: int) -> None:
+    matcher = GRAMMARS.compile(of(branching(ways, depth)))
+    bits = torch.zeros(1, GRAMMARS.words, dtype=torch.int32)
+    for letter in ('{"a":' * depth + '{"k0":"x"' + "}" * (depth + 1)).encode():
+        matcher.fill(bits[0])
+        matcher.consume(letter)
+    assert matcher.complete
+
+
 @pytest.mark.parametrize(
     "pattern",
     [
