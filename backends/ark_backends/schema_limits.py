@@ -20,7 +20,7 @@ MAX_MULTIPLE = 100_000
 seconds to compile."""
 
 MAX_CHOICES = 2000
-"""Ways to go on that llguidance keeps at one place of a grammar."""
+"""Ways to go on at one place of a schema: each takes time in every mask there."""
 
 _OPTIONAL, _OBJECT = 4, 7
 """Ways to go on that an optional property has, and an object with any, as measured."""

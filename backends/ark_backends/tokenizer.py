@@ -27,7 +27,7 @@ TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<end_of_turn>", "<|end_o
 RESERVED = frozenset(
     {"messages", "conversation", "tools", "documents", "chat_template", "add_generation_prompt", "tokenize",
      "continue_final_message", "return_tensors", "return_dict", "padding", "truncation", "max_length",
-     "tokenizer_kwargs", "return_assistant_tokens_mask"}
+     "tokenizer_kwargs", "return_assistant_tokens_mask", "self"}
 )  # fmt: skip
 
 
