@@ -36,7 +36,7 @@ class Limits:
     """What an engine may take."""
 
     batch_tokens: int = 16_384
-    batch_seconds: float = 0.1
+    batch_seconds: float = 0.2
     max_queue: int = 256
     """Jobs inside at the same time, those that are computed included."""
     max_inputs: int = 32_768
