@@ -40,10 +40,10 @@ def write(path: Path, text: str | bytes) -> None:
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
 
 
-def replace(path: Path, text: str) -> None:
+def replace(path: Path, text: str | bytes) -> None:
     """As an operator should: another file, then its name."""
     new = path.with_suffix(".new")
-    new.write_text(text)
+    write(new, text)
     new.rename(path)
 
 
@@ -108,7 +108,8 @@ async def test_a_broken_file_keeps_the_keys_and_says_so_once(
     write(path, table("one"))
     configured = {"name": "fixed", "sha256": hashlib.sha256(b"fixed").hexdigest()}
     async with serving(path, keys=[configured]) as client:
-        write(path, broken)
+        # At once: a file that is written in place is empty for a moment, and then has no keys.
+        replace(path, broken)
         await until(lambda: bool(errors(caplog)))
         await anyio.sleep(0.1)
         (message,) = errors(caplog)

@@ -268,8 +268,9 @@ def test_a_client_that_leaves_cancels_what_waits(server: Running) -> None:
     assert post(server, input="another").status_code == 200
     assert server.status().jobs_finished == before.jobs_finished + 1
     leaving.close()
+    # Its place is free at once, and the engine hears of it between two batches.
+    until(lambda: server.status().jobs_cancelled == before.jobs_cancelled + 1)
     after: Any = server.settle()
-    assert after.jobs_cancelled == before.jobs_cancelled + 1
     assert after.inputs - before.inputs < len(texts)
     time.sleep(0.2)
     still: Any = server.status()
