@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 
@@ -77,7 +77,9 @@ class _Door:
     lock: threading.Lock = field(default_factory=threading.Lock)
     inside: set[Ticket] = field(default_factory=set)
     inputs: int = 0
-    shut: APIError | None = None
+    shut: Callable[[], APIError] | None = None
+    """Makes the error of those who come now. Each gets its own: an exception that is raised again keeps the frames of
+    all who raised it, and with them their requests."""
 
     def leave(self, ticket: Ticket) -> bool:
         """False when it had left before."""
@@ -87,6 +89,14 @@ class _Door:
             self.inside.remove(ticket)
             self.inputs -= ticket.inputs
             return True
+
+
+def _closed() -> APIError:
+    return Unavailable("The model is being unloaded.", code="engine_closed")
+
+
+def _failed() -> APIError:
+    return Unavailable("The model's engine has failed.", code="engine_failed")
 
 
 class Engine:
@@ -119,7 +129,7 @@ class Engine:
 
     def close(self) -> None:
         """Fail what still waits and wait for the thread to end. May be called twice."""
-        self._shut(Unavailable("The model is being unloaded.", code="engine_closed"))
+        self._shut(_closed)
         self._inbox.put(_Close())
         if self._thread.is_alive():
             self._thread.join()
@@ -130,7 +140,7 @@ class Engine:
         door, limits = self._door, self.limits
         with door.lock:
             if door.shut is not None:
-                raise door.shut
+                raise door.shut()
             full = len(door.inside) >= limits.max_queue or door.inputs + inputs > limits.max_inputs
             if door.inside and full:
                 message = f"{len(door.inside)} requests with {door.inputs} inputs are waiting for this model."
@@ -169,10 +179,10 @@ class Engine:
         """Seconds until what waits now is computed, as far as it is known."""
         return max(0.1, self._turns.tokens / self._speed) if self._speed else 1.0
 
-    def _shut(self, error: APIError) -> None:
+    def _shut(self, reason: Callable[[], APIError]) -> None:
         with self._door.lock:
             if self._door.shut is None:
-                self._door.shut = error
+                self._door.shut = reason
 
     # On the engine's thread.
 
@@ -304,14 +314,14 @@ class Engine:
 
     def _end(self) -> None:
         """Whatever the reason: nobody may wait for ever."""
-        self._shut(Unavailable("The model's engine has failed.", code="engine_failed"))
+        self._shut(_failed)
         self._works.clear()
         self._turns = Turns()
         with self._door.lock:
             left, self._door.inside, self._door.inputs = list(self._door.inside), set(), 0
-            error = self._door.shut
+            reason = self._door.shut or _failed
         for ticket in left:
-            self._outbox.add(ticket, error)
+            self._outbox.add(ticket, reason())
         self._count.jobs_failed += len(left)
         self._outbox.flush()
         # The backend keeps the engine for its status, and the weights should not stay with it.

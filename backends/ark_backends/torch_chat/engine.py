@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import Literal
@@ -88,11 +89,21 @@ class _Door:
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     inside: set[Mailbox] = field(default_factory=set)
-    shut: APIError | None = None
+    shut: Callable[[], APIError] | None = None
+    """Makes the error of those who come now. Each gets its own: an exception that is raised again keeps the frames of
+    all who raised it, and with them their requests."""
 
     @property
     def replies(self) -> int:
         return sum(mailbox.replies for mailbox in self.inside)
+
+
+def _closed() -> APIError:
+    return Unavailable("The model is being unloaded.", code="engine_closed")
+
+
+def _failed() -> APIError:
+    return Unavailable("The model's engine has failed.", code="engine_failed")
 
 
 class Engine:
@@ -120,7 +131,7 @@ class Engine:
 
     def close(self) -> None:
         """Fail what still runs and wait for the thread to end. May be called twice."""
-        self._shut(Unavailable("The model is being unloaded.", code="engine_closed"))
+        self._shut(_closed)
         self._inbox.put(_Close())
         if self._thread.is_alive():
             self._thread.join()
@@ -134,7 +145,7 @@ class Engine:
         mailbox = Mailbox(job.n)
         with self._door.lock:
             if self._door.shut is not None:
-                raise self._door.shut
+                raise self._door.shut()
             places = self.limits.max_running + self.limits.max_queue
             if self._door.inside and self._door.replies + job.n > places:
                 raise TooManyRequests("Too many requests are waiting for this model.", code="queue_full")
@@ -186,10 +197,10 @@ class Engine:
         if not self._states.can_fit(total - 1):
             raise ContextLengthExceeded(f"{total} tokens do not fit the memory of this model's engine.")
 
-    def _shut(self, error: APIError) -> None:
+    def _shut(self, reason: Callable[[], APIError]) -> None:
         with self._door.lock:
             if self._door.shut is None:
-                self._door.shut = error
+                self._door.shut = reason
 
     # On the engine's thread.
 
@@ -380,7 +391,7 @@ class Engine:
 
     def _end(self) -> None:
         """Whatever the reason: nobody may wait for ever."""
-        self._shut(Unavailable("The model's engine has failed.", code="engine_failed"))
+        self._shut(_failed)
         self._sequences.clear()
         self._scheduler.waiting.clear()
         self._scheduler.running.clear()
@@ -389,9 +400,8 @@ class Engine:
         del self._runner
         with self._door.lock:
             left, self._door.inside = list(self._door.inside), set()
-            error = self._door.shut
-        if error is not None:
-            for mailbox in left:
-                self._outbox.add(mailbox, error)
+            reason = self._door.shut or _failed
+        for mailbox in left:
+            self._outbox.add(mailbox, reason())
         self._count.jobs_failed += len(left)
         self._outbox.flush()

@@ -45,6 +45,8 @@ class Held:
                 held.batches.append([list(item.row) for item in items])
                 held.entered.set()
                 held.gate.wait(60)
+                if held.dying:
+                    raise SystemExit
                 if held.always_failing or any(POISON in item.row for item in items):
                     raise RuntimeError("out of memory")
                 return super().encode(items)
@@ -59,7 +61,7 @@ class Held:
         self.batches = []
         self.entered, self.gate = threading.Event(), threading.Event()
         self.gate.set()
-        self.always_failing = False
+        self.always_failing = self.dying = False
         self.engine = Engine(Faulty(model, pooling="cls", normalize=True), Limits(threads=1, **limits))
         self.backend = Bge(self.engine, reader, dimensions)
         self.engine.start()
@@ -245,8 +247,58 @@ async def test_an_engine_that_always_fails_gives_up(held):
             await one.backend.embed(job("w1"))
     await anyio.to_thread.run_sync(one.engine._thread.join)
     assert not one.backend.status().alive
+    refusals = []
+    for _ in range(2):
+        with pytest.raises(Unavailable, match="engine has failed") as refused:
+            await one.backend.embed(job("w1"))
+        refusals.append(refused.value)
+    # One that is raised twice would keep the frames, and so the requests, of all who raised it.
+    assert refusals[0] is not refusals[1]
+
+
+async def test_a_thread_that_dies_fails_what_waits(held, caplog):
+    one = held()
+    codes = []
+
+    async def embed():
+        try:
+            await one.backend.embed(job("w1"))
+        except Unavailable as error:
+            codes.append(error.code)
+
+    async with anyio.create_task_group() as tasks:
+        one.gate.clear()
+        tasks.start_soon(embed)
+        await anyio.to_thread.run_sync(one.entered.wait)
+        tasks.start_soon(embed)
+        await one.waiting(1)
+        one.dying = True
+        one.gate.set()
+    assert codes == ["engine_failed"] * 2
+    assert "thread died" in caplog.text
+    assert not one.backend.status().alive
     with pytest.raises(Unavailable, match="engine has failed"):
         await one.backend.embed(job("w1"))
+
+
+async def test_a_small_job_is_done_before_a_huge_one_that_came_first(held):
+    one = held(batch_tokens=256)
+    finished = []
+
+    async def embed(name, *rows):
+        await one.backend.embed(job(*rows))
+        finished.append(name)
+
+    async with anyio.create_task_group() as tasks:
+        await one.hold(tasks)
+        tasks.start_soon(embed, "huge", *[[5] * 60] * 40)
+        await one.waiting(1)
+        tasks.start_soon(embed, "small", [6])
+        await one.waiting(2)
+        one.gate.set()
+    assert finished == ["small", "huge"]
+    # In the first batch after it came, not merely before the last one.
+    assert [0, 6, 2] in one.batches[1]
 
 
 async def test_close_fails_what_waits(held):

@@ -241,6 +241,8 @@ async def test_a_dead_thread_refuses_everything(llama, opened, words):
         with broken(llama, fault=SystemExit("gone")):
             results = await asyncio.gather(*(chat.run(words(20, i), 50) for i in range(3)), return_exceptions=True)
         assert all(isinstance(error, Unavailable) for error in results)
+        # One that is raised twice would keep the frames, and so the requests, of all who raised it.
+        assert len({id(error) for error in results}) == 3
         status = chat.backend.status()
         assert not status.alive
         assert (status.running, status.waiting, status.kv_bytes) == (0, 0, 0)
