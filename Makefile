@@ -28,6 +28,7 @@ format: $(VENV)/.dev
 
 bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/engine/concurrency.py
+	$(BIN)/python benchmarks/embeddings/compare.py
 	$(BIN)/python benchmarks/grammar/mask.py
 	$(BIN)/python benchmarks/sessions/store.py
 	$(BIN)/python benchmarks/sessions/twelve_turns.py

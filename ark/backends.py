@@ -158,7 +158,8 @@ class Embedding(msgspec.Struct, frozen=True, kw_only=True):
     """What one input became. Vectors are rows of float32 in little-endian order, as OpenAI's base64 has them."""
 
     dense: bytes
-    """One vector of the job's dimensions and length 1, ``4 * dimensions`` bytes."""
+    """One vector of the job's dimensions, ``4 * dimensions`` bytes; of length 1 unless the model's own files or its
+    configuration say otherwise."""
     tokens: int
     """Tokens that the model read, special ones included."""
     sparse: Mapping[int, float] | None = None
