@@ -303,15 +303,21 @@ async def test_running_streams_wait_for_one_chunk_at_most(llama, opened, words):
 
 
 async def test_a_short_prompt_does_not_wait_for_a_long_one(llama, opened, words):
-    # Known beforehand: the engine would go on while the referee computes.
-    llama.greedy(words(16), 1)
+    expected = llama.greedy(words(16), 1)
     async with opened(llama, prefill_chunk=32) as chat:
-        long_one = asyncio.create_task(chat.run(words(480), 2))
-        await until(lambda: chat.backend.status().prompt_tokens_computed >= 32)
-        await chat.matches(words(16), 1)
-        # How many pieces were computed before the short one came, the machine decides; not all of them were.
-        assert chat.backend.status().prompt_tokens_computed < 480 + 16
-        assert not long_one.done()
+        with gated(llama) as gate:
+            long_one = asyncio.create_task(chat.run(words(480), 2))
+            await gate.step()
+            await until(lambda: chat.backend.status().prompt_tokens_computed >= 32)
+            begun = chat.backend.status().prompt_tokens_computed
+            short_one = asyncio.create_task(chat.run(words(16), 1))
+            await until(lambda: chat.backend.status().waiting == 1)
+            for _ in range(3):
+                await gate.step()
+            async with asyncio.timeout(10):
+                assert (await short_one).tokens == expected
+            assert chat.backend.status().prompt_tokens_computed - begun <= 16 + 3 * 32
+            assert not long_one.done()
         assert (await long_one).tokens == llama.greedy(words(480), 2)
 
 
