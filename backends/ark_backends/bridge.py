@@ -14,6 +14,7 @@ import anyio
 from anyio.lowlevel import current_token
 
 from ark.backends import TokenBatch, TokenLogprob
+from ark.errors import APIError, Unavailable
 
 Message = TokenBatch | Exception
 
@@ -137,3 +138,13 @@ def poster() -> Poster:
     if schedule is None:
         raise RuntimeError(f"cannot post into an event loop of type {type(native).__name__}")
     return Poster(id(native), schedule)
+
+
+def engine_closed() -> APIError:
+    """What those get who come to an engine that has been closed, or still wait for it."""
+    return Unavailable("The model is being unloaded.", code="engine_closed")
+
+
+def engine_failed() -> APIError:
+    """What those get who come to an engine that died, or still wait for it."""
+    return Unavailable("The model's engine has failed.", code="engine_failed")

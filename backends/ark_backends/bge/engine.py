@@ -17,7 +17,7 @@ from ark_backends.bge.encoder import Encoder, NotFinite
 from ark_backends.bge.ticket import Ticket
 from ark_backends.bge.tokens import Row
 from ark_backends.bge.turns import Part, Turns, Work
-from ark_backends.bridge import Outbox
+from ark_backends.bridge import Outbox, engine_closed, engine_failed
 
 log = logging.getLogger("ark.bge")
 
@@ -91,14 +91,6 @@ class _Door:
             return True
 
 
-def _closed() -> APIError:
-    return Unavailable("The model is being unloaded.", code="engine_closed")
-
-
-def _failed() -> APIError:
-    return Unavailable("The model's engine has failed.", code="engine_failed")
-
-
 class Engine:
     """Runs jobs on a model. Its public methods may be called from any thread; `enter` from an event loop.
 
@@ -129,7 +121,7 @@ class Engine:
 
     def close(self) -> None:
         """Fail what still waits and wait for the thread to end. May be called twice."""
-        self._shut(_closed)
+        self._shut(engine_closed)
         self._inbox.put(_Close())
         if self._thread.is_alive():
             self._thread.join()
@@ -314,12 +306,12 @@ class Engine:
 
     def _end(self) -> None:
         """Whatever the reason: nobody may wait for ever."""
-        self._shut(_failed)
+        self._shut(engine_failed)
         self._works.clear()
         self._turns = Turns()
         with self._door.lock:
             left, self._door.inside, self._door.inputs = list(self._door.inside), set(), 0
-            reason = self._door.shut or _failed
+            reason = self._door.shut or engine_failed
         for ticket in left:
             self._outbox.add(ticket, reason())
         self._count.jobs_failed += len(left)

@@ -14,7 +14,7 @@ import torch
 
 from ark.backends import BackendStatus, GenerationJob, TokenBatch
 from ark.errors import APIError, BadRequest, ContextLengthExceeded, TooManyRequests, Unavailable
-from ark_backends.bridge import Mailbox, Outbox
+from ark_backends.bridge import Mailbox, Outbox, engine_closed, engine_failed
 from ark_backends.grammar import GrammarFailed, Matcher
 from ark_backends.torch_chat.attention import Piece
 from ark_backends.torch_chat.runner import Runner
@@ -98,14 +98,6 @@ class _Door:
         return sum(mailbox.replies for mailbox in self.inside)
 
 
-def _closed() -> APIError:
-    return Unavailable("The model is being unloaded.", code="engine_closed")
-
-
-def _failed() -> APIError:
-    return Unavailable("The model's engine has failed.", code="engine_failed")
-
-
 class Engine:
     """Runs jobs on a model. Its public methods may be called from any thread; `submit` from an event loop."""
 
@@ -131,7 +123,7 @@ class Engine:
 
     def close(self) -> None:
         """Fail what still runs and wait for the thread to end. May be called twice."""
-        self._shut(_closed)
+        self._shut(engine_closed)
         self._inbox.put(_Close())
         if self._thread.is_alive():
             self._thread.join()
@@ -391,7 +383,7 @@ class Engine:
 
     def _end(self) -> None:
         """Whatever the reason: nobody may wait for ever."""
-        self._shut(_failed)
+        self._shut(engine_failed)
         self._sequences.clear()
         self._scheduler.waiting.clear()
         self._scheduler.running.clear()
@@ -400,7 +392,7 @@ class Engine:
         del self._runner
         with self._door.lock:
             left, self._door.inside = list(self._door.inside), set()
-            reason = self._door.shut or _failed
+            reason = self._door.shut or engine_failed
         for mailbox in left:
             self._outbox.add(mailbox, reason())
         self._count.jobs_failed += len(left)
