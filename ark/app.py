@@ -1,73 +1,25 @@
-"""The ASGI application: routes, keys, bodies and lifespan."""
+"""The ASGI application: keys, bodies and lifespan."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from pathlib import Path
 
 import anyio
-import msgspec
 
 from ark import log as logs
 from ark.asgi import ClientGone, Receive, Request, Scope, Send, read_body, route_path
 from ark.config import Config, ConfigError, KeyConfig, load_config
 from ark.cors import is_preflight
-from ark.endpoints import chat, embeddings, models, operations, sessions
-from ark.errors import MethodNotAllowed, NotFound, Unavailable, UnsupportedMediaType
-from ark.exchange import FAREWELL, SMALL_BODY, Endpoint, Exchange
+from ark.errors import Unavailable, UnsupportedMediaType
+from ark.exchange import FAREWELL, SMALL_BODY, Exchange
+from ark.routes import PREFLIGHT, Route, match
 from ark.services import Services
 from ark.sessions.storage import StorageError
 
 log = logging.getLogger("ark.app")
-
-
-class Route(msgspec.Struct, frozen=True, kw_only=True):
-    endpoint: Endpoint
-    open: bool = False
-    """Needs no key."""
-    json: bool = False
-    """Reads a JSON body."""
-    work: bool = False
-    """Asks an engine for work, so that the limits of `ark.limits` hold."""
-
-
-ROUTES: Mapping[str, Mapping[str, Route]] = {
-    "/chat/completions": {"POST": Route(endpoint=chat.create, json=True, work=True)},
-    "/embeddings": {"POST": Route(endpoint=embeddings.create, json=True, work=True)},
-    "/models": {"GET": Route(endpoint=models.list_models)},
-    "/models/": {"GET": Route(endpoint=models.get_model)},
-    "/sessions": {"GET": Route(endpoint=sessions.list_sessions)},
-    "/sessions/": {
-        "GET": Route(endpoint=sessions.get_session),
-        "DELETE": Route(endpoint=sessions.delete_session),
-    },
-    "/metrics": {"GET": Route(endpoint=operations.metrics)},
-    "/health": {"GET": Route(endpoint=operations.health, open=True)},
-    "/ready": {"GET": Route(endpoint=operations.ready, open=True)},
-}
-"""Path to method to route, below an optional ``/v1``. A path that ends with a slash takes what follows it."""
-
-PREFLIGHT = Route(endpoint=operations.preflight, open=True)
-
-_PREFIXES = tuple(path for path in ROUTES if path.endswith("/"))
-
-
-def match(path: str, method: str) -> tuple[Route, str]:
-    """The route of a path, and what the path has after the route's prefix. Raises NotFound or MethodNotAllowed."""
-    inner = path.removeprefix("/v1") if path.startswith("/v1/") else path
-    methods, param = ROUTES.get(inner), ""
-    if methods is None:
-        for prefix in _PREFIXES:
-            if inner.startswith(prefix):
-                methods, param = ROUTES[prefix], inner[len(prefix) :]
-    if methods is None:
-        raise NotFound(f"There is nothing at {path}.", code="unknown_url")
-    route = methods.get("GET" if method == "HEAD" else method)
-    if route is None:
-        raise MethodNotAllowed(", ".join([*methods, "HEAD"] if "GET" in methods else methods))
-    return route, param
 
 
 class Ark:
@@ -219,7 +171,7 @@ class Ark:
         if not route.open:
             authorization = headers.get(b"authorization", b"").decode("latin-1")
             key = services.keys.check(authorization)
-        if route.json:
+        if route.body is not None:
             _check_content_type(headers.get(b"content-type", b""))
         if route.work:
             exchange.ticket = held.enter_context(services.limiter.admit(key))
@@ -227,7 +179,7 @@ class Ark:
         body = await read_body(
             exchange.receive,
             headers,
-            limit=limits.body_bytes if route.json else SMALL_BODY,
+            limit=limits.body_bytes if route.body is not None else SMALL_BODY,
             piece_timeout=limits.body_timeout,
             total_timeout=limits.body_total_timeout,
         )

@@ -8,12 +8,15 @@ from ark.asgi import Reply, Request
 from ark.cors import preflight_headers
 from ark.errors import Forbidden, Unavailable, shorten
 from ark.metrics import CONTENT_TYPE
+from ark.schemas.operations import Health, Ready
 from ark.services import Services
+
+_encoder = msgspec.json.Encoder()
 
 
 async def health(request: Request, services: Services) -> Reply:
     """The server is alive."""
-    return Reply(body=b'{"status":"ok"}')
+    return Reply(body=_encoder.encode(Health()))
 
 
 async def metrics(request: Request, services: Services) -> Reply:
@@ -30,7 +33,7 @@ async def ready(request: Request, services: Services) -> Reply:
     if waiting:
         failed = "failed" in states.values()
         raise Unavailable(f"Not ready: {', '.join(waiting)}.", code="model_failed" if failed else "model_loading")
-    return Reply(body=msgspec.json.encode({"status": "ready", "models": states}))
+    return Reply(body=_encoder.encode(Ready(models=dict.fromkeys(states, "ready"))))
 
 
 async def preflight(request: Request, services: Services) -> Reply:

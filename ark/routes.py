@@ -1,0 +1,106 @@
+"""The routes: what ARK answers, and what of it the OpenAPI document says. Both are read from this one table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import msgspec
+
+from ark.endpoints import chat, embeddings, models, operations, sessions
+from ark.errors import APIError, Conflict, MethodNotAllowed, NotFound, Unavailable
+from ark.exchange import Endpoint
+from ark.schemas.chat import ChatRequest, Chunk, Completion
+from ark.schemas.embeddings import EmbeddingList, EmbeddingRequest
+from ark.schemas.models import Model, ModelList
+from ark.schemas.operations import Health, Ready
+from ark.schemas.sessions import SessionDeleted, SessionList, SessionObject
+
+Tag = Literal["inference", "models", "sessions", "operations"]
+
+
+class Route(msgspec.Struct, frozen=True, kw_only=True):
+    """What happens to a request. Its description is the endpoint's docstring."""
+
+    endpoint: Endpoint
+    tag: Tag
+    open: bool = False
+    """Needs no key."""
+    body: type[msgspec.Struct] | None = None
+    """Reads a JSON body of this type."""
+    work: bool = False
+    """Asks an engine for work, so that the limits of `ark.limits` hold."""
+    session: bool = False
+    """Serves the session of the client's cookie."""
+    replies: Mapping[str, type | None]
+    """Media type to the type of a good reply, of server-sent events to that of an event's data; None for plain text."""
+    errors: Sequence[type[APIError]] = ()
+    """What it raises beside what the fields above imply: a bad body, a missing key, a limit."""
+
+
+JSON = "application/json"
+
+ROUTES: Mapping[str, Mapping[str, Route]] = {
+    "/chat/completions": {
+        "POST": Route(
+            endpoint=chat.create,
+            tag="inference",
+            body=ChatRequest,
+            work=True,
+            session=True,
+            replies={JSON: Completion, "text/event-stream": Chunk},
+            errors=[NotFound, Conflict],
+        )
+    },
+    "/embeddings": {
+        "POST": Route(
+            endpoint=embeddings.create,
+            tag="inference",
+            body=EmbeddingRequest,
+            work=True,
+            replies={JSON: EmbeddingList},
+            errors=[NotFound],
+        )
+    },
+    "/models": {"GET": Route(endpoint=models.list_models, tag="models", replies={JSON: ModelList})},
+    "/models/{model}": {
+        "GET": Route(endpoint=models.get_model, tag="models", replies={JSON: Model}, errors=[NotFound])
+    },
+    "/sessions": {"GET": Route(endpoint=sessions.list_sessions, tag="sessions", replies={JSON: SessionList})},
+    "/sessions/{session}": {
+        "GET": Route(endpoint=sessions.get_session, tag="sessions", replies={JSON: SessionObject}, errors=[NotFound]),
+        "DELETE": Route(
+            endpoint=sessions.delete_session, tag="sessions", replies={JSON: SessionDeleted}, errors=[NotFound]
+        ),
+    },
+    "/metrics": {"GET": Route(endpoint=operations.metrics, tag="operations", replies={"text/plain": None})},
+    "/health": {"GET": Route(endpoint=operations.health, tag="operations", open=True, replies={JSON: Health})},
+    "/ready": {
+        "GET": Route(
+            endpoint=operations.ready, tag="operations", open=True, replies={JSON: Ready}, errors=[Unavailable]
+        )
+    },
+}
+"""Path to method to route, below an optional ``/v1``. What stands in braces at a path's end takes all that follows."""
+
+PREFLIGHT = Route(endpoint=operations.preflight, tag="operations", open=True, replies={"text/plain": None})
+"""What browsers ask, on every path."""
+
+_EXACT = {path: methods for path, methods in ROUTES.items() if not path.endswith("}")}
+_PREFIXES = {path.partition("{")[0]: methods for path, methods in ROUTES.items() if path.endswith("}")}
+
+
+def match(path: str, method: str) -> tuple[Route, str]:
+    """The route of a path, and what the path has in place of the braces. Raises NotFound or MethodNotAllowed."""
+    inner = path.removeprefix("/v1") if path.startswith("/v1/") else path
+    methods, param = _EXACT.get(inner), ""
+    if methods is None:
+        for prefix, below in _PREFIXES.items():
+            if inner.startswith(prefix):
+                methods, param = below, inner[len(prefix) :]
+    if methods is None:
+        raise NotFound(f"There is nothing at {path}.", code="unknown_url")
+    route = methods.get("GET" if method == "HEAD" else method)
+    if route is None:
+        raise MethodNotAllowed(", ".join([*methods, "HEAD"] if "GET" in methods else methods))
+    return route, param
