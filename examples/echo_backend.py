@@ -129,11 +129,11 @@ class EchoBackend:
                     await anyio.sleep(1 / self._options.tokens_per_second)
                 if number < len(answer):
                     yield TokenBatch(token_ids=(token,))
-                else:
-                    yield TokenBatch(token_ids=(token,), finish_reason="stop" if token == END else "length")
-            # Until here the generator may be closed at any point, which is how a job is cancelled.
+            # Until here the generator may be closed at any point, which is how a job is cancelled. At its last batch
+            # it is closed as well, for nobody has to ask it for more.
             self._cancelled -= 1
             self._finished += 1
+            yield TokenBatch(token_ids=answer[-1:], finish_reason="stop" if answer[-1] == END else "length")
         finally:
             self._running -= 1
 

@@ -67,8 +67,11 @@ async def test_an_unknown_model(name: str, stream: bool) -> None:
 async def test_the_length_ends_a_reply() -> None:
     async with running() as client:
         reply = await client.chat("hello", max_tokens=2)
+        status = backend_of(client).status()
     (choice,) = reply.json()["choices"]
     assert (choice["message"]["content"], choice["finish_reason"]) == ("he", "length")
+    # A generator that is closed at its last batch has not been cancelled.
+    assert (status.jobs_finished, status.jobs_cancelled, status.running) == (1, 0, 0)
 
 
 @pytest.mark.parametrize("stop", ["l", ["x", "lo", "l"], ["llo", "l"]])
