@@ -162,8 +162,16 @@ class Ark:
         path = route_path(scope)
         if services.config.server.cors is not None and is_preflight(scope["method"], exchange.headers):
             # Browsers send no key with it, and want to hear of what is wrong by the request itself.
-            return PREFLIGHT, Request(id=exchange.id, method=scope["method"], path=path, headers=exchange.headers)
+            request = Request(
+                id=exchange.id,
+                method=scope["method"],
+                path=path,
+                headers=exchange.headers,
+                record=exchange.record,
+            )
+            return PREFLIGHT, request
         route, param = match(path, scope["method"])
+        exchange.record.route = _template(path, param)
         if services.draining and not route.open:
             raise Unavailable("The server is shutting down.", code="draining")
         headers = exchange.headers
@@ -183,6 +191,7 @@ class Ark:
             piece_timeout=limits.body_timeout,
             total_timeout=limits.body_total_timeout,
         )
+        exchange.record.arrive()
         return route, Request(
             id=exchange.id,
             method=scope["method"],
@@ -192,7 +201,14 @@ class Ark:
             key=key,
             param=param,
             ticket=exchange.ticket,
+            record=exchange.record,
         )
+
+
+def _template(path: str, param: str) -> str:
+    """A path as metrics and traces know it: one for all that a route has."""
+    inner = path.removeprefix("/v1") if path.startswith("/v1/") else path
+    return f"{inner.removesuffix(param)}{{id}}" if param else inner
 
 
 def _check_content_type(value: bytes) -> None:

@@ -16,6 +16,7 @@ import msgspec
 from ark.config import KeyConfig
 from ark.errors import APIError, BodyTooLarge, RequestTimeout
 from ark.limits import Ticket
+from ark.record import Record
 
 Scope = Mapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -44,6 +45,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     method: str
     path: str
     """Below the mount point, percent-decoded, without a trailing slash."""
+    record: Record
+    """What becomes of the request."""
     headers: dict[bytes, bytes]
     """Names in lower case; values of a repeated header are joined with a comma, of cookies with a semicolon."""
     body: bytes = b""

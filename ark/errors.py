@@ -19,6 +19,8 @@ class APIError(Exception):
     status = 500
     type = "server_error"
     code: str | None = None
+    reason: str | None = None
+    """What metrics call it, one of a fixed set; the code where it is None."""
 
     def __init__(
         self,
@@ -137,6 +139,7 @@ class TooManyRequests(APIError):
     status = 429
     type = "rate_limit_error"
     code = "rate_limit_exceeded"
+    reason = "queue_full"
 
     def __init__(self, message: str, *, retry_after: float = 1.0, code: str | None = None) -> None:
         super().__init__(message, code=code, headers=_retry_headers(retry_after))

@@ -30,6 +30,7 @@ from ark.asgi import (
 from ark.cors import reply_headers
 from ark.errors import APIError, RequestTimeout, Unavailable
 from ark.limits import Ticket
+from ark.record import Record
 from ark.schemas.errors import encode_error
 from ark.services import Services
 
@@ -59,6 +60,7 @@ class Exchange:
         self.headers = read_headers(scope)
         sent = self.headers.get(b"x-request-id", b"")
         self.id = sent.decode() if _REQUEST_ID.fullmatch(sent) else f"req_{uuid.uuid4().hex}"
+        self.record = Record(self.id, scope["method"], scope.get("scheme", "http"), self.headers)
         self._services = services
         self._receive_message = receive
         self._send_message = send
@@ -139,6 +141,11 @@ class Exchange:
         self._scope.cancel()
 
     def log(self) -> None:
+        """The exchange is over: into the log, the metrics and the traces."""
+        gone = self._gone and not self._finished
+        self.record.end(status=self._status, gone=gone, error=self._error)
+        if self._services is not None:
+            self._services.observe(self.record)
         fields: dict[str, object] = {
             "request_id": self.id,
             "request": self._what,
@@ -147,7 +154,7 @@ class Exchange:
         }
         if self._error is not None:
             fields["error"] = self._error
-        log.info("client gone" if self._gone and not self._finished else "request", extra={"fields": fields})
+        log.info("client gone" if gone else "request", extra={"fields": fields})
 
     async def _run(self, endpoint: Endpoint, request: Request, services: Services) -> None:
         try:
@@ -177,6 +184,7 @@ class Exchange:
             log.error("unexpected error", exc_info=error, extra={"fields": {"request_id": self.id}})
             error = APIError(f"The server had an unexpected error. Its log has more under {self.id}.")
         self._error = error.code or error.type
+        self.record.fail(error)
         return error
 
     async def _fail(self, error: APIError) -> None:

@@ -104,8 +104,6 @@ class Limiter:
         self._accounts: dict[str, Account] = {}
         self.running = 0
         """Requests that are being served."""
-        self.refused: dict[str, int] = {}
-        """Requests that were not admitted, by the limit they met."""
 
     @contextmanager
     def admit(self, key: KeyConfig | None) -> Iterator[Ticket]:
@@ -119,7 +117,7 @@ class Limiter:
         refusal = self._refusal(account, places, now)
         if refusal is not None:
             limit, error = refusal
-            self.refused[limit] = self.refused.get(limit, 0) + 1
+            error.reason = limit
             error.headers.update(account.headers(now))
             raise error
         if account.requests is not None:

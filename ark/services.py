@@ -12,6 +12,7 @@ from ark.auth import Keys, KeysFile
 from ark.config import Config
 from ark.limits import Limiter
 from ark.metrics import Metrics
+from ark.record import Record
 from ark.registry import Registry
 from ark.sessions.service import Sessions
 from ark.sessions.sqlite import SqliteStorage
@@ -45,6 +46,10 @@ class Services:
             counts = self.metrics.evicted
             counts[evicted.cause] = counts.get(evicted.cause, 0) + 1
         self.registry.release(evicted.released)
+
+    def observe(self, record: Record) -> None:
+        """A request is over."""
+        self.metrics.add(record)
 
     async def sweep(self) -> None:
         """Expire sessions now and then, so that an idle server gives their memory back; until cancelled."""

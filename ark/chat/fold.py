@@ -6,7 +6,7 @@ are completed, reasoning and answer split, stop strings found, tool calls read. 
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing
 
 import msgspec
@@ -198,16 +198,22 @@ class Fold:
 
 
 async def fold_all(
-    folds: Sequence[Fold], batches: AsyncGenerator[TokenBatch, None], dropped: set[int] | None = None
+    folds: Sequence[Fold],
+    batches: AsyncGenerator[TokenBatch, None],
+    dropped: set[int] | None = None,
+    seen: Callable[[TokenBatch], None] | None = None,
 ) -> AsyncGenerator[Piece, None]:
     """The pieces of all replies of a job, each with its own fold. The first one comes when the engine takes the job,
     and is empty.
 
     Ends when every reply has its finish reason. If that is by a stop string, the engine's generator is closed, which
-    cancels the job. While others go on, the reply's index is added to `dropped`, the job's.
+    cancels the job. While others go on, the reply's index is added to `dropped`, the job's. `seen` is told of each
+    batch before its pieces are given.
     """
     async with aclosing(batches):
         async for batch in batches:
+            if seen is not None:
+                seen(batch)
             fold = folds[batch.index]
             if batch.cached_tokens is not None:
                 fold.cached_tokens = batch.cached_tokens

@@ -23,6 +23,7 @@ from ark.chat.tools.formats import ToolFormat
 from ark.chat.tools.parser import ToolParser
 from ark.chat.tools.request import Toolbox
 from ark.errors import APIError, BadRequest
+from ark.record import Work
 from ark.sessions.messages import Message
 from ark.sessions.service import Sessions, Turn
 from ark.sessions.transcript import Past
@@ -70,12 +71,13 @@ class ChatTurn:
     """A turn while it runs. `headers` are whole and `fold` is there from the first piece on."""
 
     def __init__(
-        self, request: TurnRequest, *, sessions: Sessions, backend: ChatBackend, prompts: PromptBuilder
+        self, request: TurnRequest, *, sessions: Sessions, backend: ChatBackend, prompts: PromptBuilder, work: Work
     ) -> None:
         self._request = request
         self._sessions = sessions
         self._backend = backend
         self._prompts = prompts
+        self.work = work
         self.headers: list[tuple[str, str]] = []
         self.how = ""
         """What the request did to its session: created, continued, rewound, rebuilt or stateless."""
@@ -114,8 +116,9 @@ class ChatTurn:
                 prompt = await self._build(past)
                 job = await self._job(prompt, turn)
                 self.folds = [self._new_fold(prompt, index) for index in range(request.n)]
+                self.work.ask()
                 batches = within(self._backend.generate(job), request.seconds, n=request.n)
-                async with aclosing(fold_all(self.folds, batches, job.dropped)) as pieces:
+                async with aclosing(fold_all(self.folds, batches, job.dropped, self.work.batch)) as pieces:
                     first = True
                     async for piece in pieces:
                         if first:

@@ -33,6 +33,8 @@ async def create(request: Request, services: Services) -> Reply | Stream:
     limits = services.config.limits
     body, messages = await aside(len(request.body), lambda: _read(request.body, limits))
     served = services.registry.find_chat(body.model, request.key)
+    meter = services.metrics.meter(served.name)
+    work = request.record.begin("chat", served.name, body, meter=meter, replies=body.n or 1)
     backend = await served.ready(services.config.server.load_wait)
     ignore = services.config.server.unsupported_parameters == "ignore"
     ignored = parameters.check(body, served.capabilities or backend.capabilities, ignore=ignore)
@@ -64,9 +66,11 @@ async def create(request: Request, services: Services) -> Reply | Stream:
         sessions=services.sessions,
         backend=backend,
         prompts=served.prompts,
+        work=work,
     )
     turn.headers += ignored_header(ignored)
     head = render.Head.new(body.model, services.fingerprint)
+    work.response_id = head.id
     if body.stream:
         return _stream(turn, head, request, body)
     try:
@@ -111,10 +115,16 @@ async def _noted(
 
 
 def _note(turn: ChatTurn, request: Request, body: ChatRequest) -> None:
+    work = turn.work
+    work.session = turn.session_id
     if not turn.begun:
         return
     fold = turn.fold
     completion_tokens = sum(len(one.token_ids) for one in turn.folds)
+    work.prompt_tokens, work.cached_tokens = fold.prompt_tokens, fold.cached_tokens
+    work.completion_tokens = completion_tokens
+    work.reasoning_tokens = sum(one.reasoning_tokens for one in turn.folds)
+    work.finish_reasons = [one.finish_reason for one in turn.folds]
     request.spend(fold.prompt_tokens + completion_tokens)
     fields = {
         "request_id": request.id,

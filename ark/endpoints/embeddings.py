@@ -28,6 +28,7 @@ async def create(request: Request, services: Services) -> Reply:
     depth = services.config.limits.json_depth
     body, inputs = await aside(len(request.body), lambda: _read(request.body, depth))
     served = services.registry.find_embedding(body.model, request.key)
+    work = request.record.begin("embeddings", served.name, body, meter=services.metrics.meter(served.name))
     backend = await served.ready(services.config.server.load_wait)
     ignore = services.config.server.unsupported_parameters == "ignore"
     ignored = capabilities.to_ignore(body, parameters.NEUTRAL, backend.capabilities, ignore=ignore)
@@ -43,12 +44,14 @@ async def create(request: Request, services: Services) -> Reply:
         sparse=bool(body.ark_sparse) and "ark_sparse" not in ignored,
         colbert=bool(body.ark_colbert) and "ark_colbert" not in ignored,
     )
+    work.ask()
     try:
         embeddings = await backend.embed(job)
     except APIError as error:
         inputs.replaced(error)
         raise
     tokens = render.tokens(embeddings)
+    work.prompt_tokens, work.finish_reasons = tokens, ["stop"]
     request.spend(tokens)
     fields = {"request_id": request.id, "model": body.model, "inputs": len(embeddings), "prompt_tokens": tokens}
     log.info("embeddings", extra={"fields": fields})
