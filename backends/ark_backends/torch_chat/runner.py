@@ -89,15 +89,26 @@ def load(path: Path, *, device: str, dtype: str) -> Any:
         kind = devices.dtype(dtype, target, config, devices.checkpoint_bytes(path))
         with _without_bar():
             model, report = AutoModelForCausalLM.from_pretrained(
-                path, config=config, dtype=kind, local_files_only=True, output_loading_info=True
+                path,
+                config=config,
+                dtype=kind,
+                local_files_only=True,
+                output_loading_info=True,
+                # Refused below, by their names; transformers itself would only point at its log.
+                ignore_mismatched_sizes=True,
             )
         model = model.to(target)
     except Exception as error:  # files can be broken in any way, and each library has its own errors for it
         raise ConfigError(f"cannot load a chat model from {path}: {error}") from error
     # transformers fills these with random numbers, and says so in the log only.
-    absent = sorted({*report["missing_keys"], *(str(key) for key in report["mismatched_keys"])})
+    absent, other = sorted(report["missing_keys"]), sorted(str(key[0]) for key in report["mismatched_keys"])
     if absent:
         raise ConfigError(f"the weights in {path} lack {len(absent)} parameters, such as {absent[0]}")
+    if other:
+        raise ConfigError(
+            f"the weights in {path} have {len(other)} parameters of another shape than config.json says, "
+            f"such as {other[0]}"
+        )
     return model
 
 

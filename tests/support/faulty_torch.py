@@ -1,0 +1,74 @@
+"""The torch chat engine with faults in the model's own forward pass, switched by a file beside the weights."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+from ark.config import ModelConfig
+from ark_backends.torch_chat import TorchChat
+
+Fault = Literal["hold", "out of memory", "memory error", "bug", "exit"]
+
+SECRET = "the internals of the engine"
+
+
+def set_fault(model: Path, fault: Fault | None) -> None:
+    """From the next forward pass on; None lets the passes go, those that are held too."""
+    if fault is None:
+        _file(model).unlink(missing_ok=True)
+    else:
+        _file(model).write_text(fault, encoding="utf-8")
+
+
+def is_held(model: Path) -> bool:
+    """Whether a forward pass has come so far that it is held."""
+    return _held(model).exists()
+
+
+def _file(model: Path) -> Path:
+    return model / "fault"
+
+
+def _held(model: Path) -> Path:
+    return model / "held"
+
+
+def _hook(model: Path) -> Callable[..., None]:
+    import torch
+
+    file, held = _file(model), _held(model)
+
+    def hook(*_: Any) -> None:
+        while True:
+            try:
+                fault = file.read_text(encoding="utf-8")
+            except FileNotFoundError:
+                held.unlink(missing_ok=True)
+                return
+            match fault:
+                case "hold":
+                    held.touch()
+                    time.sleep(0.005)
+                case "out of memory":
+                    raise torch.OutOfMemoryError(f"CUDA out of memory: {SECRET}")
+                case "memory error":
+                    raise MemoryError(SECRET)
+                case "bug":
+                    raise ZeroDivisionError(SECRET)
+                case "exit":
+                    raise SystemExit(SECRET)
+
+    return hook
+
+
+class FaultyChat(TorchChat):
+    """`torch_chat`; the model has to be a directory."""
+
+    @classmethod
+    async def open(cls, model: ModelConfig) -> TorchChat:
+        chat = await super().open(model)
+        chat._engine._runner.model.register_forward_pre_hook(_hook(Path(model.source)))
+        return chat
