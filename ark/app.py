@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 
 from ark import log as logs
 from ark.asgi import ClientGone, Receive, Request, Scope, Send, read_body, route_path
@@ -18,6 +20,7 @@ from ark.exchange import FAREWELL, SMALL_BODY, Exchange
 from ark.routes import PREFLIGHT, Route, match
 from ark.services import Services
 from ark.sessions.storage import StorageError
+from ark.tracing import open_tracer
 
 log = logging.getLogger("ark.app")
 
@@ -63,6 +66,7 @@ class Ark:
         logs.configure(config.server.log_level)
         services = Services(config)
         await services.sessions.open()
+        services.tracer = await anyio.to_thread.run_sync(open_tracer, os.environ)
         if services.keys.open:
             log.warning("no API keys are configured: everyone who can reach the server may use it")
         self._services = services
@@ -84,6 +88,8 @@ class Ark:
             with anyio.CancelScope(shield=True):
                 await services.registry.close()
                 await services.sessions.close()
+                if services.tracer is not None:
+                    await services.tracer.close()
             self._services = None
         if failure is not None:
             raise failure

@@ -154,6 +154,8 @@ class Exchange:
         }
         if self._error is not None:
             fields["error"] = self._error
+        if self.record.trace_id is not None:
+            fields["trace_id"] = self.record.trace_id
         log.info("client gone" if gone else "request", extra={"fields": fields})
 
     async def _run(self, endpoint: Endpoint, request: Request, services: Services) -> None:

@@ -48,8 +48,9 @@ class Work:
         self.admitted = 0.0
         """When it began with it, as far as it tells."""
         self.first = 0.0
-        """When the first token came; so is `last`."""
+        """When the first token came."""
         self.last = 0.0
+        """When the last token came, or the whole result."""
         self.prompt_tokens = 0
         self.cached_tokens = 0
         self.completion_tokens = 0
@@ -65,6 +66,17 @@ class Work:
     def ask(self) -> None:
         """The engine gets the job now."""
         self.asked = time.perf_counter()
+
+    def finish(self, *, prompt_tokens: int) -> None:
+        """The engine has done its work, for a task that has no tokens to tell of."""
+        self.last = time.perf_counter()
+        self.prompt_tokens = prompt_tokens
+        self.finish_reasons = ["stop"]
+
+    @property
+    def time_to_first_token(self) -> float:
+        """Seconds since the request arrived."""
+        return self.first - self._arrived
 
     def batch(self, batch: TokenBatch) -> None:
         """A batch has come. As in vLLM, the tokens that come at once are one step."""
@@ -108,6 +120,8 @@ class Record:
         """What went wrong, in one word of a fixed set."""
         self.work: Work | None = None
         """There once the request has named a model that it may use."""
+        self.trace_id: str | None = None
+        """Of the trace that the request is in, where there are traces; 32 hexadecimal digits."""
 
     def begin(self, operation: Operation, model: str, body: msgspec.Struct, *, meter: Meter, replies: int = 1) -> Work:
         """The request is for a served model."""
@@ -128,6 +142,11 @@ class Record:
         self.ended = time.perf_counter()
         self.status, self.gone = status, gone
         self.reason = self.reason or error
+
+    @property
+    def failed(self) -> bool:
+        """The server is to blame for what went wrong."""
+        return self.error is not None and self.error.status >= 500
 
     @property
     def whole(self) -> bool:

@@ -17,6 +17,7 @@ from ark.registry import Registry
 from ark.sessions.service import Sessions
 from ark.sessions.sqlite import SqliteStorage
 from ark.sessions.store import Evicted
+from ark.tracing import Tracer
 
 SWEEP_INTERVAL = 30.0
 """Seconds."""
@@ -37,6 +38,7 @@ class Services:
             on_evict=self._evicted,
         )
         self.metrics = Metrics(self.registry, self.sessions, self.limiter)
+        self.tracer: Tracer | None = None
         self.created = int(time.time())
         """Unix time at which the server started, the `created` of its models."""
         self.draining = False
@@ -50,6 +52,8 @@ class Services:
     def observe(self, record: Record) -> None:
         """A request is over."""
         self.metrics.add(record)
+        if self.tracer is not None:
+            self.tracer.add(record)
 
     async def sweep(self) -> None:
         """Expire sessions now and then, so that an idle server gives their memory back; until cancelled."""

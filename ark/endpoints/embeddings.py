@@ -51,7 +51,7 @@ async def create(request: Request, services: Services) -> Reply:
         inputs.replaced(error)
         raise
     tokens = render.tokens(embeddings)
-    work.prompt_tokens, work.finish_reasons = tokens, ["stop"]
+    work.finish(prompt_tokens=tokens)
     request.spend(tokens)
     fields = {"request_id": request.id, "model": body.model, "inputs": len(embeddings), "prompt_tokens": tokens}
     log.info("embeddings", extra={"fields": fields})

@@ -106,7 +106,7 @@ class RequestMetrics:
 
     def _add_work(self, record: Record, work: Work) -> None:
         error = record.error
-        if error is not None and error.status < 500:
+        if error is not None and not record.failed:
             # The engine would not have it.
             return
         broken = "abort" if error is None or error.code == "draining" else "error"
