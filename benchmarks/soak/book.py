@@ -1,0 +1,27 @@
+"""What happened: counts of what was done, and the first of each kind of failure in words."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+SHOWN = 50
+"""Failures that are kept in words; all are counted."""
+
+
+@dataclass
+class Book:
+    """Written by all clients."""
+
+    done: Counter[str] = field(default_factory=Counter)
+    """Tasks by kind."""
+    statuses: Counter[int] = field(default_factory=Counter)
+    """Replies by status."""
+    failures: Counter[str] = field(default_factory=Counter)
+    """What should not have been, by kind."""
+    notes: list[str] = field(default_factory=list)
+
+    def fail(self, kind: str, note: str) -> None:
+        self.failures[kind] += 1
+        if len(self.notes) < SHOWN:
+            self.notes.append(f"{kind}: {note}")

@@ -1,0 +1,163 @@
+"""What a soak has to keep to, and the report on it."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from book import Book
+from server import Sample
+
+RSS_BAND = 0.05
+"""Share by which resident memory may move once the warm-up is over."""
+FILES_LEFT = 3
+"""File descriptors that may be open more at the end than before the first client came."""
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One thing that was asked for."""
+
+    name: str
+    found: str
+    held: bool
+
+
+@dataclass(frozen=True)
+class Run:
+    """All that was seen."""
+
+    seconds: float
+    warm_up: float
+    clients: int
+    book: Book
+    samples: Sequence[Sample]
+    idle_files: tuple[int, int]
+    """Open before the first client and after the last."""
+    metrics: Mapping[str, float]
+    """At the end, when nothing should run any more."""
+    log: str
+    asked_5xx: int
+    """Requests that had to be answered with 503."""
+    set_aside: int
+    """Conversations that the model itself got wrong while it was alone."""
+
+
+def bars(run: Run) -> list[Bar]:
+    """What was asked for, each with what was found."""
+    book = run.book
+    warm = [sample for sample in run.samples if sample.seconds >= run.warm_up]
+    failed = sum(count for status, count in book.statuses.items() if status >= 500)
+    busy = [run.metrics[name] for name in ("ark:num_requests_running", "ark:num_requests_waiting")]
+    lines = [line for line in run.log.splitlines() if '"level":"error"' in line]
+    unexpected = [line for line in lines if "model broken cannot be opened" not in line]
+    before, after = run.idle_files
+    spread, middle = spread_of([sample.rss for sample in warm])
+    return [
+        Bar("nothing went wrong", _counts(book.failures) or "no failure", not book.failures),
+        Bar("no 5xx but those asked for", f"{failed} of which {run.asked_5xx} asked for", failed == run.asked_5xx),
+        Bar(
+            f"resident memory within {RSS_BAND:.0%} after the warm-up",
+            f"{middle / 2**20:.0f} MiB, {spread:+.1%} at most, {len(warm)} samples",
+            len(warm) > 5 and spread <= RSS_BAND,
+        ),
+        Bar("file descriptors are given back", f"{before} before, {after} after", after <= before + FILES_LEFT),
+        Bar(
+            "file descriptors in the run",
+            f"{max((sample.files for sample in warm), default=0)} at most",
+            all(sample.files <= before + 3 * run.clients for sample in warm),
+        ),
+        Bar(
+            "nothing runs or waits at the end",
+            f"{busy[0]:.0f} run, {busy[1]:.0f} wait, {run.metrics['ark:requests_in_hand']:.0f} in hand",
+            not any(busy) and not run.metrics["ark:requests_in_hand"],
+        ),
+        Bar("the log has no error", unexpected[0][:200] if unexpected else "none", not unexpected),
+        Bar("every turn was written", f"{run.metrics['ark:session_write_failures_total']:.0f} were not",
+            not run.metrics["ark:session_write_failures_total"]),
+        Bar("every task was done", _missing(book) or "all", not _missing(book)),
+    ]  # fmt: skip
+
+
+def spread_of(values: Sequence[int]) -> tuple[float, float]:
+    """Largest distance from the median as a share of it, and the median."""
+    if not values:
+        return 0.0, 0.0
+    middle = statistics.median(values)
+    return max(abs(value - middle) for value in values) / middle, middle
+
+
+def _missing(book: Book) -> str:
+    wanted = ("turns", "embeddings", "bad input", "left", "look around")
+    return ", ".join(name for name in wanted if not any(done.startswith(name) for done in book.done))
+
+
+def _counts(counter: Mapping[Any, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in sorted(counter.items(), key=str))
+
+
+def as_json(run: Run, found: Sequence[Bar]) -> dict[str, Any]:
+    return {
+        "seconds": round(run.seconds, 1),
+        "warm_up": run.warm_up,
+        "clients": run.clients,
+        "held": all(bar.held for bar in found),
+        "bars": [asdict(bar) for bar in found],
+        "done": dict(sorted(run.book.done.items())),
+        "statuses": {str(status): count for status, count in sorted(run.book.statuses.items())},
+        "failures": dict(run.book.failures),
+        "notes": run.book.notes,
+        "set_aside": run.set_aside,
+        "metrics": {name: value for name, value in run.metrics.items() if name.startswith("ark:")},
+        "samples": [asdict(sample) for sample in run.samples],
+    }
+
+
+def as_markdown(run: Run, found: Sequence[Bar]) -> str:
+    groups: dict[str, int] = {}
+    for name, count in run.book.done.items():
+        group = name.split(",")[0]
+        groups[group] = groups.get(group, 0) + count
+    lines = [
+        f"{run.clients} clients, {run.seconds / 60:.1f} minutes, of which {run.warm_up / 60:.1f} are warm-up.",
+        "",
+        "| asked for | found | |",
+        "|---|---|---|",
+        *(f"| {bar.name} | {bar.found} | {'held' if bar.held else '**missed**'} |" for bar in found),
+        "",
+        f"Done: {_counts(groups)}. Replies by status: "
+        + ", ".join(f"{count} of {status}" for status, count in sorted(run.book.statuses.items()))
+        + ".",
+        "",
+        *(f"- {note}" for note in run.book.notes),
+    ]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def plot(run: Run, path: Path) -> None:
+    """Resident memory and file descriptors over the run."""
+    import matplotlib
+
+    matplotlib.use("svg" if path.suffix == ".svg" else "agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(8, 4), constrained_layout=True)
+    minutes = [sample.seconds / 60 for sample in run.samples]
+    axes.plot(minutes, [sample.rss / 2**20 for sample in run.samples], color="#1f6f8b", label="resident memory, MiB")
+    axes.axvline(run.warm_up / 60, linestyle=":", color="#555555")
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("minutes")
+    axes.set_ylabel("MiB")
+    other = axes.twinx()
+    other.plot(minutes, [sample.files for sample in run.samples], color="#e08e2b", label="file descriptors")
+    other.set_ylim(bottom=0)
+    figure.legend(loc="lower right")
+    figure.savefig(path, dpi=130)
+
+
+def save(run: Run, found: Sequence[Bar], path: Path) -> None:
+    path.write_text(json.dumps(as_json(run, found), indent=1) + "\n")
