@@ -9,8 +9,9 @@ from ark_embedded.training.chat import generate, render
 from ark_embedded.training.chat.dialogue import Dialogue, Thinking, World
 from ark_embedded.training.chat.lexicon import Lexicon
 from ark_embedded.training.chat.skills import count, echo, facts, fallback, secrets, story, structured, talk, tools
-from ark_embedded.training.chat.skills.catalogue import CATALOGUE, made_up
+from ark_embedded.training.chat.skills.catalogue import CATALOGUE
 from ark_embedded.training.chat.skills.kinds import Fact
+from ark_embedded.training.chat.skills.tool import made_up
 
 _FILLERS: tuple[generate.Skill, ...] = (
     echo.echo, echo.echo, talk.small_talk, count.count, story.story, structured.json_object,

@@ -6,7 +6,8 @@ from typing import Any
 
 from ark_embedded.training.chat.dialogue import ToolCall, World
 from ark_embedded.training.chat.skills import fallback
-from ark_embedded.training.chat.skills.catalogue import CATALOGUE, Tool, made_up
+from ark_embedded.training.chat.skills.catalogue import CATALOGUE
+from ark_embedded.training.chat.skills.tool import Tool, made_up
 
 _WEATHER = ["sunny", "cloudy", "rainy", "windy", "snowy", "foggy", "clear", "stormy"]
 _STATUS = [
