@@ -30,8 +30,9 @@ Options = TypeVar("Options")
 
 EMBEDDED_CHAT = "ark-embedded-chat"
 EMBEDDED_EMBEDDING = "all-MiniLM-L6-v2"
+EMBEDDED_TRANSCRIPTION = "ark-embedded-whisper"
 
-BACKENDS = {"chat": "torch_chat", "embedding": "bge"}
+BACKENDS = {"chat": "torch_chat", "embedding": "bge", "transcription": "whisper"}
 """The usual backend of each task."""
 
 TASK_FIELDS = {"capabilities": "chat", "tool_format": "chat", "sampling": "chat", "dimensions": "embedding"}
@@ -136,7 +137,7 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     name: Name
     """The name that clients ask for and that GET /models lists."""
-    task: Literal["chat", "embedding"] = "chat"
+    task: Literal["chat", "embedding", "transcription"] = "chat"
     backend: Name | None = None
     """Entry point of the group ``ark.backends``, or ``package.module:Class``; the task's usual one when it is not
     set."""

@@ -8,19 +8,28 @@ from collections.abc import Mapping, Sequence
 from ark.auth import may_use
 from ark.config import EMBEDDED_EMBEDDING, Config, KeyConfig, ModelConfig, default_models
 from ark.errors import BadRequest, ModelNotFound, shorten
-from ark.served import ServedChat, ServedEmbedding
+from ark.served import ServedChat, ServedEmbedding, ServedTranscription
 
 log = logging.getLogger("ark.registry")
 
-AnyServed = ServedChat | ServedEmbedding
-_KINDS: Mapping[str, type[ServedChat] | type[ServedEmbedding]] = {"chat": ServedChat, "embedding": ServedEmbedding}
+AnyServed = ServedChat | ServedEmbedding | ServedTranscription
+_KINDS: Mapping[str, type[ServedChat] | type[ServedEmbedding] | type[ServedTranscription]] = {
+    "chat": ServedChat,
+    "embedding": ServedEmbedding,
+    "transcription": ServedTranscription,
+}
 
-_PURPOSES = {"chat": "chat (a tiny one of ARK's own)", "embedding": "embeddings"}
+_PURPOSES = {
+    "chat": "chat (a tiny one of ARK's own)",
+    "embedding": "embeddings",
+    "transcription": "speech (a tiny one of ARK's own, for a few hundred words)",
+}
 """What the embedded models are."""
 
 DEFAULT_ALIASES: Mapping[str, Sequence[str]] = {
     "chat": ("gpt-3.5-turbo", "gpt-4o", "gpt-4o-mini"),
     "embedding": ("text-embedding-ada-002", "text-embedding-3-small", "text-embedding-3-large"),
+    "transcription": ("whisper-1", "gpt-4o-transcribe", "gpt-4o-mini-transcribe"),
 }
 """Task to the names that OpenAI's clients ask for most."""
 
@@ -81,6 +90,13 @@ class Registry:
         served = self.find(name, key)
         if not isinstance(served, ServedEmbedding):
             raise _other_task(name, served, "embedding")
+        return served
+
+    def find_transcription(self, name: str, key: KeyConfig | None) -> ServedTranscription:
+        """The speech model behind a name. Raises ModelNotFound, or BadRequest for a model of another task."""
+        served = self.find(name, key)
+        if not isinstance(served, ServedTranscription):
+            raise _other_task(name, served, "transcription")
         return served
 
     def names(self, key: KeyConfig | None) -> list[str]:

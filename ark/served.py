@@ -10,7 +10,15 @@ import anyio
 import anyio.to_thread
 import msgspec
 
-from ark.backends import Backend, Capabilities, ChatBackend, EmbeddingBackend, SamplingParams, load_backend
+from ark.backends import (
+    Backend,
+    Capabilities,
+    ChatBackend,
+    EmbeddingBackend,
+    SamplingParams,
+    TranscriptionBackend,
+    load_backend,
+)
 from ark.chat.prompt import PromptBuilder
 from ark.chat.tools.formats import ToolFormat, find_format
 from ark.config import ConfigError, ModelConfig
@@ -186,3 +194,7 @@ class ServedEmbedding(Served[EmbeddingBackend]):
             return None
         # The encoding is the server's own work, whatever the backend.
         return msgspec.structs.replace(found, parameters=found.parameters | {"encoding_format"})
+
+
+class ServedTranscription(Served[TranscriptionBackend]):
+    """A speech model."""

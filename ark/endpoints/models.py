@@ -8,7 +8,7 @@ from ark.asgi import Reply, Request
 from ark.config import KeyConfig
 from ark.registry import AnyServed
 from ark.schemas.models import Model, ModelDetails, ModelList
-from ark.served import ServedChat
+from ark.served import ServedChat, ServedTranscription
 from ark.services import Services
 
 _encoder = msgspec.json.Encoder()
@@ -47,6 +47,8 @@ def _details(name: str, served: AnyServed) -> ModelDetails:
             context_length=None if served.backend is None else served.backend.context_length,
             reasoning=None if capabilities is None else capabilities.reasoning,
         )
+    if isinstance(served, ServedTranscription):
+        return msgspec.structs.replace(details, languages=None if served.backend is None else served.backend.languages)
     return msgspec.structs.replace(
         details,
         context_length=None if served.backend is None else served.backend.max_length,

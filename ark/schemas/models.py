@@ -23,6 +23,8 @@ class ModelDetails(msgspec.Struct, frozen=True, kw_only=True):
     """Whether a chat model thinks before it answers; None until it is open, and for other models."""
     dimensions: Sequence[int] | None = None
     """Sizes that an embedding model's vectors can have, its own first; None until it is open, and for other models."""
+    languages: Sequence[str] | None = None
+    """Codes of the languages that a speech model knows; None until it is open, and for other models."""
     parameters: Sequence[str] | None
     """Request parameters that the model honours; None until it is open."""
 
