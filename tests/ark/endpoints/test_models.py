@@ -44,6 +44,7 @@ async def test_the_details_of_a_model() -> None:
         "context_length": 77,
         "reasoning": False,
         "dimensions": None,
+        "languages": None,
         "parameters": ["max_completion_tokens", "max_tokens", "stop", "stream", "stream_options"],
     }
     assert alias["id"] == "gpt-4o"
