@@ -8,16 +8,17 @@ import torch
 
 
 def training(run: Path) -> dict[str, Any]:
-    """What the run did, from its last checkpoint."""
+    """What the run did, from its last checkpoint; `earlier` tells of the runs whose weights it went on from."""
     saved = torch.load(run / "latest.pt", weights_only=True)
     progress = saved["progress"]
-    return {
+    training = {
         "parameters": sum(weight.numel() for weight in saved["model"].values()),
         "steps": progress["step"],
         "tokens_read": progress["tokens"],
         "tokens_learned": progress["learned"],
         "hours": round(progress["seconds"] / 3600, 2),
     }
+    return {**training, "earlier": saved["earlier"]} if saved.get("earlier") else training
 
 
 def write(target: Path, content: dict[str, Any]) -> None:
@@ -28,14 +29,19 @@ def write(target: Path, content: dict[str, Any]) -> None:
 
 def markdown(content: dict[str, Any]) -> str:
     """The report as a page to read."""
-    run = content["training"]
+    training = content["training"]
+    runs = [*training.get("earlier", []), training]
+    steps = ", then ".join(f"{run['steps']:,}" for run in runs) + " steps"
+    if len(runs) > 1:
+        steps += " (each run from the weights of the one before, with a fresh optimizer and new data)"
+    read, learned, hours = (sum(run[key] for run in runs) for key in ("tokens_read", "tokens_learned", "hours"))
     lines = [
         "# Report on the embedded chat model",
         "",
         "Made by `ark_embedded.training.chat.evaluate` from `report.json`; do not edit by hand.",
         "",
-        f"- {run['parameters']:,} parameters, {run['steps']:,} steps, {run['tokens_read']:,} tokens read, of which"
-        f" {run['tokens_learned']:,} were learned to write, {run['hours']} hours on two CPU threads.",
+        f"- {training['parameters']:,} parameters, {steps}, {read:,} tokens read, of which"
+        f" {learned:,} were learned to write, {hours:.2f} hours on two CPU threads.",
         f"- {content['cases']} cases for each line, seed {content['seed']}. The values to be copied (names, words,"
         " numbers) were kept out of training as values; numbers under 100, times, currencies and states such as ok are"
         " shared. The phrasings of the second table were kept out too, though most of their words were not, and the"
