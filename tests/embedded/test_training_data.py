@@ -12,7 +12,7 @@ from ark_embedded.training.chat import batches, examination, generate, render
 from ark_embedded.training.chat.dialogue import Message, World
 from ark_embedded.training.chat.lexicon import Lexicon, is_held_out
 from ark_embedded.training.chat.phrasing import Phrases
-from ark_embedded.training.chat.skills import count, echo, fallback, kinds, secrets, story, structured, talk
+from ark_embedded.training.chat.skills import count, echo, fallback, kinds, secrets, story, structured, talk, tools
 from ark_embedded.training.chat.skills.catalogue import CATALOGUE
 
 CATEGORIES = ("name", "colour", "city", "animal", "food", "word", "codeword", "code", "language")
@@ -119,6 +119,23 @@ def test_a_stripped_dialogue_never_holds_a_past_secret() -> None:
         else:
             assert not lost
     assert seen > 5
+
+
+def test_a_tool_at_hand_under_another_name_is_never_missing() -> None:
+    """What a request means does not depend on what the tool for it is called."""
+    rng = random.Random(4)
+    renamed = next(tool for tool in (CATALOGUE[0].variant(rng) for _ in range(100)) if tool.name != CATALOGUE[0].name)
+    weather = re.compile("weather|temperature|forecast", re.IGNORECASE)
+
+    def asked(at_hand: list[Any]) -> list[str]:
+        worlds = [World(rng, Lexicon("train"), tools=at_hand) for _ in range(200)]
+        for world in worlds:
+            tools.missing(world)
+            assert world.messages[-1].content == fallback.SORRY
+        return [world.messages[0].content for world in worlds if weather.search(world.messages[0].content)]
+
+    assert not asked([renamed])
+    assert asked([CATALOGUE[1]])
 
 
 @pytest.mark.parametrize("topic", examination.TOPICS, ids=lambda topic: topic.name)

@@ -15,23 +15,24 @@ MIX: dict[Skill, float] = {
     facts.tell_two: 2,
     facts.tell_alike: 3,
     facts.tell_and_ask: 1.5,
-    facts.correct: 9,
-    facts.ask: 16,
+    facts.correct: 14,
+    facts.ask: 18,
     facts.ask_unknown: 10,
     secrets.keep: 7,
     secrets.tell: 11,
     echo.echo: 17,
-    talk.who: 4,
+    talk.who: 5,
     talk.can: 4,
-    talk.small_talk: 6,
+    talk.small_talk: 8,
     count.count: 5,
-    story.story: 4,
+    story.story: 6,
     structured.json_object: 8,
     tools.use: 2,
-    tools.missing: 4,
+    tools.missing: 6,
     fallback.fallback: 13,
 }
-_WITH_TOOLS = 80.0
+_WITH_TOOLS: dict[Skill, float] = {tools.use: 100, tools.missing: 32}
+"""Where there are tools, a request for one that is not among them is as common as one in four."""
 _AT_THE_END: dict[Skill, float] = {facts.ask: 45, secrets.tell: 25, facts.ask_unknown: 12}
 """Long dialogues end with a question about their beginning more often than chance would."""
 
@@ -63,7 +64,7 @@ def _pick(rng: random.Random, mix: dict[Skill, float]) -> Skill:
 def open_world(rng: random.Random, lexicon: Lexicon, thinking: Thinking | None = None) -> World:
     """An empty conversation, with or without a system message."""
     if thinking is None:
-        thinking = rng.choices(("kept", "stripped", "off"), (60, 28, 12))[0]
+        thinking = rng.choices(("kept", "stripped", "off"), (58, 27, 15))[0]
         assert thinking is not None
     world = World(rng, lexicon, thinking=thinking)
     kind = rng.random()
@@ -95,8 +96,7 @@ def dialogue(rng: random.Random, lexicon: Lexicon, shape: Shape) -> Dialogue:
         tools.give_tools(world)
     mix = dict(MIX)
     if world.tools:
-        mix[tools.use] = _WITH_TOOLS
-        mix[tools.missing] *= 1.75
+        mix |= _WITH_TOOLS
     # A dialogue leans towards some skills, so that short ones hold a question and its ground.
     for skill in rng.sample(list(mix), 3):
         mix[skill] *= 4
@@ -111,8 +111,10 @@ def dialogue(rng: random.Random, lexicon: Lexicon, shape: Shape) -> Dialogue:
         if used > target and world.messages[-1:] and world.messages[-1].role != "system":
             break
     # A long dialogue is dear: its end asks for several things of its beginning.
-    for _ in range(rng.randint(0, 4) if shape.low > 1000 else 0):
-        facts.ask(world)
+    if shape.low > 1000:
+        known = list(world.facts)
+        for fact in rng.sample(known, min(len(known), rng.randint(1, 7))):
+            facts.ask(world, fact)
     if rng.random() < 0.6 and (world.facts or world.secrets):
         if world.thinking != "kept" and not world.secrets:
             facts.ask(world)

@@ -172,7 +172,7 @@ def ask(world: World, fact: Fact | None = None) -> None:
         return ask_unknown(world) if world.rng.random() < 0.2 else tell(world)
     changed = [known for known in world.facts if known in world.corrected]
     # Where a value was replaced, the old one still stands in the text: that takes more practice.
-    pool = changed if changed and world.rng.random() < 0.5 else list(world.facts)
+    pool = changed if changed and world.rng.random() < 0.6 else list(world.facts)
     fact = fact or world.rng.choice(pool)
     world.user(_say(world, fact, fact.ask))
     world.reply(fact.answer.format(v=world.facts[fact]))

@@ -161,9 +161,10 @@ def both(world: World, tool: Tool) -> None:
 def missing(world: World) -> None:
     """A request for a catalogue tool that is not at hand: no call, the honest fallback."""
     rng = world.rng
-    names = {name for tool in world.tools for name in (tool.name, *tool.aliases)}
-    absent = [tool for tool in CATALOGUE if tool.name not in names and tool.name != "play_music"]
-    if not absent or (not names and rng.random() < 0.5):
+    # A tool under another name is the same tool, and is asked for in the same words.
+    at_hand = [tool.ask for tool in world.tools]
+    absent = [tool for tool in CATALOGUE if tool.ask not in at_hand and tool.name != "play_music"]
+    if not absent or (not at_hand and rng.random() < 0.5):
         return fallback.fallback(world)
     tool = rng.choice(absent)
     _, texts = arguments_for(world, tool)
