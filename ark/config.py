@@ -73,6 +73,11 @@ class LimitsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     body_bytes: Positive = 16 * 1024 * 1024
     """Size of a JSON body; more is 413. A route that reads no body takes 64 KiB."""
+    header_timeout: Seconds = 5.0
+    """Seconds that a connection may stay without the whole head of a request, at its beginning and behind each reply;
+    then it is closed. More than a load balancer keeps idle connections, where one stands in front.
+
+    It holds for ``ark serve``; a hypercorn that was started by itself has ``--keep-alive``."""
     body_timeout: Seconds = 30.0
     """Seconds between two pieces of a body; longer is 408."""
     body_total_timeout: Seconds = 300.0
