@@ -202,6 +202,7 @@ class Ark:
             id=exchange.id,
             method=scope["method"],
             path=path,
+            root=scope.get("root_path", ""),
             headers=headers,
             body=body,
             key=key,

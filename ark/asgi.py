@@ -45,6 +45,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     method: str
     path: str
     """Below the mount point, percent-decoded, without a trailing slash."""
+    root: str = ""
+    """Where the application is mounted."""
     record: Record
     """What becomes of the request."""
     headers: dict[bytes, bytes]

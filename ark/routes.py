@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any
 
 import msgspec
 
@@ -16,14 +16,16 @@ from ark.schemas.models import Model, ModelList
 from ark.schemas.operations import Health, Ready
 from ark.schemas.sessions import SessionDeleted, SessionList, SessionObject
 
-Tag = Literal["inference", "models", "sessions", "operations"]
+JSON = "application/json"
+EVENT_STREAM = "text/event-stream"
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
     """What happens to a request. Its description is the endpoint's docstring."""
 
     endpoint: Endpoint
-    tag: Tag
+    name: str
+    """As the document calls the operation, and generated clients their method."""
     open: bool = False
     """Needs no key."""
     body: type[msgspec.Struct] | None = None
@@ -32,58 +34,59 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     """Asks an engine for work, so that the limits of `ark.limits` hold."""
     session: bool = False
     """Serves the session of the client's cookie."""
-    replies: Mapping[str, type | None]
+    replies: Mapping[str, Any]
     """Media type to the type of a good reply, of server-sent events to that of an event's data; None for plain text."""
     errors: Sequence[type[APIError]] = ()
     """What it raises beside what the fields above imply: a bad body, a missing key, a limit."""
 
 
-JSON = "application/json"
-
 ROUTES: Mapping[str, Mapping[str, Route]] = {
     "/chat/completions": {
         "POST": Route(
             endpoint=chat.create,
-            tag="inference",
+            name="createChatCompletion",
             body=ChatRequest,
             work=True,
             session=True,
-            replies={JSON: Completion, "text/event-stream": Chunk},
+            replies={JSON: Completion, EVENT_STREAM: Chunk},
             errors=[NotFound, Conflict],
         )
     },
     "/embeddings": {
         "POST": Route(
             endpoint=embeddings.create,
-            tag="inference",
+            name="createEmbedding",
             body=EmbeddingRequest,
             work=True,
             replies={JSON: EmbeddingList},
             errors=[NotFound],
         )
     },
-    "/models": {"GET": Route(endpoint=models.list_models, tag="models", replies={JSON: ModelList})},
+    "/models": {"GET": Route(endpoint=models.list_models, name="listModels", replies={JSON: ModelList})},
     "/models/{model}": {
-        "GET": Route(endpoint=models.get_model, tag="models", replies={JSON: Model}, errors=[NotFound])
+        "GET": Route(endpoint=models.get_model, name="retrieveModel", replies={JSON: Model}, errors=[NotFound])
     },
-    "/sessions": {"GET": Route(endpoint=sessions.list_sessions, tag="sessions", replies={JSON: SessionList})},
+    "/sessions": {"GET": Route(endpoint=sessions.list_sessions, name="listSessions", replies={JSON: SessionList})},
     "/sessions/{session}": {
-        "GET": Route(endpoint=sessions.get_session, tag="sessions", replies={JSON: SessionObject}, errors=[NotFound]),
+        "GET": Route(
+            endpoint=sessions.get_session, name="retrieveSession", replies={JSON: SessionObject}, errors=[NotFound]
+        ),
         "DELETE": Route(
-            endpoint=sessions.delete_session, tag="sessions", replies={JSON: SessionDeleted}, errors=[NotFound]
+            endpoint=sessions.delete_session, name="deleteSession", replies={JSON: SessionDeleted}, errors=[NotFound]
         ),
     },
-    "/metrics": {"GET": Route(endpoint=operations.metrics, tag="operations", replies={"text/plain": None})},
-    "/health": {"GET": Route(endpoint=operations.health, tag="operations", open=True, replies={JSON: Health})},
+    "/metrics": {"GET": Route(endpoint=operations.metrics, name="getMetrics", replies={"text/plain": None})},
+    "/health": {"GET": Route(endpoint=operations.health, name="getHealth", open=True, replies={JSON: Health})},
     "/ready": {
-        "GET": Route(
-            endpoint=operations.ready, tag="operations", open=True, replies={JSON: Ready}, errors=[Unavailable]
-        )
+        "GET": Route(endpoint=operations.ready, name="getReady", open=True, replies={JSON: Ready}, errors=[Unavailable])
+    },
+    "/openapi.json": {
+        "GET": Route(endpoint=operations.openapi, name="getOpenAPI", open=True, replies={JSON: dict[str, Any]})
     },
 }
 """Path to method to route, below an optional ``/v1``. What stands in braces at a path's end takes all that follows."""
 
-PREFLIGHT = Route(endpoint=operations.preflight, tag="operations", open=True, replies={"text/plain": None})
+PREFLIGHT = Route(endpoint=operations.preflight, name="preflight", open=True, replies={"text/plain": None})
 """What browsers ask, on every path."""
 
 _EXACT = {path: methods for path, methods in ROUTES.items() if not path.endswith("}")}

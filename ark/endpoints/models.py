@@ -22,7 +22,7 @@ async def list_models(request: Request, services: Services) -> Reply:
 
 
 async def get_model(request: Request, services: Services) -> Reply:
-    """One of them. Raises ModelNotFound."""
+    """A served model or an alias. Raises ModelNotFound."""
     return Reply(body=_encoder.encode(_entry(request.param, request.key, services)))
 
 

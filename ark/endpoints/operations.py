@@ -1,7 +1,8 @@
-"""GET /health, /ready and /metrics, and what browsers ask before they send a page's request."""
+"""GET /health, /ready, /metrics and /openapi.json, and what browsers ask before they send a page's request."""
 
 from __future__ import annotations
 
+import anyio.to_thread
 import msgspec
 
 from ark.asgi import Reply, Request
@@ -34,6 +35,15 @@ async def ready(request: Request, services: Services) -> Reply:
         failed = "failed" in states.values()
         raise Unavailable(f"Not ready: {', '.join(waiting)}.", code="model_failed" if failed else "model_loading")
     return Reply(body=_encoder.encode(Ready(models=dict.fromkeys(states, "ready"))))
+
+
+async def openapi(request: Request, services: Services) -> Reply:
+    """This description of the API."""
+    # Here and not at the top: the document is made, once, from the table of routes, which has this endpoint.
+    from ark.openapi import render  # noqa: PLC0415
+
+    # In a thread, because making it takes a tenth of a second.
+    return Reply(body=await anyio.to_thread.run_sync(lambda: render(request.root, keys=not services.keys.open)))
 
 
 async def preflight(request: Request, services: Services) -> Reply:

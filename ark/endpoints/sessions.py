@@ -21,13 +21,13 @@ async def list_sessions(request: Request, services: Services) -> Reply:
 
 
 async def get_session(request: Request, services: Services) -> Reply:
-    """One of them. Raises NotFound, the same for another key's session as for one that never was."""
+    """One of the caller's sessions. Raises NotFound, the same for another key's session as for one that never was."""
     info = services.sessions.describe(request.owner, _session_id(request.param))
     return Reply(body=_encoder.encode(_object(info)))
 
 
 async def delete_session(request: Request, services: Services) -> Reply:
-    """Forget one of them; a turn in progress keeps nothing. Raises NotFound."""
+    """Forget one of the caller's sessions; a turn in progress keeps nothing. Raises NotFound."""
     session_id = _session_id(request.param)
     if not services.sessions.delete(request.owner, session_id):
         raise _not_found(session_id)

@@ -11,7 +11,7 @@ from ark.sessions.session import SessionInfo
 
 
 class SessionObject(SessionInfo, frozen=True, kw_only=True):
-    """A session, as `ark.sessions.session.SessionInfo` describes it."""
+    """A session. Times are seconds of the Unix clock."""
 
     object: Literal["session"] = "session"
 

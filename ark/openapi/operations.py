@@ -1,0 +1,186 @@
+"""A route as an operation of the document."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from http import HTTPStatus
+from typing import Any
+
+from ark.errors import (
+    APIError,
+    BadRequest,
+    BodyTooLarge,
+    RequestTimeout,
+    TooManyRequests,
+    Unauthorized,
+    Unavailable,
+    UnsupportedMediaType,
+)
+from ark.openapi.docstrings import error_text, text
+from ark.openapi.schemas import Schema, Schemas
+from ark.routes import EVENT_STREAM, JSON, Route
+from ark.schemas.errors import ErrorReply
+from ark.sessions.identity import COOKIE
+
+SCHEME = "key"
+"""Names the security scheme."""
+
+PARAMETERS: dict[str, Schema] = {
+    "model": {
+        "name": "model",
+        "in": "path",
+        "required": True,
+        "description": "A served name or an alias. Slashes in it may stand as they are.",
+        "schema": {"type": "string", "minLength": 1},
+    },
+    "session": {
+        "name": "session",
+        "in": "path",
+        "required": True,
+        "description": "The id of a session of the caller's.",
+        "schema": {"type": "string", "format": "uuid"},
+    },
+    "cookie": {
+        "name": COOKIE,
+        "in": "cookie",
+        "description": "The session to continue, as a reply set it. Another id than one of the caller's own is passed "
+        "over, and the reply sets a new one.",
+        "schema": {"type": "string"},
+    },
+    "request_id": {
+        "name": "x-request-id",
+        "in": "header",
+        "description": "Names the request in the reply and in the server's log: up to 128 letters, digits and any of "
+        "`._:-`. Anything else is replaced.",
+        "schema": {"type": "string"},
+    },
+}
+
+_TEXT: Schema = {"type": "string"}
+_COUNT: Schema = {"type": "string", "pattern": "^[0-9]+$"}
+_RATES = {
+    f"x-ratelimit-{what}-{unit}": {
+        "description": f"{meaning}, where the key has a limit of {unit} by the minute.",
+        "schema": _TEXT if what == "reset" else _COUNT,
+    }
+    for unit in ("requests", "tokens")
+    for what, meaning in (
+        ("limit", f"The {unit} of a minute"),
+        ("remaining", f"The {unit} that are left"),
+        ("reset", "The time until all are there again, such as `1.5s`"),
+    )
+}
+HEADERS: dict[str, Schema] = {
+    "x-request-id": {"description": "Names the request in the server's log.", "schema": _TEXT, "required": True},
+    "x-ark-ignored": {
+        "description": "Parameters that the model does not honour and that were dropped, where the server is "
+        "configured to drop them.",
+        "schema": _TEXT,
+    },
+    "set-cookie": {
+        "description": f"`{COOKIE}`, with which the client's next request continues the session.",
+        "schema": _TEXT,
+    },
+    "x-ark-session": {
+        "description": "The session's id, and whether it was `created`, `continued`, `rewound` or `rebuilt`; or "
+        "`stateless`.",
+        "schema": _TEXT,
+    },
+    "x-ark-cached-tokens": {
+        "description": "Tokens of the prompt that were not computed again.",
+        "schema": _COUNT,
+    },
+    **_RATES,
+    "retry-after": {"description": "Seconds after which to try again.", "schema": _COUNT},
+    "retry-after-ms": {"description": "The same, in milliseconds.", "schema": _COUNT},
+}
+
+
+def operation(path: str, route: Route, schemas: Schemas) -> dict[str, Any]:
+    """What the document says of one method of a path."""
+    summary, _, more = text(route.endpoint).partition("\n\n")
+    described: dict[str, Any] = {
+        "operationId": route.name,
+        "tags": [route.endpoint.__module__.rpartition(".")[2]],
+        "summary": " ".join(summary.split()),
+    }
+    if more:
+        described["description"] = more
+    described["parameters"] = [_reference("parameters", name) for name in _parameters(path, route)]
+    if route.body is not None:
+        described["requestBody"] = {"required": True, "content": {JSON: {"schema": schemas.of(route.body)}}}
+    good = {
+        "description": "The reply.",
+        "headers": _headers(_reply_headers(route)),
+        "content": {media: {"schema": _content(media, kind, schemas)} for media, kind in route.replies.items()},
+    }
+    described["responses"] = {"200": good} | {
+        str(kind.status): _reference("responses", kind.__name__) for kind in errors(route)
+    }
+    if route.open:
+        described["security"] = []
+    return described
+
+
+def errors(route: Route) -> list[type[APIError]]:
+    """The errors that a route can answer with, by status: those of every route, and what its fields imply."""
+    kinds = {RequestTimeout, BodyTooLarge, APIError, Unavailable, *route.errors}
+    if not route.open:
+        kinds.add(Unauthorized)
+    if route.body is not None:
+        kinds |= {BadRequest, UnsupportedMediaType}
+    if route.work:
+        kinds.add(TooManyRequests)
+    return sorted(kinds, key=lambda kind: kind.status)
+
+
+def error_response(kind: type[APIError], schemas: Schemas) -> dict[str, Any]:
+    """A reply with an error."""
+    names = ["x-request-id"]
+    if kind in (TooManyRequests, Unavailable):
+        names += [*_RATES, "retry-after", "retry-after-ms"]
+    return {
+        "description": error_text(kind) or f"{HTTPStatus(kind.status).phrase}.",
+        "headers": _headers(names),
+        "content": {JSON: {"schema": schemas.of(ErrorReply)}},
+    }
+
+
+def _parameters(path: str, route: Route) -> Iterator[str]:
+    if path.endswith("}"):
+        yield path.partition("{")[2].removesuffix("}")
+    if route.session:
+        yield "cookie"
+    yield "request_id"
+
+
+def _reply_headers(route: Route) -> Iterator[str]:
+    yield "x-request-id"
+    if route.work:
+        yield "x-ark-ignored"
+    if route.session:
+        yield from ("set-cookie", "x-ark-session", "x-ark-cached-tokens")
+    if route.work:
+        yield from _RATES
+
+
+def _headers(names: Iterator[str] | list[str]) -> dict[str, Any]:
+    return {name: _reference("headers", name) for name in names}
+
+
+def _content(media: str, kind: Any, schemas: Schemas) -> Schema:
+    if kind is None:
+        return _TEXT
+    if media == EVENT_STREAM:
+        return {
+            "type": "string",
+            "description": "Server-sent events. The data of each is JSON; the last one's is `[DONE]`. An error in the "
+            "middle is an event of its own, and the last.",
+            "contentMediaType": media,
+            "contentSchema": schemas.of(kind),
+        }
+    return schemas.of(kind)
+
+
+def _reference(section: str, name: str) -> dict[str, str]:
+    return {"$ref": f"#/components/{section}/{name}"}
