@@ -7,10 +7,20 @@ import sys
 from collections.abc import Sequence
 
 from ark import __version__
-from ark.commands import key, serve
+from ark.commands import bench, chat, check, embed, key, models, serve, transcribe
+from ark.commands.client import CommandError
 from ark.config import ConfigError
 
-COMMANDS = (serve.add, key.add)
+COMMANDS = (
+    serve.add,
+    check.add,
+    models.add,
+    chat.add,
+    embed.add,
+    transcribe.add,
+    bench.add,
+    key.add,
+)
 """Each adds its parser, with a function as the default of `run` that takes the arguments and returns the status."""
 
 
@@ -32,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parser().parse_args(arguments)
     try:
         status: int = args.run(args)
-    except ConfigError as error:
+    except (ConfigError, CommandError) as error:
         print(f"ark: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -7,12 +7,16 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator
+from importlib.util import find_spec
 from typing import Any
 
 import anyio
+import msgspec
 
 from ark.app import Ark, create_app
-from ark.config import Config, load_config
+from ark.commands.arguments import add_model_arguments, chosen_config
+from ark.commands.key import digest
+from ark.config import Config, KeyConfig
 
 _DESCRIPTION = """\
 Serve OpenAI's API with hypercorn, in this process.
@@ -24,15 +28,23 @@ drain_seconds; a second signal breaks them off. Then the sessions are written, a
 CLOSING = 3
 """Seconds for connections to close once no reply is made any more."""
 
+BACKLOG = 2048
+"""Connections that may wait to be accepted: a burst of clients, before the system makes them try again later."""
+
 
 def add(commands: Any) -> None:
     parser = commands.add_parser(
         "serve",
-        help="serve the models of ark.toml",
+        help="serve models: those of ark.toml, or those named",
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--config", metavar="FILE", help="the ark.toml; otherwise $ARK_CONFIG, or the one that is here")
+    add_model_arguments(parser)
+    parser.add_argument("--host", help="the address to listen at, instead of --bind (127.0.0.1)")
+    parser.add_argument("--port", type=int, help="the port to listen at, instead of --bind (8000)")
+    parser.add_argument(
+        "--key", metavar="KEY", help="an API key that clients have to give; better kept by 'ark key' as its hash"
+    )
     parser.add_argument(
         "--bind",
         metavar="ADDRESS",
@@ -42,7 +54,7 @@ def add(commands: Any) -> None:
     parser.add_argument("--certfile", metavar="FILE", help="serve HTTPS with this certificate, a PEM file")
     parser.add_argument("--keyfile", metavar="FILE", help="the certificate's private key")
     parser.add_argument("--root-path", metavar="PATH", default="", help="what a proxy has cut off the path")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, usage_error=parser.error)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -50,9 +62,17 @@ def run(args: argparse.Namespace) -> int:
     from hypercorn.utils import LifespanFailureError  # noqa: PLC0415
 
     # Here, where its problems are told best, and not in the lifespan.
-    config = load_config(args.config)
+    if args.bind and (args.host is not None or args.port is not None):
+        args.usage_error("--bind says the host and the port by itself")
+    config = chosen_config(args)
+    if args.key is not None:
+        own = KeyConfig(name="command line", sha256=digest(args.key))
+        config = msgspec.structs.replace(config, keys=(*config.keys, own))
+    for model in config.models:
+        print(f"ark: {model.name}: {model.task} on {model.backend_name}", file=sys.stderr)
     try:
-        anyio.run(_serve, config, args)
+        # uvloop takes less of the processor for each token, where it is installed.
+        anyio.run(_serve, config, args, backend_options={"use_uvloop": find_spec("uvloop") is not None})
     except LifespanFailureError as error:
         print(f"ark: {error}", file=sys.stderr)
         return 1
@@ -74,10 +94,12 @@ async def _serve(config: Config, args: argparse.Namespace) -> None:
             return sockets
 
     server = ServerConfig()
-    server.bind = args.bind or ["127.0.0.1:8000"]
+    server.bind = args.bind or [address(args.host or "127.0.0.1", 8000 if args.port is None else args.port)]
     server.certfile, server.keyfile = args.certfile, args.keyfile
     server.root_path = args.root_path.rstrip("/")
     server.graceful_timeout = CLOSING
+    server.keep_alive_timeout = config.limits.header_timeout
+    server.backlog = BACKLOG
     app = create_app(config)
     # Around everything: a signal that comes while the server starts is not lost.
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
@@ -87,6 +109,11 @@ async def _serve(config: Config, args: argparse.Namespace) -> None:
             await _drain(app, signals)
 
         await hypercorn.asyncio.serve(app, server, shutdown_trigger=told_to_stop)  # type: ignore[arg-type]
+
+
+def address(host: str, port: int) -> str:
+    """Host and port as --bind takes them."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 async def _drain(app: Ark, signals: AsyncIterator[signal.Signals]) -> None:

@@ -19,6 +19,8 @@ import openai
 import pytest
 from process import ECHO_TOML, Process, launch
 
+from ark_embedded import chat_model_path
+
 BODY = {"model": "echo", "messages": [{"role": "user", "content": "hello"}]}
 SLOW = ECHO_TOML + "engine = {tokens_per_second = 20}\n"
 
@@ -180,3 +182,15 @@ def connections(server: Process) -> int:
 
     found = psutil.Process(server.pid).net_connections("tcp")
     return sum(place.status == psutil.CONN_ESTABLISHED for place in found)
+
+
+def test_a_model_named_on_the_command_line_behind_a_key_of_it(tmp_path: Path) -> None:
+    model = str(chat_model_path())
+    with launch(tmp_path, "", program="ark", arguments=[model, "--key", "secret"]) as server:
+        server.listening()
+        address = f"http://127.0.0.1:{server.port}/v1"
+        refused = httpx.get(f"{address}/models")
+        listed = httpx.get(f"{address}/models", headers={"authorization": "Bearer secret"})
+        assert refused.status_code == 401
+        assert [entry["id"] for entry in listed.json()["data"] if entry["ark"]["alias_of"] is None] == ["chat"]
+        assert "ark: chat: chat on torch_chat" in server.log

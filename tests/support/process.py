@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -66,15 +66,16 @@ def launch(
     graceful: int = 10,
     environment: Mapping[str, str] | None = None,
     program: Literal["hypercorn", "ark"] = "hypercorn",
+    arguments: Sequence[str] = (),
 ) -> Iterator[Process]:
     """Start hypercorn, or ``ark serve``, on a free loopback port, with `config` as the ark.toml of its working
-    directory. `app` and `graceful` are hypercorn's."""
+    directory. `app` and `graceful` are hypercorn's; `arguments` are further ones."""
     (directory / "ark.toml").write_text(config, encoding="utf-8")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     log = directory / "log"
     command = ["ark", "serve"] if program == "ark" else ["hypercorn", "-w", "0"]
-    command += ["--bind", f"127.0.0.1:{port}"]
+    command += ["--bind", f"127.0.0.1:{port}", *arguments]
     if program == "hypercorn":
         command += ["--graceful-timeout", str(graceful), app]
     variables = {name: value for name, value in os.environ.items() if not name.startswith("ARK_")}

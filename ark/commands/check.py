@@ -1,0 +1,207 @@
+"""``ark check``: what would run here, and what is missing."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ark import __version__
+from ark.backends import load_backend
+from ark.commands.arguments import add_model_arguments, chosen_config
+from ark.config import BACKENDS, ConfigError, ModelConfig, default_models
+from ark.identify import Identity, identify, read_json
+
+_DESCRIPTION = """\
+Say what would run on this machine: the engine and the device of each model, the memory that its weights and its
+conversations take, and what is missing with the command that installs it. Nothing is loaded or downloaded.
+
+Without MODEL it looks at the configuration, as 'ark serve' would. The status is 1 when a model cannot be served.
+"""
+
+EXTRAS: Mapping[str, tuple[str, Sequence[str]]] = {
+    "torch_chat": ("torch", ("torch", "transformers", "tokenizers", "llguidance")),
+    "bge": ("embeddings", ("torch", "transformers", "FlagEmbedding")),
+    "whisper": ("transcription", ("faster_whisper", "ctranslate2")),
+}
+"""Backend to the extra that brings it, and the modules without which it does not run."""
+
+MB = 1 << 20
+SHOWN = ("anyio", "hypercorn", "msgspec", "torch", "transformers", "FlagEmbedding", "ctranslate2", "faster-whisper")
+
+
+def add(commands: Any) -> None:
+    parser = commands.add_parser(
+        "check",
+        help="say what would run here, and what is missing",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_model_arguments(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    config = chosen_config(args)
+    print(f"ark {__version__}, Python {platform.python_version()} on {platform.system()} {platform.machine()}")
+    print(f"installed: {', '.join(_versions())}")
+    print(f"processor: {os.cpu_count()} cores, {_memory() // MB} MB of memory free")
+    print(f"device:    {_device()}")
+    found = [look(model) for model in config.models or default_models()]
+    for finding in found:
+        print(f"\n{finding.name} ({finding.task}, {finding.backend})")
+        for line in finding.facts:
+            print(f"  {line}")
+        for line in finding.problems:
+            print(f"  missing: {line}")
+        print("  can be served" if not finding.problems else "  cannot be served yet")
+    return 1 if any(finding.problems for finding in found) else 0
+
+
+class Finding(msgspec.Struct, kw_only=True):
+    """What is known of one model."""
+
+    name: str
+    task: str
+    backend: str
+    facts: list[str] = []
+    problems: list[str] = []
+    """What keeps it from being served, with what to do about it."""
+
+
+def look(model: ModelConfig) -> Finding:
+    """What there is of a model and of its engine."""
+    finding = Finding(name=model.name, task=model.task, backend=model.backend_name)
+    extra, modules = EXTRAS.get(model.backend_name, ("", ()))
+    absent = [module for module in modules if find_spec(module) is None]
+    if absent:
+        finding.problems.append(f"{', '.join(absent)}: pip install 'ark-server[{extra}]'")
+    else:
+        try:
+            # An engine of ARK's own is known by its modules, and its import takes seconds.
+            if not modules:
+                load_backend(model.backend_name, model.task)
+        except LookupError as error:
+            finding.problems.append(str(error))
+    directory = _directory(model, finding)
+    if directory is not None:
+        try:
+            _measure(finding, model, identify(directory), directory)
+        except ConfigError as error:
+            finding.problems.append(str(error))
+    return finding
+
+
+def _directory(model: ModelConfig, finding: Finding) -> Path | None:
+    """Where the model's files are, as far as they are on this machine."""
+    directory = Path(model.source).expanduser()
+    if directory.is_dir():
+        finding.facts.append(f"directory: {directory}")
+        return directory
+    if model.backend_name not in BACKENDS.values():
+        # A backend of somebody else's need not have a directory at all.
+        return None
+    if directory.is_absolute() or model.source.startswith((".", "~")) or model.source.count("/") > 1:
+        finding.problems.append(f"the directory {model.source} does not exist")
+        return None
+    cached = _cached(model)
+    if cached is None:
+        finding.facts.append(f"hub model: {model.source}, not downloaded yet: ark pull {model.source}")
+    else:
+        finding.facts.append(f"hub model: {model.source}, in {cached}")
+    return cached
+
+
+def _cached(model: ModelConfig) -> Path | None:
+    if find_spec("huggingface_hub") is None:
+        return None
+    from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415
+
+    try:
+        found = try_to_load_from_cache(model.source, "config.json", revision=model.revision)
+    except ValueError:
+        # Not a name that the hub could have.
+        return None
+    return Path(found).parent if isinstance(found, str) else None
+
+
+def _measure(finding: Finding, model: ModelConfig, identity: Identity, directory: Path) -> None:
+    if identity.task != model.task:
+        finding.problems.append(f'the model does {identity.task}: set task = "{identity.task}"')
+        return
+    method = f", {identity.quantization} weights" if identity.quantization else ""
+    finding.facts.append(f"model: {identity.architecture}{method}")
+    if not identity.weights_bytes:
+        finding.problems.append(f"there are no weights in {directory}")
+    free = _memory()
+    needed = identity.weights_bytes
+    finding.facts.append(f"weights: {needed / MB:.0f} MB on disk")
+    if needed > free:
+        finding.problems.append(f"memory: the weights take {needed // MB} MB, and {free // MB} MB are free")
+    context = model.context_length or identity.context_length
+    if context is None or model.task != "chat":
+        return
+    each = kv_bytes(read_json(directory / "config.json") or {})
+    if each is not None:
+        finding.facts.append(
+            f"context: {context} tokens, {context * each / MB:.0f} MB of KV at 16 bits when it is full"
+        )
+
+
+def kv_bytes(config: Mapping[str, Any]) -> int | None:
+    """Bytes of KV of one token in 16 bits: 2 (K and V) x layers x KV heads x head size x 2; None where a config.json
+    of transformers does not say."""
+    inner = config.get("text_config")
+    text = inner if isinstance(inner, Mapping) else config
+    heads = text.get("num_attention_heads")
+    layers, size = text.get("num_hidden_layers"), text.get("head_dim")
+    if size is None and heads:
+        size = text.get("hidden_size", 0) // heads
+    groups = text.get("num_key_value_heads") or heads
+    if not (isinstance(layers, int) and isinstance(groups, int) and isinstance(size, int)):
+        return None
+    return 2 * layers * groups * size * 2
+
+
+def _versions() -> list[str]:
+    found = []
+    for name in SHOWN:
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _memory() -> int:
+    """Bytes of main memory that can still be taken; all of it where the system does not say."""
+    try:
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _device() -> str:
+    if find_spec("torch") is None:
+        return "torch is not installed: no model of its engines runs"
+    import torch  # noqa: PLC0415
+
+    if torch.version.cuda is None:
+        return "CPU: this torch was built without CUDA"
+    if not torch.cuda.is_available():
+        return "CPU: torch finds no GPU"
+    names = []
+    for index in range(torch.cuda.device_count()):
+        free, total = torch.cuda.mem_get_info(index)
+        names.append(f"{torch.cuda.get_device_name(index)}, {free // MB} of {total // MB} MB free")
+    return "; ".join(names)

@@ -1,0 +1,100 @@
+"""What a model is, seen from its files: its task, and the backend that runs it.
+
+Reads JSON only, so that it needs no engine.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from ark.config import BACKENDS, ConfigError
+
+Task = Literal["chat", "embedding", "transcription"]
+
+GPU_CHAT = "exllamav2"
+"""The backend of EXL2 weights."""
+
+
+class Identity(msgspec.Struct, frozen=True, kw_only=True):
+    """What a model's directory says of itself."""
+
+    task: Task
+    architecture: str
+    """The class of transformers, or the kind of file where there is none."""
+    quantization: str | None
+    """The method of quantized weights, None for plain ones."""
+    weights_bytes: int
+    """Size of the weight files."""
+    context_length: int | None
+    """Positions that the model knows, where it says so."""
+
+    @property
+    def backend(self) -> str:
+        """The backend for it."""
+        return GPU_CHAT if self.quantization == "exl2" else BACKENDS[self.task]
+
+
+WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.pth")
+
+
+def identify(directory: Path) -> Identity:
+    """What the model in a directory is. Raises ConfigError for a directory that holds none."""
+    config = read_json(directory / "config.json")
+    if config is None:
+        raise ConfigError(f"{directory} is not the directory of a model: it has no config.json")
+    architectures = config.get("architectures")
+    architecture = architectures[0] if isinstance(architectures, list) and architectures else ""
+    method = config.get("quantization_config")
+    quantization = method.get("quant_method") if isinstance(method, Mapping) else None
+    return Identity(
+        task=_task(directory, config, str(architecture)),
+        architecture=str(architecture) or "CTranslate2",
+        quantization=quantization if isinstance(quantization, str) else None,
+        weights_bytes=_largest(directory),
+        context_length=_context(config),
+    )
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The object in a file, None where there is no such file. Raises ConfigError for one that is not JSON."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} cannot be read as JSON") from error
+    if not isinstance(value, dict):
+        raise ConfigError(f"{path} cannot be read as JSON")
+    return value
+
+
+def _task(directory: Path, config: Mapping[str, Any], architecture: str) -> Task:
+    # CTranslate2's own config.json names no architecture; these two are Whisper's alone.
+    if architecture.startswith("Whisper") or "suppress_ids_begin" in config or "alignment_heads" in config:
+        return "transcription"
+    # sentence-transformers' files come first: they pool causal models too.
+    if (directory / "1_Pooling").is_dir() or (directory / "modules.json").is_file():
+        return "embedding"
+    if architecture.endswith(("ForCausalLM", "ForConditionalGeneration", "LMHeadModel")):
+        return "chat"
+    if architecture.endswith(("Model", "ForMaskedLM")):
+        return "embedding"
+    what = f"a {architecture}" if architecture else "without an architecture in its config.json"
+    raise ConfigError(f"the model in {directory} is {what}: ARK does not know its task")
+
+
+def _largest(directory: Path) -> int:
+    """The size of one set of weights: a directory may hold the same ones in two formats."""
+    return max(sum(file.stat().st_size for file in directory.glob(pattern)) for pattern in WEIGHTS)
+
+
+def _context(config: Mapping[str, Any]) -> int | None:
+    text = config.get("text_config")
+    inner = text if isinstance(text, Mapping) else config
+    value = inner.get("max_position_embeddings")
+    return value if isinstance(value, int) and value > 0 else None

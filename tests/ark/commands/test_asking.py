@@ -1,0 +1,191 @@
+"""The commands that ask a server, against one in a process of its own."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+import socket
+import sys
+import uuid
+from collections.abc import Iterator
+
+import pytest
+from process import launch
+
+from ark.cli import main
+from ark.commands.bench import percentile
+from ark.commands.embed import cosine
+
+KEY = "ark-test-key"
+CONFIG = f"""
+[[keys]]
+name = "team"
+sha256 = "{hashlib.sha256(KEY.encode()).hexdigest()}"
+
+[[models]]
+name = "echo"
+backend = "echo_backend:EchoBackend"
+
+[[models]]
+name = "hash [bold]"
+task = "embedding"
+backend = "hash_embeddings:HashEmbeddings"
+dimensions = [8]
+"""
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with launch(tmp_path_factory.mktemp("server"), CONFIG) as server:
+        server.listening()
+        yield f"http://127.0.0.1:{server.port}"
+
+
+def told(capsys: pytest.CaptureFixture[str], *arguments: str, status: int = 0) -> tuple[str, str]:
+    """Standard output and standard error of a command."""
+    found = main(list(arguments))
+    captured = capsys.readouterr()
+    assert found == status, captured.err
+    return captured.out, captured.err
+
+
+def test_models(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    out, _ = told(capsys, "models", "--url", url, "--key", KEY)
+    assert re.search(r"^echo +chat +ready +gpt-3.5-turbo", out, re.MULTILINE)
+    assert "hash [bold]" in out
+    listed, _ = told(capsys, "models", "--url", f"{url}/v1/", "--key", KEY, "--json")
+    assert {model["id"] for model in json.loads(listed)["data"]} >= {"echo", "hash [bold]", "gpt-4o"}
+
+
+def test_the_key_and_the_address_from_the_environment(
+    url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ARK_URL", url)
+    monkeypatch.setenv("ARK_API_KEY", KEY)
+    assert "echo" in told(capsys, "models")[0]
+
+
+@pytest.mark.parametrize("command", [["models"], ["chat"], ["embed", "a"], ["bench"]])
+def test_a_wrong_key(command: list[str], url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    where = [url] if command == ["bench"] else ["--url", url]
+    out, err = told(capsys, *command, *where, "--key", "wrong", status=1)
+    assert out == ""
+    assert "[401] (give a key by --key or $ARK_API_KEY)" in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("command", [["models"], ["chat"], ["embed", "a"], ["bench"]])
+@pytest.mark.parametrize("address", ["http://127.0.0.1:{port}", "nowhere", "http://", "http://[", "http://x:1x"])
+def test_no_server(command: list[str], address: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    where = address.format(port=port)
+    out, err = told(capsys, *command, *([where] if command == ["bench"] else ["--url", where]), status=1)
+    assert out == ""
+    assert re.match(r"ark: (no server answers at|.* is not the address of a server)", err)
+
+
+def test_a_key_that_no_header_can_hold(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "key" in told(capsys, "models", "--url", url, "--key", "schlüssel…", status=1)[1]
+
+
+def test_embed(url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    out, _ = told(capsys, "embed", "--url", url, "--key", KEY, "--dimensions", "8", "größer", "b")
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert [line["text"] for line in lines] == ["größer", "b"]
+    assert [len(line["embedding"]) for line in lines] == [8, 8]
+    monkeypatch.setattr(sys, "stdin", io.StringIO("größer\nb\n"))
+    again, _ = told(capsys, "embed", "--url", url, "--key", KEY, "--dimensions", "8")
+    assert again == out
+
+
+def test_embed_compares(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    out, _ = told(capsys, "embed", "--url", url, "--key", KEY, "--compare", "a", "b", "a")
+    pairs = [line.split("\t") for line in out.splitlines()]
+    assert [pair[1:] for pair in pairs] == [["a", "b"], ["a", "a"], ["b", "a"]]
+    assert float(pairs[1][0]) == 1.0
+    assert float(pairs[0][0]) == float(pairs[2][0]) < 1.0
+
+
+def test_embed_refuses(url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO(""))
+    assert "there is no text" in told(capsys, "embed", "--url", url, "--key", KEY, status=1)[1]
+    assert "[400]" in told(capsys, "embed", "--url", url, "--key", KEY, "--dimensions", "7", "a", status=1)[1]
+    assert "[404]" in told(capsys, "embed", "--url", url, "--key", KEY, "--model", "none", "a", status=1)[1]
+
+
+def test_chat_goes_on_in_its_session(
+    url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = str(uuid.uuid4())
+    monkeypatch.setattr(sys, "stdin", io.StringIO("hello there\n\n/session\nand again\n/quit\nnever sent\n"))
+    out, _ = told(capsys, "chat", "--url", url, "--key", KEY, "--session", session)
+    assert "hello there" in out
+    assert out.splitlines().count(session) == 1
+    assert "never sent" not in out
+    turns = re.findall(r"(\d+) of (\d+) prompt tokens cached, \d+ in the reply, first token after \d+ ms", out)
+    assert len(turns) == 2
+    # The second prompt has the first one in it, though only the new message was sent.
+    assert int(turns[1][1]) > int(turns[0][1])
+
+
+def test_chat_begins_anew(url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("/session\none\n/new\none\n/session\n"))
+    out, _ = told(capsys, "chat", "--url", url, "--key", KEY, "--system", "Be short.")
+    ids = re.findall(r"[0-9a-f]{8}-[0-9a-f-]{27}", out)
+    assert len(set(ids)) == 2
+    prompts = re.findall(r"of (\d+) prompt tokens", out)
+    assert prompts[0] == prompts[1]
+
+
+def test_a_refused_turn_does_not_end_the_chat(
+    url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("one\ntwo\n"))
+    out, _ = told(capsys, "chat", "--url", url, "--key", KEY, "--temperature", "9", status=1)
+    assert out.count("[400]") == 2
+
+
+def test_bench(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--key", KEY, "--clients", "3", "--requests", "7", "--prompt-words", "5", "--max-tokens", "9"]
+    out, _ = told(capsys, "bench", url, *arguments, "--json")
+    figures = json.loads(out)
+    assert figures["requests"] == 7
+    assert figures["failures"] == {}
+    assert 0 < figures["first_token_ms"]["p50"] <= figures["whole_reply_ms"]["p99"]
+    assert 7 <= figures["completion_tokens"] <= 63
+    shown, _ = told(capsys, "bench", url, *arguments)
+    assert "7 requests, 0 failed" in shown
+
+
+def test_bench_in_sessions_grows_its_prompts(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    alone = ["--key", KEY, "--clients", "1", "--requests", "4", "--prompt-words", "5", "--json"]
+    single = json.loads(told(capsys, "bench", url, *alone)[0])
+    turns = json.loads(told(capsys, "bench", url, *alone, "--turns", "4")[0])
+    assert turns["prompt_tokens"] > single["prompt_tokens"]
+
+
+def test_bench_tells_what_failed(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    out, _ = told(capsys, "bench", url, "--key", KEY, "--model", "none", "--requests", "3", "--json", status=1)
+    figures = json.loads(out)
+    assert figures["requests"] == 0
+    assert sum(figures["failures"].values()) == 3
+    assert "does not exist" in next(iter(figures["failures"]))
+
+
+def test_transcribe_says_what_is_wrong(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "cannot be read" in told(capsys, "transcribe", "--url", url, "no such file.wav", status=1)[1]
+    refused = told(capsys, "transcribe", "--url", url, "--key", KEY, __file__, status=1)[1]
+    assert "serves no transcription model" in refused
+    with pytest.raises(SystemExit):
+        main(["transcribe", __file__, "--words"])
+
+
+def test_percentiles_and_cosines() -> None:
+    assert [percentile([4, 1, 3, 2], p) for p in (50, 90, 99)] == [2, 4, 4]
+    assert percentile([7], 50) == 7
+    assert cosine([1, 0], [0, 2]) == 0
+    assert cosine([3, 4], [6, 8]) == pytest.approx(1)
+    assert cosine([0, 0], [1, 1]) == 0

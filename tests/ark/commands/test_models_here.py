@@ -1,0 +1,154 @@
+"""The commands that look at models on this machine, and the models that a command line names."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ark.cli import main
+from ark.commands.arguments import chosen_config, named
+from ark.commands.check import kv_bytes
+from ark.commands.client import CommandError
+from ark.commands.serve import address
+from ark.config import ConfigError
+from ark.identify import identify
+
+LLAMA = {
+    "architectures": ["LlamaForCausalLM"],
+    "num_hidden_layers": 4,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 2,
+    "hidden_size": 64,
+    "max_position_embeddings": 512,
+}
+
+
+def directory(path: Path, config: Any, *files: str) -> Path:
+    path.mkdir(parents=True, exist_ok=True)
+    (path / "config.json").write_text(config if isinstance(config, str) else json.dumps(config))
+    for name in files:
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_bytes(bytes(1000))
+    return path
+
+
+def checked(capsys: pytest.CaptureFixture[str], *arguments: str, status: int) -> str:
+    assert main(["check", *arguments]) == status
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("config", "files", "task"),
+    [
+        (LLAMA, (), "chat"),
+        ({"architectures": ["Gemma3ForConditionalGeneration"]}, (), "chat"),
+        ({"architectures": ["GPT2LMHeadModel"]}, (), "chat"),
+        ({"architectures": ["BertModel"]}, (), "embedding"),
+        ({"architectures": ["XLMRobertaModel"]}, (), "embedding"),
+        # A causal model that sentence-transformers pools is made for embeddings.
+        ({"architectures": ["Qwen3ForCausalLM"]}, ("modules.json",), "embedding"),
+        ({"architectures": ["WhisperForConditionalGeneration"]}, (), "transcription"),
+        ({"alignment_heads": [[1, 0]], "suppress_ids_begin": [0]}, ("model.bin",), "transcription"),
+    ],
+)
+def test_the_task_of_a_model(config: Any, files: tuple[str, ...], task: str, tmp_path: Path) -> None:
+    assert identify(directory(tmp_path, config, *files)).task == task
+
+
+@pytest.mark.parametrize("config", ["", "[1]", "{", '{"architectures": ["ResNetForImageClassification"]}', "{}"])
+def test_no_model_that_is_known(config: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=str(tmp_path)):
+        identify(directory(tmp_path, config))
+
+
+def test_one_set_of_weights_is_counted(tmp_path: Path) -> None:
+    found = identify(directory(tmp_path, LLAMA, "model-1-of-2.safetensors", "model-2-of-2.safetensors", "a.bin"))
+    assert (found.weights_bytes, found.context_length, found.backend) == (2000, 512, "torch_chat")
+
+
+def test_weights_for_a_gpu_engine(tmp_path: Path) -> None:
+    found = identify(directory(tmp_path, LLAMA | {"quantization_config": {"quant_method": "exl2"}}))
+    assert (found.quantization, found.backend) == ("exl2", "exllamav2")
+
+
+def test_bytes_of_kv() -> None:
+    # 2 (K and V) x 4 layers x 2 heads x 8 numbers x 2 bytes
+    assert kv_bytes(LLAMA) == 256
+    assert kv_bytes({"text_config": LLAMA | {"head_dim": 16}}) == 512
+    assert kv_bytes({"num_hidden_layers": 4}) is None
+
+
+def test_a_model_named_on_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = named(str(directory(tmp_path / "small", {"architectures": ["BertModel"]})))
+    assert (model.name, model.task, model.source) == ("small", "embedding", str(tmp_path / "small"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ark.toml").write_text(
+        '[server]\nlog_level = "debug"\n[aliases]\nx = "other"\n[[models]]\nname="other"'
+    )
+    config = chosen_config(argparse.Namespace(models=["small"], config=None))
+    assert [model.name for model in config.models] == ["small"]
+    assert (config.server.log_level, config.aliases) == ("debug", None)
+
+
+@pytest.mark.parametrize("name", ["/no/such", "./none", "~/none", "a/b/c"])
+def test_no_such_directory(name: str) -> None:
+    with pytest.raises(CommandError, match="does not exist"):
+        named(name)
+
+
+def test_a_hub_model_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    snapshot = tmp_path / "models--org--bert" / "snapshots" / "abc"
+    directory(snapshot, {"architectures": ["BertModel"]})
+    refs = tmp_path / "models--org--bert" / "refs"
+    refs.mkdir()
+    (refs / "v2").write_text("abc")
+    model = named("org/bert@v2")
+    assert (model.name, model.revision, model.task) == ("org/bert", "v2", "embedding")
+    with pytest.raises(CommandError, match="cannot be had from the hub"):
+        named("org/absent")
+    with pytest.raises(CommandError, match="neither a directory nor a name on the hub"):
+        named("what is this?")
+
+
+def test_the_embedded_models_can_be_served(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ARK_CONFIG", raising=False)
+    out = checked(capsys, status=0)
+    assert "ark-embedded-chat (chat, torch_chat)" in out
+    assert "can be served" in out
+    assert "cannot" not in out
+
+
+def test_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plain = directory(tmp_path / "plain", LLAMA, "model.safetensors")
+    empty = directory(tmp_path / "empty", LLAMA)
+    out = checked(capsys, str(plain), str(empty), status=1)
+    assert "context: 512 tokens, 0 MB of KV" in out
+    assert f"missing: there are no weights in {empty}" in out
+    assert out.count("can be served") == out.count("cannot be served yet") == 1
+
+
+def test_a_configuration_with_problems(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    embedder = directory(tmp_path / "embedder", {"architectures": ["BertModel"]}, "model.safetensors")
+    config = tmp_path / "ark.toml"
+    config.write_text(
+        f'[[models]]\nname = "a"\npath = "{embedder}"\n[[models]]\nname = "b"\nbackend = "nowhere"\n'
+        f'[[models]]\nname = "c"\npath = "{tmp_path}/absent"\n'
+    )
+    out = checked(capsys, "--config", str(config), status=1)
+    assert 'missing: the model does embedding: set task = "embedding"' in out
+    assert "missing: no backend is called 'nowhere'" in out
+    assert f"missing: the directory {tmp_path}/absent does not exist" in out
+    assert main(["check", "--config", str(tmp_path / "none.toml")]) == 1
+    assert "none.toml: cannot be read" in capsys.readouterr().err
+
+
+def test_where_it_listens() -> None:
+    assert (address("127.0.0.1", 80), address("::1", 80)) == ("127.0.0.1:80", "[::1]:80")
+    with pytest.raises(SystemExit):
+        main(["serve", "--bind", "127.0.0.1:1", "--port", "2"])
