@@ -7,13 +7,14 @@ import sys
 from collections.abc import Sequence
 
 from ark import __version__
-from ark.commands import bench, chat, check, embed, key, models, serve, transcribe
+from ark.commands import bench, chat, check, embed, key, models, pull, serve, transcribe
 from ark.commands.client import CommandError
 from ark.config import ConfigError
 
 COMMANDS = (
     serve.add,
     check.add,
+    pull.add,
     models.add,
     chat.add,
     embed.add,

@@ -20,6 +20,14 @@ from huggingface_hub.errors import (
 from ark.backends import SamplingParams
 from ark.config import ConfigError
 
+FURTHER = {
+    # BGE-M3's heads, and how vectors are pooled.
+    "embedding": ("sparse_linear.pt", "colbert_linear.pt", "1_Pooling/config.json"),
+    # CTranslate2's own files.
+    "transcription": ("model.bin", "vocabulary.*"),
+}
+"""Task to patterns of the files that its backend reads beside what every model needs."""
+
 NEEDED = ("*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt")
 
 
@@ -35,6 +43,11 @@ def resolve(source: str, revision: str | None = None, *, also: Sequence[str] = (
     if directory.is_absolute() or source.startswith((".", "~")) or source.count("/") > 1:
         raise ConfigError(f"the model directory {source!r} does not exist")
     return _download(source, revision, also)
+
+
+def files_of(task: str) -> Sequence[str]:
+    """What `resolve` takes as `also` for a model of a task."""
+    return FURTHER.get(task, ())
 
 
 def _download(repo: str, revision: str | None, also: Sequence[str]) -> Path:

@@ -116,6 +116,32 @@ def test_a_hub_model_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         named("what is this?")
 
 
+def test_pull_takes_what_is_here_already(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    for name, files in (("full", ("model.safetensors",)), ("bare", ())):
+        root = tmp_path / f"models--org--{name}"
+        directory(root / "snapshots" / "abc", LLAMA, *files)
+        (root / "refs").mkdir()
+        (root / "refs" / "main").write_text("abc")
+    assert main(["pull", "org/full"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out.strip() == str(tmp_path / "models--org--full" / "snapshots" / "abc")
+    assert "org/full: chat, 0 MB of weights" in captured.err
+    assert main(["pull", "org/full", "org/bare"]) == 1
+    assert "org/bare has no weights" in capsys.readouterr().err
+    assert main(["pull", "org/absent"]) == 1
+    assert "cannot be had from the hub" in capsys.readouterr().err
+
+
+def test_nothing_to_pull(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["pull"]) == 1
+    assert "nothing to download" in capsys.readouterr().err
+
+
 def test_the_embedded_models_can_be_served(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ARK_CONFIG", raising=False)
     out = checked(capsys, status=0)

@@ -1,0 +1,50 @@
+"""``ark pull``: a model from the hub, before a server needs it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+from ark.commands.arguments import named
+from ark.commands.client import CommandError, need
+from ark.config import ModelConfig, load_config
+from ark.identify import identify
+
+_DESCRIPTION = """\
+Download models from the hub, each as NAME or NAME@REVISION, or without any those of the configuration: only the files
+that their backend reads. What is here already is not downloaded again, and what broke off goes on where it was.
+
+The environment says the rest, as everywhere with huggingface_hub: HF_HOME for where, HF_TOKEN for gated models,
+HF_HUB_OFFLINE to stay offline.
+"""
+
+
+def add(commands: Any) -> None:
+    parser = commands.add_parser(
+        "pull",
+        help="download models from the hub",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("models", metavar="MODEL", nargs="*")
+    parser.add_argument("--config", metavar="FILE", help="the ark.toml; otherwise $ARK_CONFIG, or the one that is here")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    need("huggingface_hub", "torch")
+    # The module imports the hub's client, which the other commands need not have.
+    from ark_backends.weights import files_of, resolve  # noqa: PLC0415
+
+    models: list[ModelConfig] = [named(text) for text in args.models] or list(load_config(args.config).models)
+    if not models:
+        raise CommandError("there is nothing to download: name a model, for the configuration has none")
+    for model in models:
+        directory = resolve(model.source, model.revision, also=files_of(model.task))
+        found = identify(directory)
+        if not found.weights_bytes:
+            raise CommandError(f"{model.source} has no weights that ARK reads: {directory}")
+        print(f"{model.name}: {found.task}, {found.weights_bytes / (1 << 20):.0f} MB of weights", file=sys.stderr)
+        print(directory)
+    return 0
