@@ -82,8 +82,12 @@ def open_tracer(environ: Mapping[str, str]) -> Tracer | None:
         return None
     _log_as_ark(logging.getLogger("opentelemetry"))
     # Not the process's own provider: an application around ARK may have one.
-    provider = TracerProvider(resource=_resource(), shutdown_on_exit=False)
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    try:
+        provider = TracerProvider(resource=_resource(), shutdown_on_exit=False)
+        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    except Exception:
+        log.exception("no traces are sent: OpenTelemetry does not take what its variables say")
+        return None
     return Tracer(provider)
 
 

@@ -247,6 +247,16 @@ async def test_a_trace_that_cannot_be_made_is_logged_once(caplog: pytest.LogCapt
     ]
 
 
+async def test_variables_that_cannot_be_read_cost_the_traces_only(
+    collector: Collector, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "-1")
+    async with running() as client:
+        assert (await client.chat("hello")).status == 200
+    assert "no traces are sent" in caplog.text
+    assert not collector.bodies
+
+
 async def test_the_log_names_the_trace(collector: Collector, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "ark")
     async with running() as client:
