@@ -1,0 +1,153 @@
+"""faster-whisper's model, mended where it is wrong and interrupted between windows."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy
+from faster_whisper import BatchedInferencePipeline, WhisperModel
+from faster_whisper.tokenizer import _LANGUAGE_CODES
+from faster_whisper.transcribe import Segment
+from numpy.typing import NDArray
+
+from ark.backends import TranscriptionInfo, TranscriptionJob, TranscriptionSegment, TranscriptionWord
+from ark_backends.whisper.features import PiecewiseExtractor
+from ark_backends.whisper.options import VadConfig, WhisperOptions
+
+LADDER = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+"""Temperatures, each tried where the one before came out badly."""
+
+CONTROLS = ("<|endoftext|>", "<|startoftranscript|>", "<|startofprev|>", "<|notimestamps|>")
+
+PROMPT_LENGTH = 16 * 1024
+"""Characters of a prompt of which its last tokens are taken: more than 223 tokens ever are in real text."""
+
+
+class Recogniser(WhisperModel):  # type: ignore[misc]
+    """A Whisper model. Used by many threads at once, each with a `view` of its own."""
+
+    check: Callable[[], None] = staticmethod(lambda: None)
+    """Called before each window."""
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self.hf_tokenizer.no_truncation()
+        self.hf_tokenizer.no_padding()
+        # What a prompt says is text, whatever it looks like.
+        self.hf_tokenizer.encode_special_tokens = True
+
+    def view(self, check: Callable[[], None]) -> Recogniser:
+        """The same model, which calls `check` before each window."""
+        view = copy.copy(self)
+        view.check = check
+        view.feature_extractor = PiecewiseExtractor(self.feature_extractor, check)
+        return view
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """Codes of the languages that it has tokens for."""
+        if not self.model.is_multilingual:
+            return ("en",)
+        return tuple(code for code in _LANGUAGE_CODES if self.hf_tokenizer.token_to_id(f"<|{code}|>") is not None)
+
+    def missing_tokens(self) -> list[str]:
+        """Control tokens that its tokenizer lacks: without one of them faster-whisper fails in the middle of a job."""
+        return [name for name in CONTROLS if self.hf_tokenizer.token_to_id(name) is None]
+
+    def unload(self) -> None:
+        """Free the weights."""
+        self.model.unload_model()
+
+    def encode(self, features: NDArray[numpy.float32]) -> Any:
+        """The encoder on one window, (mels, frames), or on several; the first thing done with each."""
+        self.check()
+        return super().encode(features)
+
+    def _split_segments_by_timestamps(
+        self, tokenizer: Any, tokens: list[int], time_offset: float, *rest: Any, **more: Any
+    ) -> Any:
+        """A window's segments, where to go on, and whether nothing is said behind the last of them.
+
+        faster-whisper, as Whisper itself, takes the beginning of the window for the start of a segment that is alone
+        in it, although the model has said when it starts.
+        """
+        segments, seek, ending = super()._split_segments_by_timestamps(tokenizer, tokens, time_offset, *rest, **more)
+        if len(segments) == 1 and tokens and tokens[0] > tokenizer.timestamp_begin:
+            start = time_offset + (tokens[0] - tokenizer.timestamp_begin) * self.time_precision
+            if start < segments[0]["end"]:
+                segments[0]["start"] = start
+        return segments, seek, ending
+
+
+def transcribe(
+    model: Recogniser, job: TranscriptionJob, audio: NDArray[numpy.float32], options: WhisperOptions
+) -> tuple[TranscriptionInfo, Iterator[TranscriptionSegment]]:
+    """What is spoken in `audio`, mono at 16 kHz; segments are computed as they are read."""
+    given: dict[str, Any] = {
+        "language": job.language,
+        "task": job.task,
+        "initial_prompt": _prompt(job.prompt),
+        "temperature": LADDER if job.temperature is None else (job.temperature,),
+        "word_timestamps": job.words,
+        "beam_size": options.beam_size,
+        "max_new_tokens": options.max_new_tokens,
+    }
+    if isinstance(options.vad, VadConfig):
+        vad = options.vad
+        given["vad_parameters"] = {name: getattr(vad, name) for name in vad.__struct_fields__}
+    if options.batch > 1:
+        pipeline = BatchedInferencePipeline(model)
+        found, info = pipeline.transcribe(
+            audio, vad_filter=True, batch_size=options.batch, without_timestamps=False, **given
+        )
+    else:
+        found, info = model.transcribe(
+            audio,
+            vad_filter=options.vad is not False,
+            condition_on_previous_text=options.condition_on_previous_text,
+            max_initial_timestamp=options.max_initial_timestamp,
+            **given,
+        )
+    duration = float(info.duration)
+    return TranscriptionInfo(language=info.language, duration=duration), _segments(found, duration)
+
+
+def _segments(found: Iterable[Segment], duration: float) -> Iterator[TranscriptionSegment]:
+    count = 0
+    for segment in found:
+        # Batched, faster-whisper hands out windows in which nothing was said as well.
+        if not segment.text.strip():
+            continue
+        # Windows are filled up to 30 s, and a model may hear something in what is not there.
+        start = min(float(segment.start), duration)
+        yield TranscriptionSegment(
+            id=count,
+            seek=int(segment.seek),
+            start=start,
+            end=min(max(float(segment.end), start), duration),
+            text=segment.text,
+            tokens=[int(token) for token in segment.tokens],
+            temperature=float(segment.temperature or 0.0),
+            avg_logprob=float(segment.avg_logprob),
+            compression_ratio=float(segment.compression_ratio),
+            no_speech_prob=float(segment.no_speech_prob),
+            words=tuple(_word(word, duration) for word in segment.words or ()),
+        )
+        count += 1
+
+
+def _word(word: Any, duration: float) -> TranscriptionWord:
+    start = min(float(word.start), duration)
+    return TranscriptionWord(text=word.word.strip(), start=start, end=min(max(float(word.end), start), duration))
+
+
+def _prompt(text: str) -> str | None:
+    """A prompt that a tokenizer takes: halves of surrogate pairs joined, and U+FFFD for one that is alone."""
+    text = text[-PROMPT_LENGTH:].strip()
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text or None
