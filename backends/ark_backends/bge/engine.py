@@ -13,7 +13,7 @@ import torch
 
 from ark.backends import Embedding, EmbeddingJob, EmbeddingStatus
 from ark.errors import APIError, TooManyRequests, Unavailable
-from ark_backends.bge.encoder import Encoder, NotFinite
+from ark_backends.bge.encoder import Encoder, Item, NotFinite
 from ark_backends.bge.ticket import Ticket
 from ark_backends.bge.tokens import Row
 from ark_backends.bge.turns import Part, Turns, Work
@@ -22,13 +22,17 @@ from ark_backends.bridge import Outbox, engine_closed, engine_failed
 log = logging.getLogger("ark.bge")
 
 MAX_FAILURES = 5
-"""Batches of which nothing came out, in a row, after which the engine gives up: a broken device does not come back by
-trying."""
+"""Batches of which nothing came out, in a row, after which the engine gives up, if a row of its own fails as well: a
+broken device does not come back by trying, and what a client sends must not end the engine."""
 
 MIN_BATCH = 256
 """Tokens of a batch on the slowest machine: below, a pass costs more for its layers than for its tokens."""
 
+PROBE = Item([0])
+"""A row that every model can compute."""
+
 _FAILED = "The model's engine failed on this request."
+_NOT_FINITE = "The model's vector of this input is not finite in the type that it is computed in."
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,8 @@ class Limits:
     """Jobs inside at the same time, those that are computed included."""
     max_inputs: int = 32_768
     """Inputs of all these jobs."""
+    colbert_tokens: int = 65_536
+    """Tokens whose ColBERT vectors all these jobs wait for: each vector is kept until its job is complete."""
     threads: int | None = None
 
 
@@ -77,6 +83,8 @@ class _Door:
     lock: threading.Lock = field(default_factory=threading.Lock)
     inside: set[Ticket] = field(default_factory=set)
     inputs: int = 0
+    colbert: dict[Ticket, int] = field(default_factory=dict)
+    """Tokens that get ColBERT vectors, of the jobs that asked for them."""
     shut: Callable[[], APIError] | None = None
     """Makes the error of those who come now. Each gets its own: an exception that is raised again keeps the frames of
     all who raised it, and with them their requests."""
@@ -88,6 +96,7 @@ class _Door:
                 return False
             self.inside.remove(ticket)
             self.inputs -= ticket.inputs
+            self.colbert.pop(ticket, None)
             return True
 
 
@@ -142,8 +151,24 @@ class Engine:
         return ticket
 
     def submit(self, ticket: Ticket, job: EmbeddingJob, rows: Sequence[Row]) -> None:
-        """Queue the tokenised inputs of a job that has entered; the result arrives in its ticket."""
+        """Queue the tokenised inputs of a job that has entered; the result arrives in its ticket.
+
+        Raises TooManyRequests where its ColBERT vectors and those of other jobs would take too much memory.
+        """
+        if job.colbert:
+            self._reserve(ticket, sum(map(len, rows)))
         self._inbox.put(_Submit(job, ticket, rows))
+
+    def _reserve(self, ticket: Ticket, tokens: int) -> None:
+        door = self._door
+        with door.lock:
+            taken = sum(door.colbert.values())
+            if taken and taken + tokens > self.limits.colbert_tokens:
+                message = f"ColBERT vectors of {taken} tokens are computed for other requests at the moment."
+                raise TooManyRequests(message, retry_after=self._wait(), code="queue_full")
+            # One that has left meanwhile would never give it back.
+            if ticket in door.inside:
+                door.colbert[ticket] = tokens
 
     def leave(self, ticket: Ticket) -> None:
         """Give the place back, and cancel the job if it is not over."""
@@ -222,13 +247,23 @@ class Engine:
             self._recover()
             done = self._halves(batch)
         if not done:
-            self._failures += 1
+            self._failures = 0 if self._sound() else self._failures + 1
             if self._failures >= MAX_FAILURES:
-                raise RuntimeError(f"{self._failures} batches failed in a row")
+                raise RuntimeError(f"{self._failures} batches failed in a row, and a plain row behind each")
         else:
             self._failures = 0
             self._learn(done, time.perf_counter() - started)
         self._computing = 0
+
+    def _sound(self) -> bool:
+        """Whether the model still computes a row of the engine's own: if so, the fault was in what was sent."""
+        try:
+            self._encoder.encode([PROBE])
+        except Exception:
+            log.exception("the engine fails on a row of its own as well")
+            self._recover()
+            return False
+        return True
 
     def _budget(self) -> int:
         """Tokens of the next batch: what is computed in `batch_seconds`, by the last ones."""
@@ -276,7 +311,10 @@ class Engine:
             if isinstance(result, NotFinite):
                 job, kind = part.work.job, str(self._encoder.dtype).removeprefix("torch.")
                 log.error("request %s: input[%d] gave no finite numbers in %s", job.request_id, part.index, kind)
-                self._fail(part.work, APIError(_FAILED, code="engine_failed"))
+                # It would come out so again; OpenAI's client repeats a 500 unless it is told.
+                once = {"x-should-retry": "false"}
+                param = f"input[{part.index}]"
+                self._fail(part.work, APIError(_NOT_FINITE, param=param, code="engine_failed", headers=once))
             else:
                 self._put(part, result)
         count.inputs += len(batch)
@@ -311,6 +349,7 @@ class Engine:
         self._turns = Turns()
         with self._door.lock:
             left, self._door.inside, self._door.inputs = list(self._door.inside), set(), 0
+            self._door.colbert.clear()
             reason = self._door.shut or engine_failed
         for ticket in left:
             self._outbox.add(ticket, reason())

@@ -15,13 +15,10 @@ from ark_backends.bge.engine import Engine, Limits
 from ark_backends.bge.loading import load
 from ark_backends.bge.options import BgeOptions
 from ark_backends.bge.tokens import Reader
-from ark_backends.torch_chat.devices import device
-from ark_backends.weights import resolve
+from ark_backends.devices import device
+from ark_backends.weights import files_of, resolve
 
 log = logging.getLogger("ark.bge")
-
-FILES = ("sparse_linear.pt", "colbert_linear.pt", "1_Pooling/config.json")
-"""Beside what every model needs: BGE-M3's heads, and how its vectors are pooled."""
 
 
 def open_model(model: ModelConfig, options: BgeOptions) -> tuple[Engine, Reader, tuple[int, ...], bool]:
@@ -30,7 +27,7 @@ def open_model(model: ModelConfig, options: BgeOptions) -> tuple[Engine, Reader,
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     target = device(options.device)
-    path = resolve(model.source, model.revision, also=FILES)
+    path = resolve(model.source, model.revision, also=files_of(model.task))
     try:
         return _open(model, options, path, target)
     except ConfigError as error:
@@ -54,11 +51,12 @@ def _open(
     tokenizer, inner = loaded.tokenizer, loaded.model
     transformer = (inner.model if card.heads else inner).to(target)
     length = _length(model, card, transformer, tokenizer)
+    colbert_tokens = options.colbert_bytes // (4 * inner.colbert_linear.out_features) if card.heads else 0
     reader = Reader(
         tokenizer,
         max_length=length,
         rows=transformer.get_input_embeddings().num_embeddings,
-        colbert_tokens=options.colbert_bytes // (4 * inner.colbert_linear.out_features) if card.heads else 0,
+        colbert_tokens=colbert_tokens,
     )
     encoder = Encoder(
         transformer,
@@ -76,6 +74,7 @@ def _open(
         batch_seconds=options.batch_seconds,
         max_queue=model.max_queue,
         max_inputs=options.max_waiting_inputs,
+        colbert_tokens=colbert_tokens,
         threads=options.threads,
     )
     log.info(

@@ -21,7 +21,8 @@ class BgeOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Type of the weights. ``auto`` is float32 on a CPU; on CUDA bfloat16 for weights that are stored so, else
     float16."""
     threads: Positive | None = None
-    """CPU threads of one forward pass; torch's own choice when it is not set."""
+    """CPU threads of one forward pass; torch's own choice when it is not set. Parts of torch know one number for the
+    whole process: models that are served together should be given the same."""
     pooling: Pooling | None = None
     """How the vectors of an input's tokens become one: that of the first token, of the last, or their mean. Read from
     the model's own ``1_Pooling/config.json`` when it is not set, and ``cls``, as in FlagEmbedding, where that is
@@ -38,7 +39,8 @@ class BgeOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Time that one batch may take, by the speed seen so far: a new request waits no longer for its first batch. More
     gives larger batches, which a CPU computes up to a tenth faster and a GPU far more."""
     colbert_bytes: Positive = 256 * 1024 * 1024
-    """ColBERT vectors of one request, 4 KiB for each token of BGE-M3; more is 400. As numbers in JSON they are five
-    times as large."""
+    """ColBERT vectors of all requests that wait or are computed, 4 KiB for each token of BGE-M3. One request that asks
+    for more is 400, and one that asks for more than the others leave is 429. As numbers in JSON they are five times as
+    large."""
     max_waiting_inputs: Positive = 32_768
     """Inputs of all waiting requests together; more get 429."""

@@ -75,9 +75,9 @@ class Reader:
 
     def _around(self, ids: Sequence[int], index: int) -> Row:
         """Ids that a client made, with the special tokens where they are missing."""
-        for token in ids:
+        for place, token in enumerate(ids):
             if not 0 <= token < self.vocab_size:
-                param = f"input[{index}]"
+                param = f"input[{index}][{place}]"
                 message = f"{param} has the token {token}; this model's are 0 to {self.vocab_size - 1}."
                 raise BadRequest(message, param=param, code="invalid_value")
         row = list(ids)

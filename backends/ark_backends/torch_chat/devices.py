@@ -10,7 +10,9 @@ from typing import Any
 
 import torch
 
-from ark.config import ConfigError
+from ark_backends.devices import device
+
+__all__ = ["KV_SHARE", "checkpoint_bytes", "device", "dtype", "free_bytes"]
 
 log = logging.getLogger("ark.torch_chat")
 
@@ -22,18 +24,6 @@ SMALL = 256 << 20
 
 CLEARLY = 1.2
 """How much faster bfloat16 has to be: it is less exact, and a busy machine must not decide by chance."""
-
-
-def device(name: str) -> torch.device:
-    """The device of the option `device`. Raises ConfigError when it is not there."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        chosen = torch.device(name)
-        torch.empty(1, device=chosen)
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from error
-    return chosen
 
 
 def dtype(name: str, target: torch.device, config: Any, checkpoint: int) -> torch.dtype:

@@ -232,10 +232,41 @@ async def test_numbers_that_are_none_fail_their_job_only(held):
         tasks.start_soon(one.backend.embed, job([5], [6]))
         await one.waiting(1)
         one.gate.set()
-    with pytest.raises(APIError) as error:
+    with pytest.raises(APIError, match="not finite") as error:
         await one.backend.embed(job([5], [BAD_NUMBERS]))
-    assert error.value.status == 500
+    assert (error.value.status, error.value.param) == (500, "input[1]")
+    # The same would come out again.
+    assert error.value.headers["x-should-retry"] == "false"
     assert await one.backend.embed(job([5]))
+
+
+async def test_what_a_client_sends_does_not_end_the_engine(held):
+    one = held()
+    for _ in range(8):
+        with pytest.raises(Unavailable):
+            await one.backend.embed(job([POISON]))
+    assert await one.backend.embed(job([5]))
+    assert one.backend.status().alive
+
+
+async def test_colbert_vectors_of_all_requests_are_bounded(held):
+    one = held(colbert_tokens=10)
+    async with anyio.create_task_group() as tasks:
+        await one.hold(tasks)
+        async with anyio.create_task_group() as cancelled:
+            cancelled.start_soon(lambda: one.backend.embed(job([5] * 6, colbert=True)))
+            await one.waiting(1)
+            with pytest.raises(TooManyRequests, match="of 8 tokens") as error:
+                await one.backend.embed(job([5], colbert=True))
+            assert error.value.code == "queue_full"
+            cancelled.cancel_scope.cancel()
+        async with anyio.create_task_group() as cancelled:
+            cancelled.start_soon(lambda: one.backend.embed(job([5], colbert=True)))
+            await one.waiting(1)
+            assert list(one.engine._door.colbert.values()) == [3]
+            cancelled.cancel_scope.cancel()
+        one.gate.set()
+    assert one.engine._door.colbert == {}
 
 
 async def test_an_engine_that_always_fails_gives_up(held):

@@ -20,9 +20,10 @@ async def test_ids_get_the_special_tokens_that_they_lack(opened, m3):
 async def test_ids_that_the_model_does_not_have(opened, m3):
     async with opened(m3) as backend:
         for bad in (64, -1, 2**40):
-            with pytest.raises(BadRequest, match=rf"input\[1\] has the token {bad}; this model's are 0 to 63") as error:
+            reason = rf"input\[1\]\[1\] has the token {bad}; this model's are 0 to 63"
+            with pytest.raises(BadRequest, match=reason) as error:
                 await backend.embed(job([5], [5, bad]))
-            assert error.value.param == "input[1]"
+            assert error.value.param == "input[1][1]"
         assert backend.status().jobs_cancelled == 0
         assert backend.status().waiting == 0
 

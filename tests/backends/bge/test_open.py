@@ -1,5 +1,6 @@
 """Opening: what a directory says, what cannot be opened, and why."""
 
+import shutil
 import subprocess
 import sys
 
@@ -88,6 +89,21 @@ async def test_broken_files(copied):
     await refused(path, "cannot load")
     (path / "modules.json").write_text("{")
     await refused(path, "modules.json cannot be read")
+
+
+async def test_a_hub_id_that_was_downloaded_before(opened, m3, tmp_path, monkeypatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    repository = tmp_path / "models--some--encoder"
+    shutil.copytree(m3, repository / "snapshots" / "0123abc")
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("0123abc")
+    async with opened("some/encoder") as hub, opened(m3) as directory:
+        one, other = [await backend.embed(job("w1 w2 w3", colbert=True)) for backend in (hub, directory)]
+    assert abs(vectors(one) - vectors(other)).max() < 1e-6
+    assert one[0].colbert == other[0].colbert
 
 
 async def test_loading_leaves_the_process_as_it_was(opened, m3, capfd):
