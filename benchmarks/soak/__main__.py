@@ -29,12 +29,14 @@ from report import Run, as_markdown, bars, plot, save
 from server import KEYS, Watch, idle, started, transcription_model
 from speech import speech
 from talk import make_scripts, words
-from tasks import every_kind, run_client
+from tasks import every_kind, press, run_client
 
 SCRIPTS = 48
 TEXTS = 40
 WARM_UP = 300.0
 """Seconds, at most a third of the run: then memory has to be flat."""
+PRESSING = 16
+"""Clients that ask for much at once before the others begin."""
 ENDING = 120.0
 """Seconds for what the clients have begun."""
 
@@ -86,11 +88,12 @@ async def soak(process: Process, arguments: argparse.Namespace) -> Run:
     watching = asyncio.create_task(watch.run())
     telling = asyncio.create_task(tell(watch, book))
     begun = time.monotonic()
+    await asyncio.gather(*(press(client, reference) for client in clients[:PRESSING]))
     working = [
         asyncio.create_task(run_client(client, reference, arguments.think, stop), name=f"client {number}")
         for number, client in enumerate(clients)
     ]
-    await asyncio.sleep(arguments.minutes * 60)
+    await asyncio.sleep(arguments.minutes * 60 - (time.monotonic() - begun))
     stop.set()
     seconds = time.monotonic() - begun
     _, hanging = await asyncio.wait(working, timeout=ENDING)

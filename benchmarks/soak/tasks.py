@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import httpx
 from bad import KINDS as BAD
 from bad import send_bad
-from client import CLOSE_ENOUGH, MODES, Client, Conversation, Reference
+from client import CHAT, CLOSE_ENOUGH, EMBEDDING, MODES, Client, Conversation, Reference
 from leaving import KINDS as LEAVING
 from leaving import leave, leave_turn
 from talk import secret_word
@@ -118,6 +118,14 @@ async def every_kind(client: Client) -> None:
         await send_kind(client, kind)
     for kind in LEAVING:
         await leave_kind(client, kind)
+
+
+async def press(client: Client, reference: Reference) -> None:
+    """A large request of each kind: when several ask so at once, memory comes to where it may go."""
+    story = " ".join(reference.texts * 4)[:6000]
+    messages = [{"role": "user", "content": story}]
+    await client.post("/embeddings", model=EMBEDDING, input=reference.texts * 2)
+    await client.post("/chat/completions", model=CHAT, messages=messages, max_tokens=20, ark_stateful=False)
 
 
 def tasks(*, audio: bool) -> dict[Task, float]:
