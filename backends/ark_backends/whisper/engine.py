@@ -136,7 +136,7 @@ class Engine:
     def _run(self, work: Work) -> None:
         with self._lock:
             self._count.running += 1
-            work.begun = True
+            work.begun = work.running = True
         try:
             self._transcribe(work)
         except Cancelled:
@@ -154,7 +154,7 @@ class Engine:
             self._end(engine_failed)
         finally:
             with self._lock:
-                self._count.running -= 1
+                self._rest(work)
             _post(work, FileDone())
 
     def _transcribe(self, work: Work) -> None:
@@ -188,14 +188,22 @@ class Engine:
             self._count.jobs_finished += 1
             seconds = time.perf_counter() - started
             self._seconds = seconds if not self._seconds else 0.8 * self._seconds + 0.2 * seconds
+            self._rest(work)
             self._drop(work)
         _post(work, Ended())
+
+    def _rest(self, work: Work) -> None:
+        """Nothing more is computed for a job, which its own thread says, with the lock held."""
+        if work.running:
+            work.running = False
+            self._count.running -= 1
 
     def _fail(self, work: Work, error: APIError) -> None:
         with self._lock:
             if work.over:
                 return
             self._count.jobs_failed += 1
+            self._rest(work)
             self._drop(work)
         _post(work, error)
 

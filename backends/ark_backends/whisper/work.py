@@ -38,6 +38,8 @@ class Work:
         self.over = False
         """Finished, failed or cancelled: nothing more is computed for it. Set under the engine's lock."""
         self.begun = False
+        self.running = False
+        """A thread computes for it, which after a cancellation takes to the end of a window."""
         self.heard = 0.0
         """Seconds of the recording up to the end of the last segment."""
         self.future: Future[None] | None = None
