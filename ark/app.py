@@ -5,19 +5,20 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, aclosing, asynccontextmanager
 from pathlib import Path
 
 import anyio
 import anyio.to_thread
 
 from ark import log as logs
-from ark.asgi import ClientGone, Receive, Request, Scope, Send, read_body, route_path
-from ark.config import Config, ConfigError, KeyConfig, load_config
+from ark.asgi import ClientGone, Receive, Request, Scope, Send, body_pieces, route_path
+from ark.config import Config, ConfigError, KeyConfig, LimitsConfig, load_config
 from ark.cors import is_preflight
 from ark.errors import Unavailable, UnsupportedMediaType
 from ark.exchange import FAREWELL, SMALL_BODY, Exchange
-from ark.routes import PREFLIGHT, Route, match
+from ark.forms import boundary_of, read_form
+from ark.routes import FILES, PREFLIGHT, Route, match
 from ark.services import Services
 from ark.sessions.storage import StorageError
 from ark.tracing import open_tracer
@@ -187,16 +188,24 @@ class Ark:
             key = services.keys.check(authorization)
         if route.body is not None:
             _check_content_type(headers.get(b"content-type", b""))
+        boundary = boundary_of(headers.get(b"content-type", b"").decode("latin-1")) if route.form is not None else b""
         if route.work:
             exchange.ticket = held.enter_context(services.limiter.admit(key))
         limits = services.config.limits
-        body = await read_body(
+        pieces = body_pieces(
             exchange.receive,
             headers,
-            limit=limits.body_bytes if route.body is not None else SMALL_BODY,
+            limit=_body_limit(route, limits),
             piece_timeout=limits.body_timeout,
             total_timeout=limits.body_total_timeout,
         )
+        body, form = b"", None
+        async with aclosing(pieces):
+            if route.form is None:
+                body = b"".join([piece async for piece in pieces])
+            else:
+                form = await read_form(pieces, boundary, files=FILES)
+                held.callback(form.close)
         exchange.record.arrive()
         return route, Request(
             id=exchange.id,
@@ -205,6 +214,7 @@ class Ark:
             root=scope.get("root_path", ""),
             headers=headers,
             body=body,
+            form=form,
             key=key,
             param=param,
             ticket=exchange.ticket,
@@ -216,6 +226,12 @@ def _template(path: str, param: str) -> str:
     """A path as metrics and traces know it: one for all that a route has."""
     inner = path.removeprefix("/v1") if path.startswith("/v1/") else path
     return f"{inner.removesuffix(param)}{{id}}" if param else inner
+
+
+def _body_limit(route: Route, limits: LimitsConfig) -> int:
+    if route.form is not None:
+        return limits.upload_bytes
+    return limits.body_bytes if route.body is not None else SMALL_BODY
 
 
 def _check_content_type(value: bytes) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, MutableMapping, Sequence
+from contextlib import aclosing
 from typing import Any
 from urllib.parse import quote
 
@@ -15,6 +16,7 @@ import msgspec
 
 from ark.config import KeyConfig
 from ark.errors import APIError, BodyTooLarge, RequestTimeout
+from ark.forms import Form
 from ark.limits import Ticket
 from ark.record import Record
 
@@ -52,6 +54,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     headers: dict[bytes, bytes]
     """Names in lower case; values of a repeated header are joined with a comma, of cookies with a semicolon."""
     body: bytes = b""
+    form: Form | None = None
+    """In place of the body on the routes that read a form. It is closed behind the reply."""
     key: KeyConfig | None = None
     """The API key that was sent; None where the server is open."""
     param: str = ""
@@ -137,15 +141,15 @@ def read_cookies(header: str) -> dict[str, str]:
     return cookies
 
 
-async def read_body(
+async def body_pieces(
     receive: Receive,
     headers: Mapping[bytes, bytes],
     *,
     limit: int,
     piece_timeout: float,
     total_timeout: float,
-) -> bytes:
-    """The whole body, at most `limit` bytes.
+) -> AsyncGenerator[bytes, None]:
+    """The body as it comes, at most `limit` bytes.
 
     A declared length over the limit is refused before anything is read; the bytes are counted as they come all the
     same. Timeouts are in seconds: `piece_timeout` between two pieces, `total_timeout` for all of them. Raises
@@ -154,7 +158,6 @@ async def read_body(
     declared = headers.get(b"content-length", b"")
     if declared.isdigit() and (len(declared) > 18 or int(declared) > limit):
         raise _too_large(limit)
-    pieces: list[bytes] = []
     size = 0
     deadline = anyio.current_time() + total_timeout
     while True:
@@ -168,9 +171,23 @@ async def read_body(
         size += len(piece)
         if size > limit:
             raise _too_large(limit)
-        pieces.append(piece)
+        yield piece
         if not message.get("more_body", False):
-            return b"".join(pieces)
+            return
+
+
+async def read_body(
+    receive: Receive,
+    headers: Mapping[bytes, bytes],
+    *,
+    limit: int,
+    piece_timeout: float,
+    total_timeout: float,
+) -> bytes:
+    """The whole body; see `body_pieces`."""
+    pieces = body_pieces(receive, headers, limit=limit, piece_timeout=piece_timeout, total_timeout=total_timeout)
+    async with aclosing(pieces):
+        return b"".join([piece async for piece in pieces])
 
 
 def _too_large(limit: int) -> BodyTooLarge:

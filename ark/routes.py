@@ -7,9 +7,17 @@ from typing import Any
 
 import msgspec
 
-from ark.endpoints import chat, embeddings, models, operations, sessions
+from ark.endpoints import audio, chat, embeddings, models, operations, sessions
 from ark.errors import APIError, Conflict, MethodNotAllowed, NotFound, Unavailable
 from ark.exchange import Endpoint
+from ark.schemas.audio import (
+    TextDelta,
+    TextDone,
+    Transcription,
+    TranscriptionRequest,
+    TranslationRequest,
+    VerboseTranscription,
+)
 from ark.schemas.chat import ChatRequest, Chunk, Completion
 from ark.schemas.embeddings import EmbeddingList, EmbeddingRequest
 from ark.schemas.models import Model, ModelList
@@ -18,6 +26,10 @@ from ark.schemas.sessions import SessionDeleted, SessionList, SessionObject
 
 JSON = "application/json"
 EVENT_STREAM = "text/event-stream"
+TEXT = "text/plain"
+
+FILES = frozenset({"file"})
+"""Fields of forms that are files."""
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,6 +42,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     """Needs no key."""
     body: type[msgspec.Struct] | None = None
     """Reads a JSON body of this type."""
+    form: type[msgspec.Struct] | None = None
+    """Reads a form with these fields, and those of `FILES`."""
     work: bool = False
     """Asks an engine for work, so that the limits of `ark.limits` hold."""
     session: bool = False
@@ -59,6 +73,34 @@ ROUTES: Mapping[str, Mapping[str, Route]] = {
             body=EmbeddingRequest,
             work=True,
             replies={JSON: EmbeddingList},
+            errors=[NotFound],
+        )
+    },
+    "/audio/transcriptions": {
+        "POST": Route(
+            endpoint=audio.transcribe,
+            name="createTranscription",
+            form=TranscriptionRequest,
+            work=True,
+            replies={
+                JSON: Transcription | VerboseTranscription,
+                EVENT_STREAM: TextDelta | TextDone,
+                TEXT: None,
+            },
+            errors=[NotFound],
+        )
+    },
+    "/audio/translations": {
+        "POST": Route(
+            endpoint=audio.translate,
+            name="createTranslation",
+            form=TranslationRequest,
+            work=True,
+            replies={
+                JSON: Transcription | VerboseTranscription,
+                EVENT_STREAM: TextDelta | TextDone,
+                TEXT: None,
+            },
             errors=[NotFound],
         )
     },

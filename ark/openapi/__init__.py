@@ -42,7 +42,7 @@ def document(*, keys: bool) -> dict[str, Any]:
     whether requests need a key, as `keys` says."""
     routes = [(path, method, route) for path, methods in ROUTES.items() for method, route in methods.items()]
     schemas = Schemas(
-        requests=[route.body for _, _, route in routes if route.body is not None],
+        requests=[kind for _, _, route in routes for kind in (route.body, route.form) if kind is not None],
         replies=[ErrorReply, *(kind for _, _, route in routes for kind in route.replies.values() if kind is not None)],
     )
     paths: dict[str, dict[str, Any]] = {path: {} for path in ROUTES}

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any
 
+import msgspec
+
 from ark.errors import (
     APIError,
     BadRequest,
@@ -16,9 +18,10 @@ from ark.errors import (
     Unavailable,
     UnsupportedMediaType,
 )
+from ark.forms import MULTIPART
 from ark.openapi.docstrings import error_text, text
 from ark.openapi.schemas import Schema, Schemas
-from ark.routes import EVENT_STREAM, JSON, Route
+from ark.routes import EVENT_STREAM, FILES, JSON, Route
 from ark.schemas.errors import ErrorReply
 from ark.sessions.identity import COOKIE
 
@@ -109,6 +112,8 @@ def operation(path: str, route: Route, schemas: Schemas) -> dict[str, Any]:
     described["parameters"] = [_reference("parameters", name) for name in _parameters(path, route)]
     if route.body is not None:
         described["requestBody"] = {"required": True, "content": {JSON: {"schema": schemas.of(route.body)}}}
+    if route.form is not None:
+        described["requestBody"] = {"required": True, "content": {MULTIPART: {"schema": _form(route.form, schemas)}}}
     good = {
         "description": "The reply.",
         "headers": _headers(_reply_headers(route)),
@@ -127,7 +132,7 @@ def errors(route: Route) -> list[type[APIError]]:
     kinds = {RequestTimeout, BodyTooLarge, APIError, Unavailable, *route.errors}
     if not route.open:
         kinds.add(Unauthorized)
-    if route.body is not None:
+    if route.body is not None or route.form is not None:
         kinds |= {BadRequest, UnsupportedMediaType}
     if route.work:
         kinds.add(TooManyRequests)
@@ -166,6 +171,12 @@ def _reply_headers(route: Route) -> Iterator[str]:
 
 def _headers(names: Iterator[str] | list[str]) -> dict[str, Any]:
     return {name: _reference("headers", name) for name in names}
+
+
+def _form(kind: type[msgspec.Struct], schemas: Schemas) -> Schema:
+    """The fields of a form and its files."""
+    files = {name: {"type": "string", "contentMediaType": "application/octet-stream"} for name in sorted(FILES)}
+    return {"allOf": [schemas.of(kind), {"type": "object", "properties": files, "required": sorted(FILES)}]}
 
 
 def _content(media: str, kind: Any, schemas: Schemas) -> Schema:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from types import UnionType
+from typing import Any, get_args
 
 import msgspec
 
@@ -23,7 +24,8 @@ class Schemas:
     """
 
     def __init__(self, requests: Iterable[Any], replies: Iterable[Any]) -> None:
-        read, written = list(requests), list(replies)
+        read = [part for kind in requests for part in _parts(kind)]
+        written = [part for kind in replies for part in _parts(kind)]
         schemas, components = msgspec.json.schema_components([*read, *written], ref_template=_TEMPLATE)
         # By their text: not every type has a hash.
         self._schemas = {repr(kind): schema for kind, schema in zip([*read, *written], schemas, strict=True)}
@@ -37,7 +39,13 @@ class Schemas:
 
     def of(self, kind: Any) -> Schema:
         """The schema of one of the types that were given."""
-        return self._schemas[repr(kind)]
+        schemas = [self._schemas[repr(part)] for part in _parts(kind)]
+        return schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
+
+
+def _parts(kind: Any) -> tuple[Any, ...]:
+    """The types of a union: msgspec takes no union of Structs whose objects do not tell which they are."""
+    return get_args(kind) if isinstance(kind, UnionType) else (kind,)
 
 
 def _describe(component: Schema, kind: type) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from itertools import accumulate
 from typing import TypeVar
 
@@ -39,6 +40,14 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes, *, depth: int = DEPTH)
         raise BadRequest("The body is not valid UTF-8.", code="invalid_json") from error
     except RecursionError as error:
         raise BadRequest("The body is nested too deeply.", code="invalid_json") from error
+
+
+def convert(fields: Mapping[str, object], kind: type[T]) -> T:
+    """The texts of a form as a typed request. Raises BadRequest with `param`."""
+    try:
+        return msgspec.convert(fields, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise _invalid(str(error)) from error
 
 
 def is_deeper(body: bytes, depth: int) -> bool:

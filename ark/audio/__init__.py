@@ -1,0 +1,1 @@
+"""What becomes of speech: subtitles, JSON and events."""

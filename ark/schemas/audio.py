@@ -1,0 +1,111 @@
+"""The types of /audio/transcriptions and /audio/translations.
+
+OpenAI's. Everything in a form arrives as text; fields that are not listed are accepted and have no effect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+Format = Literal["json", "text", "srt", "verbose_json", "vtt"]
+Granularity = Literal["word", "segment"]
+
+
+class TranslationRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """The form of POST /audio/translations, beside its `file`. None means that the field was not sent, or is empty."""
+
+    model: Annotated[str, Meta(min_length=1)]
+    prompt: str | None = None
+    temperature: Annotated[float, Meta(ge=0, le=1)] | None = None
+    response_format: Format | None = None
+    stream: bool | None = None
+
+
+class TranscriptionRequest(TranslationRequest, frozen=True, kw_only=True):
+    """The form of POST /audio/transcriptions, beside its `file`."""
+
+    language: str | None = None
+    """As in ISO 639-1, or its English name."""
+    timestamp_granularities: tuple[Granularity, ...] | None = None
+    """Sent as `timestamp_granularities[]`, once for each."""
+    include: tuple[str, ...] | None = None
+    """Sent as `include[]`."""
+    chunking_strategy: str | None = None
+
+
+class DurationUsage(msgspec.Struct, frozen=True, kw_only=True):
+    seconds: float
+    """Seconds of sound."""
+    type: Literal["duration"] = "duration"
+
+
+class Transcription(msgspec.Struct, frozen=True, kw_only=True):
+    """The reply as `json`."""
+
+    text: str
+    usage: DurationUsage
+
+
+class Segment(msgspec.Struct, frozen=True, kw_only=True):
+    """A piece of what was said. Times are in seconds."""
+
+    id: int
+    seek: int
+    """Where the window began in which it was heard, in frames of 10 ms."""
+    start: float
+    end: float
+    text: str
+    tokens: Sequence[int]
+    temperature: float
+    avg_logprob: float
+    compression_ratio: float
+    no_speech_prob: float
+
+
+class Word(msgspec.Struct, frozen=True, kw_only=True):
+    word: str
+    start: float
+    end: float
+
+
+class VerboseTranscription(msgspec.Struct, frozen=True, kw_only=True):
+    """The reply as `verbose_json`."""
+
+    task: Literal["transcribe", "translate"]
+    language: str
+    """Its English name."""
+    duration: float
+    text: str
+    segments: Sequence[Segment] | UnsetType = UNSET
+    words: Sequence[Word] | UnsetType = UNSET
+    usage: DurationUsage
+
+
+class TextDelta(msgspec.Struct, frozen=True, kw_only=True):
+    """A segment, as soon as it is recognised."""
+
+    delta: str
+    type: Literal["transcript.text.delta"] = "transcript.text.delta"
+
+
+class TokenUsage(msgspec.Struct, frozen=True, kw_only=True):
+    """OpenAI's event has no other usage."""
+
+    output_tokens: int
+    """Tokens of the segments."""
+    total_tokens: int
+    input_tokens: int = 0
+    """Speech is not read as tokens."""
+    type: Literal["tokens"] = "tokens"
+
+
+class TextDone(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole text, behind its last segment."""
+
+    text: str
+    usage: TokenUsage
+    type: Literal["transcript.text.done"] = "transcript.text.done"

@@ -1,0 +1,124 @@
+"""Forms, piece by piece."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import suppress
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ark.errors import APIError, BadRequest, UnsupportedMediaType
+from ark.forms import IN_MEMORY, MAX_PARTS, MAX_TEXT, FormReader, boundary_of, read_form
+
+B = b"limit"
+
+
+def part(name: str, data: bytes, filename: str | None = None) -> bytes:
+    more = "" if filename is None else f'; filename="{filename}"'
+    return f'--limit\r\nContent-Disposition: form-data; name="{name}"{more}\r\n\r\n'.encode() + data + b"\r\n"
+
+
+def body(*parts: bytes) -> bytes:
+    return b"".join(parts) + b"--limit--\r\n"
+
+
+WHOLE = body(
+    part("model", b"whisper-1"), part("file", b"\r\n--lim\x00" * 9, "a.wav"), part("x", "ä".encode()), part("x", b"")
+)
+
+
+def read(pieces: Iterable[bytes]) -> tuple[dict[str, list[str]], dict[str, tuple[str, bytes, int]]]:
+    reader = FormReader(B, files={"file"})
+    try:
+        for piece in pieces:
+            reader.feed(piece)
+        form = reader.end()
+        return (
+            {name: list(texts) for name, texts in form.fields.items()},
+            {name: (one.filename, one.file.read(), one.size) for name, one in form.files.items()},
+        )
+    finally:
+        reader.close()
+
+
+@given(cuts=st.lists(st.integers(0, len(WHOLE)), max_size=12))
+def test_any_split_is_the_same_form(cuts: list[int]) -> None:
+    places = [0, *sorted(cuts), len(WHOLE)]
+    fields, files = read(WHOLE[start:end] for start, end in pairwise(places))
+    assert fields == {"model": ["whisper-1"], "x": ["ä", ""]}
+    assert files == {"file": ("a.wav", b"\r\n--lim\x00" * 9, 63 + 9)}
+
+
+@given(start=st.integers(0, len(WHOLE)), noise=st.binary(max_size=40))
+def test_garbage_is_a_form_or_a_400(start: int, noise: bytes) -> None:
+    # Any other exception would be a 500.
+    with suppress(BadRequest):
+        read([WHOLE[:start], noise, WHOLE[start + len(noise) :]])
+
+
+@pytest.mark.parametrize("end", range(0, len(WHOLE) - 4, 7))
+def test_a_body_that_breaks_off(end: int) -> None:
+    with pytest.raises(BadRequest):
+        read([WHOLE[:end]])
+
+
+@pytest.mark.parametrize(
+    ("sent", "param", "code"),
+    [
+        (body(part("file", b"text")), "file", "invalid_form"),
+        (body(part("model", b"x", "model.txt")), "model", "invalid_form"),
+        (body(part("file", b"a", "a"), part("file", b"b", "b")), "file", "invalid_form"),
+        (body(part("file", b"", "a")), "file", "invalid_value"),
+        (body(part("prompt", b"\xff")), "prompt", "invalid_form"),
+        (body(part("prompt", b"a" * (MAX_TEXT + 1))), "prompt", "string_above_max_length"),
+        (body(*[part("x", b"")] * (MAX_PARTS + 1)), None, "invalid_form"),
+        (b"--limit\r\nX: " + b"a" * 5000, None, "invalid_form"),
+        (b"--limit\r\n" + b"X: a\r\n" * 9 + b"\r\n", None, "invalid_form"),
+        (b"--limit\r\nContent-Type: text/plain\r\n\r\na\r\n--limit--", None, "invalid_form"),
+        (b"", None, "invalid_form"),
+    ],
+)
+def test_what_is_refused(sent: bytes, param: str | None, code: str) -> None:
+    with pytest.raises(BadRequest) as caught:
+        read([sent])
+    assert (caught.value.param, caught.value.code) == (param, code)
+
+
+@pytest.mark.parametrize(
+    ("header", "error"),
+    [
+        ("", UnsupportedMediaType),
+        ("application/json", UnsupportedMediaType),
+        ("multipart/form-data", BadRequest),
+        ("multipart/form-data; boundary=", BadRequest),
+        (f"multipart/form-data; boundary={'a' * 71}", BadRequest),
+    ],
+)
+def test_a_content_type_that_is_refused(header: str, error: type[APIError]) -> None:
+    with pytest.raises(error):
+        boundary_of(header)
+
+
+def test_the_boundary() -> None:
+    assert boundary_of('Multipart/Form-Data; charset=utf-8; boundary="a b"') == b"a b"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("piece", [64 * 1024, 3 * IN_MEMORY])
+async def test_a_large_file_goes_to_disk_and_is_closed(piece: int) -> None:
+    data = bytes(range(256)) * (2 * IN_MEMORY // 256)
+    sent = body(part("file", data, "a"))
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for start in range(0, len(sent), piece):
+            yield sent[start : start + piece]
+
+    form = await read_form(pieces(), B, files={"file"})
+    upload = form.files["file"]
+    assert upload.file.fileno() >= 0
+    assert (upload.file.read(), upload.size) == (data, len(data))
+    form.close()
+    assert upload.file.closed
