@@ -75,6 +75,7 @@ async def _answer(
         async with aclosing(backend.transcribe(job)) as pieces:
             async for piece in pieces:
                 heard.take(piece)
+        work.finish(prompt_tokens=0)
     finally:
         _note(heard, request, work, body)
     chosen = body.response_format or "json"
@@ -100,12 +101,12 @@ async def _noted(
         async with aclosing(events):
             async for event in events:
                 yield event
+        work.finish(prompt_tokens=0)
     finally:
         _note(heard, request, work, body)
 
 
 def _note(heard: render.Heard, request: Request, work: Work, body: TranslationRequest) -> None:
-    work.finish(prompt_tokens=0)
     work.completion_tokens = heard.tokens
     # Speech is not read as tokens: what a reply costs of a key's rate is what was written.
     request.spend(heard.tokens)
