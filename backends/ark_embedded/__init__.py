@@ -6,7 +6,7 @@ Importing this package loads nothing; a backend asks for a path and opens the fi
 from importlib.util import find_spec
 from pathlib import Path
 
-__all__ = ["chat_model_path", "embedding_model_path"]
+__all__ = ["chat_model_path", "embedding_model_path", "speech_model_path"]
 
 
 def chat_model_path() -> Path:
@@ -26,3 +26,8 @@ def embedding_model_path() -> Path | None:
 
     path: Path = get_model_path()
     return path
+
+
+def speech_model_path() -> Path:
+    """The directory of the embedded speech model, in CTranslate2's layout as faster-whisper reads it."""
+    return Path(__file__).parent / "speech"

@@ -5,7 +5,6 @@ One talk in six formats, and one longer than a window of 30 seconds. `spoken.jso
 
 import argparse
 import json
-from dataclasses import asdict, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -55,8 +54,8 @@ def talk(sentences: tuple[str, ...], voice: Voice, pause: float) -> tuple[NDArra
         begin = position / speech.rate
 
         def moved(interval: Interval, begin: float = begin) -> dict[str, Any]:
-            times = {"start": round(interval.start + begin, 3), "end": round(interval.end + begin, 3)}
-            return asdict(replace(interval, **times))
+            start, end = round(interval.start + begin, 3), round(interval.end + begin, 3)
+            return {"name": interval.name, "start": start, "end": end}
 
         words = [moved(word) for word in speech.words]
         segments.append({"text": sentence, "start": words[0]["start"], "end": words[-1]["end"], "words": words})

@@ -96,31 +96,58 @@ def _series(rng: random.Random, words: tuple[str, ...]) -> str:
     return f"{', '.join(chosen[:-1])} and {chosen[-1]}"
 
 
-def _statement(rng: random.Random) -> str:
-    kind = rng.randrange(12)
-    if kind <= 2:
-        return f"{_person(rng)} {rng.choice(lex.PAST)} {_object(rng)} {rng.choice((_where, _when))(rng)}"
-    if kind == 3:
-        return f"{_person(rng)} {rng.choice(lex.MOTIONS)} {_goal(rng)} {_when(rng)}"
-    if kind == 4:
-        return f"{_person(rng)} {rng.choice(lex.STATES)} {_where(rng)} {_when(rng)}"
-    if kind == 5:
-        noun = rng.choice(lex.THINGS + lex.ANIMALS + lex.SITES)
-        return f"the {noun} {rng.choice(('is', 'was', 'is not', 'is very', 'was very'))} {_quality(rng)}"
-    if kind == 6:
-        noun = rng.choice(lex.THINGS + lex.ANIMALS)
-        return f"the {_quality(rng)} {noun} is {rng.choice(('under', 'on', 'behind', 'near'))} the {rng.choice(lex.THINGS)}"
-    if kind == 7:
-        return f"{rng.choice(lex.NAMES)} has {number(rng)} {plural(rng.choice(lex.COUNTED))} and {_object(rng)}"
-    if kind == 8:
-        return f"there are {number(rng)} {plural(rng.choice(lex.COUNTED))} {_where(rng)}"
-    if kind == 9:
-        kinds = (lex.COLOURS, lex.DAYS, lex.MONTHS, lex.NAMES, lex.FOODS, lex.DIGITS, lex.PLACES)
-        return f"{rng.choice(('we can', 'they must', 'I will', 'you can'))} remember {_series(rng, rng.choice(kinds))}"
-    if kind == 10:
-        when = rng.choice(lex.DAYS + ("today", "tomorrow", "yesterday"))
-        return f"{when} {rng.choice(('is', 'was', 'will not'))} {rng.choice(lex.WEATHER)} {_where(rng)}"
+def _deed(rng: random.Random) -> str:
+    return f"{_person(rng)} {rng.choice(lex.PAST)} {_object(rng)} {rng.choice((_where, _when))(rng)}"
+
+
+def _journey(rng: random.Random) -> str:
+    return f"{_person(rng)} {rng.choice(lex.MOTIONS)} {_goal(rng)} {_when(rng)}"
+
+
+def _state(rng: random.Random) -> str:
+    return f"{_person(rng)} {rng.choice(lex.STATES)} {_where(rng)} {_when(rng)}"
+
+
+def _description(rng: random.Random) -> str:
+    noun = rng.choice(lex.THINGS + lex.ANIMALS + lex.SITES)
+    return f"the {noun} {rng.choice(('is', 'was', 'is not', 'is very', 'was very'))} {_quality(rng)}"
+
+
+def _place(rng: random.Random) -> str:
+    noun = rng.choice(lex.THINGS + lex.ANIMALS)
+    where = rng.choice(("under", "on", "behind", "near"))
+    return f"the {_quality(rng)} {noun} is {where} the {rng.choice(lex.THINGS)}"
+
+
+def _property(rng: random.Random) -> str:
+    return f"{rng.choice(lex.NAMES)} has {number(rng)} {plural(rng.choice(lex.COUNTED))} and {_object(rng)}"
+
+
+def _amount(rng: random.Random) -> str:
+    return f"there are {number(rng)} {plural(rng.choice(lex.COUNTED))} {_where(rng)}"
+
+
+def _memory(rng: random.Random) -> str:
+    kinds = (lex.COLOURS, lex.DAYS, lex.MONTHS, lex.NAMES, lex.FOODS, lex.DIGITS, lex.PLACES)
+    return f"{rng.choice(('we can', 'they must', 'I will', 'you can'))} remember {_series(rng, rng.choice(kinds))}"
+
+
+def _weather(rng: random.Random) -> str:
+    when = rng.choice((*lex.DAYS, "today", "tomorrow", "yesterday"))
+    return f"{when} {rng.choice(('is', 'was', 'will not'))} {rng.choice(lex.WEATHER)} {_where(rng)}"
+
+
+def _plan(rng: random.Random) -> str:
     return f"{_person(rng)} will {rng.choice(lex.ORDERS)} {_object(rng)} for {rng.choice(lex.NAMES)} {_when(rng)}"
+
+
+_STATEMENTS = (
+    _deed, _deed, _deed, _journey, _state, _description, _place, _property, _amount, _memory, _weather, _plan,
+)  # fmt: skip
+
+
+def _statement(rng: random.Random) -> str:
+    return rng.choice(_STATEMENTS)(rng)
 
 
 def _order(rng: random.Random) -> str:
@@ -144,7 +171,7 @@ def _question(rng: random.Random) -> str:
 
 
 def _counting(rng: random.Random) -> str:
-    digits = lex.DIGITS + ("zero",)
+    digits = (*lex.DIGITS, "zero")
     if rng.random() < 0.5:
         return " ".join(rng.choice(digits) for _ in range(rng.randint(3, 8)))
     return f"{rng.choice(lex.MONTHS)} {number(rng)}, {rng.choice(lex.TEENS + lex.TENS)} {rng.choice(lex.TENS)}"

@@ -1,0 +1,55 @@
+"""Muon (Jordan et al. 2024) in float32, all matrices of one shape at once.
+
+`torch.optim.Muon` orthogonalises one matrix after another in bfloat16, which a CPU without instructions for it does
+three times slower than this; for a model this small that is half of a step.
+"""
+
+from collections import defaultdict
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_A, _B, _C = 3.4445, -4.7750, 2.0315
+"""The polynomial of Jordan's Newton-Schulz iteration, which drives singular values to between 0.7 and 1.2."""
+
+
+def orthogonal(matrices: Tensor, iterations: int = 5) -> Tensor:
+    """The nearest semi-orthogonal matrices, roughly; (n, rows, columns)."""
+    tall = matrices.shape[1] > matrices.shape[2]
+    x = matrices.mT if tall else matrices
+    x = x / (x.flatten(1).norm(dim=1)[:, None, None] + 1e-7)
+    for _ in range(iterations):
+        square = x @ x.mT
+        x = _A * x + (_B * square + _C * square @ square) @ x
+    return x.mT if tall else x
+
+
+class Muon:
+    """Nesterov momentum, made orthogonal; `rate` is set before each step."""
+
+    def __init__(self, matrices: list[Tensor], momentum: float = 0.95, weight_decay: float = 0.01) -> None:
+        groups: dict[torch.Size, list[Tensor]] = defaultdict(list)
+        for matrix in matrices:
+            groups[matrix.shape].append(matrix)
+        self._groups = list(groups.values())
+        self._velocity = [torch.zeros(len(group), *group[0].shape) for group in self._groups]
+        self._momentum, self._decay = momentum, weight_decay
+
+    @torch.no_grad()  # type: ignore[untyped-decorator]
+    def step(self, rate: float) -> None:
+        for group, velocity in zip(self._groups, self._velocity, strict=True):
+            gradient = torch.stack([m.grad if m.grad is not None else torch.zeros_like(m) for m in group])
+            velocity.lerp_(gradient, 1 - self._momentum)
+            update = orthogonal(gradient.lerp(velocity, self._momentum))
+            rows, columns = group[0].shape
+            scale = rate * max(1.0, rows / columns) ** 0.5
+            for matrix, change in zip(group, update, strict=True):
+                matrix.mul_(1 - rate * self._decay).sub_(change, alpha=scale)
+                matrix.grad = None
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"velocity": self._velocity}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._velocity = state["velocity"]
