@@ -6,13 +6,19 @@ Nothing here reads from a connection. What is wrong with a body is a 400 that sa
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Collection, Mapping, Sequence
-from email.message import Message
 from tempfile import SpooledTemporaryFile
 from typing import IO
 
 import anyio.to_thread
 import msgspec
-from multipart import MultipartError, MultipartSegment, ParserError, ParserLimitReached, PushMultipartParser
+from multipart import (
+    MultipartError,
+    MultipartSegment,
+    ParserError,
+    ParserLimitReached,
+    PushMultipartParser,
+    parse_options_header,
+)
 
 from ark.errors import BadRequest, UnsupportedMediaType, shorten
 
@@ -58,13 +64,13 @@ class Form(msgspec.Struct, frozen=True, kw_only=True):
 
 def boundary_of(content_type: str) -> bytes:
     """What separates the parts. Raises UnsupportedMediaType for another type, and BadRequest without a boundary."""
-    header = Message()
-    header["content-type"] = content_type
-    if header.get_content_type() != MULTIPART or not content_type:
+    parsed: tuple[str, dict[str, str]] = parse_options_header(content_type)  # type: ignore[no-untyped-call]
+    kind, options = parsed
+    if kind.strip().lower() != MULTIPART:
         shown = shorten(content_type.partition(";")[0].strip()) or "nothing"
         raise UnsupportedMediaType(f"The body is sent as {shown}; this route reads {MULTIPART}.")
-    boundary = header.get_param("boundary")
-    if not isinstance(boundary, str) or not 1 <= len(boundary) <= MAX_BOUNDARY or not boundary.isprintable():
+    boundary = options.get("boundary", "")
+    if not 1 <= len(boundary) <= MAX_BOUNDARY or not boundary.isprintable():
         raise _invalid(f"The content type {MULTIPART} needs a boundary of 1 to {MAX_BOUNDARY} characters.")
     return boundary.encode("latin-1", "replace")
 
