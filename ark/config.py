@@ -66,6 +66,9 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     the log, and the keys stay as they were. Replace it whole (write another file and rename it), so that no half of it
     is ever read. With a file the server is never open, even when there is no key in it."""
     cors: CORSConfig | None = None
+    page: bool = True
+    """Whether there is a page for people at ``/``. It holds nothing secret: what it asks the server needs a key, where
+    there are keys."""
 
 
 class LimitsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

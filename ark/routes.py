@@ -128,10 +128,13 @@ ROUTES: Mapping[str, Mapping[str, Route]] = {
 }
 """Path to method to route, below an optional ``/v1``. What stands in braces at a path's end takes all that follows."""
 
+PAGE = Route(endpoint=operations.page, name="getPage", open=True, replies={"text/html": None})
+"""At ``/`` alone, and no part of the API."""
+
 PREFLIGHT = Route(endpoint=operations.preflight, name="preflight", open=True, replies={"text/plain": None})
 """What browsers ask, on every path."""
 
-_EXACT = {path: methods for path, methods in ROUTES.items() if not path.endswith("}")}
+_EXACT = {path: methods for path, methods in ROUTES.items() if not path.endswith("}")} | {"/": {"GET": PAGE}}
 _PREFIXES = {path.partition("{")[0]: methods for path, methods in ROUTES.items() if path.endswith("}")}
 
 

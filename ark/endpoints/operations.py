@@ -1,4 +1,5 @@
-"""GET /health, /ready, /metrics and /openapi.json, and what browsers ask before they send a page's request."""
+"""What operators, tools and people look at: /health, /ready, /metrics, /openapi.json, the page at /; and what browsers
+ask before they send a page's request."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ import msgspec
 
 from ark.asgi import Reply, Request
 from ark.cors import preflight_headers
-from ark.errors import Forbidden, Unavailable, shorten
+from ark.errors import Forbidden, NotFound, Unavailable, shorten
 from ark.metrics import CONTENT_TYPE
 from ark.schemas.operations import Health, Ready
 from ark.services import Services
@@ -44,6 +45,23 @@ async def openapi(request: Request, services: Services) -> Reply:
 
     # In a thread, because making it takes a tenth of a second.
     return Reply(body=await anyio.to_thread.run_sync(lambda: render(request.root, keys=not services.keys.open)))
+
+
+async def page(request: Request, services: Services) -> Reply:
+    """The page for people. Raises NotFound where it is switched off."""
+    if not services.config.server.page:
+        raise NotFound("There is nothing at /.", code="unknown_url")
+    # Here and not at the top: a server that nobody looks at never reads it.
+    from ark.page import page as document  # noqa: PLC0415
+
+    body, policy = document()
+    headers = [
+        ("content-security-policy", policy),
+        ("x-content-type-options", "nosniff"),
+        ("referrer-policy", "no-referrer"),
+        ("cache-control", "no-cache"),
+    ]
+    return Reply(body=body, content_type=b"text/html; charset=utf-8", headers=headers)
 
 
 async def preflight(request: Request, services: Services) -> Reply:
