@@ -1,7 +1,7 @@
 """The training run: `python -m ark_embedded.training.speech.train --clips DIR --out DIR`.
 
-A run that was stopped continues from its last round. Its length is in hours of work, since what was trained was bound
-by them; `--hours` larger than before goes on with a finished run.
+A run that was stopped continues from its last round. Its length is in hours of processor time of one worker: a run that
+shares its machine makes the same model, later. `--hours` larger than before goes on with a finished run.
 """
 
 import argparse
@@ -50,7 +50,7 @@ class Plan:
 
 @dataclass
 class Progress:
-    """How far a run has come, all workers together."""
+    """How far a run has come, all workers together; `seconds` are processor time of one of them."""
 
     step: int = 0
     windows: int = 0
@@ -130,7 +130,7 @@ def _run_round(
     model: SpeechModel, optimizer: Optimizer, maker: windows.Maker, plan: Plan, progress: Progress
 ) -> dict[str, float]:
     """Some steps. Every worker takes the same kinds of windows, and its own windows."""
-    began = time.monotonic()
+    began = time.process_time()
     share = progress.share(plan)
     rng = random.Random(f"{plan.seed}-{progress.step}")
     sums: dict[str, list[float]] = {}
@@ -149,9 +149,10 @@ def _run_round(
         progress.audio_hours += count * plan.workers * kind.frames / 360_000
         for name, value in vars(losses).items():
             sums.setdefault(f"{name}_{kind.frames // 100}", []).append(value.item())
-    spent = torch.tensor(time.monotonic() - began)
+    spent = torch.tensor(time.process_time() - began)
     if plan.workers > 1:
-        dist.all_reduce(spent, dist.ReduceOp.MAX)
+        dist.all_reduce(spent)
+        spent /= plan.workers
     progress.seconds += spent.item()
     return {name: round(sum(values) / len(values), 4) for name, values in sums.items()}
 
