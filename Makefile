@@ -32,6 +32,7 @@ bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/grammar/mask.py
 	$(BIN)/python benchmarks/sessions/store.py
 	$(BIN)/python benchmarks/sessions/twelve_turns.py
+	$(BIN)/python benchmarks/transcription/compare.py
 
 clean:
 	rm -rf $(VENV)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from recordings import CONTAINERS, RATE, file_of, noise, picture
 
-from ark.errors import APIError, BadRequest, UnsupportedMediaType
+from ark.errors import BadRequest, UnsupportedMediaType
 from ark_backends.whisper.audio import decode
 
 DATA = Path(__file__).parents[2] / "data" / "audio"
@@ -158,8 +158,7 @@ def test_garbled_files_give_sound_or_a_clear_error(container, cut, flips):
         data[int(place * len(data))] = value
     try:
         audio = decode(io.BytesIO(data[: int(cut * len(data))]), max_seconds=5.0)
-    except APIError as error:
-        assert error.status in (400, 415)
-    else:
-        assert 0 < len(audio) <= 5 * RATE
-        assert numpy.isfinite(audio).all()
+    except (UnsupportedMediaType, BadRequest):
+        return
+    assert 0 < len(audio) <= 5 * RATE
+    assert numpy.isfinite(audio).all()
