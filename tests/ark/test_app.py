@@ -32,9 +32,7 @@ async def test_chat_works_with_and_without_the_prefix_and_a_slash(path: str) -> 
     assert reply.json()["choices"][0]["message"]["content"] == "hello"
 
 
-@pytest.mark.parametrize(
-    "path", ["/", "/v1", "/v1/", "/v2/models", "/v1/v1/models", "//models", "/model", "/ark/models"]
-)
+@pytest.mark.parametrize("path", ["/v1", "/v1/", "/v2/models", "/v1/v1/models", "//models", "/model", "/ark/models"])
 async def test_an_unknown_path_is_404(path: str) -> None:
     async with running() as client:
         reply = await client.get(path)
@@ -107,7 +105,19 @@ async def test_a_root_path_is_a_whole_segment() -> None:
         reply = await mounted.get("/arkmodels")
         at_root = await mounted.get("/ark")
     assert reply.status == 404
-    assert at_root.status == 404
+    assert (at_root.status, at_root.headers["content-type"]) == (200, "text/html; charset=utf-8")
+
+
+@pytest.mark.parametrize("path", ["/", ""])
+async def test_the_page_stands_at_the_root_unless_it_is_switched_off(path: str) -> None:
+    async with running() as client:
+        shown = await client.get(path)
+        posted = await client.request("POST", path)
+    async with running(server={"page": False}) as client:
+        hidden = await client.get(path)
+    assert (shown.status, shown.headers["x-content-type-options"]) == (200, "nosniff")
+    assert (posted.status, posted.headers["allow"]) == (405, "GET, HEAD")
+    assert (hidden.status, hidden.json()["error"]["code"]) == (404, "unknown_url")
 
 
 async def test_nothing_runs_before_the_lifespan() -> None:
