@@ -20,6 +20,9 @@ log = logging.getLogger("ark.whisper")
 FILES = ("model.bin", "vocabulary.*")
 """Beside what every model needs: CTranslate2's."""
 
+THREADS = 4
+"""CPU threads of one worker at most, unless more are configured: decoding gains little from more."""
+
 
 def open_model(model: ModelConfig, options: WhisperOptions) -> tuple[Engine, tuple[str, ...]]:
     """Find, load and check a model: its engine, and its languages. Raises ConfigError."""
@@ -96,5 +99,9 @@ def _compute_type(name: str, device: str, index: int) -> str:
 def _shares(options: WhisperOptions, device: str) -> tuple[int, int]:
     """Workers, and CPU threads of each."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    workers = options.workers or (1 if device != "cpu" else max(1, cores // 4) if cores > 4 else cores)
-    return workers, options.threads or max(1, cores // workers)
+    # As many threads as faster-whisper takes by itself, so that one request alone is as fast as there; a second worker
+    # fills the cores while the first one is at what only one thread can do, and costs a twentieth where both compute.
+    threads = options.threads or min(THREADS, cores)
+    if options.workers is not None:
+        return options.workers, threads
+    return (1 if device != "cpu" or cores == 1 else max(2, cores // threads)), threads

@@ -38,13 +38,13 @@ class WhisperOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     compute_type: ComputeType = "auto"
     """Type of the weights while they are computed with; ``auto`` is int8 on a CPU and float16 on CUDA."""
     workers: Positive | None = None
-    """Windows of 30 s, each of another request, that are computed at the same time. Chosen by the number of cores when
-    it is not set; 1 on CUDA."""
+    """Windows of 30 s, each of another request, that are computed at the same time. On a CPU as many as the cores have
+    room for when it is not set, and at least 2; on CUDA 1."""
     threads: Positive | None = None
-    """CPU threads of one worker. The cores divided among the workers when it is not set."""
+    """CPU threads of one worker; the number of cores, but at most 4, when it is not set."""
     max_running: Positive = 8
     """Recordings that are decoded and in work at the same time, taking turns by windows. An hour takes about 0.35 GB
-    while it is in work, and three times as much at its beginning. What is over waits as the file that was sent."""
+    while it is in work. What is over waits as the file that was sent."""
     vad: bool | VadConfig = False
     """Leave out what is no speech before the model hears it; ``true``, or a table with values other than the usual."""
     batch: Positive = 1
