@@ -69,13 +69,13 @@ def serving(directory: Path, config: str = ECHO_TOML, *, ready: bool = True, **o
     paths = os.pathsep.join([str(EXAMPLES), str(SUPPORT)])
     environment = {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1", **options.pop("environment", {})}
     with launch(directory, config, program="ark", environment=environment, **options) as process:
-        process.listening(60)
+        process.listening(120)
         with httpx.Client(base_url=f"http://127.0.0.1:{process.port}", timeout=60) as client:
             server = Server(process, client)
             if ready:
                 server.until(lambda: client.get("/ready").status_code == 200)
             else:
-                server.until(lambda: "loading" not in states(server).values(), 120)
+                server.until(lambda: "loading" not in states(server).values(), 240)
             yield server
 
 
