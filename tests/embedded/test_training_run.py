@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("safetensors")
 
 from ark_embedded import chat_model_path  # noqa: E402
-from ark_embedded.training.chat import batches, export, report, train  # noqa: E402
+from ark_embedded.training.chat import batches, blend, export, report, train  # noqa: E402
 from ark_embedded.training.chat.model import ChatConfig  # noqa: E402
 
 FIRST = {"parameters": 5, "steps": 8400, "tokens_read": 300, "tokens_learned": 100, "hours": 1.5}
@@ -77,6 +77,22 @@ def test_rates_rise_stay_and_fall() -> None:
     assert train.rate(99, plan) == train.rate(600, plan) == pytest.approx(0.5)
     assert train.rate(800, plan) == pytest.approx(0.25)
     assert train.rate(999, plan) == pytest.approx(0.005)
+
+
+def test_two_runs_are_blended_by_a_share(exported: Path, tmp_path: Path) -> None:
+    progress = {"step": 40, "tokens": 1, "learned": 1, "seconds": 3600.0}
+    for name, value in (("before", 1.0), ("after", 3.0)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "tokenizer.json").write_text("{}")
+        state = {"model": {"w": torch.full((2,), value)}, "progress": progress, "config": {}, "earlier": [FIRST]}
+        torch.save(state, tmp_path / name / train.LATEST)
+    blend.blend(tmp_path / "after", tmp_path / "before", 0.25, tmp_path / "out")
+    blended = torch.load(tmp_path / "out" / train.LATEST, weights_only=True)
+    assert blended["model"]["w"].tolist() == [1.5, 1.5]
+    page = report.markdown({"training": report.training(tmp_path / "out"), "cases": 1, "seed": 7, "skills": []})
+    assert "the weights 25% of the last run's and the rest of the one's before" in page
+    with pytest.raises(ValueError, match="share"):
+        blend.blend(tmp_path / "after", tmp_path / "before", 1.5, tmp_path / "out")
 
 
 def test_the_report_tells_of_every_run(exported: Path, tmp_path: Path) -> None:

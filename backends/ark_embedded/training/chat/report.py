@@ -8,7 +8,10 @@ import torch
 
 
 def training(run: Path) -> dict[str, Any]:
-    """What the run did, from its last checkpoint; `earlier` tells of the runs whose weights it went on from."""
+    """What the run did, from its last checkpoint.
+
+    `earlier` tells of the runs whose weights it went on from, `share` how much of it `blend` took into the weights.
+    """
     saved = torch.load(run / "latest.pt", weights_only=True)
     progress = saved["progress"]
     training = {
@@ -18,7 +21,7 @@ def training(run: Path) -> dict[str, Any]:
         "tokens_learned": progress["learned"],
         "hours": round(progress["seconds"] / 3600, 2),
     }
-    return {**training, "earlier": saved["earlier"]} if saved.get("earlier") else training
+    return training | {key: saved[key] for key in ("earlier", "share") if saved.get(key)}
 
 
 def write(target: Path, content: dict[str, Any]) -> None:
@@ -34,6 +37,8 @@ def markdown(content: dict[str, Any]) -> str:
     steps = ", then ".join(f"{run['steps']:,}" for run in runs) + " steps"
     if len(runs) > 1:
         steps += " (each run from the weights of the one before, with a fresh optimizer and new data)"
+    if "share" in training:
+        steps += f", the weights {training['share']:.0%} of the last run's and the rest of the one's before"
     read, learned, hours = (sum(run[key] for run in runs) for key in ("tokens_read", "tokens_learned", "hours"))
     lines = [
         "# Report on the embedded chat model",
