@@ -28,7 +28,7 @@ CURRICULUM = (
     Stage(0.08, 256, generate.Shape(60, 600)),
     Stage(0.22, 512, generate.Shape(60, 1300)),
     Stage(0.45, 2048, generate.Shape(60, 1600), 0.15, generate.Shape(2500, 6500)),
-    Stage(1.00, 2048, generate.Shape(60, 1600), 0.36, generate.Shape(2500, 6500)),
+    Stage(1.00, 2048, generate.Shape(60, 1600), 0.22, generate.Shape(2500, 6500)),
 )
 
 

@@ -20,10 +20,10 @@ MIX: dict[Skill, float] = {
     facts.ask_unknown: 10,
     secrets.keep: 7,
     secrets.tell: 11,
-    echo.echo: 17,
+    echo.echo: 19,
     talk.who: 5,
     talk.can: 4,
-    talk.small_talk: 8,
+    talk.small_talk: 14,
     count.count: 5,
     story.story: 6,
     structured.json_object: 8,
@@ -31,8 +31,8 @@ MIX: dict[Skill, float] = {
     tools.missing: 6,
     fallback.fallback: 13,
 }
-_WITH_TOOLS: dict[Skill, float] = {tools.use: 100, tools.missing: 32}
-"""Where there are tools, a request for one that is not among them is as common as one in four."""
+_WITH_TOOLS: dict[Skill, float] = {tools.use: 150, tools.missing: 20}
+"""Where there are tools, about one request in nine is for a tool that is not among them."""
 _AT_THE_END: dict[Skill, float] = {facts.ask: 45, secrets.tell: 25, facts.ask_unknown: 12}
 """Long dialogues end with a question about their beginning more often than chance would."""
 
@@ -92,7 +92,7 @@ def open_world(rng: random.Random, lexicon: Lexicon, thinking: Thinking | None =
 def dialogue(rng: random.Random, lexicon: Lexicon, shape: Shape) -> Dialogue:
     """One training dialogue."""
     world = open_world(rng, lexicon)
-    if rng.random() < 0.5:
+    if rng.random() < 0.65:
         tools.give_tools(world)
     mix = dict(MIX)
     if world.tools:
