@@ -174,9 +174,10 @@ def _headers(names: Iterator[str] | list[str]) -> dict[str, Any]:
 
 
 def _form(kind: type[msgspec.Struct], schemas: Schemas) -> Schema:
-    """The fields of a form and its files."""
+    """The fields of a form and its files, in one object: few tools look for a form's fields behind references."""
+    fields = schemas.components[kind.__name__]
     files = {name: {"type": "string", "contentMediaType": "application/octet-stream"} for name in sorted(FILES)}
-    return {"allOf": [schemas.of(kind), {"type": "object", "properties": files, "required": sorted(FILES)}]}
+    return fields | {"properties": fields["properties"] | files, "required": [*fields["required"], *files]}
 
 
 def _content(media: str, kind: Any, schemas: Schemas) -> Schema:
