@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-Origin = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9+.-]*://[^/\s,*]+$")]
+Origin = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9+.-]*://[^/\s,*]+\Z")]
 Headers = list[tuple[str, str]]
 
 METHODS = "GET, HEAD, POST, DELETE"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from types import UnionType
 from typing import Any, get_args
@@ -33,6 +34,7 @@ class Schemas:
         structs = {kind.__name__: kind for kind in _structs([*read, *written])}
         sent = set(_names(schemas[: len(read)], components))
         for name, component in components.items():
+            _end_patterns(component)
             _describe(component, structs[name])
             if name not in sent:
                 _always(component)
@@ -46,6 +48,18 @@ class Schemas:
 def _parts(kind: Any) -> tuple[Any, ...]:
     """The types of a union: msgspec takes no union of Structs whose objects do not tell which they are."""
     return get_args(kind) if isinstance(kind, UnionType) else (kind,)
+
+
+def _end_patterns(schema: Any) -> None:
+    """To Python ``$`` also matches before a line break, so patterns end in ``\\Z``, which JSON Schema does not know."""
+    if isinstance(schema, dict):
+        if isinstance(pattern := schema.get("pattern"), str):
+            schema["pattern"] = re.sub(r"\\Z$", "$", pattern)
+        for one in schema.values():
+            _end_patterns(one)
+    elif isinstance(schema, list):
+        for one in schema:
+            _end_patterns(one)
 
 
 def _describe(component: Schema, kind: type) -> None:

@@ -60,7 +60,7 @@ class StreamOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class JSONSchemaFormat(msgspec.Struct, frozen=True, kw_only=True):
-    name: Annotated[str, Meta(pattern="^[a-zA-Z0-9_-]{1,64}$")]
+    name: Annotated[str, Meta(pattern=r"^[a-zA-Z0-9_-]{1,64}\Z")]
     description: str | None = None
     schema: dict[str, Any] | None = None
     """None for any object."""

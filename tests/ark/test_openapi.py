@@ -142,3 +142,18 @@ async def test_docstrings_of_fields_are_in_it() -> None:
 def test_importing_the_application_does_not_make_it() -> None:
     code = "import sys, ark.app; assert 'ark.openapi' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+async def test_patterns_end_as_json_schema_has_it() -> None:
+    async with running() as client:
+        reply = await client.get("/openapi.json")
+    assert "\\Z" not in reply.text
+    assert reply.json()["components"]["schemas"]["FunctionDefinition"]["properties"]["name"]["pattern"].endswith("}$")
+
+
+async def test_a_name_does_not_end_in_a_line_break() -> None:
+    tool = {"type": "function", "function": {"name": "look\n"}}
+    async with running() as client:
+        reply = await client.chat("hello", tools=[tool])
+    assert reply.status == 400
+    assert reply.json()["error"]["param"] == "tools[0].function.name"
