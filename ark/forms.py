@@ -81,6 +81,8 @@ class FormReader:
     def __init__(self, boundary: bytes, *, files: Collection[str]) -> None:
         """`files` are the fields that are files; every other one is text."""
         self._names = frozenset(files)
+        self._opening = b"--" + boundary
+        self._head = b""
         self._parser = PushMultipartParser(
             boundary,
             max_header_size=MAX_HEADER,
@@ -104,6 +106,15 @@ class FormReader:
         if not piece:
             # To the parser it would be the end.
             return
+        if self._opening:
+            piece = self._head + piece
+            if len(piece) < len(self._opening) + 2:
+                self._head = piece
+                return
+            # What the parser makes of anything before the first boundary depends on how the body is cut.
+            if not piece.startswith((self._opening, b"\r\n" + self._opening)):
+                raise _invalid(f"The body is not a form, as {MULTIPART} has it: it does not begin with the boundary.")
+            self._opening = b""
         try:
             for event in self._parser.parse(piece):
                 if isinstance(event, MultipartSegment):
@@ -135,6 +146,9 @@ class FormReader:
     def _begin(self, segment: MultipartSegment) -> None:
         self._name = segment.name or ""
         self._size = 0
+        if any("\n" in text for line in segment.headerlist for text in line):
+            # The parser itself finds it or not, as the body is cut.
+            raise _invalid(f"The body is not a form, as {MULTIPART} has it: a line feed alone in a part's head.")
         shown = shorten(self._name)
         if self._name not in self._names:
             if segment.filename is not None:

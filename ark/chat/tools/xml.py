@@ -24,7 +24,7 @@ CALL_END = "</function>"
 
 TEXT_LIMITS = frozenset({"pattern", "format", "minLength", "maxLength", "const", "enum", "allOf"})
 
-_PARAMETER = re.compile(r"\s*<parameter=(?P<key>[^>\n]+)>")
+_PARAMETER = re.compile(r"[ \t\r\n]*<parameter=(?P<key>[^>\n]+)>")
 _SPACE = " \t\r\n"
 _DEPTH = 8
 _LITERALS = {"True": True, "False": False, "None": None}
