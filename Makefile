@@ -4,10 +4,11 @@
 PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell command -v $(name))))
 HOST ?= 127.0.0.1
 PORT ?= 8000
+SECONDS ?= 60
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: serve test check format bench clean
+.PHONY: serve test check format bench fuzz clean
 
 serve: $(VENV)/.serve
 	# Without worker processes (-w 0) a failed start exits non-zero, and a stream may finish for a minute after SIGTERM.
@@ -34,6 +35,14 @@ bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/sessions/twelve_turns.py
 	$(BIN)/python benchmarks/transcription/compare.py
 
+# Each for SECONDS; what they find lies in fuzz-finds, and belongs in tests/fuzz/seeds when it is mended.
+fuzz: $(VENV)/.fuzz
+	mkdir -p fuzz-finds
+	for target in $(notdir $(wildcard tests/fuzz/seeds/*)); do \
+		mkdir -p $(VENV)/corpus/$$target && $(BIN)/python tests/fuzz/fuzz.py $$target $(VENV)/corpus/$$target \
+			tests/fuzz/seeds/$$target -max_total_time=$(SECONDS) -artifact_prefix=fuzz-finds/$$target- || exit 1; \
+	done
+
 clean:
 	rm -rf $(VENV)
 
@@ -54,4 +63,8 @@ $(VENV)/.dev: $(VENV)/.serve pyproject.toml constraints.txt
 
 $(VENV)/.bench: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group bench
+	touch $@
+
+$(VENV)/.fuzz: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group fuzz
 	touch $@
