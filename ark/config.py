@@ -215,20 +215,24 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 def default_models() -> tuple[ModelConfig, ...]:
     """The embedded models, served when the configuration names none: chat first, which opens soonest.
 
-    The embedding model is among them where the extra ``embeddings`` is installed.
+    The embedding model is among them where the extra ``embeddings`` is installed, and the speech model where its
+    weights and the extra ``transcription`` are.
     """
     # Here and not at the top: an application with its own models need not have the embedded ones installed.
-    from ark_embedded import chat_model_path, embedding_model_path  # noqa: PLC0415
+    from ark_embedded import chat_model_path, embedding_model_path, speech_model_path  # noqa: PLC0415
 
     # Greedy, because a model this small answers best so.
     sampling = SamplingConfig(temperature=0.0)
     # In one fixed type, so that it answers the same on every machine.
     engine = {"dtype": "float32"}
-    chat = ModelConfig(name=EMBEDDED_CHAT, path=str(chat_model_path()), sampling=sampling, engine=engine)
-    path = embedding_model_path()
-    if path is None:
-        return (chat,)
-    return (chat, ModelConfig(name=EMBEDDED_EMBEDDING, task="embedding", path=str(path), engine=engine))
+    models = [ModelConfig(name=EMBEDDED_CHAT, path=str(chat_model_path()), sampling=sampling, engine=engine)]
+    if (path := embedding_model_path()) is not None:
+        models.append(ModelConfig(name=EMBEDDED_EMBEDDING, task="embedding", path=str(path), engine=engine))
+    if (path := speech_model_path()) is not None:
+        # On the CPU: CTranslate2 needs CUDA's own libraries on a GPU, for a model that is quick without.
+        engine = {"device": "cpu", "compute_type": "int8"}
+        models.append(ModelConfig(name=EMBEDDED_TRANSCRIPTION, task="transcription", path=str(path), engine=engine))
+    return tuple(models)
 
 
 def load_config(path: str | Path | None = None, environ: Mapping[str, str] | None = None) -> Config:

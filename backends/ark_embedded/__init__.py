@@ -6,7 +6,11 @@ Importing this package loads nothing; a backend asks for a path and opens the fi
 from importlib.util import find_spec
 from pathlib import Path
 
-__all__ = ["chat_model_path", "embedding_model_path", "speech_model_path"]
+__all__ = ["SPEECH", "chat_model_path", "embedding_model_path", "speech_model_path"]
+
+
+SPEECH = Path(__file__).parent / "speech"
+"""Where the embedded speech model belongs, in CTranslate2's layout as faster-whisper reads it."""
 
 
 def chat_model_path() -> Path:
@@ -28,6 +32,11 @@ def embedding_model_path() -> Path | None:
     return path
 
 
-def speech_model_path() -> Path:
-    """The directory of the embedded speech model, in CTranslate2's layout as faster-whisper reads it."""
-    return Path(__file__).parent / "speech"
+def speech_model_path() -> Path | None:
+    """The directory of the embedded speech model.
+
+    None where its weights are not, or where the extra ``transcription`` is not installed, which brings the engine.
+    """
+    if not (SPEECH / "model.bin").is_file() or find_spec("faster_whisper") is None:
+        return None
+    return SPEECH

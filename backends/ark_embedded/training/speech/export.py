@@ -14,7 +14,7 @@ import transformers
 from ctranslate2.converters import TransformersConverter
 from torch import Tensor
 
-from ark_embedded import speech_model_path
+from ark_embedded import SPEECH
 from ark_embedded.training.speech.model import SpeechConfig, SpeechModel
 from ark_embedded.training.speech.tokenizer import Vocabulary
 
@@ -97,7 +97,7 @@ def export(run: Path, target: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run", type=Path, required=True, help="the directory train.py wrote to")
-    parser.add_argument("--target", type=Path, default=speech_model_path())
+    parser.add_argument("--target", type=Path, default=SPEECH)
     arguments = parser.parse_args()
     export(arguments.run, arguments.target)
 
