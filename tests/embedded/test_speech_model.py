@@ -13,7 +13,7 @@ from ctranslate2.converters import TransformersConverter
 from faster_whisper import WhisperModel
 
 from ark_embedded.training.speech import evaluate, examination, export, tokenizer, train
-from ark_embedded.training.speech.model import SpeechConfig, SpeechModel
+from ark_embedded.training.speech.model import SpeechConfig, SpeechModel, listen_around, sinusoids
 from ark_embedded.training.speech.muon import Muon, orthogonal
 
 
@@ -76,6 +76,18 @@ def test_a_short_window_is_a_part_of_the_long_one(model: SpeechModel) -> None:
         again = model.encoder(mel, 700)[0]
     torch.testing.assert_close(there, again)
     assert (here - there).abs().max() > 1e-3
+
+
+def test_an_untrained_encoder_listens_around() -> None:
+    size, heads = 192, 3
+    query, key = torch.nn.Linear(size, size, bias=False), torch.nn.Linear(size, size, bias=False)
+    for weight in (query.weight, key.weight):
+        torch.nn.init.zeros_(weight)
+    listen_around(query, key, head=1, heads=heads, shift=6, first=0)
+    positions = sinusoids(1500, size)
+    with torch.inference_mode():
+        scores = (query(positions) @ key(positions).T)[100:1400]
+    assert (scores.argmax(-1) - torch.arange(100, 1400)).unique().tolist() == [6]
 
 
 def test_muon_makes_updates_of_one_size_in_every_direction() -> None:

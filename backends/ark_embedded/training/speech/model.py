@@ -58,6 +58,29 @@ def sinusoids(count: int, size: int) -> Tensor:
     return torch.cat((angles.sin(), angles.cos()), 1)
 
 
+@torch.no_grad()  # type: ignore[untyped-decorator]
+def listen_around(query: nn.Linear, key: nn.Linear, head: int, heads: int, shift: int, first: int) -> None:
+    """Let a head of the encoder begin with what stands `shift` positions on, and what is near it.
+
+    Query and key read one band of the sinusoids, from frequency `first` on (a higher one is a wider view), the query
+    turned by the shift: their product is largest where the difference of the positions is the shift.
+    """
+    size = query.in_features
+    band = size // heads // 2
+    rates = torch.exp(-torch.arange(size // 2) * (9.2103404 / (size // 2 - 1)))[first : first + band] * shift
+    rows, sines = head * 2 * band, torch.arange(first, first + band)
+    cosines, numbers = sines + size // 2, torch.arange(band)
+    for row, column, value in (
+        (rows, sines, rates.cos()),
+        (rows, cosines, rates.sin()),
+        (rows + band, cosines, rates.cos()),
+        (rows + band, sines, -rates.sin()),
+    ):
+        query.weight[row + numbers, column] += 0.85 * value
+    key.weight[rows + numbers, sines] += 0.85
+    key.weight[rows + band + numbers, cosines] += 0.85
+
+
 class Attention(nn.Module):  # type: ignore[misc]
     def __init__(self, size: int, heads: int) -> None:
         super().__init__()
@@ -119,8 +142,7 @@ class Encoder(nn.Module):  # type: ignore[misc]
         super().__init__()
         self.conv1 = nn.Conv1d(80, config.d_model, 3, padding=1)
         self.conv2 = nn.Conv1d(config.d_model, config.d_model, 3, stride=2, padding=1)
-        # Smaller than Whisper's: at full size they drown the sound.
-        self.embed_positions = nn.Embedding.from_pretrained(0.3 * sinusoids(POSITIONS, config.d_model), freeze=True)
+        self.embed_positions = nn.Embedding.from_pretrained(sinusoids(POSITIONS, config.d_model), freeze=True)
         self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.encoder_layers))
         self.layer_norm = nn.LayerNorm(config.d_model)
 
@@ -201,6 +223,13 @@ class SpeechModel(nn.Module):  # type: ignore[misc]
             if parameter.ndim == 2 and parameter.requires_grad:
                 deep = name.endswith(("out_proj.weight", "fc2.weight"))
                 nn.init.normal_(parameter, std=0.01 if deep else 0.02)
+        # Attention that begins everywhere at once takes thousands of steps to find its neighbours.
+        heads = config.encoder_heads
+        for layer, reach in zip(self.encoder.layers, (3, 6, 10, 16), strict=False):
+            for head in range(heads):
+                shift = round(reach * (2 * head / (heads - 1) - 1))
+                wide = config.d_model // 16 if reach > 6 and shift == 0 else 0
+                listen_around(layer.self_attn.q_proj, layer.self_attn.k_proj, head, heads, shift, wide)
 
     def forward(self, batch: Batch) -> Losses:
         source, halfway = self.encoder(batch.mel, batch.offset)
