@@ -83,7 +83,7 @@ def test_an_untrained_encoder_listens_around() -> None:
     query, key = torch.nn.Linear(size, size, bias=False), torch.nn.Linear(size, size, bias=False)
     for weight in (query.weight, key.weight):
         torch.nn.init.zeros_(weight)
-    listen_around(query, key, head=1, heads=heads, shift=6, first=0)
+    listen_around(query, key, 1, heads, shift=6, first=0)
     positions = sinusoids(1500, size)
     with torch.inference_mode():
         scores = (query(positions) @ key(positions).T)[100:1400]

@@ -59,7 +59,7 @@ def sinusoids(count: int, size: int) -> Tensor:
 
 
 @torch.no_grad()  # type: ignore[untyped-decorator]
-def listen_around(query: nn.Linear, key: nn.Linear, head: int, heads: int, shift: int, first: int) -> None:
+def listen_around(query: nn.Linear, key: nn.Linear, head: int, heads: int, *, shift: int, first: int) -> None:
     """Let a head of the encoder begin with what stands `shift` positions on, and what is near it.
 
     Query and key read one band of the sinusoids, from frequency `first` on (a higher one is a wider view), the query
@@ -229,7 +229,7 @@ class SpeechModel(nn.Module):  # type: ignore[misc]
             for head in range(heads):
                 shift = round(reach * (2 * head / (heads - 1) - 1))
                 wide = config.d_model // 16 if reach > 6 and shift == 0 else 0
-                listen_around(layer.self_attn.q_proj, layer.self_attn.k_proj, head, heads, shift, wide)
+                listen_around(layer.self_attn.q_proj, layer.self_attn.k_proj, head, heads, shift=shift, first=wide)
 
     def forward(self, batch: Batch) -> Losses:
         source, halfway = self.encoder(batch.mel, batch.offset)
