@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, ExitStack, aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from pathlib import Path
 
 import anyio
@@ -141,7 +141,7 @@ class Ark:
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange(scope, receive, send, self._services)
-        with ExitStack() as held:
+        async with AsyncExitStack() as held:
             try:
                 services = self._services
                 if services is None:
@@ -162,7 +162,7 @@ class Ark:
                     self._idle.set()
 
     async def _admit(
-        self, scope: Scope, exchange: Exchange, services: Services, held: ExitStack
+        self, scope: Scope, exchange: Exchange, services: Services, held: AsyncExitStack
     ) -> tuple[Route, Request]:
         """Route, key, limits and body, in this order: nothing is read for a request that is refused anyway. `held`
         keeps the request's place."""
@@ -205,7 +205,7 @@ class Ark:
                 body = b"".join([piece async for piece in pieces])
             else:
                 form = await read_form(pieces, boundary, files=FILES)
-                held.callback(form.close)
+                held.push_async_callback(form.aclose)
         exchange.record.arrive()
         return route, Request(
             id=exchange.id,

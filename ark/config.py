@@ -81,8 +81,8 @@ class LimitsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     then it is closed. More than a load balancer keeps idle connections, where one stands in front.
 
     It holds for ``ark serve``; a hypercorn that was started by itself has ``--keep-alive``."""
-    upload_bytes: Positive = 25 * 1024 * 1024
-    """Size of a form with a recording, its fields included; more is 413."""
+    upload_bytes: Positive = 26 * 1024 * 1024
+    """Size of a form with a recording, its fields included; more is 413. OpenAI's limit of 25 MiB for the file fits."""
     audio_seconds: Seconds = 7200.0
     """Seconds of the longest recording; a longer one is 400."""
     body_timeout: Seconds = 30.0

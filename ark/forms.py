@@ -9,6 +9,7 @@ from collections.abc import AsyncIterable, Collection, Mapping, Sequence
 from tempfile import SpooledTemporaryFile
 from typing import IO
 
+import anyio
 import anyio.to_thread
 import msgspec
 from multipart import (
@@ -61,6 +62,14 @@ class Form(msgspec.Struct, frozen=True, kw_only=True):
         for upload in self.files.values():
             upload.file.close()
 
+    async def aclose(self) -> None:
+        """The same, in a thread where it touches the disk. It is done when this returns, whatever is cancelled."""
+        if any(upload.size > IN_MEMORY for upload in self.files.values()):
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(self.close)
+        else:
+            self.close()
+
 
 def boundary_of(content_type: str) -> bytes:
     """What separates the parts. Raises UnsupportedMediaType for another type, and BadRequest without a boundary."""
@@ -100,6 +109,11 @@ class FormReader:
     def blocks(self, size: int) -> bool:
         """Whether so many more bytes may be written to disk."""
         return self._file is not None and self._size + size > IN_MEMORY
+
+    @property
+    def on_disk(self) -> bool:
+        """Whether any file is, so that what ends the reading touches the disk."""
+        return self.blocks(0) or any(upload.size > IN_MEMORY for upload in self._files.values())
 
     def feed(self, piece: bytes) -> None:
         """Read on. Raises BadRequest."""
@@ -202,9 +216,15 @@ async def read_form(pieces: AsyncIterable[bytes], boundary: bytes, *, files: Col
                 await anyio.to_thread.run_sync(reader.feed, piece)
             else:
                 reader.feed(piece)
+        if reader.on_disk:
+            return await anyio.to_thread.run_sync(reader.end)
         return reader.end()
     except BaseException:
-        reader.close()
+        if reader.on_disk:
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(reader.close)
+        else:
+            reader.close()
         raise
 
 

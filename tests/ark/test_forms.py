@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import AsyncIterator, Iterable
 from contextlib import suppress
 from itertools import pairwise
+from tempfile import SpooledTemporaryFile
 
+import anyio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ark import forms
 from ark.errors import APIError, BadRequest, UnsupportedMediaType
 from ark.forms import IN_MEMORY, MAX_PARTS, MAX_TEXT, FormReader, boundary_of, read_form
 
@@ -120,5 +124,41 @@ async def test_a_large_file_goes_to_disk_and_is_closed(piece: int) -> None:
     upload = form.files["file"]
     assert upload.file.fileno() >= 0
     assert (upload.file.read(), upload.size) == (data, len(data))
-    form.close()
+    with anyio.CancelScope() as left:
+        left.cancel()
+        await form.aclose()
     assert upload.file.closed
+
+
+@pytest.mark.anyio
+async def test_the_disk_is_touched_in_threads_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    touched: list[str] = []
+    loop = threading.get_ident()
+
+    class Watched(SpooledTemporaryFile):  # type: ignore[type-arg]
+        def seek(self, *args: int) -> int:
+            self._touch("seek")
+            return super().seek(*args)
+
+        def close(self) -> None:
+            if not self.closed:
+                self._touch("close")
+            super().close()
+
+        def _touch(self, what: str) -> None:
+            assert threading.get_ident() != loop, what
+            touched.append(what)
+
+    monkeypatch.setattr(forms, "SpooledTemporaryFile", Watched)
+    large = part("file", b"a" * (2 * IN_MEMORY), "a")
+
+    async def pieces(sent: bytes) -> AsyncIterator[bytes]:
+        for start in range(0, len(sent), 64 * 1024):
+            yield sent[start : start + 64 * 1024]
+
+    form = await read_form(pieces(body(large)), B, files={"file"})
+    await form.aclose()
+    for broken in (large, body(large, part("file", b"second", "b"))):
+        with pytest.raises(BadRequest):
+            await read_form(pieces(broken), B, files={"file"})
+    assert touched == ["seek", "close", "close", "close"]

@@ -1,7 +1,7 @@
 """A speech model for tests: its recordings have the words written in them.
 
 A file is lines of ``start end text``, in seconds. ``slow`` waits until `gate` opens, ``break`` fails, and a file that
-does not begin with ``SPEECH`` is not audio.
+does not begin with ``SPEECH`` is not audio. With the engine's option ``opens`` unset the model loads for ever.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 
 import anyio
+import msgspec
 
 from ark.backends import (
     Capabilities,
@@ -19,7 +20,7 @@ from ark.backends import (
     TranscriptionWord,
 )
 from ark.config import ModelConfig
-from ark.errors import BadRequest, UnsupportedMediaType
+from ark.errors import BadRequest, TooManyRequests, UnsupportedMediaType
 
 SECRET = "the disk at /dev/sda is on fire"
 
@@ -27,26 +28,41 @@ SECRET = "the disk at /dev/sda is on fire"
 class WrittenSpeech:
     """Reads what others would hear."""
 
-    capabilities = Capabilities(parameters=frozenset({"language", "prompt", "temperature"}))
+    capabilities = Capabilities(
+        parameters=frozenset(
+            {"language", "prompt", "response_format", "stream", "temperature", "timestamp_granularities"}
+        )
+    )
 
     def __init__(self, model: ModelConfig) -> None:
         self.languages = ("en",) if "english" in model.name else ("de", "en", "fr")
         self.gate = anyio.Event()
         self.jobs: list[TranscriptionJob] = []
         self.closed = 0
+        self._max_queue = model.max_queue
+        self._counted = TranscriptionStatus(alive=True)
 
     @classmethod
     async def open(cls, model: ModelConfig) -> WrittenSpeech:
+        if not model.engine.get("opens", True):
+            await anyio.sleep_forever()
         return cls(model)
 
     async def close(self) -> None:
         return
 
     def status(self) -> TranscriptionStatus:
-        return TranscriptionStatus(alive=True, running=len(self.jobs) - self.closed, jobs_finished=self.closed)
+        return msgspec.structs.replace(self._counted, running=len(self.jobs) - self.closed)
+
+    def _count(self, **more: float) -> None:
+        counted = {name: getattr(self._counted, name) + by for name, by in more.items()}
+        self._counted = msgspec.structs.replace(self._counted, **counted)
 
     async def transcribe(self, job: TranscriptionJob) -> AsyncGenerator[TranscriptionInfo | TranscriptionSegment, None]:
+        if len(self.jobs) - self.closed >= self._max_queue:
+            raise TooManyRequests("Others are waiting for this model.", retry_after=3, code="queue_full")
         self.jobs.append(job)
+        ended = "jobs_cancelled"
         try:
             first, *lines = job.audio.read().decode("utf-8", "replace").splitlines() or [""]
             if not first.startswith("SPEECH"):
@@ -61,9 +77,16 @@ class WrittenSpeech:
                     await self.gate.wait()
                 if text == "break":
                     raise RuntimeError(SECRET)
+                self._count(segments=1)
                 yield _segment(number, float(start), float(end), text, words=job.words)
+            self._count(audio_seconds=duration)
+            ended = "jobs_finished"
+        except Exception:
+            ended = "jobs_failed"
+            raise
         finally:
             self.closed += 1
+            self._count(**{ended: 1})
 
 
 def recording(*lines: str) -> bytes:

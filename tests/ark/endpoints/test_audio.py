@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from asgi_client import Client, Response, backend_of, running
+from scraped import scrape
 from written_speech import SECRET, recording
 
 pytestmark = pytest.mark.anyio
@@ -54,6 +55,43 @@ async def test_the_formats() -> None:
     assert (verbose["task"], verbose["language"], verbose["duration"]) == ("transcribe", "german", 3661.5)
     assert [one["id"] for one in verbose["segments"]] == [0, 1]
     assert "words" not in verbose
+
+
+async def test_metrics() -> None:
+    of_speech = {"model_name": "speech"}
+    async with running(models=MODELS) as client:
+        await send(client)
+        await send(client, ("stream", "true"))
+        await send(client, file=b"noise")
+        assert (await send(client, file=recording("0 1 a", "1 2 break"))).status == 500
+        body = form(recording("0 1 first", "1 2 slow"), [("model", "whisper-1"), ("stream", "true")])
+        headers = [("content-type", "multipart/form-data; boundary=b")]
+        async with client.open("POST", "/v1/audio/transcriptions", body=body, headers=headers) as exchange:
+            await exchange.until(1)
+            during = await scrape(client)
+            exchange.disconnect()
+        told = await scrape(client)
+    assert during("transcriptions_running", **of_speech) == 1
+    assert told("transcriptions_running", **of_speech) == told("transcriptions_waiting", **of_speech) == 0
+    # Each whole recording has two segments, and the other two had one before their end.
+    assert told("audio_segments_total", **of_speech) == 6
+    assert told("audio_seconds_total", **of_speech) == 2 * 3661.5
+    jobs = {name: told("engine_jobs_total", outcome=name, **of_speech) for name in ("finished", "failed", "cancelled")}
+    assert jobs == {"finished": 2, "failed": 2, "cancelled": 1}
+    ends = {
+        name: told("request_success_total", finished_reason=name, **of_speech) for name in ("stop", "error", "abort")
+    }
+    assert ends == {"stop": 2, "error": 1, "abort": 1}
+    assert told("e2e_request_latency_seconds_count", **of_speech) == 2
+    assert told("http_requests_total", route="/audio/transcriptions", method="POST", status="415") == 1
+    assert told("http_requests_total", route="/audio/transcriptions", method="POST", status="499") == 1
+
+
+async def test_a_file_of_openais_largest_size_passes() -> None:
+    async with running(models=MODELS) as client:
+        spoken = recording("0 1 Hallo", "1 2 ")
+        reply = await send(client, file=spoken + b"." * (25 * 1024 * 1024 - len(spoken)))
+    assert reply.status == 200
 
 
 async def test_silence() -> None:
