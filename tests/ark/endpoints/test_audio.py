@@ -183,6 +183,13 @@ async def test_files_that_are_refused() -> None:
     assert json_body.status == 415
 
 
+async def test_a_model_that_loads_is_503() -> None:
+    loading = SPEECH | {"engine": {"opens": False}}
+    async with running(models=[loading], server={"load_wait": 0}, settle=False) as client:
+        reply = await send(client)
+    assert (reply.status, reply.error["code"]) == (503, "model_loading")
+
+
 async def test_translations() -> None:
     async with running(models=MODELS) as client:
         reply = await send(client, ("response_format", "verbose_json"), ("language", "??"), route="translations")
