@@ -90,7 +90,7 @@ def test_two_runs_are_blended_by_a_share(exported: Path, tmp_path: Path) -> None
     blended = torch.load(tmp_path / "out" / train.LATEST, weights_only=True)
     assert blended["model"]["w"].tolist() == [1.5, 1.5]
     page = report.markdown({"training": report.training(tmp_path / "out"), "cases": 1, "seed": 7, "skills": []})
-    assert "the weights 25% of the last run's and the rest of the one's before" in page
+    assert "the weights behind run 2 being 25% its own and the rest those before it" in page
     with pytest.raises(ValueError, match="share"):
         blend.blend(tmp_path / "after", tmp_path / "before", 1.5, tmp_path / "out")
 

@@ -37,8 +37,9 @@ def markdown(content: dict[str, Any]) -> str:
     steps = ", then ".join(f"{run['steps']:,}" for run in runs) + " steps"
     if len(runs) > 1:
         steps += " (each run from the weights of the one before, with a fresh optimizer and new data)"
-    if "share" in training:
-        steps += f", the weights {training['share']:.0%} of the last run's and the rest of the one's before"
+    for number, run in enumerate(runs, 1):
+        if "share" in run:
+            steps += f", the weights behind run {number} being {run['share']:.0%} its own and the rest those before it"
     read, learned, hours = (sum(run[key] for run in runs) for key in ("tokens_read", "tokens_learned", "hours"))
     lines = [
         "# Report on the embedded chat model",
