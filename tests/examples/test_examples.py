@@ -82,9 +82,10 @@ def run(server: Running, name: str) -> str:
 
 
 def test_every_example_is_run() -> None:
-    # The backends are served by many other tests.
+    # The backends are served by many other tests, and what mounts ARK by one of its own.
     assert {path.stem for path in EXAMPLES.glob("*.py")} == {
         *PROGRAMS,
+        *(path.stem for path in EXAMPLES.glob("mount_*.py")),
         "hybrid_search",
         "echo_backend",
         "hash_embeddings",

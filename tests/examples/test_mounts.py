@@ -8,9 +8,13 @@ from pathlib import Path
 import httpx
 import openai
 import pytest
-from process import launch
+from process import EXAMPLES, launch
 
 APPS = ("mount_starlette:app", "mount_fastapi:app", "mount_django:application", "mount_quart:app")
+
+
+def test_every_mount_is_run() -> None:
+    assert {app.partition(":")[0] for app in APPS} == {path.stem for path in EXAMPLES.glob("mount_*.py")}
 
 
 @pytest.mark.parametrize("app", APPS)
