@@ -15,6 +15,7 @@ from transformers import AttentionInterface
 
 from ark.backends import Embedding
 from ark_backends.bge.attention import NAME, Run, UnsupportedModel, runs, unpadded_attention
+from ark_backends.bge.lanes import Lanes, deal
 from ark_backends.bge.options import Pooling
 
 log = logging.getLogger("ark.bge")
@@ -42,7 +43,7 @@ class NotFinite(ArithmeticError):
 
 
 class Encoder:
-    """An encoder-only model with its pooling and heads. Used on one thread."""
+    """An encoder-only model with its pooling and heads. Used on one thread, which may have lanes beside it."""
 
     def __init__(
         self,
@@ -68,6 +69,7 @@ class Encoder:
         self.size = int(model.config.hidden_size)
         self.padded_tokens = 0
         """Places computed that held no token, of all batches."""
+        self._lanes: Lanes | None = None
         self._sparse = sparse_linear
         self._colbert = colbert_linear
         self._unused = unused
@@ -87,12 +89,30 @@ class Encoder:
         """The model has sparse weights and ColBERT vectors."""
         return self._sparse is not None
 
+    def open_lanes(self, count: int) -> None:
+        """Compute batches on so many threads side by side, where nothing is padded. On the thread that encodes."""
+        if count > 1 and self.device.type == "cpu" and not self.padding:
+            self._lanes = Lanes(count)
+
     def unload(self) -> None:
-        """Let go of the weights."""
+        """Let go of the weights, and of threads."""
+        if self._lanes is not None:
+            self._lanes.close()
+            self._lanes = None
         self.model = self._sparse = self._colbert = None
 
     def encode(self, items: Sequence[Item]) -> list[Embedding | NotFinite]:
         """Embed rows, in their order; they are computed fastest when sorted by length."""
+        parts = deal([len(item.row) for item in items], self._lanes.count) if self._lanes is not None else None
+        if self._lanes is None or parts is None:
+            return self._encode(items)
+        results = self._lanes.map(self._encode, [[items[index] for index in part] for part in parts])
+        found = {
+            index: one for part, ones in zip(parts, results, strict=True) for index, one in zip(part, ones, strict=True)
+        }
+        return [found[index] for index in range(len(items))]
+
+    def _encode(self, items: Sequence[Item]) -> list[Embedding | NotFinite]:
         embeddings: list[Embedding | NotFinite] = []
         with torch.inference_mode():
             for group in self._groups([len(item.row) for item in items]):

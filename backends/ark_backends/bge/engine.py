@@ -207,6 +207,7 @@ class Engine:
         try:
             if self.limits.threads is not None:
                 torch.set_num_threads(self.limits.threads)
+            self._encoder.open_lanes(torch.get_num_threads())
             while self._take_in():
                 self._step()
                 self._outbox.flush()

@@ -1,0 +1,70 @@
+"""Parts of a batch side by side, each on a CPU thread of its own.
+
+Threads that share one operation wait for each other at its end, hundreds of times in a batch, and what else runs on the
+machine makes all of them wait for the slowest. Threads with rows of their own meet once, at the end of the batch.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import torch
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+MIN_TOKENS = 128
+"""Tokens of a part at least: with fewer, a pass costs more for its layers than for its tokens."""
+
+UNEVEN = 1.25
+"""How much longer than the mean the longest part may be: beyond, threads would idle longer than they wait."""
+
+
+def deal(lengths: Sequence[int], count: int) -> list[list[int]] | None:
+    """The indices of `count` parts of about as many tokens, each in ascending order; None where rows are too few."""
+    if sum(lengths) < MIN_TOKENS * count:
+        return None
+    parts: list[list[int]] = [[] for _ in range(count)]
+    tokens = [0] * count
+    for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
+        least = tokens.index(min(tokens))
+        parts[least].append(index)
+        tokens[least] += lengths[index]
+    if max(tokens) * count > UNEVEN * sum(tokens):
+        return None
+    return [sorted(part) for part in parts]
+
+
+class Lanes:
+    """Threads on which torch computes without others. Used on one thread."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self._pool = ThreadPoolExecutor(count, thread_name_prefix="ark-lane")
+        everyone = threading.Barrier(count)
+
+        def begin() -> None:
+            torch.set_num_threads(1)
+            # A thread takes the number of all at its first use of torch: this is its first.
+            torch.get_num_threads()
+            everyone.wait()
+
+        # It holds for the thread that says it, and for all that come later: those get back what they had.
+        threads = torch.get_num_threads()
+        for begun in [self._pool.submit(begin) for _ in range(count)]:
+            begun.result()
+        torch.set_num_threads(threads)
+
+    def map(self, work: Callable[[T], list[R]], parts: Sequence[T]) -> list[list[R]]:
+        """`work` of each part, in their order. All have ended when it returns or raises."""
+        started = [self._pool.submit(work, part) for part in parts]
+        problems = [problem for one in started if (problem := one.exception()) is not None]
+        if problems:
+            raise problems[0]
+        return [one.result() for one in started]
+
+    def close(self) -> None:
+        self._pool.shutdown()
