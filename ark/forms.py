@@ -84,6 +84,17 @@ def boundary_of(content_type: str) -> bytes:
     return boundary.encode("latin-1", "replace")
 
 
+class _Parser(PushMultipartParser):
+    """Holds the lines of a part's head to what the parser itself holds them to or not, as the body is cut."""
+
+    def _on_segment_headerline(self, line: bytes) -> None:
+        if b"\n" in line:
+            raise ParserError("A line feed alone in a part's head")
+        if len(line) > MAX_HEADER:
+            raise ParserLimitReached("A line of a part's head is too long")
+        super()._on_segment_headerline(line)
+
+
 class FormReader:
     """Takes a body piece by piece. Close it, in every case; the form that `end` returns is closed with it."""
 
@@ -92,9 +103,10 @@ class FormReader:
         self._names = frozenset(files)
         self._opening = b"--" + boundary
         self._head = b""
-        self._parser = PushMultipartParser(
+        self._parser = _Parser(
             boundary,
-            max_header_size=MAX_HEADER,
+            # One more, for the carriage return of a line end that is cut in two.
+            max_header_size=MAX_HEADER + 1,
             max_header_count=MAX_HEADERS,
             max_segment_count=MAX_PARTS,
         )
@@ -160,9 +172,6 @@ class FormReader:
     def _begin(self, segment: MultipartSegment) -> None:
         self._name = segment.name or ""
         self._size = 0
-        if any("\n" in text for line in segment.headerlist for text in line):
-            # The parser itself finds it or not, as the body is cut.
-            raise _invalid(f"The body is not a form, as {MULTIPART} has it: a line feed alone in a part's head.")
         shown = shorten(self._name)
         if self._name not in self._names:
             if segment.filename is not None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from ark import forms
 from ark.errors import APIError, BadRequest, UnsupportedMediaType
-from ark.forms import IN_MEMORY, MAX_PARTS, MAX_TEXT, FormReader, boundary_of, read_form
+from ark.forms import IN_MEMORY, MAX_HEADER, MAX_PARTS, MAX_TEXT, FormReader, boundary_of, read_form
 
 B = b"limit"
 
@@ -89,6 +89,44 @@ def test_what_is_refused(sent: bytes, param: str | None, code: str) -> None:
     with pytest.raises(BadRequest) as caught:
         read([sent])
     assert (caught.value.param, caught.value.code) == (param, code)
+
+
+def is_form(pieces: Iterable[bytes]) -> bool:
+    try:
+        read(pieces)
+    except BadRequest:
+        return False
+    return True
+
+
+def at_every_cut(sent: bytes) -> set[bool]:
+    """Whether it is a form: whole, in two pieces, and byte by byte."""
+    halves = {is_form([sent[:cut], sent[cut:]]) for cut in range(len(sent))}
+    return halves | {is_form(sent[place : place + 1] for place in range(len(sent)))}
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b'\nContent-Disposition: form-data; name="x"',
+        b'Content-Disposition\n: form-data; name="x"',
+        b'Content-Disposition:\nform-data; name="x"',
+        b'Content-Disposition: form-data; name="x"\n',
+        b'Content-Disposition: form-data; name="x"\r\n\n',
+        b'Content-Disposition: form-data; name="x"\r\n \na',
+        b'Content-Disposition: form-data; name="x"\nX: a',
+        b'\n\r\nContent-Disposition: form-data; name="x"',
+    ],
+)
+def test_a_line_feed_alone_in_a_head_is_refused_however_it_is_cut(head: bytes) -> None:
+    assert at_every_cut(b"--limit\r\n" + head + b"\r\n\r\na\r\n--limit--\r\n") == {False}
+
+
+@pytest.mark.parametrize(("size", "fits"), [(MAX_HEADER, True), (MAX_HEADER + 1, False)])
+def test_how_long_a_line_of_a_head_may_be_is_the_same_however_it_is_cut(size: int, fits: bool) -> None:
+    line = b"X: " + b"a" * (size - 3)
+    sent = b'--limit\r\nContent-Disposition: form-data; name="x"\r\n' + line + b"\r\n\r\na\r\n--limit--\r\n"
+    assert at_every_cut(sent) == {fits}
 
 
 @pytest.mark.parametrize(
