@@ -78,9 +78,10 @@ class LimitsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Size of a JSON body; more is 413. A route that reads no body takes 64 KiB."""
     header_timeout: Seconds = 5.0
     """Seconds that a connection may stay without the whole head of a request, at its beginning and behind each reply;
-    then it is closed. More than a load balancer keeps idle connections, where one stands in front.
+    then it is closed, with a 408 where a head has begun. More than a load balancer keeps idle connections, where one
+    stands in front.
 
-    It holds for ``ark serve``; a hypercorn that was started by itself has ``--keep-alive``."""
+    It holds for ``ark serve``; a hypercorn that was started by itself has ``--keep-alive``, and says nothing."""
     upload_bytes: Positive = 26 * 1024 * 1024
     """Size of a form with a recording, its fields included; more is 413. OpenAI's limit of 25 MiB for the file fits."""
     audio_seconds: Seconds = 7200.0

@@ -86,6 +86,10 @@ async def _serve(config: Config, args: argparse.Namespace) -> None:
     import hypercorn.asyncio  # noqa: PLC0415
     import hypercorn.config  # noqa: PLC0415
 
+    from ark.commands import connections  # noqa: PLC0415
+
+    connections.use()
+
     class ServerConfig(hypercorn.config.Config):
         def create_sockets(self) -> hypercorn.config.Sockets:
             sockets = super().create_sockets()
@@ -98,7 +102,7 @@ async def _serve(config: Config, args: argparse.Namespace) -> None:
     server.certfile, server.keyfile = args.certfile, args.keyfile
     server.root_path = args.root_path.rstrip("/")
     server.graceful_timeout = CLOSING
-    server.keep_alive_timeout = config.limits.header_timeout
+    server.keep_alive_timeout = server.ssl_handshake_timeout = config.limits.header_timeout
     server.backlog = BACKLOG
     app = create_app(config)
     # Around everything: a signal that comes while the server starts is not lost.

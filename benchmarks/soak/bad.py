@@ -6,7 +6,6 @@ import asyncio
 import json
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 from typing import Any
 
 from client import CHAT, EMBEDDING, Client
@@ -108,14 +107,18 @@ async def _slow_body(client: Client, connection: Wire) -> str:
 async def _slow_head(client: Client, connection: Wire) -> str:
     """A byte of a header now and then, until the server has enough."""
     await connection.send(head(client.http, "GET", "/health")[:-2])
+    answer = asyncio.create_task(connection.status())
     try:
         for _ in range(60):
             await connection.send(b"x")
-            with suppress(TimeoutError):
-                await asyncio.wait_for(connection.reader.read(1), 0.5)
-                return ""
+            await asyncio.wait([answer], timeout=0.5)
+            if answer.done():
+                return _expected(await answer, {408})
     except ConnectionError:
-        return ""
+        # It came too late for the byte that was just sent.
+        return _expected(await answer, {408, None})
+    finally:
+        answer.cancel()
     return "the connection is still open"
 
 
