@@ -16,6 +16,8 @@ from ark_embedded.training.speech.windows import Batch
 
 POSITIONS = 1500
 CONTEXT = 448
+SOUND = 8.0
+"""How much larger than torch's the convolutions' weights begin."""
 
 
 @dataclass(frozen=True)
@@ -223,6 +225,10 @@ class SpeechModel(nn.Module):  # type: ignore[misc]
             if parameter.ndim == 2 and parameter.requires_grad:
                 deep = name.endswith(("out_proj.weight", "fc2.weight"))
                 nn.init.normal_(parameter, std=0.01 if deep else 0.02)
+        # Sound as loud as the positions that are added to it: at torch's own scale it is a twenty-fifth of them.
+        with torch.no_grad():
+            self.encoder.conv1.weight.mul_(SOUND**0.5)
+            self.encoder.conv2.weight.mul_(SOUND)
         # Attention that begins everywhere at once takes thousands of steps to find its neighbours.
         heads = config.encoder_heads
         for layer, reach in zip(self.encoder.layers, (3, 6, 10, 16), strict=False):
