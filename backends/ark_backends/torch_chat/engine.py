@@ -5,16 +5,16 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Literal
 
 import torch
 
 from ark.backends import BackendStatus, GenerationJob, TokenBatch
-from ark.errors import APIError, BadRequest, ContextLengthExceeded, TooManyRequests, Unavailable
+from ark.errors import APIError, ContextLengthExceeded, Unavailable
 from ark_backends.bridge import Mailbox, Outbox, engine_closed, engine_failed
+from ark_backends.door import Counters, Door, check_job
 from ark_backends.grammar import GrammarFailed, Matcher
 from ark_backends.torch_chat.attention import Piece
 from ark_backends.torch_chat.runner import Runner
@@ -72,32 +72,6 @@ class _Close:
     """Ends the thread."""
 
 
-@dataclass
-class _Counters:
-    steps: int = 0
-    prompt_tokens_computed: int = 0
-    prompt_tokens_cached: int = 0
-    tokens_generated: int = 0
-    jobs_finished: int = 0
-    jobs_cancelled: int = 0
-    jobs_failed: int = 0
-
-
-@dataclass
-class _Door:
-    """What threads share: the jobs that are in, and whether more may come. Guarded by `lock`."""
-
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    inside: set[Mailbox] = field(default_factory=set)
-    shut: Callable[[], APIError] | None = None
-    """Makes the error of those who come now. Each gets its own: an exception that is raised again keeps the frames of
-    all who raised it, and with them their requests."""
-
-    @property
-    def replies(self) -> int:
-        return sum(mailbox.replies for mailbox in self.inside)
-
-
 class Engine:
     """Runs jobs on a model. Its public methods may be called from any thread; `submit` from an event loop."""
 
@@ -111,11 +85,11 @@ class Engine:
         self._scheduler = Scheduler(self._states, max_running=limits.max_running, prefill_chunk=limits.prefill_chunk)
         self._sequences: dict[Mailbox, list[Sequence]] = {}
         """The replies of each job that are not over."""
-        self._count = _Counters()
+        self._count = Counters()
         self._failures = 0
         self._outbox = Outbox[Mailbox]()
         self._inbox: SimpleQueue[_Submit | _Cancel | _Release | _Close] = SimpleQueue()
-        self._door = _Door()
+        self._door = Door()
         self._thread = threading.Thread(target=self._run, name=f"ark-{name}", daemon=True)
 
     def start(self) -> None:
@@ -123,7 +97,7 @@ class Engine:
 
     def close(self) -> None:
         """Fail what still runs and wait for the thread to end. May be called twice."""
-        self._shut(engine_closed)
+        self._door.close(engine_closed)
         self._inbox.put(_Close())
         if self._thread.is_alive():
             self._thread.join()
@@ -135,21 +109,13 @@ class Engine:
         """
         self._check(job)
         mailbox = Mailbox(job.n)
-        with self._door.lock:
-            if self._door.shut is not None:
-                raise self._door.shut()
-            places = self.limits.max_running + self.limits.max_queue
-            if self._door.inside and self._door.replies + job.n > places:
-                raise TooManyRequests("Too many requests are waiting for this model.", code="queue_full")
-            self._door.inside.add(mailbox)
-            self._inbox.put(_Submit(job, mailbox, matcher))
+        places = self.limits.max_running + self.limits.max_queue
+        self._door.enter(mailbox, places, lambda: self._inbox.put(_Submit(job, mailbox, matcher)))
         return mailbox
 
     def cancel(self, mailbox: Mailbox) -> None:
         """Stop a job before the next step; nothing if it is over."""
-        with self._door.lock:
-            if mailbox in self._door.inside:
-                self._inbox.put(_Cancel(mailbox))
+        self._door.if_inside(mailbox, lambda: self._inbox.put(_Cancel(mailbox)))
 
     def release(self, session: str) -> None:
         self._inbox.put(_Release(session))
@@ -157,10 +123,9 @@ class Engine:
     def status(self) -> BackendStatus:
         count = self._count
         running = len(self._scheduler.running)
-        with self._door.lock:
-            inside = self._door.replies
+        inside = self._door.replies
         return BackendStatus(
-            alive=self._door.shut is None,
+            alive=self._door.open,
             running=running,
             waiting=max(0, inside - running),
             kv_bytes=self._states.used,
@@ -175,24 +140,9 @@ class Engine:
         )
 
     def _check(self, job: GenerationJob) -> None:
-        if not job.prompt or job.max_tokens < 1 or job.n < 1:
-            raise BadRequest("A prompt of at least one token, max_tokens and n of at least 1 are needed.")
-        if min(job.prompt) < 0 or max(job.prompt) >= self._vocab_size:
-            # Out of range, the lookup would fail the whole step, and on a GPU the process.
-            raise BadRequest("The prompt has a token id that the model does not know.")
-        total = len(job.prompt) + job.max_tokens
-        if total > self.limits.context_length:
-            raise ContextLengthExceeded(
-                f"This model reads and writes at most {self.limits.context_length} tokens; "
-                f"{len(job.prompt)} in the prompt and {job.max_tokens} to generate are {total}."
-            )
+        total = check_job(job, vocab_size=self._vocab_size, context_length=self.limits.context_length)
         if not self._states.can_fit(total - 1):
             raise ContextLengthExceeded(f"{total} tokens do not fit the memory of this model's engine.")
-
-    def _shut(self, reason: Callable[[], APIError]) -> None:
-        with self._door.lock:
-            if self._door.shut is None:
-                self._door.shut = reason
 
     # On the engine's thread.
 
@@ -231,8 +181,7 @@ class Engine:
             # What is wrong with one job is not the others' trouble.
             log.exception("request %s could not be prepared", message.job.request_id)
             self._count.jobs_failed += 1
-            with self._door.lock:
-                self._door.inside.discard(message.mailbox)
+            self._door.leave(message.mailbox)
             self._outbox.add(message.mailbox, Unavailable(_FAILED, code="engine_failed"))
             self._hand_out()
             return
@@ -373,8 +322,7 @@ class Engine:
         if replies:
             return False
         del self._sequences[sequence.mailbox]
-        with self._door.lock:
-            self._door.inside.discard(sequence.mailbox)
+        self._door.leave(sequence.mailbox)
         return True
 
     def _hand_out(self) -> None:
@@ -383,17 +331,15 @@ class Engine:
 
     def _end(self) -> None:
         """Whatever the reason: nobody may wait for ever."""
-        self._shut(engine_failed)
+        self._door.close(engine_failed)
         self._sequences.clear()
         self._scheduler.waiting.clear()
         self._scheduler.running.clear()
         self._states.clear()
         # The backend keeps the engine for its status; the weights go with the last reference to the runner.
         del self._runner
-        with self._door.lock:
-            left, self._door.inside = list(self._door.inside), set()
-            reason = self._door.shut or engine_failed
-        for mailbox in left:
-            self._outbox.add(mailbox, reason())
+        left = self._door.empty()
+        for mailbox, error in left:
+            self._outbox.add(mailbox, error)
         self._count.jobs_failed += len(left)
         self._outbox.flush()
