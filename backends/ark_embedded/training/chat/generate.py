@@ -23,7 +23,7 @@ MIX: dict[Skill, float] = {
     echo.echo: 19,
     talk.who: 5,
     talk.can: 4,
-    talk.small_talk: 14,
+    talk.small_talk: 18,
     count.count: 5,
     story.story: 6,
     structured.json_object: 8,
@@ -31,8 +31,8 @@ MIX: dict[Skill, float] = {
     tools.missing: 6,
     fallback.fallback: 13,
 }
-_WITH_TOOLS: dict[Skill, float] = {tools.use: 150, tools.missing: 20}
-"""Where there are tools, about one request in nine is for a tool that is not among them."""
+_WITH_TOOLS: dict[Skill, float] = {tools.use: 150, tools.missing: 7}
+"""Where there are tools, about one request in twenty is for a tool that is not among them."""
 _AT_THE_END: dict[Skill, float] = {facts.ask: 45, secrets.tell: 25, facts.ask_unknown: 12}
 """Long dialogues end with a question about their beginning more often than chance would."""
 

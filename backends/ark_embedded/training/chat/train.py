@@ -29,6 +29,7 @@ from torch import Tensor
 from ark_embedded.training.chat import batches
 from ark_embedded.training.chat import tokenizer as pieces
 from ark_embedded.training.chat.model import ChatConfig, ChatModel
+from ark_embedded.training.optimizer import Optimizer
 
 ROUND = 40
 """Steps between two checkpoints, and batches sorted by length at once."""
@@ -75,33 +76,6 @@ class Progress:
     seconds: float = 0.0
 
 
-class Optimizer:
-    """Muon for the matrices inside the layers, AdamW for the embedding and the norms."""
-
-    def __init__(self, model: ChatModel, plan: Plan) -> None:
-        matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n]
-        others = [p for n, p in model.named_parameters() if p.ndim != 2 or "embed" in n]
-        self.parts = (
-            torch.optim.Muon(matrices, lr=plan.matrix_rate, weight_decay=0.01, momentum=0.95),
-            torch.optim.AdamW(others, lr=plan.other_rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True),
-        )
-        self.rates = (plan.matrix_rate, plan.other_rate)
-
-    def step(self, scale: float) -> None:
-        for part, peak in zip(self.parts, self.rates, strict=True):
-            for group in part.param_groups:
-                group["lr"] = peak * scale
-            part.step()
-            part.zero_grad(set_to_none=False)
-
-    def state(self) -> list[dict[str, Any]]:
-        return [part.state_dict() for part in self.parts]
-
-    def load(self, states: list[dict[str, Any]]) -> None:
-        for part, state in zip(self.parts, states, strict=True):
-            part.load_state_dict(state)
-
-
 def load_tokenizer(plan: Plan) -> Tokenizer:
     """The run's tokenizer, learned at its first start, or that of the model it goes on from."""
     path = plan.out / "tokenizer.json"
@@ -139,7 +113,7 @@ def _stage(step: int, plan: Plan) -> batches.Stage:
 def _begin(config: ChatConfig, plan: Plan) -> tuple[ChatModel, Optimizer, Progress]:
     """A run as its last checkpoint left it, else as it starts: from an exported model, or from nothing."""
     model = ChatModel(config)
-    optimizer = Optimizer(model, plan)
+    optimizer = Optimizer(model, plan.matrix_rate, plan.other_rate)
     latest = plan.out / LATEST
     if latest.exists():
         saved = torch.load(latest, weights_only=True)

@@ -21,10 +21,10 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import Tensor
 
+from ark_embedded.training.optimizer import Optimizer
 from ark_embedded.training.speech import clips, windows
 from ark_embedded.training.speech import tokenizer as words
 from ark_embedded.training.speech.model import SpeechConfig, SpeechModel
-from ark_embedded.training.speech.muon import Muon
 from ark_embedded.training.speech.windows import FULL, SHORT, Shape
 
 ROUND = 40
@@ -75,32 +75,6 @@ def shape(share: float, rng: random.Random) -> tuple[Shape, int]:
         return FULL, 1
     middle = 0.6 if share > 0.25 else 0.1
     return (MIDDLE, 2) if rng.random() < middle else (SHORT, 5)
-
-
-class Optimizer:
-    """Muon for the matrices inside the layers, AdamW for the rest."""
-
-    def __init__(self, model: SpeechModel, plan: Plan) -> None:
-        learned = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
-        matrices = [p for n, p in learned if p.ndim == 2 and ".layers." in n]
-        others = [p for n, p in learned if p.ndim != 2 or ".layers." not in n]
-        self.muon = Muon(matrices)
-        self.adam = torch.optim.AdamW(others, lr=plan.other_rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
-        self.rates = (plan.matrix_rate, plan.other_rate)
-
-    def step(self, scale: float) -> None:
-        self.muon.step(self.rates[0] * scale)
-        for group in self.adam.param_groups:
-            group["lr"] = self.rates[1] * scale
-        self.adam.step()
-        self.adam.zero_grad(set_to_none=False)
-
-    def state(self) -> dict[str, Any]:
-        return {"muon": self.muon.state_dict(), "adam": self.adam.state_dict()}
-
-    def load(self, state: dict[str, Any]) -> None:
-        self.muon.load_state_dict(state["muon"])
-        self.adam.load_state_dict(state["adam"])
 
 
 def load_vocabulary(plan: Plan) -> words.Vocabulary:
@@ -169,7 +143,7 @@ def work(rank: int, plan: Plan) -> None:
         dist.init_process_group("gloo", rank=rank, world_size=plan.workers)
     vocabulary = load_vocabulary(plan)
     model = SpeechModel(SpeechConfig(vocab_size=vocabulary.size))
-    optimizer = Optimizer(model, plan)
+    optimizer = Optimizer(model, plan.matrix_rate, plan.other_rate)
     progress = Progress()
     latest = plan.out / "latest.pt"
     if latest.exists():

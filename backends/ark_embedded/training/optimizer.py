@@ -1,5 +1,6 @@
-"""Muon (Jordan et al. 2024), all matrices of one shape at once.
+"""What both trainers step with: Muon for the matrices inside the layers, AdamW for the rest.
 
+Muon (Jordan et al. 2024) takes all matrices of one shape at once here.
 `torch.optim.Muon` orthogonalises one matrix after another; for a model this small that is half of a step.
 """
 
@@ -7,7 +8,7 @@ from collections import defaultdict
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 _A, _B, _C = 3.4445, -4.7750, 2.0315
 """The polynomial of Jordan's Newton-Schulz iteration, which drives singular values to between 0.7 and 1.2."""
@@ -52,3 +53,30 @@ class Muon:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._velocity = state["velocity"]
+
+
+class Optimizer:
+    """Muon for the matrices inside the layers, AdamW for the rest, each at its own rate."""
+
+    def __init__(self, model: nn.Module, matrix_rate: float, other_rate: float) -> None:
+        learned = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+        matrices = [p for n, p in learned if p.ndim == 2 and "layers." in n]
+        others = [p for n, p in learned if p.ndim != 2 or "layers." not in n]
+        self.muon = Muon(matrices)
+        self.adam = torch.optim.AdamW(others, lr=other_rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
+        self.rates = (matrix_rate, other_rate)
+
+    def step(self, scale: float) -> None:
+        """One step at `scale` times the rates; gradients are zero after it."""
+        self.muon.step(self.rates[0] * scale)
+        for group in self.adam.param_groups:
+            group["lr"] = self.rates[1] * scale
+        self.adam.step()
+        self.adam.zero_grad(set_to_none=False)
+
+    def state(self) -> dict[str, Any]:
+        return {"muon": self.muon.state_dict(), "adam": self.adam.state_dict()}
+
+    def load(self, state: dict[str, Any]) -> None:
+        self.muon.load_state_dict(state["muon"])
+        self.adam.load_state_dict(state["adam"])
