@@ -8,7 +8,7 @@ SECONDS ?= 60
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: serve test check format bench fuzz clean
+.PHONY: serve test check format docs bench fuzz clean
 
 serve: $(VENV)/.serve
 	# Without worker processes (-w 0) a failed start exits non-zero, and a stream may finish for a minute after SIGTERM.
@@ -26,6 +26,10 @@ check: $(VENV)/.dev
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# Into build/docs.
+docs: $(VENV)/.dev
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet docs build/docs
 
 bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/engine/concurrency.py
@@ -58,7 +62,7 @@ $(VENV)/.serve: $(VENV)/.python pyproject.toml constraints.txt
 
 $(VENV)/.dev: $(VENV)/.serve pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[all,conformance,otel]' --group dev --group browser --group mounts --group referees
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[all,conformance,otel]' --group dev --group browser --group docs --group mounts --group referees
 	touch $@
 
 $(VENV)/.bench: $(VENV)/.dev

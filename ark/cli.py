@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from ark import __version__
-from ark.commands import bench, chat, check, embed, key, models, pull, serve, transcribe
+from ark.commands import bench, chat, check, completion, embed, key, models, pull, serve, transcribe
 from ark.commands.client import CommandError
 from ark.config import ConfigError
 
@@ -24,23 +24,44 @@ COMMANDS = (
 )
 """Each adds its parser, with a function as the default of `run` that takes the arguments and returns the status."""
 
+STATUSES = """\
+The exit status is 0 when all went well, 1 when something failed (the reason stands on standard error), 2 when the
+command was given wrongly, and 130 when it was broken off by Ctrl-C."""
+
+_EPILOG = f"""\
+to begin with:
+  ark serve                 the models that come with ARK, at http://127.0.0.1:8000
+  ark chat                  talk with one of them, in another terminal
+  ark check ORG/NAME        whether a model of the hub would run on this machine
+  ark serve ORG/NAME        serve it
+
+'ark COMMAND --help' tells more of a command.
+
+{STATUSES}
+"""
+
 
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="ark",
         description="ARK: an inference server behind OpenAI's API that remembers.",
-        epilog="'ark COMMAND --help' tells more of a command.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     top.add_argument("--version", action="version", version=f"ark {__version__}")
-    commands = top.add_subparsers(metavar="COMMAND", required=True)
+    commands = top.add_subparsers(title="commands", metavar="COMMAND")
     for add in COMMANDS:
         add(commands)
+    completion.add(commands, parser)
     return top
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command. Returns the exit status: 0, 1 for what failed, 2 for what was asked wrongly."""
+    """Run a command. Returns the exit status, one of `STATUSES`."""
     args = parser().parse_args(arguments)
+    if not hasattr(args, "run"):
+        parser().print_help(sys.stderr)
+        return 2
     try:
         status: int = args.run(args)
     except (ConfigError, CommandError) as error:

@@ -139,7 +139,7 @@ def _values(info: Any) -> list[str]:
             return [f"integer {_range(info)}".strip()]
         case types.FloatType():
             return [f"number {_range(info)}".strip()]
-        case types.ListType():
+        case types.ListType() | types.VarTupleType():
             item = info.item_type
             kinds = item.types if isinstance(item, types.UnionType) else (item,)
             return [f"list of {' or '.join(_plural(kind) for kind in kinds)}"]
@@ -157,10 +157,10 @@ def _plural(info: Any) -> str:
 
 def _range(info: Any) -> str:
     low = f"over {info.gt:g}" if info.gt is not None else "" if info.ge is None else _number(info.ge)
-    high = "" if info.le is None else _number(info.le)
-    if info.gt is not None:
+    high = f"below {info.lt:g}" if info.lt is not None else "" if info.le is None else _number(info.le)
+    if low and high:
         return f"{low} to {high}"
-    return f"{low} to {high}" if high else f"from {low}" if low else ""
+    return low if info.gt is not None else f"from {low}" if low else high
 
 
 def _number(value: float) -> str:

@@ -19,10 +19,11 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         "models",
         metavar="MODEL",
         nargs="*",
-        help="directories or hub ids (name@revision too) instead of the models of the configuration; with neither, "
-        "the embedded models",
+        help="directories, or names on the hub (ORG/NAME or ORG/NAME@REVISION), instead of the configuration's models",
     )
-    parser.add_argument("--config", metavar="FILE", help="the ark.toml; otherwise $ARK_CONFIG, or the one that is here")
+    parser.add_argument(
+        "--config", metavar="FILE", help="the configuration; otherwise $ARK_CONFIG, or ark.toml in this directory"
+    )
 
 
 def chosen_config(args: argparse.Namespace) -> Config:

@@ -65,12 +65,16 @@ def add(commands: Any) -> None:
     )
     add_server_arguments(parser, positional=True)
     parser.add_argument("--model", help="a model of the server; otherwise its first chat model")
-    parser.add_argument("--clients", type=_positive, default=4, help="streams at once (4)")
-    parser.add_argument("--requests", type=_positive, default=32, help="of all clients together (32)")
-    parser.add_argument("--prompt-words", type=_positive, default=100, help="words of a message (100)")
-    parser.add_argument("--max-tokens", type=_positive, default=64, help="of a reply (64)")
-    parser.add_argument("--turns", type=_positive, default=1, help="turns of a session; 1 is without sessions (1)")
-    parser.add_argument("--seed", type=int, default=0, help="of the prompts (0)")
+    parser.add_argument("--clients", metavar="N", type=_positive, default=4, help="streams at once (4)")
+    parser.add_argument(
+        "--requests", metavar="N", type=_positive, default=32, help="requests of all clients together (32)"
+    )
+    parser.add_argument("--prompt-words", metavar="N", type=_positive, default=100, help="words of a message (100)")
+    parser.add_argument("--max-tokens", metavar="N", type=_positive, default=64, help="the longest reply (64)")
+    parser.add_argument(
+        "--turns", metavar="N", type=_positive, default=1, help="turns of each session; 1 is without sessions (1)"
+    )
+    parser.add_argument("--seed", metavar="N", type=int, default=0, help="chooses the words of the prompts (0)")
     parser.add_argument("--json", action="store_true", help="the figures as JSON, and no table")
     parser.set_defaults(run=run)
 

@@ -38,8 +38,8 @@ def add(commands: Any) -> None:
     parser.add_argument("--model", help="a model of the server; otherwise its first chat model")
     parser.add_argument("--session", metavar="UUID", help="take up this session again, or give a new one its id")
     parser.add_argument("--system", metavar="TEXT", help="the system message of a new session")
-    parser.add_argument("--temperature", type=float, help="0 to 2; the model's own when it is not given")
-    parser.add_argument("--max-tokens", type=int, help="of each reply")
+    parser.add_argument("--temperature", metavar="T", type=float, help="0 to 2; the model's own when it is not given")
+    parser.add_argument("--max-tokens", metavar="N", type=int, help="the longest reply")
     parser.add_argument("--no-reasoning", action="store_true", help="do not show what the model thinks")
     parser.set_defaults(run=run)
 

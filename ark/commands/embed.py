@@ -20,15 +20,18 @@ cosine of each pair.
 def add(commands: Any) -> None:
     parser = commands.add_parser("embed", help="embed texts, or compare them", description=_DESCRIPTION)
     add_server_arguments(parser)
-    parser.add_argument("texts", metavar="TEXT", nargs="*")
+    parser.add_argument("texts", metavar="TEXT", nargs="*", help="otherwise each line of the standard input")
     parser.add_argument("--model", help="a model of the server; otherwise its first embedding model")
-    parser.add_argument("--dimensions", type=int, help="one of the model's sizes")
+    parser.add_argument(
+        "--dimensions", metavar="N", type=int, help="one of the model's sizes, as 'ark models' lists them"
+    )
     parser.add_argument("--compare", action="store_true", help="how alike the texts are: the cosine of each pair")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    texts = args.texts or [line.rstrip("\n") for line in sys.stdin]
+    # Somebody who typed the command alone would wait, and not know for what.
+    texts = args.texts or ([] if sys.stdin.isatty() else [line.rstrip("\n") for line in sys.stdin])
     if not texts:
         raise CommandError("there is no text: give some as arguments, or by the standard input")
     with Client(args.url, args.key) as client:

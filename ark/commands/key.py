@@ -32,7 +32,7 @@ def add(commands: Any) -> None:
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("name", nargs="?", help="names the key in logs, and owns its sessions")
+    parser.add_argument("name", metavar="NAME", nargs="?", help="names the key in logs, and owns its sessions")
     parser.add_argument(
         "--hash", action="store_true", help="read a key that is there already, and make its table, or only its hash"
     )

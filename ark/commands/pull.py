@@ -12,8 +12,9 @@ from ark.config import ModelConfig, load_config
 from ark.identify import identify
 
 _DESCRIPTION = """\
-Download models from the hub, each as NAME or NAME@REVISION, or without any those of the configuration: only the files
-that their backend reads. What is here already is not downloaded again, and what broke off goes on where it was.
+Download models from the hub, each as ORG/NAME or ORG/NAME@REVISION, or without any those of the configuration: only
+the files that their backend reads. What is here already is not downloaded again, and what broke off goes on where it
+was.
 
 The environment says the rest, as everywhere with huggingface_hub: HF_HOME for where, HF_TOKEN for gated models,
 HF_HUB_OFFLINE to stay offline.
@@ -27,8 +28,10 @@ def add(commands: Any) -> None:
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("models", metavar="MODEL", nargs="*")
-    parser.add_argument("--config", metavar="FILE", help="the ark.toml; otherwise $ARK_CONFIG, or the one that is here")
+    parser.add_argument("models", metavar="MODEL", nargs="*", help="names on the hub, as ORG/NAME or ORG/NAME@REVISION")
+    parser.add_argument(
+        "--config", metavar="FILE", help="the configuration; otherwise $ARK_CONFIG, or ark.toml in this directory"
+    )
     parser.set_defaults(run=run)
 
 

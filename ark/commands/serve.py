@@ -19,7 +19,13 @@ from ark.commands.key import digest
 from ark.config import Config, KeyConfig
 
 _DESCRIPTION = """\
-Serve OpenAI's API with hypercorn, in this process.
+Serve OpenAI's API: models of directories or of the hub, those of ark.toml, or without either the small ones that come
+with ARK.
+
+    ark serve
+    ark serve Qwen/Qwen2.5-0.5B-Instruct
+    ark serve ./a-directory ORG/ANOTHER --port 9000
+    ark serve --config /etc/ark/ark.toml
 
 At SIGTERM or SIGINT new requests and /ready get 503, while replies that are on their way go on for [server]
 drain_seconds; a second signal breaks them off. Then the sessions are written, and the server ends with status 0.
@@ -40,8 +46,8 @@ def add(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_model_arguments(parser)
-    parser.add_argument("--host", help="the address to listen at, instead of --bind (127.0.0.1)")
-    parser.add_argument("--port", type=int, help="the port to listen at, instead of --bind (8000)")
+    parser.add_argument("--host", help="the address to listen at (127.0.0.1); 0.0.0.0 lets other machines in")
+    parser.add_argument("--port", type=int, help="the port to listen at (8000)")
     parser.add_argument(
         "--key", metavar="KEY", help="an API key that clients have to give; better kept by 'ark key' as its hash"
     )
@@ -49,11 +55,16 @@ def add(commands: Any) -> None:
         "--bind",
         metavar="ADDRESS",
         action="append",
-        help="HOST:PORT, unix:PATH or fd://NUMBER, more than once if wanted (127.0.0.1:8000)",
+        help="HOST:PORT, unix:PATH or fd://NUMBER instead of --host and --port, more than once if wanted",
     )
     parser.add_argument("--certfile", metavar="FILE", help="serve HTTPS with this certificate, a PEM file")
     parser.add_argument("--keyfile", metavar="FILE", help="the certificate's private key")
-    parser.add_argument("--root-path", metavar="PATH", default="", help="what a proxy has cut off the path")
+    parser.add_argument(
+        "--root-path",
+        metavar="PATH",
+        default="",
+        help="the path below which a proxy shows the server, and which it has cut off",
+    )
     parser.set_defaults(run=run, usage_error=parser.error)
 
 

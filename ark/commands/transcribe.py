@@ -9,6 +9,13 @@ from typing import Any
 
 from ark.commands.client import Client, CommandError, add_server_arguments
 
+_DESCRIPTION = """\
+Write down what is said in a recording, as text, or as subtitles for a film:
+
+    ark transcribe talk.mp3
+    ark transcribe talk.mp3 --format srt > talk.srt
+"""
+
 FORMATS = ("text", "srt", "vtt", "json", "verbose_json")
 
 
@@ -16,10 +23,11 @@ def add(commands: Any) -> None:
     parser = commands.add_parser(
         "transcribe",
         help="write down what is said in a recording",
-        description="Write down what is said in a recording: a file, or the standard input where it is called -.",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_server_arguments(parser)
-    parser.add_argument("file", metavar="FILE")
+    parser.add_argument("file", metavar="FILE", help="the recording, of any usual format; - is the standard input")
     parser.add_argument("--model", help="a model of the server; otherwise its first speech model")
     parser.add_argument("--format", choices=FORMATS, default="text", help="text (the default), subtitles or JSON")
     parser.add_argument("--language", metavar="CODE", help="such as en; found out when it is not given")

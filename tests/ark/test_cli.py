@@ -33,11 +33,13 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:
         main(["--help"])
     assert left.value.code == 0
-    assert "key" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    for command in ("serve", "check", "pull", "models", "chat", "embed", "transcribe", "bench", "key", "completion"):
+        assert f"\n    {command}" in shown
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["nothing"], ["key"], ["key", ""], ["key", " "], ["key", "a\nb"], ["key", "a", "b"], ["--loud"]]
+    "arguments", [["nothing"], ["key"], ["key", ""], ["key", " "], ["key", "a\nb"], ["key", "a", "b"], ["--loud"]]
 )
 def test_what_is_asked_wrongly(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:
@@ -46,6 +48,13 @@ def test_what_is_asked_wrongly(arguments: list[str], capsys: pytest.CaptureFixtu
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.startswith("usage: ark")
+
+
+def test_the_command_alone_tells_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "ark serve" in captured.err
 
 
 @pytest.mark.parametrize("name", ["team", 'a "b" \\ é 鍵', "[[keys]]", "x = 1 # y", "🔑"])

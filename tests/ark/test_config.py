@@ -315,3 +315,4 @@ def test_the_shipped_example_has_the_names_of_the_founding_document() -> None:
     registry = Registry(config)
     assert {registry.find(name, None).config.task for name in ("gpt-4o", "gpt-3.5-turbo")} == {"chat"}
     assert registry.find_embedding("text-embedding-ada-002", None).config.backend_name == "bge"
+    assert registry.find_transcription("whisper-1", None).config.backend_name == "whisper"
