@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from faster_whisper.feature_extractor import FeatureExtractor
 
-from ark_embedded.training.speech import clips, espeak, features, lexicon, sentences, tokenizer, windows
+from ark_embedded.training.speech import clips, espeak, features, lexicon, samples, sentences, tokenizer, windows
 from ark_embedded.training.speech.clips import Clip
 
 needs_espeak = pytest.mark.skipif(not espeak.available(), reason="libespeak-ng is not installed")
@@ -168,3 +168,9 @@ def test_a_clip_has_a_label_for_each_frame_and_ends_after_its_last_word() -> Non
     assert len(clip.phonemes) == len(clip.power)
     assert len(clip.words) == 3
     assert 0 < len(clip.power) - clip.words[-1, 1] < 12
+
+
+def test_the_recordings_of_the_tests_hold_no_other_words() -> None:
+    known = {word.lower() for word in lexicon.vocabulary()}
+    said = {word.strip(".,?").lower() for text in samples.TALK + samples.STORY for word in text.split()}
+    assert said <= known

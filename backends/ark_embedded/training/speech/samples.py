@@ -17,7 +17,7 @@ from ark_embedded.training.speech.espeak import Interval, Voice, speaker
 
 TALK = (
     "The red car is near the old bridge.",
-    "Anna bought seven green apples on Monday.",
+    "Anna bought seven green bottles on Monday.",
 )
 STORY = (
     "Hello Peter, the station is very quiet today.",
