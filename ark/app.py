@@ -12,7 +12,7 @@ import anyio
 import anyio.to_thread
 
 from ark import log as logs
-from ark.asgi import ClientGone, Receive, Request, Scope, Send, body_pieces, route_path
+from ark.asgi import ClientGone, Receive, Request, Scope, Send, body_pieces, check_head, route_path
 from ark.config import Config, ConfigError, KeyConfig, LimitsConfig, load_config
 from ark.cors import is_preflight
 from ark.errors import Unavailable, UnsupportedMediaType
@@ -166,6 +166,7 @@ class Ark:
     ) -> tuple[Route, Request]:
         """Route, key, limits and body, in this order: nothing is read for a request that is refused anyway. `held`
         keeps the request's place."""
+        check_head(scope, exchange.headers)
         path = route_path(scope)
         if services.config.server.cors is not None and is_preflight(scope["method"], exchange.headers):
             # Browsers send no key with it, and want to hear of what is wrong by the request itself.

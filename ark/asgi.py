@@ -15,7 +15,7 @@ import anyio
 import msgspec
 
 from ark.config import KeyConfig
-from ark.errors import APIError, BodyTooLarge, RequestTimeout
+from ark.errors import APIError, BadRequest, BodyTooLarge, HeadTooLarge, RequestTimeout
 from ark.forms import Form
 from ark.limits import Ticket
 from ark.record import Record
@@ -31,6 +31,9 @@ EVENT_STREAM = b"text/event-stream; charset=utf-8"
 
 PIECE = 64 * 1024
 """Bytes of a reply that are sent at once: what a slow client has to take before its time begins anew."""
+
+HEAD_BYTES = 16 * 1024
+"""Of a request's head. Hypercorn holds one that comes in pieces to the same, and one that comes at once to nothing."""
 
 KEEP_ALIVE = b": keep-alive\n\n"
 DONE = b"data: [DONE]\n\n"
@@ -125,6 +128,20 @@ def read_headers(scope: Scope) -> dict[bytes, bytes]:
         else:
             headers[name] = value
     return headers
+
+
+def check_head(scope: Scope, headers: Mapping[bytes, bytes]) -> None:
+    """Raises HeadTooLarge, and BadRequest for a body that has two lengths.
+
+    Where a proxy goes by the one and the server by the other, the end of a body is a request that the proxy never saw.
+    See RFC 9112, section 6.3.
+    """
+    size = len(scope["path"]) + len(scope.get("query_string", b""))
+    size += sum(len(name) + len(value) + len(": \r\n") for name, value in scope["headers"])
+    if size > HEAD_BYTES:
+        raise HeadTooLarge(f"The request's head is larger than {HEAD_BYTES} bytes.")
+    if b"content-length" in headers and b"transfer-encoding" in headers:
+        raise BadRequest("The body is sent with both a content-length and a transfer-encoding.", code="invalid_framing")
 
 
 def read_cookies(header: str) -> dict[str, str]:

@@ -125,6 +125,14 @@ class BodyTooLarge(APIError):
     code = "request_too_large"
 
 
+class HeadTooLarge(APIError):
+    """431: the request's head is over the limit."""
+
+    status = 431
+    type = "invalid_request_error"
+    code = "request_head_too_large"
+
+
 class UnsupportedMediaType(APIError):
     """415: a content type that the route does not read."""
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import hypercorn.config
 import msgspec
 
+from ark.asgi import HEAD_BYTES
 from ark.commands.serve import BACKLOG
 from ark.config import KeyConfig, LimitsConfig, ModelConfig, ServerConfig
 from ark.embeddings.inputs import MAX_INPUTS
@@ -62,7 +63,7 @@ FIXED = f"""\
 
 | what | how much |
 |---|---|
-| Head of a request | {SERVER.h11_max_incomplete_size >> 10} KiB, of hypercorn; more is 431 |
+| Head of a request | {HEAD_BYTES >> 10} KiB; more is 431 |
 | Connections that wait to be accepted | {BACKLOG} under `ark serve` |
 | Requests on one connection | {SERVER.keep_alive_max_requests}, of hypercorn; then it is closed in order |
 | Body of a route that reads none | {SMALL_BODY >> 10} KiB |

@@ -1,12 +1,23 @@
-"""Connections of ``ark serve``: hypercorn's, but that a client whose head comes too slowly is told so."""
+"""Connections of ``ark serve``: hypercorn's, held to the time for a head and to HTTP alone.
+
+By itself hypercorn closes one whose head comes too slowly without a word, keeps one for ever that begins HTTP/2 or a
+WebSocket and then does nothing, changes to HTTP/2 where a request asks for it, past what a proxy in front lets through,
+and writes the head of a request whose change fails into the log, with its key.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import uuid
+from contextlib import suppress
 
+import h11
+import hypercorn.protocol
 from hypercorn.asyncio import run
 from hypercorn.asyncio.tcp_server import TCPServer
+from hypercorn.events import Event, Updated
+from hypercorn.protocol.h2 import H2Protocol
 from hypercorn.protocol.h11 import H11Protocol
 
 from ark.errors import RequestTimeout
@@ -16,7 +27,30 @@ log = logging.getLogger("ark.app")
 
 
 class Connection(TCPServer):
-    """One connection. Hypercorn closes it after the time for a head, and has no say for what it tells the client."""
+    """One connection."""
+
+    async def run(self) -> None:
+        try:
+            await super().run()
+        except* Exception as group:  # noqa: BLE001
+            # Not the messages: they may hold what the client sent.
+            fields = {"errors": sorted({type(error).__name__ for error in group.exceptions})}
+            log.warning("a connection was closed for what came over it", extra={"fields": fields})
+
+    async def protocol_send(self, event: Event) -> None:
+        # Hypercorn stops its clock while a connection is not idle, which is what it also calls one without a request.
+        await super().protocol_send(Updated(idle=True) if isinstance(event, Updated) else event)
+
+    async def _idle_timeout(self) -> None:
+        while True:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.context.terminated.wait(), self.config.keep_alive_timeout)
+            if not self._has_requests():
+                break
+            if self.context.terminated.is_set():
+                # It is closed behind the reply.
+                return
+        await asyncio.shield(self._initiate_server_close())
 
     async def _initiate_server_close(self) -> None:
         # One that sent nothing is idle, and wants no reply; and a server that stops has not waited the whole time.
@@ -27,13 +61,31 @@ class Connection(TCPServer):
             log.info("slow head", extra={"fields": fields})
         await super()._initiate_server_close()
 
+    def _has_requests(self) -> bool:
+        protocol = self.protocol.protocol
+        streams = protocol.streams.values() if isinstance(protocol, H2Protocol) else [protocol.stream]
+        return any(stream is not None and not stream.closed for stream in streams)
+
     def _head_has_begun(self) -> bool:
         protocol = self.protocol.protocol
-        return (
-            isinstance(protocol, H11Protocol)
-            and protocol.stream is None
-            and protocol.connection.trailing_data[0] != b""
-        )
+        return isinstance(protocol, H11Protocol) and protocol.connection.trailing_data[0] != b""
+
+
+class HTTP1(H11Protocol):
+    """HTTP/1.1 that never becomes something else: a server may take a request that asks for it as it is."""
+
+    async def _check_protocol(self, event: h11.Request) -> None:
+        await super()._check_protocol(_without_upgrade(event))
+
+    async def _create_stream(self, request: h11.Request) -> None:
+        await super()._create_stream(_without_upgrade(request))
+
+
+def _without_upgrade(request: h11.Request) -> h11.Request:
+    headers = [(name, value) for name, value in request.headers if name != b"upgrade"]
+    if len(headers) == len(request.headers):
+        return request
+    return h11.Request(method=request.method, headers=headers, target=request.target, http_version=request.http_version)
 
 
 def _reply(request_id: str) -> bytes:
@@ -47,5 +99,6 @@ def _reply(request_id: str) -> bytes:
 
 
 def use() -> None:
-    """Have hypercorn serve this process' connections so. It has no setting for it."""
+    """Have hypercorn serve this process' connections so. It has no settings for it."""
     run.TCPServer = Connection  # type: ignore[attr-defined]
+    hypercorn.protocol.H11Protocol = HTTP1  # type: ignore[attr-defined]

@@ -14,6 +14,7 @@ import anyio
 import msgspec
 
 from ark.app import Ark, create_app
+from ark.asgi import HEAD_BYTES
 from ark.commands.arguments import add_model_arguments, chosen_config
 from ark.commands.key import digest
 from ark.config import Config, KeyConfig
@@ -115,6 +116,9 @@ async def _serve(config: Config, args: argparse.Namespace) -> None:
     server.graceful_timeout = CLOSING
     server.keep_alive_timeout = server.ssl_handshake_timeout = config.limits.header_timeout
     server.backlog = BACKLOG
+    server.h11_max_incomplete_size = HEAD_BYTES
+    # Its name and version are nobody's business.
+    server.include_server_header = False
     app = create_app(config)
     # Around everything: a signal that comes while the server starts is not lost.
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:

@@ -12,6 +12,7 @@ from ark.errors import (
     APIError,
     BadRequest,
     BodyTooLarge,
+    HeadTooLarge,
     RequestTimeout,
     TooManyRequests,
     Unauthorized,
@@ -129,11 +130,11 @@ def operation(path: str, route: Route, schemas: Schemas) -> dict[str, Any]:
 
 def errors(route: Route) -> list[type[APIError]]:
     """The errors that a route can answer with, by status: those of every route, and what its fields imply."""
-    kinds = {RequestTimeout, BodyTooLarge, APIError, Unavailable, *route.errors}
+    kinds = {BadRequest, RequestTimeout, BodyTooLarge, HeadTooLarge, APIError, Unavailable, *route.errors}
     if not route.open:
         kinds.add(Unauthorized)
     if route.body is not None or route.form is not None:
-        kinds |= {BadRequest, UnsupportedMediaType}
+        kinds.add(UnsupportedMediaType)
     if route.work:
         kinds.add(TooManyRequests)
     return sorted(kinds, key=lambda kind: kind.status)

@@ -54,8 +54,14 @@ def test_it_serves_and_ends_when_asked_to(tmp_path: Path, how: signal.Signals) -
 
 
 def test_while_streams_end_new_requests_are_told_to_go_elsewhere(tmp_path: Path) -> None:
-    content = [{"role": "user", "content": "hello " * 5}]
-    with serving(tmp_path) as server, httpx.Client(timeout=20) as kept:
+    # All of the requests have to be made while it is told.
+    content = [{"role": "user", "content": "hello " * 20}]
+    with (
+        serving(tmp_path) as server,
+        httpx.Client(timeout=20) as kept,
+        openai.OpenAI(base_url=url(server, "/v1"), api_key="none", max_retries=0) as client,
+    ):
+        client.models.list()
         assert kept.get(url(server, "/health")).status_code == 200
         asked = {"stream": True, "messages": content}
         with httpx.stream("POST", url(server), json=BODY | asked, timeout=20) as reply:
@@ -67,10 +73,7 @@ def test_while_streams_end_new_requests_are_told_to_go_elsewhere(tmp_path: Path)
                 assert time.monotonic() < deadline
             refused = [post(server), kept.post(url(server), json=BODY), httpx.get(url(server, "/ready"))]
             alive = httpx.get(url(server, "/health"))
-            with (
-                openai.OpenAI(base_url=url(server, "/v1"), api_key="none", max_retries=0) as client,
-                pytest.raises(openai.InternalServerError) as caught,
-            ):
+            with pytest.raises(openai.InternalServerError) as caught:
                 client.chat.completions.create(model="echo", messages=[{"role": "user", "content": "hello"}])
             rest = list(lines)
         assert rest[-2:] == ["data: [DONE]", ""]

@@ -21,7 +21,7 @@ CHUNK = 64
 def echo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The echo, as fast as it can, and as `slow` 20 characters a second; small limits for slow bodies."""
     slow = ECHO_TOML.replace('"echo"', '"slow"', 1) + "engine = { tokens_per_second = 20 }\n"
-    limits = "[limits]\nheader_timeout = 3.0\nbody_timeout = 1.0\nbody_total_timeout = 2.0\n"
+    limits = "[limits]\nheader_timeout = 6.0\nbody_timeout = 1.0\nbody_total_timeout = 2.0\n"
     with serving(tmp_path_factory.mktemp("echo"), limits + ECHO_TOML + slow) as server:
         yield server
 

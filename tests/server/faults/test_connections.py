@@ -73,41 +73,6 @@ class TestSlow:
                 connection.sendall(beginnings[number % 3])
             assert is_served(echo)
 
-    @pytest.mark.parametrize("behind", [b"", head("GET", "/health")])
-    @pytest.mark.parametrize("begun", [b"P", head("POST", "/v1/chat/completions")[:-2]])
-    def test_a_head_that_does_not_come_is_408(self, echo: Server, behind: bytes, begun: bytes) -> None:
-        """At the beginning of a connection, and behind a reply."""
-        with connected(echo.port) as connection:
-            if behind:
-                connection.sendall(behind)
-                assert read_reply(connection)[0] == 200
-            connection.sendall(begun)
-            status, body, rest = read_reply(connection)
-            assert (status, rest) == (408, b"")
-            assert json.loads(body)["error"]["code"] == "request_timeout"
-            assert read_to_the_end(connection) == b""
-
-    def test_a_head_that_trickles_is_408(self, echo: Server) -> None:
-        """`header_timeout` is the time for the whole of a head, however many pieces it comes in."""
-        with connected(echo.port, timeout=0.2) as connection:
-            connection.sendall(head("GET", "/health")[:-2])
-            for _ in range(300):
-                try:
-                    connection.sendall(b"x: x\r\n")
-                    seen = connection.recv(65536)
-                    break
-                except TimeoutError:
-                    continue
-            assert read_reply(connection, seen)[0] == 408
-
-    @pytest.mark.parametrize("behind", [False, True])
-    def test_a_connection_that_is_idle_is_closed_without_a_word(self, echo: Server, behind: bool) -> None:
-        with connected(echo.port) as connection:
-            if behind:
-                connection.sendall(head("GET", "/health"))
-                assert read_reply(connection)[0] == 200
-            assert read_to_the_end(connection) == b""
-
 
 class TestHalfClosed:
     """A client that closes its half has left, as for nginx: what it asked for is cancelled, and no reply is made."""
