@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import anyio
+import anyio.from_thread
 import anyio.to_thread
 
 from ark.backends import Capabilities, Embedding, EmbeddingBackend, EmbeddingJob, EmbeddingStatus
@@ -26,7 +27,7 @@ PARAMETERS = frozenset({"dimensions", "encoding_format", "ark_truncate"})
 HEADS = frozenset({"ark_sparse", "ark_colbert"})
 
 READING = 4
-"""Jobs whose inputs are tokenised at the same time."""
+"""Jobs with long inputs that are tokenised at the same time. Others do not wait for them."""
 
 
 class Bge:
@@ -69,15 +70,16 @@ class Bge:
 
     async def embed(self, job: EmbeddingJob) -> Sequence[Embedding]:
         ticket = self._engine.enter(len(job.inputs))
+        limiter = self._reading if self._reader.is_long(job) else None
         try:
-            await anyio.to_thread.run_sync(self._submit, ticket, job, limiter=self._reading)
+            await anyio.to_thread.run_sync(self._submit, ticket, job, limiter=limiter)
             return await ticket.get()
         finally:
             self._engine.leave(ticket)
 
     def _submit(self, ticket: Ticket, job: EmbeddingJob) -> None:
         """Tokenise a job and hand it to the engine, in a worker thread."""
-        self._engine.submit(ticket, job, self._reader.read(job))
+        self._engine.submit(ticket, job, self._reader.read(job, anyio.from_thread.check_cancelled))
 
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from ark.backends import EmbeddingJob
@@ -11,6 +11,10 @@ from ark.errors import BadRequest, ContextLengthExceeded
 
 Row = list[int]
 """The ids of one input, special ones included."""
+
+PIECE = 64 * 1024
+"""Characters that the tokenizer gets at once, some hundredths of a second of work; one text may have more. It spreads
+texts over threads of its own, which all jobs share: until they are through with what they have, others wait."""
 
 
 class Reader:
@@ -48,13 +52,19 @@ class Reader:
                 return whole[:start], whole[start + len(content) :]
         raise ConfigError("the model's tokenizer does not put its special tokens around a text")
 
-    def read(self, job: EmbeddingJob) -> list[Row]:
-        """The rows of a job, in order. Raises BadRequest and ContextLengthExceeded that name the input."""
-        texts = [_whole(item) for item in job.inputs if isinstance(item, str)]
-        encoded = iter(self._core.encode_batch_fast(texts)) if texts else iter(())
+    def is_long(self, job: EmbeddingJob) -> bool:
+        """Whether reading a job takes more than a moment."""
+        return sum(map(len, job.inputs)) > PIECE
+
+    def read(self, job: EmbeddingJob, between: Callable[[], object] = bool) -> list[Row]:
+        """The rows of a job, in order. Raises BadRequest and ContextLengthExceeded that name the input.
+
+        `between` is called before each piece of the job's texts; what it raises ends the reading.
+        """
+        encoded = self._encode([_whole(item) for item in job.inputs if isinstance(item, str)], between)
         rows: list[Row] = []
         for index, item in enumerate(job.inputs):
-            row = next(encoded).ids if isinstance(item, str) else self._around(item, index)
+            row = next(encoded) if isinstance(item, str) else self._around(item, index)
             if self._oversized and max(row, default=0) >= self._rows:
                 raise BadRequest(
                     f"input[{index}] has a token that the model has no vector for.", param=f"input[{index}]"
@@ -62,6 +72,12 @@ class Reader:
             rows.append(self._fit(row, index, job.truncate))
         self._check_colbert(job, rows)
         return rows
+
+    def _encode(self, texts: Sequence[str], between: Callable[[], object]) -> Iterator[Row]:
+        """The ids of texts. One that is alone in its piece is read on this thread."""
+        for piece in _pieces(texts):
+            between()
+            yield from (encoding.ids for encoding in self._core.encode_batch_fast(piece))
 
     def _check_colbert(self, job: EmbeddingJob, rows: Sequence[Row]) -> None:
         tokens = sum(map(len, rows)) if job.colbert else 0
@@ -101,6 +117,18 @@ class Reader:
             'included. Shorten it, or send "ark_truncate": true to have its end cut off.',
             param=param,
         )
+
+
+def _pieces(texts: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Texts that follow each other, of `PIECE` characters together at most, or one that has more."""
+    start = length = 0
+    for index, text in enumerate(texts):
+        if length + len(text) > PIECE and index > start:
+            yield texts[start:index]
+            start, length = index, 0
+        length += len(text)
+    if texts:
+        yield texts[start:]
 
 
 def _whole(text: str) -> str:

@@ -1,5 +1,6 @@
 """What a model reads of an input: special tokens, lengths, ids."""
 
+import anyio
 import pytest
 from embedding_jobs import job, vectors
 
@@ -69,3 +70,57 @@ async def test_colbert_is_bounded(opened, m3):
         with pytest.raises(BadRequest, match="10 at most"):
             await backend.embed(job("w1 w2 w3", "w1 w2 w3 w4 w5", colbert=True))
         await backend.embed(job("w1 w2 w3", "w1 w2 w3 w4 w5"))
+
+
+async def test_short_texts_are_not_read_behind_long_ones(opened, m3):
+    from ark_backends.bge import READING
+
+    long = ["w1 " * 100_000] * 12
+    left = 2 * READING
+    async with opened(m3) as backend, anyio.create_task_group() as tasks:
+
+        async def embed_long():
+            nonlocal left
+            await backend.embed(job(*long, truncate=True))
+            left -= 1
+
+        for _ in range(left):
+            tasks.start_soon(embed_long)
+        while backend.status().waiting < left:  # noqa: ASYNC110
+            await anyio.sleep(0.01)
+        await backend.embed(job("w1"))
+        assert left > READING
+
+
+async def test_long_texts_are_read_in_pieces(opened, m3):
+    from ark_backends.bge.tokens import PIECE
+
+    texts = ["w1", "w2 " * PIECE, "w3 w4", *["w5 " * 30] * (PIECE // 60), "w6"]
+    async with opened(m3) as backend:
+        reader = backend._reader
+        pieces = []
+        rows = reader.read(job(*texts, truncate=True), lambda: pieces.append(0))
+        alone = [reader.read(job(text, truncate=True))[0] for text in texts]
+    assert rows == alone
+    assert len(pieces) == 4
+
+
+async def test_reading_ends_when_the_client_has_left(opened, m3):
+    text = "w1 " * 30_000
+    async with opened(m3) as backend:
+        read = []
+        encode = backend._reader._core.encode_batch_fast
+
+        class Counting:
+            def encode_batch_fast(self, texts):
+                read.append(texts)
+                return encode(texts)
+
+        backend._reader._core = Counting()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(backend.embed, job(*[text] * 200, truncate=True))
+            while not read:  # noqa: ASYNC110
+                await anyio.sleep(0.001)
+            tasks.cancel_scope.cancel()
+        assert len(read) < 200
+        assert backend.status().waiting == 0
