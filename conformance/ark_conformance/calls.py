@@ -30,7 +30,21 @@ Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_]*$")]
 CaseName = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
 
 
-NEEDS = frozenset({"key", "ark", "chat", "embedding", "transcription", "embedded", "embedded_embedding", "reasoning"})
+NEEDS = frozenset(
+    {
+        "ark",
+        "chat",
+        "embedded",
+        "embedded_embedding",
+        "embedded_transcription",
+        "embedding",
+        "english_alone",
+        "key",
+        "reasoning",
+        "transcription",
+        "translation",
+    }
+)
 """What a case may need of the server, beside ``parameter:NAME``, ``embedding:NAME`` and ``transcription:NAME``."""
 
 
@@ -133,7 +147,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """More arguments where the step is a stream."""
     stream: bool | None = None
     """Whether this step is a stream, whatever the variant says."""
-    key: Literal["own", "other", "wrong", "none"] = "own"
+    key: Literal["own", "other", "limited", "wrong", "none"] = "own"
     client: str = "first"
     """Clients of different names have different cookie jars."""
     strict: bool = True
@@ -141,9 +155,15 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     leave_after: int | None = None
     """The client goes after so many events of the stream."""
     hold: str | None = None
-    """The stream stays open, behind `leave_after` events, until ``close`` names it."""
+    """The stream stays open, behind `leave_after` events, until ``close`` names it. Several may have one name."""
     within: float | None = None
-    """The step is repeated for so many seconds until everything holds."""
+    """The step is repeated for so many seconds until everything holds, or `until` does."""
+    times: int | None = None
+    """It is made so many times at most."""
+    until: tuple[Check, ...] = ()
+    """The step is repeated until these hold, and only then looked at: how often depends on the server."""
+    or_skip: str | None = None
+    """Where `until` never holds, the case is skipped with this reason; it fails where there is none."""
     error: Fault | None = None
     holds: tuple[str, ...] = ()
     """Shapes that hold of the reply."""
@@ -317,7 +337,10 @@ def _check_step(step: Step, variants: Sequence[Variant]) -> None:
     streamed = step.stream if step.stream is not None else all("stream" in variant for variant in variants)
     if (step.hold is not None or step.leave_after is not None) and not streamed:
         raise ValueError("only a stream can be left or held")
+    if step.or_skip is not None and not step.until:
+        raise ValueError("or_skip says why until never holds, and there is no until")
     _check_checks(step.expect)
+    _check_checks(step.until)
     for saved in step.save.values():
         at = saved if isinstance(saved, str) else saved.at
         parse_path(at)

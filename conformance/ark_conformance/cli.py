@@ -98,6 +98,7 @@ def _target(options: argparse.Namespace) -> Target:
         base_url=options.base_url,
         api_key=options.api_key,
         other_key=options.other_key,
+        limited_key=options.limited_key,
         timeout=options.timeout,
         proxy=options.proxy,
     )
@@ -106,6 +107,7 @@ def _target(options: argparse.Namespace) -> Target:
         chat=options.chat_model,
         embedding=options.embedding_model,
         transcription=options.transcription_model,
+        body_timeout=options.body_timeout,
     )
 
 
@@ -119,6 +121,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--base-url", default=os.environ.get("OPENAI_BASE_URL"), help="with the /v1")
     parser.add_argument("--api-key", default=os.environ.get("OPENAI_API_KEY"), help="default: $OPENAI_API_KEY")
     parser.add_argument("--other-key", help="a second key, for what one key must not see of another")
+    parser.add_argument("--limited-key", help="a key with a small rate of requests, which the calls may use up")
+    parser.add_argument(
+        "--body-timeout", type=float, metavar="SECONDS", help="how long the server waits for more of a body"
+    )
     parser.add_argument("--profile", choices=PROFILES, help="default: ark where GET /models shows ARK, else openai")
     parser.add_argument("--chat-model", help="default: the first of GET /models")
     parser.add_argument("--embedding-model")

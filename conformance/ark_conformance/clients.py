@@ -29,6 +29,8 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     api_key: str | None = None
     other_key: str | None = None
     """A second key, for what one key's owner must not see of another's."""
+    limited_key: str | None = None
+    """A key with limits of its own, which calls may use up."""
     timeout: float = 60.0
     """Seconds of silence after which a call fails."""
     proxy: str | None = None
@@ -40,7 +42,12 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
 
     def key(self, whose: str) -> str | None:
         """The API key for a step's ``key``."""
-        keys = {"own": self.api_key or "none", "other": self.other_key, "wrong": "sk-this-key-is-not-known"}
+        keys = {
+            "own": self.api_key or "none",
+            "other": self.other_key,
+            "limited": self.limited_key,
+            "wrong": "sk-this-key-is-not-known",
+        }
         return keys.get(whose)
 
 
@@ -73,7 +80,7 @@ class AnyCaller(Protocol):
     def call(self, request: Request) -> Outcome: ...
 
     def leave(self, name: str) -> None:
-        """Close a held stream. Raises KeyError."""
+        """Close the streams that are held under a name. Raises KeyError."""
 
     def close(self) -> None: ...
 
@@ -85,13 +92,14 @@ class Caller:
         self._server = server
         self._exchanges: list[Exchange] = []
         self._clients: dict[tuple[str, str], httpx2.Client] = {}
-        self._held: dict[str, Any] = {}
+        self._held: dict[str, list[Any]] = {}
 
     def call(self, request: Request) -> Outcome:
         return _finished(self._exchanges, lambda: self._call(request))
 
     def leave(self, name: str) -> None:
-        self._held.pop(name).close()
+        for stream in self._held.pop(name):
+            stream.close()
 
     def close(self) -> None:
         for name in list(self._held):
@@ -121,7 +129,7 @@ class Caller:
         if request.hold is None:
             result.close()
         else:
-            self._held[request.hold] = result
+            self._held.setdefault(request.hold, []).append(result)
         return None
 
     def _http(self, request: Request) -> httpx2.Client:
@@ -143,14 +151,15 @@ class AsyncCaller:
         self._server = server
         self._exchanges: list[Exchange] = []
         self._clients: dict[tuple[str, str], httpx2.AsyncClient] = {}
-        self._held: dict[str, Any] = {}
+        self._held: dict[str, list[Any]] = {}
         self._runner = asyncio.Runner()
 
     def call(self, request: Request) -> Outcome:
         return _finished(self._exchanges, lambda: self._runner.run(self._call(request)))
 
     def leave(self, name: str) -> None:
-        self._runner.run(self._held.pop(name).close())
+        for stream in self._held.pop(name):
+            self._runner.run(stream.close())
 
     def close(self) -> None:
         try:
@@ -190,7 +199,7 @@ class AsyncCaller:
         if request.hold is None:
             await result.close()
         else:
-            self._held[request.hold] = result
+            self._held.setdefault(request.hold, []).append(result)
         return None
 
     def _http(self, request: Request) -> httpx2.AsyncClient:

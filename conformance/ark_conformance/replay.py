@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import re
+import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -19,7 +21,7 @@ from ark_conformance.values import MissingValue, Variables
 from ark_conformance.views import view
 
 PAUSE = 0.1
-"""Seconds between two attempts at a step that may be repeated."""
+"""Seconds between two attempts at a step that is repeated for a time."""
 SHOWN = 4000
 """Characters of a request or a reply that a report shows."""
 
@@ -70,7 +72,7 @@ def replay(call: Call, variant: Variant, calls: CallSet, target: Target, profile
     begun = time.monotonic()
     try:
         _Replay(call, result, calls, target=target, profile=profile, caller=caller).run()
-    except MissingValue as error:
+    except (MissingValue, _Skipped) as error:
         result.status, result.reason = "skipped", str(error)
     finally:
         caller.close()
@@ -80,6 +82,10 @@ def replay(call: Call, variant: Variant, calls: CallSet, target: Target, profile
 
 def _result(call: Call, variant: Variant) -> Result:
     return Result(id=call.id, area=call.area, variant=variant, status="passed", about=call.case.about)
+
+
+class _Skipped(Exception):
+    """What the rest of the case is about is not there."""
 
 
 class _Replay:
@@ -93,22 +99,45 @@ class _Replay:
         self._caller = caller
         self._result = result
         self._variables = Variables(target.known(), target.missing(), call.directory)
+        self._answered = False
+        """Whether the last request had a reply."""
 
     def run(self) -> None:
         for number, step in enumerate(self._call.case.step, 1):
             self._result.step = number
-            deadline = time.monotonic() + (step.within or 0.0)
-            while not self._step(step):
-                if time.monotonic() >= deadline:
-                    self._result.status = "failed"
-                    return
-                time.sleep(PAUSE)
+            if not self._repeated(step):
+                self._result.status = "failed"
+                return
         self._result.problems = []
 
-    def _step(self, step: Step) -> bool:
-        """Whether everything holds."""
+    def _repeated(self, step: Step) -> bool:
+        """Make a step as often as it says; whether everything holds."""
+        times = step.times or (1 if step.within is None else sys.maxsize)
+        deadline = time.monotonic() + (math.inf if step.within is None else step.within)
+        made = 0
+        while True:
+            holds = self._step(step)
+            made += 1
+            # What `until` waits for has come, and is no better another time.
+            if holds is not None and (holds or step.until):
+                return holds
+            if made >= times or time.monotonic() >= deadline:
+                break
+            if step.within is not None:
+                time.sleep(PAUSE)
+        # A server that does not answer has not said that it has no such thing.
+        if holds is None and step.or_skip is not None and self._answered:
+            raise _Skipped(str(self._variables.fill(step.or_skip)))
+        return False
+
+    def _step(self, step: Step) -> bool | None:
+        """Whether everything holds; None when `until` does not."""
         if step.call == "close":
-            self._caller.leave(step.arguments["stream"])
+            try:
+                self._caller.leave(step.arguments["stream"])
+            except KeyError as error:
+                self._result.problems = [f"no stream is held as {error.args[0]!r}"]
+                return False
             return True
         try:
             request = self._request(step)
@@ -118,13 +147,16 @@ class _Replay:
         outcome = self._caller.call(request)
         self._result.calls += 1
         seen = view(outcome.exchange, outcome.parsed, outcome.error)
-        found = self._problems(step, outcome, seen)
-        if not found:
-            found = self._save(step, seen)
+        self._answered = "status" in seen
+        if step.call == "http" and seen.get("status", 0) >= 400:
+            # A plain HTTP client raises nothing: the error is read from the reply.
+            seen["error"] = _error_of(seen)
+        waited_for = problems(step.until, seen, self._profile, self._variables)
+        found = waited_for or self._problems(step, outcome, seen) or self._save(step, seen)
         self._result.problems = found
         self._result.request = show_request(request, outcome) if found else ""
         self._result.reply = show_reply(outcome) if found else ""
-        return not found
+        return None if waited_for else not found
 
     def _request(self, step: Step) -> Request:
         stream = _streams(step, self._variant)
@@ -144,9 +176,6 @@ class _Replay:
     def _problems(self, step: Step, outcome: Outcome, seen: dict[str, Any]) -> list[str]:
         found: list[str] = []
         if step.error is not None:
-            if step.call == "http":
-                # A plain HTTP client raises nothing: the error is read from the reply.
-                seen["error"] = _error_of(seen)
             if "error" not in seen:
                 return [f"no error was raised, but {show(_said(step))} was expected"]
             found += fault_problems(step.error, seen["error"], self._variables)
@@ -206,7 +235,8 @@ def show_request(request: Request, outcome: Outcome) -> str:
         for name, value in exchange.request_headers
         if name.lower() not in hidden and not name.lower().startswith("x-stainless")
     ]
-    return "\n".join([*lines, "", _cut(exchange.request_body.decode("utf-8", "replace"))])
+    kind = next((value for name, value in exchange.request_headers if name.lower() == "content-type"), "")
+    return "\n".join([*lines, "", _cut(_readable(exchange.request_body, kind))])
 
 
 def show_reply(outcome: Outcome) -> str:
@@ -218,6 +248,22 @@ def show_reply(outcome: Outcome) -> str:
     with suppress(ValueError):
         text = _cut(json.dumps(json.loads(exchange.body), indent=1, ensure_ascii=False))
     return "\n".join([*lines, "", text] + ([] if exchange.complete else ["(the client did not read further)"]))
+
+
+def _readable(body: bytes, kind: str) -> str:
+    """A body as text; of a form, the files by their sizes."""
+    _, _, boundary = kind.partition("boundary=")
+    if not kind.startswith("multipart/") or not boundary:
+        return body.decode("utf-8", "replace")
+    parts = body.split(b"--" + boundary.strip('"').encode())
+    return f"--{boundary}".join(_readable_part(part) for part in parts)
+
+
+def _readable_part(part: bytes) -> str:
+    head, blank, data = part.partition(b"\r\n\r\n")
+    if b"filename=" in head:
+        data = b"(%d bytes)\r\n" % len(data.removesuffix(b"\r\n"))
+    return (head + blank + data).decode("utf-8", "replace")
 
 
 def _cut(text: str) -> str:

@@ -11,9 +11,10 @@ whoever runs the calls.
 ``ark``                   the server is ARK
 ``chat``                  there is a chat model; so ``embedding`` and ``transcription``
 ``embedded``              the chat model is ARK's embedded one, which can do a few things reliably
-``embedded_embedding``    the embedding model is ARK's embedded one
+``embedded_embedding``    the embedding model is ARK's embedded one; so ``embedded_transcription``
 ``reasoning``             the chat model is known to reason
-``chat_api``              there is a chat model (for calls that do not name it)
+``translation``           the transcription model is not known to know English alone
+``english_alone``         it is known to
 ``parameter:NAME``        the chat model honours the parameter
 ``embedding:NAME``        the embedding model honours the parameter
 ``transcription:NAME``    the transcription model honours the parameter
@@ -21,7 +22,8 @@ whoever runs the calls.
 
 What a call names as ``${...}`` is needed without being said: ``chat``, ``chat_alias``, ``embedding``,
 ``embedding_alias``, ``embedding_length``, ``embedding_size``, ``transcription``, ``transcription_alias``,
-``context_length``, ``root``; and ``key = "other"``.
+``context_length``, ``root``, ``too_slow``,
+``slow_enough``; and ``key = "other"`` or ``"limited"``.
 """
 
 from __future__ import annotations
@@ -38,6 +40,11 @@ from ark_conformance.clients import Server, tls
 
 EMBEDDED_CHAT = "ark-embedded-chat"
 EMBEDDED_EMBEDDING = "all-MiniLM-L6-v2"
+EMBEDDED_TRANSCRIPTION = "ark-embedded-whisper"
+
+UNKNOWN_BODY_TIMEOUT = "how long the server waits for more of a body is not known: --body-timeout"
+PATIENCE = 1.0
+"""Seconds over the server's own limit for a body that comes too slowly."""
 
 OPTIONAL = frozenset(
     {
@@ -85,6 +92,8 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     chat: str | None
     embedding: str | None
     transcription: str | None
+    body_timeout: float | None = None
+    """Seconds that the server waits for more of a body."""
 
     @classmethod
     def ask(
@@ -94,6 +103,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
         chat: str | None = None,
         embedding: str | None = None,
         transcription: str | None = None,
+        body_timeout: float | None = None,
     ) -> Target:
         """Ask for the models; names that are given are used as they are. Raises TargetError."""
         models = _models(server)
@@ -103,6 +113,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
             chat=chat or _first(models, "chat"),
             embedding=embedding or _first(models, "embedding"),
             transcription=transcription or _first(models, "transcription"),
+            body_timeout=body_timeout,
         )
 
     @property
@@ -131,6 +142,8 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
             "context_length": self.details(self.chat).get("context_length"),
             "embedding_length": self.details(self.embedding).get("context_length"),
             "embedding_size": max(self.details(self.embedding).get("dimensions") or (), default=None),
+            "too_slow": None if self.body_timeout is None else self.body_timeout + PATIENCE,
+            "slow_enough": None if self.body_timeout is None else self.body_timeout / 3,
         }
         return {name: value for name, value in values.items() if value is not None}
 
@@ -146,6 +159,8 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
             "context_length": "GET /models does not tell the chat model's context length",
             "embedding_size": "GET /models does not tell the size of the embedding model's vectors",
             "embedding_length": "GET /models does not tell the embedding model's length",
+            "too_slow": UNKNOWN_BODY_TIMEOUT,
+            "slow_enough": UNKNOWN_BODY_TIMEOUT,
         }
         known = self.known()
         return {name: reason for name, reason in reasons.items() if name not in known}
@@ -160,6 +175,8 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
         for step in call.case.step:
             if step.key == "other" and self.server.other_key is None:
                 return "there is no second API key: --other-key"
+            if step.key == "limited" and self.server.limited_key is None:
+                return "there is no API key whose limits may be used up: --limited-key"
             for name in names_in(msgspec.to_builtins(step)):
                 if name in missing:
                     return missing[name]
@@ -183,6 +200,12 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
             and f"only the embedded model {EMBEDDED_CHAT} is known to answer this",
             "embedded_embedding": not (self._served(self.embedding) or "").endswith(EMBEDDED_EMBEDDING)
             and f"only {EMBEDDED_EMBEDDING} is known to give these vectors",
+            "embedded_transcription": self._served(self.transcription) != EMBEDDED_TRANSCRIPTION
+            and f"only the embedded model {EMBEDDED_TRANSCRIPTION} is known to hear this",
+            "translation": self._english_alone
+            and f"the model {self.transcription!r} knows English alone, and translates nothing",
+            "english_alone": not self._english_alone
+            and f"the model {self.transcription!r} is not known to know English alone",
             "reasoning": not self.details(self.chat).get("reasoning") and "the chat model is not known to reason",
         }
         return reasons[need] or None
@@ -199,6 +222,10 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
 
     def _served(self, name: str | None) -> str | None:
         return self.details(name).get("alias_of") or name
+
+    @property
+    def _english_alone(self) -> bool:
+        return self.details(self.transcription).get("languages") == ["en"]
 
     def _alias(self, name: str | None) -> str | None:
         aliases = self.details(name).get("aliases") or ()

@@ -2,7 +2,8 @@
 
 ``"${name}"`` alone is the named value of any type, inside a text it is its text; ``"${null}"`` is null, which TOML does
 not have; ``"$${"`` is ``"${"``. ``{"$repeat" = "word ", times = 500}`` is a long text, ``{"$file" = "tone.wav"}`` an
-upload, ``{"$list" = ..., times = 3}`` a list of equal values, ``{"$join" = [...]}`` texts one behind the other.
+upload (its first so many ``bytes``, so many ``times``, under another ``name``), ``{"$list" = ..., times = 3}`` a list
+of equal values, ``{"$join" = [...]}`` texts one behind the other.
 ``{"$unset" = true}`` takes a default of the file away.
 """
 
@@ -68,10 +69,14 @@ class Variables:
         if "$list" in value:
             return [self.fill(value["$list"])] * int(self.fill(value["times"]))
         if "$file" in value:
-            path = self._directory / str(self.fill(value["$file"]))
-            return (str(value.get("name", path.name)), path.read_bytes())
+            return self._file(value)
         kept = {key: inner for key, inner in value.items() if inner != {"$unset": True}}
         return {self.fill(key): self.fill(inner) for key, inner in kept.items()}
+
+    def _file(self, value: Mapping[str, Any]) -> tuple[str, bytes]:
+        path = self._directory / str(self.fill(value["$file"]))
+        data = path.read_bytes()
+        return str(value.get("name", path.name)), data[: value.get("bytes")] * int(value.get("times", 1))
 
     def _text(self, text: str) -> Any:
         if whole := _WHOLE.fullmatch(text):

@@ -5,8 +5,9 @@
 ``body``                   the body's text
 ``reply``                  the body's JSON; of a stream of chat chunks, what they add up to
 ``parsed``                 what OpenAI's client made of it (embeddings decoded from base64, text of a transcription)
-``stream``                 ``events``, ``chunks``, ``text`` (of the first choice), ``said`` (of events that are text),
-                           ``order`` (of all events), ``orders`` (of each choice's), ``done``, ``comments``
+``stream``                 ``events``, ``chunks``, ``text`` (of the first choice, or of a transcript's pieces), ``said``
+                           (of events that are text), ``order`` (of all events), ``orders`` (of each choice's),
+                           ``done``, ``comments``
 ``error``                  ``class``, ``status``, ``type``, ``code``, ``param``, ``message``, ``request_id``
 =========================  =========================================================================================
 
@@ -51,10 +52,11 @@ def stream_view(exchange: Exchange) -> dict[str, Any]:
     chunks = [value for event in events if isinstance(value := _json(event), dict)]
     folded = fold(chunks)
     choices = folded.get("choices") or [{}]
+    heard = "".join(chunk.get("delta", "") for chunk in chunks if chunk.get("type") == "transcript.text.delta")
     return {
         "events": [{"event": event.event, "data": event.data} for event in events],
         "chunks": chunks,
-        "text": choices[0].get("message", {}).get("content") or "",
+        "text": choices[0].get("message", {}).get("content") or heard,
         "said": "".join(
             event.data for event in events if not isinstance(_json(event), dict) and event.data != "[DONE]"
         ),

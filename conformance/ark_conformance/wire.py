@@ -19,12 +19,17 @@ class Exchange:
     method: str
     url: str
     request_headers: list[tuple[str, str]]
-    request_body: bytes
+    request_pieces: list[bytes] = field(default_factory=list)
     status: int = 0
     headers: list[tuple[str, str]] = field(default_factory=list)
     pieces: list[bytes] = field(default_factory=list)
     complete: bool = False
     """The reply's body came to its end."""
+
+    @property
+    def request_body(self) -> bytes:
+        """As much of it as was sent."""
+        return b"".join(self.request_pieces)
 
     @property
     def body(self) -> bytes:
@@ -90,6 +95,36 @@ def read_events(text: str) -> tuple[list[Event], int]:
 Sink = Callable[[Exchange], None]
 
 
+class _Sent(httpx2.SyncByteStream):
+    """A request's body, which goes out piece by piece as it came."""
+
+    def __init__(self, stream: httpx2.SyncByteStream, exchange: Exchange) -> None:
+        self._stream = stream
+        self._exchange = exchange
+
+    def __iter__(self) -> Iterator[bytes]:
+        for piece in self._stream:
+            self._exchange.request_pieces.append(piece)
+            yield piece
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+class _AsyncSent(httpx2.AsyncByteStream):
+    def __init__(self, stream: httpx2.AsyncByteStream, exchange: Exchange) -> None:
+        self._stream = stream
+        self._exchange = exchange
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for piece in self._stream:
+            self._exchange.request_pieces.append(piece)
+            yield piece
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
 class _Tee(httpx2.SyncByteStream):
     def __init__(self, stream: httpx2.SyncByteStream, exchange: Exchange) -> None:
         self._stream = stream
@@ -134,8 +169,10 @@ class Recorder(httpx2.BaseTransport):
         self._sink = sink
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
-        exchange = _begun(request, request.read())
+        exchange = _begun(request)
         self._sink(exchange)
+        if isinstance(request.stream, httpx2.SyncByteStream):
+            request.stream = _Sent(request.stream, exchange)
         response = self._inner.handle_request(request)
         _answered(exchange, response)
         if isinstance(response.stream, httpx2.SyncByteStream):
@@ -154,8 +191,10 @@ class AsyncRecorder(httpx2.AsyncBaseTransport):
         self._sink = sink
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        exchange = _begun(request, await request.aread())
+        exchange = _begun(request)
         self._sink(exchange)
+        if isinstance(request.stream, httpx2.AsyncByteStream):
+            request.stream = _AsyncSent(request.stream, exchange)
         response = await self._inner.handle_async_request(request)
         _answered(exchange, response)
         if isinstance(response.stream, httpx2.AsyncByteStream):
@@ -166,8 +205,8 @@ class AsyncRecorder(httpx2.AsyncBaseTransport):
         await self._inner.aclose()
 
 
-def _begun(request: httpx2.Request, body: bytes) -> Exchange:
-    return Exchange(request.method, str(request.url), list(request.headers.multi_items()), body)
+def _begun(request: httpx2.Request) -> Exchange:
+    return Exchange(request.method, str(request.url), list(request.headers.multi_items()))
 
 
 def _answered(exchange: Exchange, response: httpx2.Response) -> None:

@@ -12,12 +12,13 @@ from running import serve
 
 from ark.app import Ark, create_app
 from ark.asgi import Receive, Scope, Send
-from ark.config import Config, KeyConfig, default_models
+from ark.config import Config, KeyConfig, LimitsConfig, default_models
 from ark.sessions.config import SessionsConfig
 from ark_conformance.clients import Server
 from ark_conformance.target import Target
 
-OWN, OTHER = "sk-own", "sk-other"
+OWN, OTHER, LIMITED = "sk-own", "sk-other", "sk-limited"
+BODY_TIMEOUT = 1.0
 PREFIX = "/some/where"
 
 
@@ -35,16 +36,21 @@ class Mounted(Ark):
 
 
 def make_config(**fields: Any) -> Config:
-    """Two keys, and sessions that wait but shortly for another turn of their own."""
-    keys = tuple(
-        KeyConfig(name=name, sha256=hashlib.sha256(key.encode()).hexdigest())
-        for name, key in (("own", OWN), ("other", OTHER))
+    """Three keys, and sessions that wait but shortly for another turn of their own."""
+    keys = (
+        make_key("own", OWN),
+        make_key("other", OTHER),
+        make_key("limited", LIMITED, requests_per_minute=30, concurrent_requests=2),
     )
     return Config(keys=keys, sessions=SessionsConfig(busy_wait=0.2), **fields)
 
 
-def ask(url: str) -> Target:
-    return Target.ask(Server(base_url=f"{url}/v1", api_key=OWN, other_key=OTHER))
+def make_key(name: str, key: str, **limits: int) -> KeyConfig:
+    return KeyConfig(name=name, sha256=hashlib.sha256(key.encode()).hexdigest(), **limits)
+
+
+def ask(url: str, **known: Any) -> Target:
+    return Target.ask(Server(base_url=f"{url}/v1", api_key=OWN, other_key=OTHER, limited_key=LIMITED), **known)
 
 
 @pytest.fixture(scope="session")
@@ -58,6 +64,20 @@ def ark_target() -> Iterator[Target]:
 def mounted_target() -> Iterator[Target]:
     with serve(Mounted(make_config())) as server:
         yield ask(server.url + PREFIX)
+
+
+@pytest.fixture(scope="module")
+def limited_target() -> Iterator[Target]:
+    """ARK with limits that are soon reached."""
+    models = tuple(
+        msgspec.structs.replace(model, max_queue=8, engine={**model.engine, "max_running": 4})
+        if model.task == "chat"
+        else model
+        for model in default_models()
+    )
+    limits = LimitsConfig(body_timeout=BODY_TIMEOUT, key_requests_per_minute=100_000, upload_bytes=200_000)
+    with serve(create_app(make_config(models=models, limits=limits)), 120) as server:
+        yield ask(server.url, body_timeout=BODY_TIMEOUT)
 
 
 @pytest.fixture(scope="module")

@@ -20,6 +20,11 @@ def test_ark_below_a_path(conformance_call: ConformanceCall, mounted_target: Tar
     conformance_call(mounted_target)
 
 
+@pytest.mark.conformance(profile="ark", only=["limits", "audio/*large*", "audio/*slow*"])
+def test_ark_with_small_limits(conformance_call: ConformanceCall, limited_target: Target) -> None:
+    conformance_call(limited_target)
+
+
 @pytest.mark.conformance(profile="document")
 def test_the_founding_document(conformance_call: ConformanceCall, document_target: Target) -> None:
     conformance_call(document_target)

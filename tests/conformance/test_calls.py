@@ -66,6 +66,8 @@ def test_a_file_gives_its_cases_what_they_do_not_say(tmp_path: Path) -> None:
         (HEAD + 'needs = ["magic"]\n' + CASE, "nothing is known of the need 'magic'"),
         (HEAD + CASE.replace("call =", 'holds = ["nothing"], call ='), "there is no shape 'nothing'"),
         (HEAD + CASE.replace("call =", "stream = true, call ="), "models.list has no streams"),
+        (HEAD + CASE.replace("call =", 'or_skip = "no", call ='), "or_skip says why until never holds"),
+        (HEAD + CASE.replace("call =", 'until = [{ at = "x" }], call ='), "the check of 'x' says nothing"),
         (HEAD + 'profiles = ["other"]\n' + CASE, "Invalid enum value 'other'"),
         (HEAD + "[[case", "cannot be read"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from ark_conformance.checks import problems
 from ark_conformance.fold import fold, orders
 from ark_conformance.paths import select
 from ark_conformance.values import MissingValue, Variables
+from ark_conformance.views import stream_view
+from ark_conformance.wire import Exchange
 
 SEEN: dict[str, Any] = {
     "a": 1,
@@ -23,7 +26,7 @@ SEEN: dict[str, Any] = {
     "null": None,
 }
 
-VARIABLES = Variables({"one": 1, "dot": "."}, {"lost": "it is lost"}, Path("."))
+VARIABLES = Variables({"one": 1, "dot": "."}, {"lost": "it is lost"}, Path(__file__).parent)
 
 
 @pytest.mark.parametrize(
@@ -77,6 +80,7 @@ def test_values() -> None:
     assert fill({"$repeat": "ab", "times": 2}) == "abab"
     assert fill({"$join": ["a", {"$repeat": "b", "times": 2}]}) == "abb"
     assert fill({"a": {"$unset": True}, "b": [1]}) == {"b": [1]}
+    assert fill({"$file": "test_checks.py", "bytes": 3, "times": 2, "name": "a.wav"}) == ("a.wav", b'"""' * 2)
     assert fill("${uuid}") == fill("${uuid}") != fill("${uuid_2}")
     with pytest.raises(MissingValue, match="it is lost"):
         fill("${lost}")
@@ -105,3 +109,13 @@ def test_a_stream_adds_up() -> None:
     assert choice["message"]["tool_calls"][0]["function"] == {"name": "f", "arguments": '{"a": 1}'}
     assert whole["usage"] == {"total_tokens": 3}
     assert orders(chunks) == ["role tool tool finish"]
+
+
+def test_a_transcript_adds_up() -> None:
+    events = [{"type": "transcript.text.delta", "delta": delta} for delta in ("Hello", " there.")]
+    events.append({"type": "transcript.text.done", "text": "Hello there."})
+    pieces = [b"".join(f"data: {json.dumps(event)}\n\n".encode() for event in events), b"data: [DONE]\n\n"]
+    exchange = Exchange("POST", "http://here", [], status=200, pieces=pieces)
+    seen = stream_view(exchange)
+    assert seen["text"] == "Hello there."
+    assert seen["order"] == "transcript.text.delta transcript.text.delta transcript.text.done done"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from flawed_server import KEY, app, serve_plain
+from flawed_server import BODY_TIMEOUT, KEY, LIMITED, app, serve_plain
 
 from ark_conformance import SHIPPED
-from ark_conformance.calls import CallSet
+from ark_conformance.calls import CallSet, Profile
 from ark_conformance.clients import Server
 from ark_conformance.replay import Result
 from ark_conformance.suite import choose, run_all
@@ -59,7 +59,29 @@ FLAWS = {
     "no-base64": ["embeddings/base64-as-the-client-asks"],
     "usage-of-one": ["embeddings/usage-grows"],
 }
-"""What is wrong, and the calls that find it."""
+"""What is wrong, and the calls of the profile openai that find it."""
+
+ARK_FLAWS = {
+    "a-rate-of-words": ["limits/the-rates-are-told"],
+    "one-rate-for-all-keys": ["limits/a-rate-that-is-used-up"],
+    "a-limit-is-a-fault": [
+        "limits/a-rate-that-is-used-up",
+        "limits/when-to-come-again",
+        "limits/a-rate-is-for-all-work",
+    ],
+    "no-word-of-when": [
+        "limits/when-to-come-again",
+        "limits/a-rate-is-for-all-work",
+        "limits/so-many-streams-of-a-key",
+        "limits/a-full-queue",
+    ],
+    "a-queue-like-a-rate": ["limits/a-full-queue"],
+    "patience-without-end": ["limits/a-slow-body"],
+    "one-time-for-all-of-a-body": ["limits/a-body-that-is-slow-enough"],
+    "a-large-body-is-a-fault": ["limits/a-body-over-the-limit", "limits/a-body-of-no-declared-length-over-the-limit"],
+    "an-error-of-no-parameter": ["limits/too-many-messages"],
+}
+"""So in the profile ark."""
 
 
 @pytest.fixture(scope="module")
@@ -73,20 +95,28 @@ def calls() -> CallSet:
     return CallSet.read([SHIPPED])
 
 
-def results(url: str, flaw: str, calls: CallSet, only: list[str]) -> list[Result]:
-    target = Target.ask(Server(base_url=f"{url}/{flaw}/v1", api_key=KEY, timeout=10))
-    return list(run_all(choose(calls, "openai", only), calls, target, "openai"))
+def results(url: str, flaw: str, calls: CallSet, only: list[str], profile: Profile) -> list[Result]:
+    server = Server(base_url=f"{url}/{flaw}/v1", api_key=KEY, limited_key=LIMITED, timeout=10)
+    target = Target.ask(server, body_timeout=BODY_TIMEOUT)
+    return list(run_all(choose(calls, profile, only), calls, target, profile))
 
 
-def test_the_right_server_passes(url: str, calls: CallSet) -> None:
+@pytest.mark.parametrize(("profile", "flaws"), [("openai", FLAWS), ("ark", ARK_FLAWS)], ids=["openai", "ark"])
+def test_the_right_server_passes(url: str, calls: CallSet, profile: Profile, flaws: dict[str, list[str]]) -> None:
     """What finds the flaws passes where there are none: a call that always fails would find everything."""
-    only = sorted({name for names in FLAWS.values() for name in names})
-    found = results(url, "none", calls, only)
+    only = sorted({name for names in flaws.values() for name in names})
+    found = results(url, "none", calls, only, profile)
     assert {result.id for result in found} == set(only)
-    assert [result.explanation for result in found if result.status != "passed"] == []
+    assert [f"{result.reason} {result.explanation}" for result in found if result.status != "passed"] == []
 
 
 @pytest.mark.parametrize(("flaw", "names"), FLAWS.items(), ids=FLAWS)
 def test_a_flaw_is_found(url: str, calls: CallSet, flaw: str, names: list[str]) -> None:
-    found = results(url, flaw, calls, names)
+    found = results(url, flaw, calls, names, "openai")
+    assert {result.id for result in found if result.status == "failed"} == set(names)
+
+
+@pytest.mark.parametrize(("flaw", "names"), ARK_FLAWS.items(), ids=ARK_FLAWS)
+def test_a_flaw_of_what_ark_promises_is_found(url: str, calls: CallSet, flaw: str, names: list[str]) -> None:
+    found = results(url, flaw, calls, names, "ark")
     assert {result.id for result in found if result.status == "failed"} == set(names)

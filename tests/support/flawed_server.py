@@ -24,7 +24,12 @@ import hypercorn.config
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 
-KEY = "sk-right"
+KEY, LIMITED = "sk-right", "sk-limited"
+RATE, WINDOW = 3, 1.0
+"""So many requests of the limited key in so many seconds."""
+BODY_TIMEOUT, BODY_BYTES, QUEUE = 1.0, 16 * 2**20, 64
+_asked: dict[tuple[str, bool], list[float]] = {}
+"""When the limited key was served, for each flaw: whole replies, and streams, whose number has a limit of its own."""
 WORDS = ["Hello", " there", ",", " how", " are", " you", "?", " Fine", "."]
 
 
@@ -32,25 +37,35 @@ class Refused(Exception):
     def __init__(self, status: int, message: str, *, code: str | None = None, param: str | None = None) -> None:
         super().__init__(message)
         self.status = status
-        self.error = {"message": message, "type": "invalid_request_error", "param": param, "code": code}
+        kind = "rate_limit_error" if status == 429 else "invalid_request_error"
+        self.error = {"message": message, "type": kind, "param": param, "code": code}
 
 
 class Reply:
     """One request and what is sent for it; `flaw` is the name of what is done wrongly."""
 
-    def __init__(self, flaw: str, path: str, method: str, headers: dict[str, str], body: bytes) -> None:
+    def __init__(self, flaw: str, path: str, method: str, headers: dict[str, str], body: bytes | None) -> None:
+        """`body` is None where it came too slowly."""
         self.flaw = flaw
         self.path = path
         self.method = method
         self.headers = headers
-        self.body = body
+        self.body = body or b""
+        self.slow = body is None
+        self.more: list[tuple[str, str]] = []
+        """Headers of the reply, beside those that every one has."""
         self.id = "chatcmpl-same" if flaw == "one-id-for-all" else f"chatcmpl-{time.monotonic_ns()}"
 
     async def send(self, send: Send) -> None:
         try:
-            key = self.headers.get("authorization", "")
-            if key != f"Bearer {KEY}" and self.flaw != "any-key":
+            self.key = self.headers.get("authorization", "").removeprefix("Bearer ")
+            if self.key not in (KEY, LIMITED) and self.flaw != "any-key":
                 raise Refused(401, "Wrong key.", code="invalid_api_key")
+            if self.slow:
+                raise Refused(408, "Too slow.", code="request_timeout")
+            if len(self.body) > BODY_BYTES:
+                status = 500 if self.flaw == "a-large-body-is-a-fault" else 413
+                raise Refused(status, "Too large.", code="request_too_large")
             await self._route(send)
         except Refused as error:
             await self._refuse(send, error)
@@ -77,12 +92,39 @@ class Reply:
             if self.flaw == "a-model-without-created":
                 del model["created"]
             await self._json(send, {"object": "list", "data": [model, {**model, "id": "right-embedding"}]})
-        elif self.path == "/chat/completions" and self.method == "POST":
+            return
+        if self.method == "POST":
+            self._limit()
+        if self.path == "/chat/completions" and self.method == "POST":
             await self._chat(send)
         elif self.path == "/embeddings":
             await self._embed(send)
         else:
             raise Refused(404, "There is nothing here.")
+
+    def _limit(self) -> None:
+        """Refuse what is over the key's rate; the plain key has one that is never reached."""
+        limited = self.key == LIMITED or self.flaw == "one-rate-for-all-keys"
+        now = time.monotonic()
+        stream = b'"stream":true' in self.body
+        served = _asked.setdefault((self.flaw, stream), [])
+        served[:] = [at for at in served if now - at < WINDOW]
+        left = max(0, RATE - len(served)) if limited else 99_999
+        rate = "plenty" if self.flaw == "a-rate-of-words" else str(RATE if limited else 100_000)
+        self.more = [
+            ("x-ratelimit-limit-requests", rate),
+            ("x-ratelimit-remaining-requests", str(left)),
+            ("x-ratelimit-reset-requests", "1m2.5s" if limited else "20ms"),
+        ]
+        if not limited:
+            return
+        if not left:
+            if self.flaw != "no-word-of-when":
+                self.more += [("retry-after", "1"), ("retry-after-ms", "1000")]
+            what = "requests at once" if stream else "requests per minute is reached"
+            status = 503 if self.flaw == "a-limit-is-a-fault" else 429
+            raise Refused(status, f"The limit of {RATE} {what}.", code="rate_limit_exceeded")
+        served.append(now)
 
     def _request(self) -> dict[str, Any]:
         try:
@@ -106,6 +148,13 @@ class Reply:
         words = WORDS[:limit] if self.flaw != "any-length" else WORDS
         reason = "length" if len(words) < len(WORDS) else "stop"
         count = 1 if self.flaw == "one-choice" else asked.get("n") or 1
+        if count > QUEUE:
+            if self.flaw != "no-word-of-when":
+                self.more += [("retry-after", "1"), ("retry-after-ms", "1000")]
+            code = "rate_limit_exceeded" if self.flaw == "a-queue-like-a-rate" else "queue_full"
+            raise Refused(429, "The queue is full.", code=code)
+        if len(asked["messages"]) > 4096:
+            raise Refused(400, "Too many.", param=None if self.flaw == "an-error-of-no-parameter" else "messages")
         prompt = sum(len(str(message.get("content")).split()) for message in asked["messages"]) + 1
         usage = {"prompt_tokens": prompt, "completion_tokens": len(words), "total_tokens": prompt + len(words)}
         if self.flaw == "usage-that-does-not-add-up":
@@ -220,6 +269,7 @@ class Reply:
 
     async def _start(self, send: Send, status: int, kind: str) -> None:
         headers = [(b"content-type", kind.encode()), (b"x-request-id", self.id.encode())]
+        headers += [(name.encode(), value.encode()) for name, value in self.more]
         if self.flaw == "no-request-id":
             del headers[1]
         await send({"type": "http.response.start", "status": status, "headers": headers})
@@ -227,18 +277,28 @@ class Reply:
 
 async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
     if scope["type"] == "lifespan":
-        while (message := await receive())["type"] == "lifespan.startup":
+        while (await receive())["type"] == "lifespan.startup":
             await send({"type": "lifespan.startup.complete"})
         await send({"type": "lifespan.shutdown.complete"})
         return
-    body, more = b"", True
-    while more:
-        message = await receive()
-        body += message.get("body", b"")
-        more = message.get("more_body", False)
     _, flaw, _, path = scope["path"].split("/", 3)
+    body = await _read(receive, flaw)
     headers = {name.decode().lower(): value.decode("latin-1") for name, value in scope["headers"]}
     await Reply(flaw, f"/{path}", scope["method"], headers, body).send(send)
+
+
+async def _read(receive: Receive, flaw: str) -> bytes | None:
+    """The body; None where it comes too slowly. It is read to its end: else the client may lose the reply."""
+    pieces, more, slowest = [], True, 0.0
+    begun = last = time.monotonic()
+    while more:
+        message = await receive()
+        now = time.monotonic()
+        slowest = max(slowest, now - (begun if flaw == "one-time-for-all-of-a-body" else last))
+        last = now
+        pieces.append(message.get("body", b""))
+        more = message.get("more_body", False)
+    return None if slowest > BODY_TIMEOUT and flaw != "patience-without-end" else b"".join(pieces)
 
 
 @contextmanager
