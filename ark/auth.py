@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import logging
+import secrets
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -30,12 +31,13 @@ class Keys:
     def __init__(self, keys: Sequence[KeyConfig], file: KeysFile | None = None) -> None:
         self._configured = tuple(keys)
         self._file = file
-        self._digests: list[tuple[bytes, KeyConfig]] = []
+        self._secret = secrets.token_bytes(32)
+        self._found: dict[bytes, tuple[bytes, KeyConfig]] = {}
         self._use(() if file is None else file.read())
 
     @property
     def open(self) -> bool:
-        return not self._digests and self._file is None
+        return not self._found and self._file is None
 
     async def watch(self) -> None:
         """Read the file again whenever it has changed; until cancelled. Without a file, returns."""
@@ -55,10 +57,18 @@ class Keys:
             return
         if found is not None:
             self._use(found)
-            log.info("the API keys were read again: there are %d", len(self._digests))
+            log.info("the API keys were read again: there are %d", len(self._found))
 
     def _use(self, more: Sequence[KeyConfig]) -> None:
-        self._digests = [(bytes.fromhex(key.sha256), key) for key in (*self._configured, *more)]
+        found = {}
+        for key in (*self._configured, *more):
+            digest = bytes.fromhex(key.sha256)
+            found[self._place(digest)] = digest, key
+        self._found = found
+
+    def _place(self, digest: bytes) -> bytes:
+        """Where a digest is looked up. Of this process alone, so that the time a lookup takes says nothing of a key."""
+        return hmac.digest(self._secret, digest, "sha256")
 
     def check(self, authorization: str | None) -> KeyConfig | None:
         """The key of an ``Authorization`` header, None on an open server. Raises Unauthorized."""
@@ -72,14 +82,10 @@ class Keys:
                 headers={"www-authenticate": "Bearer"},
             )
         digest = hashlib.sha256(token.encode("latin-1", "replace")).digest()
-        found: KeyConfig | None = None
-        # Every key is compared, found or not, so that the time says nothing about the keys.
-        for known, key in self._digests:
-            if hmac.compare_digest(known, digest):
-                found = key
-        if found is None:
+        known, key = self._found.get(self._place(digest), (b"", None))
+        if key is None or not hmac.compare_digest(known, digest):
             raise Unauthorized("The API key is not known here.", headers={"www-authenticate": "Bearer"})
-        return found
+        return key
 
 
 class KeysFile:

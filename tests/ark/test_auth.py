@@ -8,6 +8,10 @@ from typing import Any
 import pytest
 from asgi_client import ECHO, running
 
+from ark.auth import Keys
+from ark.config import KeyConfig
+from ark.errors import Unauthorized
+
 pytestmark = pytest.mark.anyio
 
 
@@ -126,3 +130,20 @@ async def test_a_key_limited_to_a_model_knows_no_other() -> None:
     # A model that exists and one that does not look the same to a key that may not use it.
     assert [reply.status for reply in [*hidden, single]] == [404, 404, 404, 404]
     assert {reply.error["message"].partition("here.")[2] for reply in hidden} == {" There is: second, also-second."}
+
+
+async def test_what_a_request_costs_does_not_grow_with_the_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = Keys([KeyConfig(**key(f"key {number}", str(number))) for number in range(1000)])
+    compared: list[bytes] = []
+
+    def compare(one: bytes, other: bytes) -> bool:
+        compared.append(one)
+        return one == other
+
+    monkeypatch.setattr("hmac.compare_digest", compare)
+    found = keys.check("Bearer 999")
+    assert found is not None
+    assert found.name == "key 999"
+    with pytest.raises(Unauthorized):
+        keys.check("Bearer 1000")
+    assert len(compared) == 1
