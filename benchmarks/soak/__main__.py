@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -27,7 +28,7 @@ from client import Client, Reference, hold_alone
 from process import Process
 from report import Run, as_markdown, bars, plot, save
 from server import KEYS, Watch, idle, started, transcription_model
-from speech import speech
+from speech import recordings
 from talk import make_scripts, words
 from tasks import every_kind, press, run_client
 
@@ -43,6 +44,8 @@ ENDING = 120.0
 
 def main() -> int:
     arguments = read_arguments()
+    # Told to end, it ends its server as well.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with tempfile.TemporaryDirectory() as name:
         directory = Path(arguments.directory or name)
         directory.mkdir(parents=True, exist_ok=True)
@@ -111,7 +114,10 @@ async def soak(process: Process, arguments: argparse.Namespace) -> Run:
     asked = book.done["bad input, a broken model"]
     warm_up = min(WARM_UP, seconds / 3)
     log = process.log
-    return Run(seconds, warm_up, arguments.clients, book, samples, (before, after), metrics, log, asked, set_aside)
+    audio = bool(reference.transcriptions)
+    return Run(
+        seconds, warm_up, arguments.clients, book, samples, (before, after), metrics, log, asked, set_aside, audio
+    )
 
 
 async def alone(url: str, draw: random.Random) -> tuple[Reference, int]:
@@ -125,8 +131,11 @@ async def alone(url: str, draw: random.Random) -> tuple[Reference, int]:
     vectors = [(await client.embed([text]))[0] for text in texts]
     reference = Reference(right, texts, vectors)
     if transcription_model(url) is not None:
-        reference.audio = speech()
-        reference.transcription = await client.transcribe(reference.audio)
+        reference.recordings = recordings()
+        for name in reference.recordings:
+            reference.transcriptions[name] = await client.transcribe(name, reference.recordings[name])
+        if not all(reference.transcriptions.values()):
+            raise RuntimeError(f"the model hears nothing in a recording: {reference.transcriptions}")
     await client.close()
     return reference, len(scripts) - len(right)
 

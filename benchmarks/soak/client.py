@@ -7,7 +7,8 @@ import json
 import random
 import uuid
 from array import array
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import httpx
@@ -39,8 +40,9 @@ class Reference:
     scripts: list[Script]
     texts: list[str]
     vectors: list[array[float]]
-    audio: bytes = b""
-    transcription: str | None = None
+    recordings: Mapping[str, bytes] = field(default_factory=dict)
+    """By the file's name; none where no model transcribes."""
+    transcriptions: dict[str, str] = field(default_factory=dict)
 
 
 class Client:
@@ -101,9 +103,10 @@ class Client:
             raise RuntimeError(f"{reply.status_code} {reply.text}")
         return [array("f", base64.b64decode(one["embedding"])) for one in reply.json()["data"]]
 
-    async def transcribe(self, audio: bytes) -> str:
-        files = {"file": ("speech.wav", audio, "audio/wav")}
-        reply = await self.http.post("/audio/transcriptions", data={"model": "whisper-1"}, files=files)
+    async def transcribe(self, name: str, audio: bytes) -> str:
+        # At temperature 0: without one a model that is not sure tries others, by chance.
+        fields = {"model": "whisper-1", "temperature": "0"}
+        reply = await self.http.post("/audio/transcriptions", data=fields, files={"file": (name, audio)})
         self.book.statuses[reply.status_code] += 1
         if reply.status_code != 200:
             raise RuntimeError(f"{reply.status_code} {reply.text}")

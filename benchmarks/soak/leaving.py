@@ -7,10 +7,21 @@ from contextlib import aclosing
 from typing import Any
 
 from client import CHAT, EMBEDDING, Client, Conversation
+from speech import recordings
 from talk import Turn
-from wire import head, post, wire
+from wire import head, post, upload, wire
 
-KINDS = ("head", "half a body", "queue or prefill", "first event", "mid-stream", "embeddings", "half closed")
+KINDS = (
+    "head",
+    "half a body",
+    "queue or prefill",
+    "first event",
+    "mid-stream",
+    "embeddings",
+    "half a recording",
+    "a recording",
+    "half closed",
+)
 
 COMMITTING = 5.0
 """Seconds that a turn whose client left may take to end."""
@@ -35,6 +46,10 @@ async def leave(client: Client, kind: str) -> None:
             await connection.send(whole[: len(whole) - 200])
         elif kind == "embeddings":
             await connection.send(post(http, "/v1/embeddings", {"model": EMBEDDING, "input": ["long ago"] * 200}))
+        elif kind.endswith("a recording"):
+            # Where no model transcribes it is refused, and left all the same.
+            whole = upload(http, recordings()["talk.wav"])
+            await connection.send(whole[: len(whole) // 2] if kind.startswith("half") else whole)
         elif kind == "half closed":
             await connection.send(post(http, "/v1/chat/completions", _long(max_tokens=50)))
             connection.writer.write_eof()

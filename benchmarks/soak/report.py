@@ -45,6 +45,8 @@ class Run:
     """Requests that had to be answered with 503."""
     set_aside: int
     """Conversations that the model itself got wrong while it was alone."""
+    audio: bool
+    """Whether a model that transcribes was served."""
 
 
 def bars(run: Run) -> list[Bar]:
@@ -62,7 +64,7 @@ def bars(run: Run) -> list[Bar]:
         Bar("no 5xx but those asked for", f"{failed} of which {run.asked_5xx} asked for", failed == run.asked_5xx),
         Bar(
             f"resident memory within {RSS_BAND:.0%} after the warm-up",
-            f"{middle / 2**20:.0f} MiB, {spread:+.1%} at most, {len(warm)} samples",
+            f"{_range(warm)}; {middle / 2**20:.0f} MiB in the middle and {spread:.1%} from it at most",
             len(warm) > 5 and spread <= RSS_BAND,
         ),
         Bar("file descriptors are given back", f"{before} before, {after} after", after <= before + FILES_LEFT),
@@ -79,8 +81,15 @@ def bars(run: Run) -> list[Bar]:
         Bar("the log has no error", unexpected[0][:200] if unexpected else "none", not unexpected),
         Bar("every turn was written", f"{run.metrics['ark:session_write_failures_total']:.0f} were not",
             not run.metrics["ark:session_write_failures_total"]),
-        Bar("every task was done", _missing(book) or "all", not _missing(book)),
+        Bar("every task was done", _missing(run) or "all", not _missing(run)),
     ]  # fmt: skip
+
+
+def _range(samples: Sequence[Sample]) -> str:
+    if not samples:
+        return "no sample"
+    first, last = samples[0].rss / 2**20, samples[-1].rss / 2**20
+    return f"{first:.0f} MiB then, {last:.0f} at the end, {len(samples)} samples"
 
 
 def spread_of(values: Sequence[int]) -> tuple[float, float]:
@@ -91,9 +100,9 @@ def spread_of(values: Sequence[int]) -> tuple[float, float]:
     return max(abs(value - middle) for value in values) / middle, middle
 
 
-def _missing(book: Book) -> str:
-    wanted = ("turns", "embeddings", "bad input", "left", "look around")
-    return ", ".join(name for name in wanted if not any(done.startswith(name) for done in book.done))
+def _missing(run: Run) -> str:
+    wanted = ["turns", "embeddings", "bad input", "left", "look around", *(["transcriptions"] if run.audio else [])]
+    return ", ".join(name for name in wanted if not any(done.startswith(name) for done in run.book.done))
 
 
 def _counts(counter: Mapping[Any, int]) -> str:
@@ -112,6 +121,7 @@ def as_json(run: Run, found: Sequence[Bar]) -> dict[str, Any]:
         "failures": dict(run.book.failures),
         "notes": run.book.notes,
         "set_aside": run.set_aside,
+        "audio": run.audio,
         "metrics": {name: value for name, value in run.metrics.items() if name.startswith("ark:")},
         "samples": [asdict(sample) for sample in run.samples],
     }
@@ -123,7 +133,8 @@ def as_markdown(run: Run, found: Sequence[Bar]) -> str:
         group = name.split(",")[0]
         groups[group] = groups.get(group, 0) + count
     lines = [
-        f"{run.clients} clients, {run.seconds / 60:.1f} minutes, of which {run.warm_up / 60:.1f} are warm-up.",
+        f"{run.clients} clients, {run.seconds / 60:.1f} minutes, of which {run.warm_up / 60:.1f} are warm-up; "
+        f"{'with' if run.audio else 'without'} audio.",
         "",
         "| asked for | found | |",
         "|---|---|---|",

@@ -69,14 +69,15 @@ async def embed(client: Client, reference: Reference, think: float) -> None:
 
 
 async def transcribe(client: Client, reference: Reference, think: float) -> None:
-    """The audio: its text is what it was alone."""
+    """A recording: its text is what it was alone."""
+    name = client.draw.choice(list(reference.recordings))
     try:
-        text = await client.transcribe(reference.audio)
+        text = await client.transcribe(name, reference.recordings[name])
     except RuntimeError as error:
         client.book.fail("transcription", str(error)[:300])
         return
-    if text != reference.transcription:
-        client.book.fail("wrong transcription", f"{text!r}, not {reference.transcription!r}")
+    if text != reference.transcriptions[name]:
+        client.book.fail("wrong transcription", f"{name}: {text!r}, not {reference.transcriptions[name]!r}")
     client.book.done["transcriptions"] += 1
 
 
@@ -136,7 +137,7 @@ def tasks(*, audio: bool) -> dict[Task, float]:
 
 async def run_client(client: Client, reference: Reference, think: float, stop: asyncio.Event) -> None:
     """One task after the other, until told to stop."""
-    chosen = tasks(audio=reference.transcription is not None)
+    chosen = tasks(audio=bool(reference.transcriptions))
     while not stop.is_set():
         (task,) = client.draw.choices(list(chosen), list(chosen.values()))
         try:

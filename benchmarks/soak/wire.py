@@ -68,3 +68,12 @@ def head(http: httpx.AsyncClient, method: str, path: str, *headers: str) -> byte
 def post(http: httpx.AsyncClient, path: str, body: dict[str, Any]) -> bytes:
     data = json.dumps(body).encode()
     return head(http, "POST", path, f"content-length: {len(data)}") + data
+
+
+def upload(http: httpx.AsyncClient, audio: bytes) -> bytes:
+    """A recording to transcribe."""
+    fields = b'--edge\r\ncontent-disposition: form-data; name="model"\r\n\r\nwhisper-1\r\n'
+    file = b'--edge\r\ncontent-disposition: form-data; name="file"; filename="talk.wav"\r\n\r\n' + audio + b"\r\n"
+    data = fields + file + b"--edge--\r\n"
+    length, kind = f"content-length: {len(data)}", "content-type: multipart/form-data; boundary=edge"
+    return head(http, "POST", "/v1/audio/transcriptions", length, kind) + data
