@@ -155,8 +155,10 @@ class Engine:
 
         Raises TooManyRequests where its ColBERT vectors and those of other jobs would take too much memory.
         """
+        tokens = sum(map(len, rows))
         if job.colbert:
-            self._reserve(ticket, sum(map(len, rows)))
+            self._reserve(ticket, tokens)
+        ticket.tokens = tokens
         self._inbox.put(_Submit(job, ticket, rows))
 
     def _reserve(self, ticket: Ticket, tokens: int) -> None:
@@ -193,8 +195,13 @@ class Engine:
         )
 
     def _wait(self) -> float:
-        """Seconds until what waits now is computed, as far as it is known."""
-        return max(0.1, self._turns.tokens / self._speed) if self._speed else 1.0
+        """Seconds until what waits now is computed, as far as it is known. With the door locked."""
+        # What was submitted during a batch has not been taken in.
+        outside = [ticket for ticket in self._door.inside if ticket not in self._works]
+        tokens = self._turns.tokens + sum(ticket.tokens for ticket in outside)
+        # Inputs that are still being tokenised may be of any length.
+        least = 0.1 if all(ticket.tokens for ticket in outside) else 1.0
+        return max(least, tokens / self._speed) if self._speed else 1.0
 
     def _shut(self, reason: Callable[[], APIError]) -> None:
         with self._door.lock:

@@ -18,6 +18,8 @@ class Ticket:
     def __init__(self, inputs: int) -> None:
         self.post = poster()
         self.inputs = inputs
+        self.tokens = 0
+        """Of all inputs, once they are tokenised."""
         self._arrived = anyio.Event()
         self._result: Result = ()
 

@@ -159,11 +159,22 @@ async def test_retry_after_is_what_the_queue_takes(held):
         await one.hold(tasks)
         tasks.start_soon(one.backend.embed, job([5] * 48))
         await one.waiting(1)
-        one.engine._turns.tokens = 50  # the engine is held: it takes nothing in
         with pytest.raises(TooManyRequests) as error:
             await one.backend.embed(job("w1"))
         assert error.value.headers["retry-after"] == "5"
-        one.engine._turns.tokens = 0
+        one.gate.set()
+
+
+async def test_retry_after_of_a_queue_that_is_being_tokenised(held):
+    one = held(max_queue=2)
+    one.engine._speed = 1e6
+    async with anyio.create_task_group() as tasks:
+        await one.hold(tasks)
+        ticket = one.engine.enter(1)
+        with pytest.raises(TooManyRequests) as error:
+            await one.backend.embed(job("w1"))
+        assert error.value.headers["retry-after-ms"] == "1000"
+        one.engine.leave(ticket)
         one.gate.set()
 
 
