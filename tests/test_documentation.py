@@ -17,10 +17,16 @@ import pytest
 
 from ark.cli import parser
 from ark.config import load_config
+from ark_backends.bge.options import BgeOptions
+from ark_backends.torch_chat.options import TorchChatOptions
+from ark_backends.whisper.options import WhisperOptions
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
 MADE = ("configuration_page", "limits_table", "parameters_page", "commands_page")
+
+
+OPTIONS: dict[str, type] = {"torch_chat": TorchChatOptions, "bge": BgeOptions, "whisper": WhisperOptions}
 
 
 def fences(language: str) -> Iterator[tuple[str, str]]:
@@ -97,7 +103,9 @@ def test_every_toml_block_can_be_served(tmp_path: Path) -> None:
             # Of a pyproject.toml, or a call file of the conformance suite.
             continue
         (tmp_path / "ark.toml").write_text(re.sub(r'sha256 = "\.\.\."', f'sha256 = "{"0" * 64}"', block))
-        assert load_config(tmp_path / "ark.toml", {}), place
+        for model in load_config(tmp_path / "ark.toml", {}).models:
+            if model.backend_name in OPTIONS:
+                assert model.engine_options(OPTIONS[model.backend_name]), place
 
 
 def test_every_python_block_is_python() -> None:
