@@ -12,12 +12,12 @@ from typing import Any, Literal
 
 import msgspec
 
-from ark.config import BACKENDS, ConfigError
+from ark.config import ConfigError
 
 Task = Literal["chat", "embedding", "transcription"]
 
-GPU_CHAT = "exllamav2"
-"""The backend of EXL2 weights."""
+QUANTIZED = {"exl2": "exllamav2", "exl3": "exllamav3"}
+"""Method of quantized weights to the only backend that reads them."""
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,11 +33,6 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     context_length: int | None
     """Positions that the model knows, where it says so."""
 
-    @property
-    def backend(self) -> str:
-        """The backend for it."""
-        return GPU_CHAT if self.quantization == "exl2" else BACKENDS[self.task]
-
 
 WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.pth")
 
@@ -49,15 +44,20 @@ def identify(directory: Path) -> Identity:
         raise ConfigError(f"{directory} is not the directory of a model: it has no config.json")
     architectures = config.get("architectures")
     architecture = architectures[0] if isinstance(architectures, list) and architectures else ""
-    method = config.get("quantization_config")
-    quantization = method.get("quant_method") if isinstance(method, Mapping) else None
     return Identity(
         task=_task(directory, config, str(architecture)),
         architecture=str(architecture) or "CTranslate2",
-        quantization=quantization if isinstance(quantization, str) else None,
+        quantization=quantization(config),
         weights_bytes=_largest(directory),
         context_length=_context(config),
     )
+
+
+def quantization(config: Mapping[str, Any]) -> str | None:
+    """The method of quantized weights that a config.json names, None for plain ones."""
+    table = config.get("quantization_config")
+    method = table.get("quant_method") if isinstance(table, Mapping) else None
+    return method if isinstance(method, str) else None
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

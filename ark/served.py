@@ -21,6 +21,7 @@ from ark.backends import (
 )
 from ark.chat.prompt import PromptBuilder
 from ark.chat.tools.formats import ToolFormat, find_format
+from ark.choice import choose
 from ark.config import ConfigError, ModelConfig
 from ark.errors import Unavailable
 
@@ -90,7 +91,10 @@ class Served(Generic[B]):
         """Load the model. A failure is logged and kept as the model's state: the others still serve."""
         started = anyio.current_time()
         try:
-            kind = await anyio.to_thread.run_sync(load_backend, self.config.backend_name, self.config.task)
+            choice = await anyio.to_thread.run_sync(choose, self.config)
+            log.info("model %s: %s on %s, %s", self.name, self.config.task, choice.backend, choice.reason)
+            self.config = msgspec.structs.replace(self.config, backend=choice.backend)
+            kind = await anyio.to_thread.run_sync(load_backend, choice.backend, self.config.task)
             # `load_backend` has seen that the class does the task.
             backend = cast(B, await kind.open(self.config))
             self._prepare(backend)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from ark.choice import SMALL_FILES
 from ark.commands.client import CommandError
 from ark.config import Config, ModelConfig, load_config
 from ark.identify import Identity, identify
@@ -48,7 +49,7 @@ def named(text: str) -> ModelConfig:
 
 
 def _configured(name: str, path: str, revision: str | None, identity: Identity) -> ModelConfig:
-    return ModelConfig(name=name, path=path, revision=revision, task=identity.task, backend=identity.backend)
+    return ModelConfig(name=name, path=path, revision=revision, task=identity.task)
 
 
 def _from_hub(repo: str, revision: str | None) -> Identity:
@@ -59,9 +60,7 @@ def _from_hub(repo: str, revision: str | None) -> Identity:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError  # noqa: PLC0415
 
     try:
-        directory = snapshot_download(
-            repo, revision=revision, allow_patterns=["config.json", "modules.json", "1_Pooling/config.json"]
-        )
+        directory = snapshot_download(repo, revision=revision, allow_patterns=list(SMALL_FILES))
     except HFValidationError as error:
         raise CommandError(f"{repo} is neither a directory nor a name on the hub") from error
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:

@@ -15,9 +15,10 @@ import msgspec
 
 from ark import __version__
 from ark.backends import load_backend
+from ark.choice import choose_by
 from ark.commands.arguments import add_model_arguments, chosen_config
 from ark.config import BACKENDS, ConfigError, ModelConfig, default_models
-from ark.identify import Identity, identify, read_json
+from ark.identify import QUANTIZED, Identity, identify, read_json
 
 _DESCRIPTION = """\
 Say what would run on this machine: the engine and the device of each model, the memory that its weights and its
@@ -78,19 +79,21 @@ class Finding(msgspec.Struct, kw_only=True):
 
 def look(model: ModelConfig) -> Finding:
     """What there is of a model and of its engine."""
-    finding = Finding(name=model.name, task=model.task, backend=model.backend_name)
-    extra, modules = EXTRAS.get(model.backend_name, ("", ()))
+    finding = Finding(name=model.name, task=model.task, backend="")
+    directory = _directory(model, finding)
+    finding.backend = choose_by(model, directory).backend
+    extra, modules = EXTRAS.get(finding.backend, ("", ()))
     absent = [module for module in modules if find_spec(module) is None]
     if absent:
         finding.problems.append(f"{', '.join(absent)}: pip install 'ark-server[{extra}]'")
     else:
         try:
-            # An engine of ARK's own is known by its modules, and its import takes seconds.
+            # An engine that is known by its modules is not imported: that takes seconds. Any other may say what this
+            # machine lacks for it.
             if not modules:
-                load_backend(model.backend_name, model.task)
+                finding.problems += getattr(load_backend(finding.backend, model.task), "missing", tuple)()
         except LookupError as error:
             finding.problems.append(str(error))
-    directory = _directory(model, finding)
     if directory is not None:
         try:
             _measure(finding, model, identify(directory), directory)
@@ -105,7 +108,7 @@ def _directory(model: ModelConfig, finding: Finding) -> Path | None:
     if directory.is_dir():
         finding.facts.append(f"directory: {directory}")
         return directory
-    if model.backend_name not in BACKENDS.values():
+    if model.backend not in {None, *BACKENDS.values(), *QUANTIZED.values()}:
         # A backend of somebody else's need not have a directory at all.
         return None
     if directory.is_absolute() or model.source.startswith((".", "~")) or model.source.count("/") > 1:

@@ -80,8 +80,6 @@ def run(args: argparse.Namespace) -> int:
     if args.key is not None:
         own = KeyConfig(name="command line", sha256=digest(args.key))
         config = msgspec.structs.replace(config, keys=(*config.keys, own))
-    for model in config.models:
-        print(f"ark: {model.name}: {model.task} on {model.backend_name}", file=sys.stderr)
     try:
         # uvloop takes less of the processor for each token, where it is installed.
         anyio.run(_serve, config, args, backend_options={"use_uvloop": find_spec("uvloop") is not None})

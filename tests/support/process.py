@@ -80,6 +80,10 @@ def launch(
         command += ["--graceful-timeout", str(graceful), app]
     variables = {name: value for name, value in os.environ.items() if not name.startswith("ARK_")}
     variables |= {"PYTHONPATH": f"{EXAMPLES}{os.pathsep}{directory}", **(environment or {})}
+    if outer := os.environ.get("PYTHONPATH"):
+        # Where the tests run on another tree than the installed one, so does the server.
+        paths = [os.path.abspath(path) for path in outer.split(os.pathsep)]
+        variables["PYTHONPATH"] = os.pathsep.join([variables["PYTHONPATH"], *paths])
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", *command],

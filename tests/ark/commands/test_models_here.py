@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,9 @@ LLAMA = {
     "hidden_size": 64,
     "max_position_embeddings": 512,
 }
+
+
+EXL2 = LLAMA | {"quantization_config": {"quant_method": "exl2", "bits": 4.0}}
 
 
 def directory(path: Path, config: Any, *files: str) -> Path:
@@ -67,12 +71,16 @@ def test_no_model_that_is_known(config: str, tmp_path: Path) -> None:
 
 def test_one_set_of_weights_is_counted(tmp_path: Path) -> None:
     found = identify(directory(tmp_path, LLAMA, "model-1-of-2.safetensors", "model-2-of-2.safetensors", "a.bin"))
-    assert (found.weights_bytes, found.context_length, found.backend) == (2000, 512, "torch_chat")
+    assert (found.weights_bytes, found.context_length, found.quantization) == (2000, 512, None)
 
 
-def test_weights_for_a_gpu_engine(tmp_path: Path) -> None:
-    found = identify(directory(tmp_path, LLAMA | {"quantization_config": {"quant_method": "exl2"}}))
-    assert (found.quantization, found.backend) == ("exl2", "exllamav2")
+def test_weights_for_a_gpu_engine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = directory(tmp_path / "small", EXL2, "output.safetensors")
+    assert identify(path).quantization == "exl2"
+    out = checked(capsys, str(path), status=1)
+    assert "small (chat, exllamav2)" in out
+    # This machine has not got what it takes, whichever part of it.
+    assert re.search(r"missing: .*exllamav2", out)
 
 
 def test_bytes_of_kv() -> None:
