@@ -99,7 +99,7 @@ def texts(value: ast.expr) -> Iterator[str]:
 
 def test_every_toml_block_can_be_served(tmp_path: Path) -> None:
     for place, block in fences("toml"):
-        if "[project" in block or "area =" in block:
+        if "[project" in block or "conformance" in place:
             # Of a pyproject.toml, or a call file of the conformance suite.
             continue
         (tmp_path / "ark.toml").write_text(re.sub(r'sha256 = "\.\.\."', f'sha256 = "{"0" * 64}"', block))
