@@ -15,7 +15,7 @@ from ark import log as logs
 from ark.asgi import ClientGone, Receive, Request, Scope, Send, body_pieces, check_head, route_path
 from ark.config import Config, ConfigError, KeyConfig, LimitsConfig, load_config
 from ark.cors import is_preflight
-from ark.errors import Unavailable, UnsupportedMediaType
+from ark.errors import Unavailable, UnsupportedMediaType, shorten
 from ark.exchange import FAREWELL, SMALL_BODY, Exchange
 from ark.forms import boundary_of, read_form
 from ark.routes import FILES, PREFLIGHT, Route, match
@@ -189,6 +189,8 @@ class Ark:
             key = services.keys.check(authorization)
         if route.body is not None:
             _check_content_type(headers.get(b"content-type", b""))
+        if route.body is not None or route.form is not None:
+            _check_coding(headers.get(b"content-encoding", b""))
         boundary = boundary_of(headers.get(b"content-type", b"").decode("latin-1")) if route.form is not None else b""
         if route.work:
             exchange.ticket = held.enter_context(services.limiter.admit(key))
@@ -238,8 +240,17 @@ def _body_limit(route: Route, limits: LimitsConfig) -> int:
 def _check_content_type(value: bytes) -> None:
     kind = value.split(b";", 1)[0].strip().lower()
     if kind and kind != b"application/json" and not kind.endswith(b"+json"):
-        shown = kind.decode("latin-1")
+        shown = shorten(kind.decode("latin-1"))
         raise UnsupportedMediaType(f"The body is sent as {shown}; this route reads application/json.")
+
+
+def _check_coding(value: bytes) -> None:
+    coding = value.strip().lower()
+    if coding not in (b"", b"identity"):
+        # One that is unpacked has no size that a limit could be held against before.
+        raise UnsupportedMediaType(
+            f"The body is sent as {shorten(coding.decode('latin-1'))}; it is read as it is only."
+        )
 
 
 def create_app(config: Config | str | Path | None = None) -> Ark:

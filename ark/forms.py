@@ -243,7 +243,8 @@ def _unreadable(error: MultipartError) -> BadRequest:
             f"The form is over a limit: {MAX_PARTS} parts, {MAX_HEADERS} header lines a part, {MAX_HEADER} bytes each."
         )
     what = "is not a form" if isinstance(error, ParserError) else "breaks off"
-    return _invalid(f"The body {what}, as {MULTIPART} has it: {shorten(str(error))}.")
+    # An exception of Python's may stand behind the text.
+    return _invalid(f"The body {what}, as {MULTIPART} has it: {shorten(str(error.args[0]))}.")
 
 
 def _invalid(message: str, *, param: str | None = None, code: str = "invalid_form") -> BadRequest:

@@ -54,7 +54,7 @@ class Client:
         self.http = httpx.AsyncClient(
             base_url=f"{url}/v1",
             headers={"authorization": f"Bearer {key}"},
-            timeout=120,
+            timeout=600,
             # Below the 5 s after which the server closes a connection that is not used.
             limits=httpx.Limits(keepalive_expiry=3),
         )

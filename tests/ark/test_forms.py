@@ -91,6 +91,12 @@ def test_what_is_refused(sent: bytes, param: str | None, code: str) -> None:
     assert (caught.value.param, caught.value.code) == (param, code)
 
 
+def test_what_is_said_of_it_holds_no_exception_of_pythons() -> None:
+    with pytest.raises(BadRequest) as caught:
+        read([b'--limit\r\nContent-Disposition: form-data; name="\xff"\r\n\r\na\r\n--limit--'])
+    assert caught.value.message.endswith("has it: Segment header failed to decode.")
+
+
 def is_form(pieces: Iterable[bytes]) -> bool:
     try:
         read(pieces)
