@@ -18,6 +18,7 @@ from ark_backends.bge.ticket import Ticket
 from ark_backends.bge.tokens import Row
 from ark_backends.bge.turns import Part, Turns, Work
 from ark_backends.bridge import Outbox, engine_closed, engine_failed
+from ark_backends.threads import among_ourselves, compute_with
 
 log = logging.getLogger("ark.bge")
 
@@ -213,7 +214,8 @@ class Engine:
     def _run(self) -> None:
         try:
             if self.limits.threads is not None:
-                torch.set_num_threads(self.limits.threads)
+                with among_ourselves():
+                    compute_with(self.limits.threads)
             self._encoder.open_lanes(torch.get_num_threads())
             while self._take_in():
                 self._step()

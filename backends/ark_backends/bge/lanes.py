@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-import torch
+from ark_backends.threads import among_ourselves, compute_with
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -47,16 +47,12 @@ class Lanes:
         everyone = threading.Barrier(count)
 
         def begin() -> None:
-            torch.set_num_threads(1)
-            # A thread takes the number of all at its first use of torch: this is its first.
-            torch.get_num_threads()
+            compute_with(1)
             everyone.wait()
 
-        # It holds for the thread that says it, and for all that come later: those get back what they had.
-        threads = torch.get_num_threads()
-        for begun in [self._pool.submit(begin) for _ in range(count)]:
-            begun.result()
-        torch.set_num_threads(threads)
+        with among_ourselves():
+            for begun in [self._pool.submit(begin) for _ in range(count)]:
+                begun.result()
 
     def map(self, work: Callable[[T], list[R]], parts: Sequence[T]) -> list[list[R]]:
         """`work` of each part, in their order. All have ended when it returns or raises."""

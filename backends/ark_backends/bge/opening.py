@@ -24,8 +24,6 @@ log = logging.getLogger("ark.bge")
 def open_model(model: ModelConfig, options: BgeOptions) -> tuple[Engine, Reader, tuple[int, ...], bool]:
     """Find, load and check a model: its engine, not started yet, its tokenizer, its dimensions, and whether it has
     BGE-M3's heads. Raises ConfigError."""
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
     target = device(options.device)
     path = resolve(model.source, model.revision, also=files_of(model.task))
     try:

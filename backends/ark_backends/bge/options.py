@@ -21,9 +21,8 @@ class BgeOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Type of the weights. ``auto`` is float32 on a CPU; on CUDA bfloat16 for weights that are stored so, else
     float16."""
     threads: Positive | None = None
-    """CPU threads of one forward pass; torch's own choice when it is not set. Parts of torch know one number for the
-    whole process: models that are served together should be given the same. Where other programs keep the cores busy,
-    1 may be several times as fast: threads wait for each other at every operation."""
+    """CPU threads of one forward pass; torch's own choice when it is not set. Where other programs keep the cores
+    busy, 1 may be several times as fast: threads wait for each other at every operation."""
     pooling: Pooling | None = None
     """How the vectors of an input's tokens become one: that of the first token, of the last, or their mean. Read from
     the model's own ``1_Pooling/config.json`` when it is not set, and ``cls``, as in FlagEmbedding, where that is

@@ -16,6 +16,7 @@ from ark.errors import APIError, ContextLengthExceeded, Unavailable
 from ark_backends.bridge import Mailbox, Outbox, engine_closed, engine_failed
 from ark_backends.door import Counters, Door, check_job
 from ark_backends.grammar import GrammarFailed, Matcher
+from ark_backends.threads import among_ourselves, compute_with
 from ark_backends.torch_chat.attention import Piece
 from ark_backends.torch_chat.runner import Runner
 from ark_backends.torch_chat.scheduler import Scheduler, Sequence, sequences
@@ -149,7 +150,8 @@ class Engine:
     def _run(self) -> None:
         try:
             if self.limits.threads is not None:
-                torch.set_num_threads(self.limits.threads)
+                with among_ourselves():
+                    compute_with(self.limits.threads)
             while self._take_in():
                 self._step()
                 self._hand_out()

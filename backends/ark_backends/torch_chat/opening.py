@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-import torch
-
 from ark.backends import SamplingParams
 from ark.config import ConfigError, ModelConfig
 from ark_backends.grammar import Grammars
@@ -32,8 +30,6 @@ def open_model(model: ModelConfig, options: TorchChatOptions) -> tuple[Engine, H
 
 
 def _engine(model: ModelConfig, options: TorchChatOptions, path: Path) -> Engine:
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
     loaded = load(path, device=options.device, dtype=options.dtype)
     context = _context(model, loaded.config)
     try:
