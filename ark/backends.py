@@ -342,7 +342,11 @@ class Status(Protocol):
 
 
 class Backend(Protocol):
-    """An opened model of any task."""
+    """An opened model of any task.
+
+    Its class may have a static or class method ``missing() -> Sequence[str]`` beside these: what this machine lacks to
+    open any model, each with what to do about it. ``ark check`` shows it.
+    """
 
     @classmethod
     async def open(cls, model: ModelConfig) -> Self:

@@ -155,7 +155,7 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Entry point of the group ``ark.backends``, or ``package.module:Class``; the task's usual one when it is not
     set."""
     path: str | None = None
-    """A directory, or a hub id; the name is taken as the id when it is not set."""
+    """A directory, or a hub id, ``name@revision`` too; the name is taken as the id when it is not set."""
     revision: str | None = None
     """Branch, tag or commit of a hub id."""
     aliases: tuple[Name, ...] = ()
@@ -184,6 +184,10 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         return BACKENDS[self.task] if self.backend is None else self.backend
 
     def __post_init__(self) -> None:
+        hub_id, at, revision = self.source.partition("@")
+        if at and self.revision is None and not hub_id.startswith((".", "/", "~")):
+            msgspec.structs.force_setattr(self, "path", hub_id)
+            msgspec.structs.force_setattr(self, "revision", revision)
         for field in msgspec.structs.fields(ModelConfig):
             task = TASK_FIELDS.get(field.name, self.task)
             if task != self.task and getattr(self, field.name) != field.default:

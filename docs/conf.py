@@ -33,7 +33,7 @@ html_show_sphinx = False
 html_copy_source = False
 
 PARTS = {
-    "Begin": ["start", "models", "sessions", "commands"],
+    "Begin": ["start", "models", "exllamav2", "sessions", "commands"],
     "Use": ["parameters", "embeddings", "transcription", "migrate", "mount"],
     "Run": ["configuration", "limits", "deploy", "security", "observability", "troubleshooting"],
     "Build": ["backend", "conformance", "conformance-calls"],

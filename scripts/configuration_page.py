@@ -19,6 +19,7 @@ from ark.cors import CORSConfig
 from ark.registry import DEFAULT_ALIASES
 from ark.sessions.config import SessionsConfig
 from ark_backends.bge.options import BgeOptions
+from ark_backends.exllama.options import ExLlamaV2Options, ExLlamaV3Options
 from ark_backends.torch_chat.options import TorchChatOptions
 from ark_backends.whisper.options import VadConfig, WhisperOptions
 from parameter_table import values
@@ -89,6 +90,8 @@ TABLES: tuple[tuple[str, type], ...] = (
     ("`[[models]]`", ModelConfig),
     ("`[models.sampling]`", SamplingConfig),
     ("`[models.engine]` of torch_chat", TorchChatOptions),
+    ("`[models.engine]` of exllamav2", ExLlamaV2Options),
+    ("`[models.engine]` of exllamav3", ExLlamaV3Options),
     ("`[models.engine]` of bge", BgeOptions),
     ("`[models.engine]` of whisper", WhisperOptions),
     ("`[models.engine.vad]` of whisper", VadConfig),
@@ -129,10 +132,11 @@ def rows(kind: type) -> list[str]:
 
 
 def docstrings(kind: type) -> dict[str, list[str]]:
-    """Field to the paragraphs of the text below it, each on one line and fit for a table."""
+    """Field to the paragraphs of the text below it, each on one line and fit for a table; inherited ones too."""
+    base = kind.__base__
+    found = {} if base is None or base in (object, msgspec.Struct) else docstrings(base)
     (tree,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
     assert isinstance(tree, ast.ClassDef)
-    found: dict[str, list[str]] = {}
     for field, text in zip(tree.body, tree.body[1:], strict=False):
         if not (isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(text, ast.Expr)):
             continue

@@ -20,6 +20,7 @@ from ark.errors import SHOWN
 from ark.exchange import SMALL_BODY
 from ark.sessions.config import SessionsConfig
 from ark_backends.bge.options import BgeOptions
+from ark_backends.exllama.options import ExLlamaV2Options, ExLlamaV3Options
 from ark_backends.torch_chat.engine import MAX_FAILURES
 from ark_backends.torch_chat.options import TorchChatOptions
 from ark_backends.whisper.options import WhisperOptions
@@ -47,6 +48,8 @@ TABLES: tuple[tuple[str, type, Collection[str] | None], ...] = (
     ("`[[keys]]`", KeyConfig, {"concurrent_requests", "requests_per_minute", "tokens_per_minute"}),
     ("`[[models]]`", ModelConfig, {"context_length", "max_queue"}),
     ("`[models.engine]` of torch_chat", TorchChatOptions, {"prefill_chunk", "max_running", "kv_bytes"}),
+    ("`[models.engine]` of exllamav2", ExLlamaV2Options, {"cache_tokens", "prefill_chunk", "max_running", "reserve"}),
+    ("`[models.engine]` of exllamav3", ExLlamaV3Options, {"cache_tokens", "prefill_chunk", "max_running", "reserve"}),
     (
         "`[models.engine]` of bge",
         BgeOptions,

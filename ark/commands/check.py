@@ -146,7 +146,7 @@ def _measure(finding: Finding, model: ModelConfig, identity: Identity, directory
     free = _memory()
     needed = identity.weights_bytes
     finding.facts.append(f"weights: {needed / MB:.0f} MB on disk")
-    if needed > free:
+    if needed > free and finding.backend not in QUANTIZED.values():
         finding.problems.append(f"memory: the weights take {needed // MB} MB, and {free // MB} MB are free")
     context = model.context_length or identity.context_length
     if context is None or model.task != "chat":

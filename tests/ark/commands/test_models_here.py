@@ -83,6 +83,18 @@ def test_weights_for_a_gpu_engine(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert re.search(r"missing: .*exllamav2", out)
 
 
+@pytest.mark.parametrize("backend", ["ExLlamaV2", "ExLlamaV3"])
+def test_check_says_what_a_gpu_engine_lacks(backend: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch = pytest.importorskip("torch")
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    path = directory(tmp_path / "model", LLAMA, "model.safetensors")
+    config = tmp_path / "ark.toml"
+    config.write_text(f'[[models]]\nname = "m"\npath = "{path}"\nbackend = "ark_backends.exllama:{backend}"\n')
+    out = checked(capsys, "--config", str(config), status=1)
+    assert "missing: torch with CUDA" in out or "missing: an NVIDIA GPU" in out
+
+
 def test_bytes_of_kv() -> None:
     # 2 (K and V) x 4 layers x 2 heads x 8 numbers x 2 bytes
     assert kv_bytes(LLAMA) == 256

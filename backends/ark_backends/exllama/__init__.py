@@ -1,0 +1,75 @@
+"""Chat on NVIDIA GPUs with ExLlamaV2 and its successor ExLlamaV3: quantized weights, paged KV.
+
+One engine drives both: `v2` and `v3` are its two faces, and `v2_opening` and `v3_opening` load their models. This
+module is light: torch and the generators are imported when a model is opened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Self
+
+import anyio.to_thread
+
+from ark.backends import ChatBackend, SamplingParams
+from ark.config import ConfigError, ModelConfig
+from ark_backends.chat import EngineChat
+from ark_backends.exllama.needs import missing
+from ark_backends.exllama.options import ExLlamaOptions, ExLlamaV2Options, ExLlamaV3Options
+
+if TYPE_CHECKING:
+    from ark_backends.exllama.engine import Engine
+    from ark_backends.grammar import Grammars
+    from ark_backends.tokenizer import HFTokenizer
+
+__all__ = ["ExLlamaV2", "ExLlamaV2Options", "ExLlamaV3", "ExLlamaV3Options"]
+
+
+class _ExLlama(EngineChat):
+    package: str
+    options: type[ExLlamaOptions]
+
+    @classmethod
+    async def open(cls, model: ModelConfig) -> Self:
+        options = model.engine_options(cls.options)
+        engine, tokenizer, grammars, sampling = await anyio.to_thread.run_sync(_load, cls, model, options)
+        # Not in the worker: cancelled meanwhile, it would leave a running thread that nobody closes.
+        engine.start()
+        return cls(engine, tokenizer, grammars, sampling)
+
+    @classmethod
+    def missing(cls) -> Sequence[str]:
+        """What this machine lacks to open any model, each with what to do about it."""
+        return missing(cls.package)
+
+
+class ExLlamaV2(_ExLlama):
+    """`ark.backends.ChatBackend` on exllamav2: EXL2 and plain safetensors weights."""
+
+    package = "exllamav2"
+    options = ExLlamaV2Options
+
+
+class ExLlamaV3(_ExLlama):
+    """`ark.backends.ChatBackend` on exllamav3: EXL3 and plain safetensors weights."""
+
+    package = "exllamav3"
+    options = ExLlamaV3Options
+
+
+if TYPE_CHECKING:
+    Opened = tuple[Engine, HFTokenizer, Grammars, SamplingParams]
+    _v2: type[ChatBackend] = ExLlamaV2
+    _v3: type[ChatBackend] = ExLlamaV3
+
+
+def _load(kind: type[_ExLlama], model: ModelConfig, options: ExLlamaOptions) -> Opened:
+    """Everything that takes long, in a worker thread. Raises ConfigError."""
+    lacking = kind.missing()
+    if lacking:
+        raise ConfigError(f"model {model.name!r}: {kind.package} cannot run here. Missing: {'; '.join(lacking)}")
+    try:
+        from ark_backends.exllama.opening import open_model  # noqa: PLC0415 - torch is loaded only here
+    except ImportError as error:
+        raise ConfigError(f"the backend {kind.package} needs the extra {kind.package!r}: {error}") from error
+    return open_model(kind.package, model, options)

@@ -1,0 +1,339 @@
+"""The engine: one thread that takes jobs in, lets the generator step, and hands tokens out."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from typing import Literal
+
+from ark.backends import BackendStatus, GenerationJob, TokenBatch
+from ark.errors import APIError, Unavailable
+from ark_backends.bridge import Mailbox, Outbox, engine_closed
+from ark_backends.door import Counters, Door, check_job
+from ark_backends.exllama.face import Face
+from ark_backends.exllama.reply import FAILED, Reply, replies
+from ark_backends.grammar import Matcher
+
+log = logging.getLogger("ark.exllama")
+
+MAX_FAILURES = 5
+"""Failed steps in a row after which the engine gives up: a broken device does not come back by trying."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What an engine may take."""
+
+    context_length: int
+    max_running: int
+    max_queue: int
+
+
+@dataclass(frozen=True)
+class _Submit:
+    job: GenerationJob
+    mailbox: Mailbox
+    matcher: Matcher | None
+
+
+@dataclass(frozen=True)
+class _Cancel:
+    mailbox: Mailbox
+
+
+@dataclass(frozen=True)
+class _Release:
+    session: str
+
+
+class _Close:
+    """Ends the thread."""
+
+
+class Engine:
+    """Runs jobs on a generator. Its public methods may be called from any thread; `submit` from an event loop."""
+
+    def __init__(self, face: Face, limits: Limits, name: str = "model") -> None:
+        self.limits = limits
+        self._face = face
+        self._vocab_size = face.vocab_size
+        self._waiting: deque[Reply] = deque()
+        self._replies: dict[Mailbox, list[Reply]] = {}
+        """The replies of each job that are not over, those that wait included."""
+        self._kv_used = 0
+        self._moved = False
+        """Pages have been given or taken since `_kv_used` was measured."""
+        self._kv_budget = face.pages.total
+        self._count = Counters()
+        self._failures = 0
+        self._outbox = Outbox[Mailbox]()
+        self._inbox: SimpleQueue[_Submit | _Cancel | _Release | _Close] = SimpleQueue()
+        self._door = Door()
+        self._running = 0
+        self._thread = threading.Thread(target=self._run, name=f"ark-{name}", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        """Fail what still runs and wait for the thread to end. May be called twice."""
+        self._door.close(engine_closed)
+        self._inbox.put(_Close())
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def submit(self, job: GenerationJob, matcher: Matcher | None = None) -> Mailbox:
+        """Queue a job; its batches arrive in the mailbox. Raises the errors of `ChatBackend.generate`.
+
+        `matcher` is the job's grammar, compiled; it belongs to the engine from now on.
+        """
+        # What would not fit the cache would wait for ever: the context is no longer than that.
+        check_job(job, vocab_size=self._vocab_size, context_length=self.limits.context_length)
+        mailbox = Mailbox(job.n)
+        places = self.limits.max_running + self.limits.max_queue
+        self._door.enter(mailbox, places, lambda: self._inbox.put(_Submit(job, mailbox, matcher)))
+        return mailbox
+
+    def cancel(self, mailbox: Mailbox) -> None:
+        """Stop a job before the next step; nothing if it is over."""
+        self._door.if_inside(mailbox, lambda: self._inbox.put(_Cancel(mailbox)))
+
+    def release(self, session: str) -> None:
+        self._inbox.put(_Release(session))
+
+    def status(self) -> BackendStatus:
+        count, running = self._count, self._running
+        return BackendStatus(
+            alive=self._door.open,
+            running=running,
+            waiting=max(0, self._door.replies - running),
+            kv_bytes=self._kv_used,
+            kv_budget=self._kv_budget,
+            steps=count.steps,
+            prompt_tokens_computed=count.prompt_tokens_computed,
+            prompt_tokens_cached=count.prompt_tokens_cached,
+            tokens_generated=count.tokens_generated,
+            jobs_finished=count.jobs_finished,
+            jobs_cancelled=count.jobs_cancelled,
+            jobs_failed=count.jobs_failed,
+        )
+
+    # On the engine's thread.
+
+    def turn(self, *, wait: bool) -> bool:
+        """Take in what has come, let the generator step once, and hand out. False when the engine is to end.
+
+        With `wait` it waits for something to do.
+        """
+        if not self._take_in(wait=wait):
+            return False
+        self._step()
+        self._measure()
+        self._hand_out()
+        return True
+
+    def _run(self) -> None:
+        try:
+            while self.turn(wait=True):
+                pass
+        except BaseException:
+            log.exception("the engine's thread died")
+        finally:
+            self._end()
+
+    def _take_in(self, *, wait: bool) -> bool:
+        """Handle all messages. False when the engine is to end."""
+        while True:
+            self._measure()
+            try:
+                message = self._inbox.get(block=wait and not self._replies)
+            except Empty:
+                return True
+            if isinstance(message, _Submit):
+                self._begin(message)
+            elif isinstance(message, _Cancel):
+                self._cancel(message.mailbox)
+            elif isinstance(message, _Release):
+                self._release(message.session)
+            else:
+                return False
+
+    def _begin(self, message: _Submit) -> None:
+        try:
+            leader = replies(message.job, message.mailbox, message.matcher, self._vocab_size)
+        except Exception:
+            # What is wrong with one job is not the others' trouble.
+            log.exception("request %s could not be prepared", message.job.request_id)
+            self._count.jobs_failed += 1
+            self._door.leave(message.mailbox)
+            self._outbox.add(message.mailbox, Unavailable(FAILED, code="engine_failed"))
+            self._hand_out()
+            return
+        self._replies[message.mailbox] = [leader]
+        self._waiting.append(leader)
+
+    def _step(self) -> None:
+        self._drop_unwanted()
+        self._feed()
+        if not self._face.load:
+            return
+        try:
+            ended = self._face.step()
+        except Exception:
+            log.exception("a step failed")
+            self._step_failed()
+            return
+        self._failures = 0
+        self._count.steps += 1
+        for reply in self._face.running():
+            self._emit(reply)
+        for reply, reason in ended:
+            if reason == "error":
+                self._fail([reply])
+            else:
+                self._emit(reply, reason)
+
+    def _feed(self) -> None:
+        """Give the generator what it has room for: what waits there is looked at in every step."""
+        while self._waiting and self._face.load < self.limits.max_running:
+            reply = self._waiting.popleft()
+            try:
+                self._face.begin(reply)
+            except Exception:
+                log.exception("request %s could not be queued", reply.job.request_id)
+                self._fail([reply])
+
+    def _step_failed(self) -> None:
+        # Whose fault it was nobody knows: all that were in the step go, and those that waited for pages stay.
+        failed = list(self._face.running())
+        log.error("%d replies failed with it", len(failed))
+        self._face.abandon(failed)
+        self._fail(failed)
+        self._failures += 1
+        if self._failures >= MAX_FAILURES:
+            raise RuntimeError(f"{self._failures} steps failed in a row")
+
+    def _emit(self, reply: Reply, reason: Literal["stop", "length"] | None = None) -> None:
+        """Send what a reply has said in this step, and with a reason its end."""
+        if reply.mailbox not in self._replies:
+            # Another reply of its job has failed in this step.
+            return
+        try:
+            tokens, logprobs = reply.voice.take()
+        except APIError as error:
+            log.error("request %s: no token could be chosen: %s", reply.job.request_id, error.message)
+            self._fail([reply], error)
+            return
+        if not reply.announced and (reply.run.begun or tokens):
+            self._announce(reply)
+        if tokens:
+            self._count.tokens_generated += len(tokens)
+            reply.sent += len(tokens)
+            self._follow(reply)
+        if tokens or reason is not None:
+            batch = TokenBatch(token_ids=tokens, finish_reason=reason, index=reply.index, logprobs=logprobs)
+            self._outbox.add(reply.mailbox, batch)
+        if reason is not None and self._leave(reply):
+            self._count.jobs_finished += 1
+
+    def _announce(self, reply: Reply) -> None:
+        cached = min(reply.run.cached, len(reply.job.prompt) - 1)
+        reply.announced = self._moved = True
+        self._count.prompt_tokens_cached += cached
+        self._count.prompt_tokens_computed += len(reply.job.prompt) - cached
+        self._outbox.add(reply.mailbox, TokenBatch(cached_tokens=cached))
+
+    def _follow(self, leader: Reply) -> None:
+        """Let the other replies in: the prompt is computed now, and they find its pages."""
+        if leader.followers:
+            self._replies[leader.mailbox] += leader.followers
+            self._waiting.extendleft(reversed(leader.followers))
+            leader.followers = []
+
+    def _drop_unwanted(self) -> None:
+        """End the replies that the server has seen the end of, while others of their job go on."""
+        unwanted = [
+            reply
+            for alive in self._replies.values()
+            for reply in alive
+            if reply.index in reply.job.dropped and not reply.followers
+        ]
+        for reply in unwanted:
+            self._take_out(reply)
+            self._outbox.add(reply.mailbox, TokenBatch(finish_reason="stop", index=reply.index))
+            if self._leave(reply):
+                self._count.jobs_finished += 1
+
+    def _cancel(self, mailbox: Mailbox) -> None:
+        alive = list(self._replies.get(mailbox, ()))
+        if alive:
+            self._count.jobs_cancelled += 1
+        for reply in alive:
+            # What was computed is right, only unwanted: it may still serve as a cache.
+            self._take_out(reply)
+            self._leave(reply)
+
+    def _release(self, session: str) -> None:
+        for alive in self._replies.values():
+            for reply in alive:
+                reply.released = reply.released or reply.job.session == session
+        self._face.pages.release(session)
+        self._moved = True
+
+    def _fail(self, failed: Sequence[Reply], error: APIError | None = None) -> None:
+        """End the jobs of these replies."""
+        for mailbox in dict.fromkeys(reply.mailbox for reply in failed if reply.mailbox in self._replies):
+            self._outbox.add(mailbox, error or Unavailable(FAILED, code="engine_failed"))
+            self._count.jobs_failed += 1
+            for reply in list(self._replies[mailbox]):
+                self._take_out(reply)
+                self._leave(reply)
+
+    def _take_out(self, reply: Reply) -> None:
+        if reply in self._waiting:
+            self._waiting.remove(reply)
+        else:
+            self._face.cancel(reply)
+
+    def _leave(self, reply: Reply) -> bool:
+        """Note that a reply is over; True when its job is over with it."""
+        self._moved = True
+        alive = self._replies[reply.mailbox]
+        alive.remove(reply)
+        if alive:
+            return False
+        del self._replies[reply.mailbox]
+        self._door.leave(reply.mailbox)
+        return True
+
+    def _measure(self) -> None:
+        """Take the numbers that the status tells other threads."""
+        self._running = len(self._face.running())
+        if self._moved:
+            self._moved = False
+            self._kv_used = self._face.pages.used()
+
+    def _hand_out(self) -> None:
+        for mailbox in self._outbox.flush():
+            self._cancel(mailbox)
+
+    def _end(self) -> None:
+        """Whatever the reason: nobody may wait for ever."""
+        left = self._door.empty()
+        for mailbox, error in left:
+            self._outbox.add(mailbox, error)
+        self._count.jobs_failed += len(left)
+        self._outbox.flush()
+        self._replies.clear()
+        self._waiting.clear()
+        self._running = self._kv_used = 0
+        try:
+            self._face.close()
+        except Exception:
+            log.exception("the model could not be freed")
+        # The backend keeps the engine for its status; the weights go with the last reference to the face.
+        del self._face

@@ -1,0 +1,140 @@
+"""From a configured model to an engine on one of the generators."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import cast
+
+import torch
+
+from ark.backends import SamplingParams
+from ark.config import ConfigError, ModelConfig
+from ark_backends.exllama.engine import Engine, Limits
+from ark_backends.exllama.face import Face
+from ark_backends.exllama.options import PAGE, ExLlamaOptions, ExLlamaV2Options, ExLlamaV3Options
+from ark_backends.grammar import Grammars
+from ark_backends.tokenizer import HFTokenizer, load_tokenizer
+from ark_backends.weights import recommended_sampling, resolve
+
+log = logging.getLogger("ark.exllama")
+
+
+def open_model(
+    package: str, model: ModelConfig, options: ExLlamaOptions
+) -> tuple[Engine, HFTokenizer, Grammars, SamplingParams]:
+    """Find and load a model. Its engine is not started yet. Raises ConfigError."""
+    path = resolve(model.source, model.revision)
+    _refuse_foreign(package, model, path)
+    draft = None
+    if options.draft_model is not None:
+        name, _, revision = options.draft_model.partition("@")
+        draft = resolve(name, revision or None)
+    tokenizer = load_tokenizer(path)
+    sampling = recommended_sampling(path)
+    grammars = Grammars(tokenizer.tokens, hidden=tokenizer.hidden, ends=tokenizer.stop_token_ids)
+    prepare(package, model)
+    face, context = _face(package, model, options, path, draft)
+    limits = Limits(context_length=context, max_running=options.max_running, max_queue=model.max_queue)
+    log.info(
+        "%s: %s, context %d, KV %d MB (%d tokens)",
+        model.name,
+        package,
+        context,
+        face.pages.total >> 20,
+        face.pages.total // face.pages.page_bytes * PAGE,
+    )
+    return Engine(face, limits, model.name), tokenizer, grammars, sampling
+
+
+def prepare(package: str, model: ModelConfig) -> None:
+    """Import a generator's package, whose first import may compile its kernels for minutes. Raises ConfigError."""
+    if package == "exllamav2":
+        # With neither flash-attn nor xformers it would read prompts through torch's SDPA without a causal mask.
+        os.environ.setdefault("EXLLAMA_NO_SDPA", "1")
+        if (reason := _broken("flash_attn")) is not None:
+            log.warning("flash-attn cannot be imported and is not used: %s", reason)
+            os.environ["EXLLAMA_NO_FLASH_ATTN"] = "1"
+    if package not in sys.modules:
+        log.info("importing %s; the first time this compiles its kernels, for some minutes", package)
+    try:
+        __import__(package)
+    except Exception as error:
+        # Half of it stays otherwise, and the next try fails with another error than this one's.
+        for name in [name for name in sys.modules if name == package or name.startswith(f"{package}.")]:
+            del sys.modules[name]
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise ConfigError(f"model {model.name!r}: {package} cannot be imported: {lines[-1]}") from error
+
+
+def context_length(model: ModelConfig, longest: int, cache_tokens: int, draft_tokens: int) -> int:
+    """Tokens of prompt and reply together. Raises ConfigError where the cache holds no conversation."""
+    # What is guessed for a last token is written as well.
+    held = cache_tokens - draft_tokens
+    context = min(model.context_length or longest, longest)
+    if held < context:
+        log.warning("context reduced from %d to %d tokens: more KV does not fit the cache", context, held)
+        context = held
+    if context < PAGE:
+        raise ConfigError(f"model {model.name!r}, engine.cache_tokens: {cache_tokens} tokens hold no conversation")
+    return context
+
+
+def free_bytes() -> int:
+    """Bytes that can still be taken on all GPUs together."""
+    torch.cuda.empty_cache()
+    return sum(int(torch.cuda.mem_get_info(index)[0]) for index in range(torch.cuda.device_count()))
+
+
+def fitting_tokens(model: ModelConfig, free: int, token_bytes: int) -> int:
+    """Tokens of KV, in whole pages, for so many free bytes. Raises ConfigError when there is not even one page."""
+    tokens = int(free // token_bytes // PAGE * PAGE)
+    if tokens < PAGE:
+        raise ConfigError(
+            f"model {model.name!r}: {max(free, 0) >> 20} MB of GPU memory are left for KV, and a page takes "
+            f"{token_bytes * PAGE >> 20}: set engine.gpu_split, a smaller engine.cache_type or smaller weights"
+        )
+    return tokens
+
+
+def _face(
+    package: str, model: ModelConfig, options: ExLlamaOptions, path: Path, draft: Path | None
+) -> tuple[Face, int]:
+    if package == "exllamav2":
+        from ark_backends.exllama.v2_opening import open_v2  # noqa: PLC0415 - it imports the generator
+
+        return open_v2(model, cast(ExLlamaV2Options, options), path, draft)
+    from ark_backends.exllama.v3_opening import open_v3  # noqa: PLC0415
+
+    return open_v3(model, cast(ExLlamaV3Options, options), path, draft)
+
+
+def _refuse_foreign(package: str, model: ModelConfig, path: Path) -> None:
+    """Weights of the other generator, or of none, fail deep inside it otherwise."""
+    try:
+        config = json.loads((path / "config.json").read_bytes())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"model {model.name!r}: {path / 'config.json'} cannot be read: {error}") from error
+    method = (config.get("quantization_config") or {}).get("quant_method")
+    own = {"exllamav2": {None, "exl2", "gptq"}, "exllamav3": {None, "exl3"}}[package]
+    if method in own:
+        return
+    other = {"exl2": "exllamav2", "exl3": "exllamav3"}.get(str(method))
+    advice = f'set backend = "{other}"' if other else "torch_chat may run it"
+    raise ConfigError(
+        f"model {model.name!r}, backend: its weights are {method}, which {package} does not read: {advice}"
+    )
+
+
+def _broken(module: str) -> str | None:
+    """Why an installed module cannot be imported; None where it can, or is not there."""
+    try:
+        __import__(module)
+    except ModuleNotFoundError as error:
+        return None if error.name == module else str(error)
+    except Exception as error:  # noqa: BLE001 - a library built for another torch fails in any way
+        return str(error).splitlines()[0]
+    return None

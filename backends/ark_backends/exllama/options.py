@@ -1,0 +1,71 @@
+"""The engines' own options, ``[models.engine]``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+PAGE = 256
+"""Tokens of a page of the cache."""
+
+Positive = Annotated[int, Meta(ge=1)]
+Pages = Annotated[int, Meta(ge=PAGE, multiple_of=PAGE)]
+Gigabytes = Annotated[float, Meta(ge=0)]
+Factor = Annotated[float, Meta(ge=1)]
+
+
+class ExLlamaOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What both engines have."""
+
+    cache_tokens: Pages | None = None
+    """Tokens of KV, of running jobs and retained conversations together, in whole pages of 256. What fits the free
+    memory of the GPUs when it is not set."""
+    gpu_split: tuple[Gigabytes, ...] | None = None
+    """Gigabytes of weights on each GPU, in their order; 0 leaves one out. When it is not set, one GPU after the other
+    is filled."""
+    tensor_parallel: bool = False
+    """Split every layer over all GPUs instead of giving each GPU layers of its own."""
+    prefill_chunk: Pages = 2048
+    """Prompt tokens of one reply computed in one step, in whole pages of 256. Running streams wait for such pieces;
+    smaller keeps them smoother, larger reads prompts faster."""
+    max_running: Positive = 32
+    """Replies computed together; more wait."""
+    reserve: Pages = 1024
+    """Tokens of a reply for which pages are set aside at a time. A longer reply goes on with the next so many as soon
+    as there are pages for them, so that replies with room for a whole context do not keep each other waiting."""
+    draft_model: str | None = None
+    """A smaller model with the same vocabulary, a directory or a hub id (name@revision too), that guesses tokens which
+    the model then only checks. It makes few streams faster and many slower."""
+    draft_tokens: Annotated[int, Meta(ge=1, le=16)] = 4
+    """Tokens that the draft model guesses for each step."""
+
+    def __post_init__(self) -> None:
+        if self.max_running * 8 > self.prefill_chunk:
+            needed = -(-self.max_running * 8 // PAGE) * PAGE
+            raise ValueError(f"max_running: {self.max_running} replies need a prefill_chunk of at least {needed}")
+
+
+class ExLlamaV2Options(ExLlamaOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[models.engine]`` of a model served by ``exllamav2``."""
+
+    cache_type: Literal["fp16", "q8", "q6", "q4"] = "fp16"
+    """Bits of a number in the KV cache. ``q8`` holds nearly twice the tokens of ``fp16`` in the same memory, ``q4``
+    nearly four times, less exactly."""
+    rope_scale: Factor | None = None
+    """Divides positions, for a context so many times as long (linear scaling). The model's own when it is not set."""
+    rope_alpha: Factor | None = None
+    """Raises the base of rotary embeddings, for a longer context without training (NTK scaling)."""
+
+
+class ExLlamaV3Options(ExLlamaOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[models.engine]`` of a model served by ``exllamav3``."""
+
+    cache_type: Literal["fp16", "q8", "q6", "q5", "q4", "q3", "q2"] = "fp16"
+    """Bits of a number in the KV cache; fewer hold more tokens in the same memory, less exactly."""
+    full_window: bool = True
+    """Keep the KV of sliding-window layers for the whole conversation, so that its next turn finds all of it. Without,
+    they take less memory, and a turn computes up to 2,048 tokens again."""
+    warm_up: bool = True
+    """Compile and tune the kernels when the model is opened instead of in its first requests."""

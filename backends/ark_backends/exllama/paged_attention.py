@@ -1,0 +1,215 @@
+"""Attention over paged KV for exllamav2, where the package flash-attn is not installed.
+
+exllamav2 batches and shares prompts only with a paged attention, and takes that from flash-attn, which has to be built
+for each version of torch. torch has the same kernels since 2.13; before that, and for what they lack (soft caps, older
+GPUs), the pages are gathered and attended to by torch's ordinary attention, which is slower by the copy.
+
+The functions have the names, shapes and meanings of flash-attn's: q (batch, new, heads, size), caches (pages, page,
+KV heads, size) with a table of each row's pages, or (batch, tokens, KV heads, size) without one.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+
+import torch
+from torch.nn.functional import pad, scaled_dot_product_attention
+
+log = logging.getLogger("ark.exllama")
+
+QUERIES = 128
+"""New tokens at a time whose scores are written out, where a soft cap needs them."""
+
+OFF = (-1, -1)
+"""No window."""
+
+_kernels: dict[torch.device, bool] = {}
+"""Whether torch's paged kernels are right on a device."""
+
+
+def install() -> str:
+    """Give exllamav2 a paged attention if it has none that can do all. Returns what it is called."""
+    from exllamav2 import attn  # noqa: PLC0415 - what it finds depends on the environment that is set before
+
+    found = (
+        attn.has_flash_attn_with_paged,
+        getattr(attn, "has_flash_attn_with_window", False),
+        getattr(attn, "has_flash_attn_with_softcap", False),
+    )
+    if not all(found):
+        attn.flash_attn_with_kvcache = flash_attn_with_kvcache
+        attn.flash_attn_func = flash_attn_func
+        attn.has_flash_attn = attn.has_flash_attn_with_paged = True
+        attn.has_flash_attn_with_window = attn.has_flash_attn_with_softcap = True
+    if attn.flash_attn_with_kvcache is not flash_attn_with_kvcache:
+        return "flash-attn"
+    if torch.cuda.is_available() and has_kernels(torch.device("cuda", 0)):
+        return "torch's own kernels"
+    return "torch, with a copy of the pages: flash-attn 2.5.7 or torch 2.13 on a GPU since Ampere is faster"
+
+
+def flash_attn_with_kvcache(
+    *,
+    q: torch.Tensor,
+    k_cache: torch.Tensor,
+    v_cache: torch.Tensor,
+    k: torch.Tensor | None = None,
+    v: torch.Tensor | None = None,
+    cache_seqlens: torch.Tensor | int = 0,
+    block_table: torch.Tensor | None = None,
+    causal: bool = True,
+    softmax_scale: float | None = None,
+    window_size: tuple[int, int] = OFF,
+    softcap: float = 0.0,
+) -> torch.Tensor:
+    """Attention of new tokens to the `cache_seqlens` (batch) before them and to each other.
+
+    Where `k` and `v` (batch, new, KV heads, size) are given they are written behind those first; without them the new
+    tokens are in the caches already, and counted in `cache_seqlens`.
+    """
+    lengths = torch.as_tensor(cache_seqlens, device=q.device).expand(q.shape[0])
+    if k is not None and v is not None:
+        _append(k_cache, k, lengths, block_table)
+        _append(v_cache, v, lengths, block_table)
+        lengths = lengths + q.shape[1]
+    if block_table is not None and not softcap and q.is_cuda and has_kernels(q.device):
+        return _by_kernel(q, k_cache, v_cache, lengths, block_table, scale=softmax_scale, window=window_size)
+    if block_table is not None:
+        pages = block_table.long()
+        k_cache = k_cache[pages].flatten(1, 2)
+        v_cache = v_cache[pages].flatten(1, 2)
+    else:
+        k_cache, v_cache = k_cache[: q.shape[0]], v_cache[: q.shape[0]]
+    return _by_rows(q, k_cache, v_cache, lengths, scale=softmax_scale, window=window_size, softcap=softcap)
+
+
+def flash_attn_func(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    *,
+    causal: bool = True,
+    softmax_scale: float | None = None,
+    window_size: tuple[int, int] = OFF,
+    softcap: float = 0.0,
+) -> torch.Tensor:
+    """Attention of the last tokens of k and v (batch, tokens, KV heads, size) to all of them, or to those before."""
+    if not causal:
+        raise NotImplementedError("attention that is not causal")
+    lengths = torch.full((q.shape[0],), k.shape[1], device=q.device)
+    return _by_rows(q, k, v, lengths, scale=softmax_scale, window=window_size, softcap=softcap)
+
+
+def has_kernels(device: torch.device) -> bool:
+    """Whether torch has kernels for paged attention on a device, and they compute what the copy does."""
+    if device not in _kernels:
+        _kernels[device] = _check(device)
+    return _kernels[device]
+
+
+def _check(device: torch.device) -> bool:
+    try:
+        from torch.nn.attention.varlen import varlen_attn  # noqa: PLC0415 - it is not in every torch
+
+        if "block_table" not in inspect.signature(varlen_attn).parameters:
+            return False
+        made = torch.Generator(device).manual_seed(0)
+
+        def random(*shape: int) -> torch.Tensor:
+            return torch.randn(shape, generator=made, device=device, dtype=torch.float16)
+
+        keys, values = random(5, 256, 2, 64), random(5, 256, 2, 64)
+        table = torch.tensor([[3, 1], [0, 4]], device=device, dtype=torch.int32)
+        for new, window in ((1, OFF), (7, OFF), (7, (100, 100))):
+            q = random(2, new, 4, 64)
+            lengths = torch.tensor([300, 17], device=device, dtype=torch.int32)
+            found = _by_kernel(q, keys, values, lengths, table, scale=None, window=window)
+            gathered = [cache[table.long()].flatten(1, 2) for cache in (keys, values)]
+            right = _by_rows(q, gathered[0], gathered[1], lengths, scale=None, window=window)
+            if not torch.allclose(found, right, atol=0.01, rtol=0.01):
+                log.warning("torch's kernels for paged attention are wrong on %s and are not used", device)
+                return False
+    except Exception as error:  # noqa: BLE001 - a GPU, or a torch, without them fails in its own way
+        log.info("torch has no kernels for paged attention on %s: %s", device, error)
+        return False
+    return True
+
+
+def _by_kernel(
+    q: torch.Tensor,
+    k_cache: torch.Tensor,
+    v_cache: torch.Tensor,
+    lengths: torch.Tensor,
+    block_table: torch.Tensor,
+    *,
+    scale: float | None,
+    window: tuple[int, int],
+) -> torch.Tensor:
+    from torch.nn.attention.varlen import varlen_attn  # noqa: PLC0415
+
+    rows, new, heads, size = q.shape
+    used = lengths.to(torch.int32)
+    out: torch.Tensor = varlen_attn(
+        q.reshape(rows * new, heads, size),
+        k_cache,
+        v_cache,
+        torch.arange(0, (rows + 1) * new, new, device=q.device, dtype=torch.int32),
+        pad(used.cumsum(0, dtype=torch.int32), (1, 0)),
+        new,
+        # Not the longest row: to know that, the GPU would have to be waited for.
+        block_table.shape[1] * k_cache.shape[1],
+        scale=scale,
+        window_size=(window[0], 0),
+        enable_gqa=heads != k_cache.shape[2],
+        seqused_k=used,
+        block_table=block_table.to(torch.int32).contiguous(),
+    )
+    return out.view(rows, new, heads, size)
+
+
+def _by_rows(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    lengths: torch.Tensor,
+    *,
+    scale: float | None,
+    window: tuple[int, int],
+    softcap: float = 0.0,
+) -> torch.Tensor:
+    """Attention to k and v (batch, tokens, KV heads, size), of which each row has `lengths`, its new ones last."""
+    new, tokens = q.shape[1], k.shape[1]
+    places = torch.arange(tokens, device=q.device)
+    own = (lengths[:, None] - new + torch.arange(new, device=q.device))[:, :, None]
+    allowed = places <= own
+    if window[0] >= 0:
+        allowed &= places >= own - window[0]
+    groups = q.shape[2] // k.shape[2]
+    # Repeated, because torch's fast kernels take a mask or fewer KV heads, not both.
+    queries, keys, values = (
+        tensor.transpose(1, 2) for tensor in (q, k.repeat_interleave(groups, 2), v.repeat_interleave(groups, 2))
+    )
+    mask = allowed[:, None]
+    if not softcap:
+        return scaled_dot_product_attention(queries, keys, values, mask, scale=scale).transpose(1, 2)
+    scale = q.shape[3] ** -0.5 if scale is None else scale
+    parts = []
+    for start in range(0, new, QUERIES):
+        piece = slice(start, start + QUERIES)
+        scores = softcap * torch.tanh((queries[:, :, piece] @ keys.transpose(2, 3)).float() * (scale / softcap))
+        weights = scores.masked_fill(~mask[:, :, piece], float("-inf")).softmax(-1)
+        parts.append(weights.to(values.dtype) @ values)
+    return torch.cat(parts, dim=2).transpose(1, 2)
+
+
+def _append(cache: torch.Tensor, fresh: torch.Tensor, lengths: torch.Tensor, block_table: torch.Tensor | None) -> None:
+    """Write new keys or values (batch, new, KV heads, size) behind the tokens of each row."""
+    rows, new = fresh.shape[:2]
+    places = lengths[:, None].long() + torch.arange(new, device=fresh.device)
+    if block_table is None:
+        cache[torch.arange(rows, device=fresh.device)[:, None], places] = fresh
+        return
+    page = cache.shape[1]
+    slots = block_table.long().gather(1, places // page) * page + places % page
+    cache.view(-1, *cache.shape[2:])[slots] = fresh

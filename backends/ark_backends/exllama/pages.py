@@ -1,0 +1,226 @@
+"""Whose the pages of a generator's cache are, and which of them go first when room is needed.
+
+A page holds the KV of 256 tokens. The generator finds a prompt's full pages by a hash that is chained over the token
+ids, and continues a page that is not full where it shares the beginning of one. It knows no owners and no sessions,
+and evicts what was used longest ago. What ARK adds:
+
+- the chain of an owner begins with a hash of the owner's name, and a first page that is not full is continued by its
+  owner only; so no state crosses owners;
+- pages of live sessions go behind all others, and the last pages of a conversation before its first ones; the pages
+  of the session that needs room go last of all;
+- a released session's pages are emptied, unless something else is left in them.
+
+Both generators' pages have the same fields: `phash`, `prev_hash`, `kv_position` (tokens whose KV is right),
+`ref_count` (jobs that run on it) and `can_revert` (nothing has been written to it since a job got it).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import torch
+
+Checksum = Callable[[Any, bytes | None], bytes]
+Left = tuple[Any, bytes, bool]
+"""A page, the hash that it is to have once its job is gone, and whether the job has written to it."""
+
+_thread = threading.local()
+
+
+class Table(Protocol):
+    """Where a generator keeps its pages."""
+
+    all_pages: list[Any]
+    unreferenced_pages: dict[bytes, Any]
+
+    def reset_page_table(self) -> None: ...
+
+
+def rooted(checksum: Checksum) -> Checksum:
+    """A generator's hash of a page, whose chains begin with the owner that `owned` names on this thread."""
+    if getattr(checksum, "rooted", False):
+        return checksum
+
+    def with_root(tensor: Any, previous: bytes | None) -> bytes:
+        return checksum(tensor, getattr(_thread, "root", None) if previous is None else previous)
+
+    with_root.rooted = True  # type: ignore[attr-defined]
+    return with_root
+
+
+@contextmanager
+def owned(owner: str) -> Iterator[None]:
+    """Hash the pages of an owner meanwhile."""
+    _thread.root = hashlib.blake2b(owner.encode(), digest_size=16).digest() if owner else None
+    try:
+        yield
+    finally:
+        _thread.root = None
+
+
+class _Note:
+    """What was in a page when a job left it; it is out of date once the page has another hash."""
+
+    __slots__ = ("cache", "depth", "phash", "sessions", "tick")
+
+    def __init__(self, phash: bytes, depth: int) -> None:
+        self.phash = phash
+        self.depth = depth
+        """How many pages of the conversation are before it."""
+        self.sessions: set[str] = set()
+        self.cache = False
+        """A job without a session has left it."""
+        self.tick = 0
+
+
+class Pages:
+    """The pages of one generator. Used on its engine's thread."""
+
+    def __init__(self, table: Table, page_bytes: int) -> None:
+        self.page_bytes = page_bytes
+        self._table = table
+        # By the identity of a page: pages stay as long as the table is not reset.
+        self._notes: dict[int, _Note] = {}
+        self._roots: dict[int, str] = {}
+        """The owners of pages at which a conversation begins."""
+        self._owners: set[str] = set()
+        self._sessions: dict[str, dict[int, Any]] = {}
+        self._tick = 0
+
+    @property
+    def total(self) -> int:
+        """Bytes of all pages."""
+        return len(self._table.all_pages) * self.page_bytes
+
+    def used(self) -> int:
+        """Bytes of the pages that jobs run on, and of those that hold something."""
+        return self.page_bytes * sum(1 for page in self._table.all_pages if page.ref_count or page.kv_position)
+
+    @contextmanager
+    def shown_to(self, owner: str) -> Iterator[None]:
+        """Hide the beginnings of other owners' conversations meanwhile."""
+        self._owners.add(owner)
+        if len(self._owners) == 1:
+            yield
+            return
+        table, pages = self._table, self._table.all_pages
+        table.all_pages = [
+            page for page in pages if page.prev_hash is not None or self._roots.get(id(page), owner) == owner
+        ]
+        try:
+            yield
+        finally:
+            table.all_pages = pages
+
+    def wrote(self, owner: str, first: Any) -> None:
+        """Note that a job of an owner may have written to its first page."""
+        if not first.can_revert:
+            self._roots[id(first)] = owner
+
+    def left(self, session: str | None, pages: Sequence[Left], *, released: bool) -> None:
+        """Note what a job has left in its pages, which are in the order of its tokens."""
+        self._tick += 1
+        held = []
+        for depth, (page, phash, written) in enumerate(pages):
+            if page.phash != phash:
+                # The same is in another page, and this one would be taken for the beginning of a conversation.
+                if page.ref_count == 0:
+                    page.clear()
+            elif written and page.kv_position:
+                held.append((depth, page))
+        if released:
+            self._empty(page for _, page in held if self._note(page) is None)
+            return
+        if session is not None:
+            self._supersede(session, held)
+        for depth, page in held:
+            note = self._note(page)
+            if note is None:
+                note = self._notes[id(page)] = _Note(page.phash, depth)
+            note.tick = self._tick
+            if session is None:
+                note.cache = True
+            else:
+                note.sessions.add(session)
+                self._sessions.setdefault(session, {})[id(page)] = page
+
+    def release(self, session: str) -> None:
+        """Forget what is held for a session."""
+        self._empty(self._forget(session, self._sessions.pop(session, {}).values()))
+
+    def order(self, session: str | None, wanted: Iterable[bytes] = ()) -> list[Any]:
+        """The pages that no job runs on, those first that are to go first when `session` needs room; the ones whose
+        hashes are `wanted` go last."""
+        kept = set(wanted)
+
+        def rank(page: Any) -> tuple[int, int, int, int]:
+            note = self._note(page)
+            if page.phash in kept:
+                return 4, 0, 0, page.access_serial
+            if not page.kv_position:
+                return 0, 0, 0, page.access_serial
+            if note is None:
+                return 1, 0, 0, page.access_serial
+            if session in note.sessions:
+                return 3, 0, -note.depth, page.access_serial
+            return (2 if note.sessions else 1), note.tick, -note.depth, page.access_serial
+
+        return sorted(self._table.unreferenced_pages.values(), key=rank)
+
+    def empty(self, pages: Iterable[Any]) -> None:
+        """Forget what is in pages: nobody knows what a failed step has written."""
+        self._empty(pages)
+
+    def reset(self) -> None:
+        """Forget everything; no job may run."""
+        self._table.reset_page_table()
+        self._notes.clear()
+        self._roots.clear()
+        self._sessions.clear()
+
+    def _note(self, page: Any) -> _Note | None:
+        note = self._notes.get(id(page))
+        return note if note is not None and note.phash == page.phash else None
+
+    def _forget(self, session: str, pages: Iterable[Any]) -> list[Any]:
+        """Take a session off pages; returns those that nothing else is left in."""
+        left = []
+        for page in pages:
+            note = self._note(page)
+            if note is not None and session in note.sessions:
+                note.sessions.discard(session)
+                if not note.sessions and not note.cache:
+                    left.append(page)
+        return left
+
+    def _empty(self, pages: Iterable[Any]) -> None:
+        for page in pages:
+            if page.ref_count == 0:
+                page.clear()
+            self._notes.pop(id(page), None)
+
+    def _supersede(self, session: str, held: Sequence[tuple[int, Any]]) -> None:
+        """Take the session off pages that were not full, and whose beginning the new ones have as well."""
+        fresh = {id(page) for _, page in held}
+        by_parent = {page.prev_hash: page for _, page in held}
+        stale, kept = [], {}
+        for page in self._sessions.get(session, {}).values():
+            if self._note(page) is None:
+                continue
+            heir = by_parent.get(page.prev_hash)
+            filled = page.kv_position
+            if (
+                id(page) not in fresh
+                and heir is not None
+                and filled <= heir.kv_position
+                and torch.equal(page.sequence[:, :filled], heir.sequence[:, :filled])
+            ):
+                stale.append(page)
+            else:
+                kept[id(page)] = page
+        self._empty(self._forget(session, stale))
+        self._sessions[session] = kept

@@ -1,0 +1,181 @@
+"""One reply of a job on its way through a generator of ExLlama's."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import msgspec
+import torch
+
+from ark.backends import GenerationJob, TokenLogprob
+from ark.errors import APIError, Unavailable
+from ark_backends.bridge import Mailbox
+from ark_backends.grammar import GrammarFailed, Matcher, apply_masks
+from ark_backends.logprobs import log_probabilities
+from ark_backends.penalties import Penalties, apply_penalties
+
+log = logging.getLogger("ark.exllama")
+
+FAILED = "The model's engine failed on this request."
+
+
+class Mask:
+    """What a grammar lets a reply go on with, computed once for each token.
+
+    `prepare` may run on a thread of the generator's while the model computes; the rest runs when that is over.
+    """
+
+    def __init__(self, matcher: Matcher) -> None:
+        self.error: GrammarFailed | None = None
+        self._matcher = matcher
+        self._bits = torch.full((1, matcher.words), -1, dtype=torch.int32)
+        self._ready = False
+
+    def prepare(self) -> torch.Tensor:
+        """A bit for each id that may follow, int32 (1, words). A grammar that fails allows all, and is to end the
+        reply."""
+        if not self._ready:
+            try:
+                self._matcher.fill(self._bits[0])
+            except GrammarFailed as error:
+                self.error = error
+                self._bits.fill_(-1)
+            self._ready = True
+        return self._bits
+
+    def accept(self, token: int) -> None:
+        """Go on by a token. Raises GrammarFailed."""
+        self._ready = False
+        self._matcher.consume(token)
+
+    def apply(self, logits: torch.Tensor) -> torch.Tensor:
+        """Logits (1, width) with minus infinity where the grammar forbids an id."""
+        return apply_masks(logits, self.prepare(), [0])
+
+
+class Voice:
+    """How one reply says what it says: everything about its choices that is neither in the model nor in the
+    generator's sampler, which only draws from what is left.
+
+    A fault of one reply is its own: it is kept in `error`, and nothing is raised into the step of the others.
+    """
+
+    def __init__(self, job: GenerationJob, index: int, matcher: Matcher | None, vocab_size: int) -> None:
+        """`index` is the reply's among the job's."""
+        sampling = job.sampling
+        seed = None if sampling.seed is None else str(sampling.seed)
+        # As text, because random.Random takes -1 and 1 for the same seed.
+        self.seed = f"{seed}/{index}" if seed is not None and index else seed
+        self.mask = None if matcher is None else Mask(matcher)
+        self.error: APIError | None = None
+        self._penalties: Penalties | None = None
+        if Penalties.needed(sampling):
+            self._penalties = Penalties(sampling, job.prompt, job.stop_token_ids, vocab_size)
+        self._vocab_size = vocab_size
+        self._top_logprobs = job.top_logprobs
+        self._heard: torch.Tensor | None = None
+        self._tokens: list[int] = []
+        self._logprobs: list[TokenLogprob] = []
+
+    @property
+    def follows(self) -> bool:
+        """Whether a choice depends on the one before it, so that several cannot be made at once."""
+        return self.mask is not None or self._penalties is not None or self._top_logprobs is not None
+
+    def hear(self, logits: torch.Tensor, *, check: bool) -> torch.Tensor:
+        """The logits (1, width) to draw the next token from, before a grammar's mask: penalties and bias are applied,
+        and what log-probabilities need is noted. `check` looks whether they are numbers, which waits for a GPU."""
+        if check and not bool(torch.isfinite(logits.max())):
+            # Named in the log and not to the client: it is the model that is broken, not the request.
+            self._fail("the logits are not finite")
+            return torch.zeros_like(logits)
+        try:
+            changed = self._change(logits)
+            if self._top_logprobs is not None:
+                # A copy: the generator's sampler writes into what it is given.
+                self._heard = changed[:, : self._vocab_size].clone()
+        except Exception:
+            log.exception("a token could not be prepared")
+            self._fail("its logits could not be changed")
+            return logits
+        return changed
+
+    def accept(self, token: int) -> None:
+        """Take note of a chosen token."""
+        self._tokens.append(token)
+        try:
+            if self._heard is not None:
+                (found,) = log_probabilities(self._heard, [token], [self._top_logprobs])
+                if found is not None:
+                    self._logprobs.append(found)
+            if self._penalties is not None:
+                self._penalties.add(token)
+            if self.mask is not None:
+                self.mask.accept(token)
+        except GrammarFailed as error:
+            self.error = error
+        except Exception:
+            log.exception("a token could not be noted")
+            self._fail("its token could not be noted")
+
+    def take(self) -> tuple[list[int], list[TokenLogprob]]:
+        """The tokens since the last call, and their log-probabilities where the job asks for them. Raises what keeps
+        the reply from going on."""
+        error = self.error or (self.mask.error if self.mask is not None else None)
+        if error is not None:
+            raise error
+        tokens, logprobs = self._tokens, self._logprobs
+        self._tokens, self._logprobs = [], []
+        return tokens, logprobs
+
+    def _change(self, logits: torch.Tensor) -> torch.Tensor:
+        one = self._penalties
+        if one is None:
+            return logits
+        changed = apply_penalties(logits, [one])
+        if one.holding and self.mask is not None:
+            allowed = self.mask.apply(changed)
+            if not bool((allowed > float("-inf")).any()):
+                # The grammar is complete before `min_tokens`: nothing is left but to end.
+                one.let_end()
+                changed = apply_penalties(logits, [one])
+        return changed
+
+    def _fail(self, reason: str) -> None:
+        log.error("a reply ends: %s", reason)
+        self.error = Unavailable(FAILED, code="engine_failed")
+
+
+class Reply:
+    """One reply of a job, with the tokens that its consumer has been sent."""
+
+    def __init__(self, job: GenerationJob, mailbox: Mailbox, voice: Voice, index: int = 0) -> None:
+        self.job = job
+        self.mailbox = mailbox
+        self.voice = voice
+        self.index = index
+        self.followers: list[Reply] = []
+        """The job's other replies, which wait for this one to have computed the prompt."""
+        self.sent = 0
+        """Generated tokens that are out."""
+        self.announced = False
+        """Its consumer knows that it has been admitted."""
+        self.released = False
+        """Its session has been released while it ran: it leaves nothing behind."""
+        self.run: Any = None
+        """The generator's own job, once it has one."""
+
+
+def replies(job: GenerationJob, mailbox: Mailbox, matcher: Matcher | None, vocab_size: int) -> Reply:
+    """A job's first reply, with the others behind it."""
+    leader = Reply(job, mailbox, Voice(job, 0, matcher, vocab_size))
+    # Only the first reply belongs to the session; the others are only a cache.
+    other = msgspec.structs.replace(job, session=None) if job.n > 1 else job
+    for index in range(1, job.n):
+        voice = Voice(other, index, None if matcher is None else matcher.fork(), vocab_size)
+        follower = Reply(other, mailbox, voice, index)
+        # The consumer is told once.
+        follower.announced = True
+        leader.followers.append(follower)
+    return leader

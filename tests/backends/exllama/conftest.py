@@ -1,0 +1,138 @@
+"""Engines over the generators' own code and a model of arithmetic, on a CPU."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from typing import Any
+
+import paged_model
+import pytest
+
+from ark.backends import GenerationJob, SamplingParams
+
+
+@dataclass
+class Reply:
+    """All that a job gave."""
+
+    tokens: list[int] = field(default_factory=list)
+    cached: int | None = None
+    finish: str | None = None
+
+
+class Chat:
+    """A backend over a model of arithmetic, with short words for what tests say."""
+
+    def __init__(
+        self, model: Any, face: Any, *, context_length: int, max_running: int, max_queue: int, by_hand: bool
+    ) -> None:
+        """With `by_hand` the engine has no thread: the test turns it."""
+        from ark_backends.exllama import ExLlamaV2
+        from ark_backends.exllama.engine import Engine, Limits
+
+        self.model = model
+        self.face = face
+        limits = Limits(context_length=context_length, max_running=max_running, max_queue=max_queue)
+        self.engine = Engine(face, limits)
+        unused: Any = None
+        self.backend = ExLlamaV2(self.engine, unused, unused, SamplingParams())
+        if not by_hand:
+            self.engine.start()
+
+    def job(self, prompt: list[int], count: int, **more: Any) -> GenerationJob:
+        sampling = more.pop("sampling", SamplingParams(temperature=0.0))
+        return GenerationJob(request_id="test", prompt=prompt, max_tokens=count, sampling=sampling, **more)
+
+    async def run(self, prompt: list[int], count: int, **more: Any) -> Reply:
+        reply = Reply()
+        async for batch in self.backend.generate(self.job(prompt, count, **more)):
+            reply.tokens += batch.token_ids
+            reply.finish = batch.finish_reason
+            if batch.cached_tokens is not None:
+                reply.cached = batch.cached_tokens
+        return reply
+
+    async def matches(self, prompt: list[int], count: int, **more: Any) -> Reply:
+        """Run a greedy job and compare it with plain arithmetic."""
+        reply = await self.run(prompt, count, **more)
+        assert reply.tokens == paged_model.greedy(prompt, count)
+        return reply
+
+
+Opened = Callable[..., AbstractAsyncContextManager[Chat]]
+
+
+@pytest.fixture(scope="session")
+def exllamav2() -> None:
+    """The real package, over a stand-in for its compiled part."""
+    if find_spec("exllamav2") is None:
+        pytest.skip("exllamav2 is not installed")
+    import exllamav2_stub
+
+    exllamav2_stub.install()
+
+
+@pytest.fixture
+def opened(exllamav2: None) -> Opened:
+    @asynccontextmanager
+    async def open_chat(
+        *,
+        pages: int = 16,
+        context_length: int = 3000,
+        max_running: int = 4,
+        max_queue: int = 100,
+        reserve: int = 256,
+        prefill_chunk: int = 512,
+        draft_tokens: int = 0,
+        by_hand: bool = False,
+    ) -> AsyncIterator[Chat]:
+        from exllamav2_stub import Cache
+
+        from ark_backends.exllama.v2 import V2
+
+        model = paged_model.ArithmeticModel()
+        draft = None
+        if draft_tokens:
+            guesser = paged_model.ArithmeticModel(wrong_every=3)
+            draft = guesser, Cache(guesser, 256 * pages)
+        face = V2(
+            model,
+            Cache(model, 256 * pages),
+            max_running=max_running,
+            prefill_chunk=prefill_chunk,
+            reserve=reserve,
+            page_bytes=1,
+            draft=draft,
+            draft_tokens=draft_tokens,
+        )
+        chat = Chat(
+            model,
+            face,
+            context_length=context_length,
+            max_running=max_running,
+            max_queue=max_queue,
+            by_hand=by_hand,
+        )
+        try:
+            yield chat
+        finally:
+            await chat.backend.close()
+            if by_hand:
+                face.close()
+
+    return open_chat
+
+
+@pytest.fixture
+def words() -> Callable[..., list[int]]:
+    """A random prompt: its length, and what tells it from others of that length."""
+
+    def make(length: int, seed: int = 0) -> list[int]:
+        draw = random.Random(f"{length}/{seed}")
+        return [draw.randrange(3, paged_model.VOCABULARY) for _ in range(length)]
+
+    return make

@@ -1,0 +1,177 @@
+"""Whose state is reused, and what is forgotten first, in the real generator's page table."""
+
+import asyncio
+
+import paged_model
+import pytest
+
+from ark.backends import SamplingParams
+
+pytestmark = pytest.mark.anyio
+
+
+async def converse(chat, prompt, count=20, **more):
+    """A turn; returns the conversation with its reply, and the tokens of it that were there."""
+    reply = await chat.matches(prompt, count, **more)
+    return prompt + reply.tokens, reply.cached
+
+
+async def test_nothing_is_shared_between_owners(opened, words):
+    async with opened(pages=32) as chat:
+        # Less than a page, exactly one, and several.
+        for length in (100, 257, 700):
+            prompt = words(length)
+            _, first = await converse(chat, prompt, owner="a")
+            _, other = await converse(chat, prompt, owner="b")
+            _, nobody = await converse(chat, prompt)
+            _, again = await converse(chat, prompt, owner="a")
+            assert (first, other, nobody, again) == (0, 0, 0, length - 1)
+
+
+async def test_owners_beside_each_other(opened, words):
+    async with opened(pages=32) as chat:
+        prompt = words(700)
+        replies = await asyncio.gather(*(chat.matches(prompt, 40, owner=owner) for owner in "aabb"))
+        cached = sorted(reply.cached for reply in replies)
+        # One of each owner's computes the prompt, the other one finds its full pages at least.
+        assert cached[:2] == [0, 0]
+        assert all(one >= 512 for one in cached[2:])
+
+
+async def test_a_first_page_written_by_generation_is_its_owners_too(opened, words):
+    async with opened() as chat:
+        said = (await chat.run([7], 100, owner="a")).tokens
+        _, other = await converse(chat, [7, *said], owner="b")
+        assert other == 0
+        _, mine = await converse(chat, [7, *said], owner="a")
+        assert mine == 100
+
+
+async def test_a_prompt_that_repeats_itself_is_right(opened, words):
+    async with opened(pages=12) as chat:
+        page = words(256)
+        for seed in range(4):
+            await converse(chat, page * 3 + words(5, seed), session=f"s{seed}")
+            await converse(chat, page + words(5, seed), 300, session="t")
+            await converse(chat, words(600, seed), 100)
+        await converse(chat, page * 2 + words(3))
+
+
+async def test_live_sessions_outlive_what_has_none(opened, words):
+    async with opened(pages=16) as chat:
+        talk, _ = await converse(chat, words(700), session="s")
+        for seed in range(12):
+            await converse(chat, words(900, seed))
+        _, cached = await converse(chat, [*talk, 5], session="s")
+        assert cached == len(talk) - 1
+
+
+async def test_the_session_that_was_used_longest_ago_goes_first(opened, words):
+    async with opened(pages=16) as chat:
+        talks = {}
+        for name in "abc":
+            talks[name], _ = await converse(chat, words(900, ord(name)), session=name)
+        talks["a"], _ = await converse(chat, talks["a"] + [5], session="a")
+        # Needs more than is left: what goes is of b.
+        await converse(chat, words(1100), session="d")
+        _, a = await converse(chat, talks["a"] + [6], session="a")
+        _, c = await converse(chat, talks["c"] + [6], session="c")
+        assert (a, c) == (len(talks["a"]) - 1, len(talks["c"]) - 1)
+        _, b = await converse(chat, talks["b"] + [6], session="b")
+        assert b < len(talks["b"]) - 1
+
+
+async def test_a_conversation_loses_its_end_first(opened, words):
+    async with opened(pages=10) as chat:
+        talk, _ = await converse(chat, words(1500), session="s")
+        # Six of ten pages are in use, and six more are needed.
+        await converse(chat, words(1300), session="t")
+        _, cached = await converse(chat, [*talk, 5], session="s")
+        assert cached == 4 * 256
+
+
+async def test_a_session_does_not_evict_itself(opened, words):
+    async with opened(pages=12) as chat:
+        talk, _ = await converse(chat, words(1500), session="s")
+        await converse(chat, words(900), session="t")
+        for _ in range(3):
+            talk, cached = await converse(chat, [*talk, 5], session="s")
+            assert cached >= len(talk) - 21 - 21 - 512
+
+
+async def test_a_released_session_is_forgotten(opened, words):
+    async with opened() as chat:
+        talk, _ = await converse(chat, words(700), session="s")
+        assert chat.backend.status().kv_bytes == 3
+        chat.backend.release("s")
+        _, cached = await converse(chat, [*talk, 5], session="s")
+        assert cached == 0
+        chat.backend.release("s")
+        await converse(chat, words(5), 1)
+        assert chat.backend.status().kv_bytes == 1
+
+
+async def test_a_release_leaves_what_others_have(opened, words):
+    async with opened(pages=24) as chat:
+        shared = words(600)
+        one, _ = await converse(chat, shared + words(300, 1), session="one")
+        two, _ = await converse(chat, shared + words(300, 2), session="two")
+        chat.backend.release("one")
+        _, cached = await converse(chat, [*two, 5], session="two")
+        assert cached == len(two) - 1
+        _, cached = await converse(chat, [*one, 5])
+        # The pages that only the first one had are gone; of the page in which the two part, the second's is left.
+        assert 512 <= cached <= 600
+
+
+async def test_released_while_it_runs(opened, words):
+    async with opened() as chat:
+        said = []
+        async for batch in chat.backend.generate(chat.job(words(700), 300, session="s")):
+            if batch.token_ids and not said:
+                chat.backend.release("s")
+            said += batch.token_ids
+        assert said == paged_model.greedy(words(700), 300)
+        _, cached = await converse(chat, words(700), session="s")
+        assert cached == 0
+
+
+async def test_a_turn_leaves_no_page_of_the_turn_before(opened, words):
+    async with opened() as chat:
+        talk = words(20)
+        for turn in range(12):
+            talk, _ = await converse(chat, talk + words(3, turn), 5, session="s")
+        assert len(talk) < 256
+        assert chat.backend.status().kv_bytes == 1
+
+
+async def test_the_other_replies_of_a_job_are_only_a_cache(opened, words):
+    async with opened() as chat:
+        params = SamplingParams(temperature=1.5, seed=5)
+        first = []
+        async for batch in chat.backend.generate(chat.job(words(300), 20, sampling=params, n=3, session="s")):
+            if batch.index == 0:
+                first += batch.token_ids
+        talk = words(300) + first
+        _, cached = await converse(chat, [*talk, 5], session="s")
+        assert cached == len(talk) - 1
+
+
+async def test_pages_are_put_in_order_when_all_were_touched(opened, words):
+    """The generator moves pages when it is idle and all of them have been used."""
+    async with opened(pages=8) as chat:
+        talk, _ = await converse(chat, words(300), session="s")
+        moved = 0
+        plain = chat.face._generator.defrag_cache
+
+        def counting():
+            nonlocal moved
+            before = [page.page_index for page in chat.face._generator.all_pages]
+            plain()
+            moved += before != [page.page_index for page in chat.face._generator.all_pages]
+
+        chat.face._generator.defrag_cache = counting
+        for seed in range(12):
+            await converse(chat, words(300 + 40 * seed, seed), 30, session=f"t{seed % 3}" if seed % 2 else None)
+            talk, _ = await converse(chat, [*talk, 5], 5, session="s")
+        assert moved
