@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 
 from rich.console import Console
@@ -20,8 +22,8 @@ from ark_conformance.report import as_json, as_junit, print_results
 from ark_conformance.suite import Run, choose, run_all
 from ark_conformance.target import Target, TargetError
 
-PASSED, FAILED, UNUSABLE = 0, 1, 2
-"""Exit statuses: everything that ran passed; something failed; nothing could be run."""
+PASSED, FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
+"""Exit statuses: everything that ran passed; something failed; nothing could be run; Ctrl-C."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,25 +39,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         calls = CallSet.read(options.files or [SHIPPED])
         if options.list:
-            return _list(console, choose(calls, options.profile or "ark", options.only))
+            return _list(console, _chosen(calls, options.profile or "ark", options.only))
+        for path in (options.json, options.junit):
+            if path is not None:
+                # Before the calls are made, whose results would be lost.
+                path.touch()
         target = _target(options)
-    except (CallFileError, TargetError) as error:
+        profile: Profile = options.profile or ("ark" if target.is_ark else "openai")
+        runs = _chosen(calls, profile, options.only)
+    except (CallFileError, TargetError, _NoCallsError, OSError) as error:
         errors.print(str(error), style="red", markup=False, highlight=False)
         return UNUSABLE
-    profile: Profile = options.profile or ("ark" if target.is_ark else "openai")
-    runs = choose(calls, profile, options.only)
     console.print(
         f"{len(runs)} calls of the profile {profile} against {target.server.base_url}: "
         f"chat {target.chat}, embedding {target.embedding}, transcription {target.transcription}",
         markup=False,
         highlight=False,
     )
-    results = _run(errors, runs, calls, target=target, profile=profile, jobs=options.jobs)
+    results, ended = _run(errors, runs, calls, target=target, profile=profile, jobs=options.jobs)
     print_results(console, results)
     if options.json:
         options.json.write_text(json.dumps(as_json(results, target, profile), indent=1), encoding="utf-8")
     if options.junit:
         options.junit.write_bytes(as_junit(results, profile))
+    if ended:
+        errors.print(f"{ended}; {len(runs) - len(results)} of {len(runs)} calls were not made", style="red")
+    return _status(errors, results, ended)
+
+
+def _status(errors: Console, results: Sequence[Result], ended: str) -> int:
+    if ended:
+        return INTERRUPTED if ended == _CTRL_C else FAILED
     if any(result.status == "failed" for result in results):
         return FAILED
     if not any(result.status == "passed" for result in results):
@@ -64,19 +78,45 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return PASSED
 
 
+_CTRL_C = "interrupted"
+
+
+class _NoCallsError(Exception):
+    """Nothing is chosen."""
+
+
+def _chosen(calls: CallSet, profile: Profile, only: Sequence[str]) -> list[Run]:
+    """Raises _NoCallsError."""
+    runs = choose(calls, profile, only)
+    if not runs:
+        what = f" is called {' or '.join(only)}: --list shows them" if only else " is there"
+        raise _NoCallsError(f"no call of the profile {profile}{what}")
+    return runs
+
+
 def _run(
     console: Console, runs: Sequence[Run], calls: CallSet, *, target: Target, profile: Profile, jobs: int
-) -> list[Result]:
+) -> tuple[list[Result], str]:
+    """The results, and why they are not all: a text that is empty where they are."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     results: list[Result] = []
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("", total=len(runs))
         failed = 0
-        for result in run_all(runs, calls, target, profile, jobs=jobs):
-            results.append(result)
-            failed += result.status == "failed"
-            progress.update(task, advance=1, description=f"{result.area}{f', {failed} failed' if failed else ''}")
-    return results
+        made = run_all(runs, calls, target, profile, jobs=jobs)
+        try:
+            with closing(made):
+                for result in made:
+                    results.append(result)
+                    failed += result.status == "failed"
+                    words = f"{result.area}{f', {failed} failed' if failed else ''}"
+                    progress.update(task, advance=1, description=words)
+                    # Else each of the others would wait for it too.
+                    if result.status == "failed" and not result.answered and not target.answers():
+                        return results, "the server no longer answers"
+        except KeyboardInterrupt:
+            return results, _CTRL_C
+    return results, ""
 
 
 def _list(console: Console, runs: Sequence[Run]) -> int:
@@ -88,7 +128,7 @@ def _list(console: Console, runs: Sequence[Run]) -> int:
             console.print(f"{call.id}  ({', '.join(call.profiles)}; {variants})", markup=False, highlight=False)
             console.print(f"    {call.case.about}", markup=False, highlight=False)
     console.print(f"{len(seen)} calls, {len(runs)} with their variants", markup=False, highlight=False)
-    return PASSED if seen else UNUSABLE
+    return PASSED
 
 
 def _target(options: argparse.Namespace) -> Target:
@@ -111,30 +151,55 @@ def _target(options: argparse.Namespace) -> Target:
     )
 
 
+def _positive(kind: Callable[[str], float]) -> Callable[[str], float]:
+    def read(text: str) -> float:
+        number = kind(text)
+        if not 0 < number < math.inf:
+            raise argparse.ArgumentTypeError(f"{text} is not over 0")
+        return number
+
+    return read
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="ark-conformance",
         description="See what works of an OpenAI-compatible server. `ark-conformance record SCRIPT` makes call files.",
-        epilog="Exit status: 0 when nothing failed, 1 when something did, 2 when nothing could be run.",
+        epilog="Exit status: 0 nothing failed, 1 something did, 2 nothing could be run, 130 it was interrupted.",
     )
     parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help="call files or directories of your own")
-    parser.add_argument("--base-url", default=os.environ.get("OPENAI_BASE_URL"), help="with the /v1")
-    parser.add_argument("--api-key", default=os.environ.get("OPENAI_API_KEY"), help="default: $OPENAI_API_KEY")
-    parser.add_argument("--other-key", help="a second key, for what one key must not see of another")
-    parser.add_argument("--limited-key", help="a key with a small rate of requests, which the calls may use up")
     parser.add_argument(
-        "--body-timeout", type=float, metavar="SECONDS", help="how long the server waits for more of a body"
+        "--base-url",
+        default=os.environ.get("OPENAI_BASE_URL"),
+        metavar="URL",
+        help="with the /v1 (default $OPENAI_BASE_URL)",
+    )
+    parser.add_argument(
+        "--api-key", default=os.environ.get("OPENAI_API_KEY"), metavar="KEY", help="default $OPENAI_API_KEY"
+    )
+    parser.add_argument("--other-key", metavar="KEY", help="a second key, for what one key must not see of another")
+    parser.add_argument(
+        "--limited-key", metavar="KEY", help="a key with a small rate of requests, which the calls use up"
+    )
+    parser.add_argument(
+        "--body-timeout", type=_positive(float), metavar="SECONDS", help="how long the server waits for more of a body"
     )
     parser.add_argument("--profile", choices=PROFILES, help="default: ark where GET /models shows ARK, else openai")
-    parser.add_argument("--chat-model", help="default: the first of GET /models")
-    parser.add_argument("--embedding-model")
-    parser.add_argument("--transcription-model")
+    parser.add_argument("--chat-model", metavar="NAME", help="default: the first of GET /models")
+    parser.add_argument("--embedding-model", metavar="NAME", help="the same for embeddings")
+    parser.add_argument("--transcription-model", metavar="NAME", help="the same for speech")
     parser.add_argument("--only", action="append", default=[], metavar="PATTERN", help="an area, or chat/usage-*")
     parser.add_argument("--list", action="store_true", help="the calls, without making them")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write the results")
     parser.add_argument("--junit", type=Path, metavar="PATH", help="write the results as JUnit's XML")
-    parser.add_argument("--jobs", type=int, default=1, help="calls at a time (default 1)")
-    parser.add_argument("--timeout", type=float, default=60.0, help="seconds of silence that fail a call")
+    parser.add_argument("--jobs", type=_positive(int), default=1, metavar="N", help="calls at a time (default 1)")
+    parser.add_argument(
+        "--timeout",
+        type=_positive(float),
+        default=60.0,
+        metavar="SECONDS",
+        help="silence that fails a call (default 60)",
+    )
     parser.add_argument("--proxy", metavar="URL", help="an HTTP proxy")
     return parser
 

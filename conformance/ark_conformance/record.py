@@ -259,7 +259,8 @@ def write(path: Path, exchanges: Sequence[Exchange], area: str) -> int:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """The command. Its exit status is 0 when calls were written, 1 when the program failed, 2 when it made none."""
+    """The command. Its exit status is 0 when calls were written, 1 when the program failed, 2 when it made none, 130
+    when it was interrupted; what was recorded until then is written all the same."""
     parser = argparse.ArgumentParser(
         prog="ark-conformance record", description="Make a call file of a program's calls."
     )
@@ -268,6 +269,12 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("-o", "--output", type=Path, help="a .toml or .json file (default: SCRIPT.calls.toml)")
     options = parser.parse_args(arguments)
     output: Path = options.output or options.script.with_suffix(".calls.toml")
+    if not options.script.is_file():
+        print(f"{options.script}: there is no such file", file=sys.stderr)
+        return 2
+    if not output.parent.is_dir():
+        print(f"{output}: there is no such directory", file=sys.stderr)
+        return 2
     area = re.sub(r"[^a-z0-9]+", "-", options.script.stem.lower()).strip("-") or "recorded"
     tape, status = Tape(), 0
     before = sys.argv
@@ -277,6 +284,9 @@ def main(arguments: Sequence[str]) -> int:
             runpy.run_path(str(options.script), run_name="__main__")
     except SystemExit as ended:
         status = 1 if ended.code not in (None, 0) else 0
+    except KeyboardInterrupt:
+        # A program that listens for ever is ended so.
+        status = 130
     except Exception as error:  # noqa: BLE001 - what was recorded until then is still of use
         print(f"{options.script} failed: {type(error).__name__}: {error}", file=sys.stderr)
         status = 1

@@ -47,6 +47,8 @@ class Result:
     """The failed step's, as they went over the wire."""
     calls: int = 0
     """Requests that were made."""
+    answered: bool = True
+    """Whether the last of them had a reply."""
 
     @property
     def name(self) -> str:
@@ -99,8 +101,6 @@ class _Replay:
         self._caller = caller
         self._result = result
         self._variables = Variables(target.known(), target.missing(), call.directory)
-        self._answered = False
-        """Whether the last request had a reply."""
 
     def run(self) -> None:
         for number, step in enumerate(self._call.case.step, 1):
@@ -126,7 +126,7 @@ class _Replay:
             if step.within is not None:
                 time.sleep(PAUSE)
         # A server that does not answer has not said that it has no such thing.
-        if holds is None and step.or_skip is not None and self._answered:
+        if holds is None and step.or_skip is not None and self._result.answered:
             raise _Skipped(str(self._variables.fill(step.or_skip)))
         return False
 
@@ -144,19 +144,29 @@ class _Replay:
         except KeyError as error:
             self._result.problems = [f"nothing is known as ${{{error.args[0]}}}"]
             return False
+        except OSError as error:
+            self._result.problems = [f"a file cannot be read: {error}"]
+            return False
         outcome = self._caller.call(request)
         self._result.calls += 1
-        seen = view(outcome.exchange, outcome.parsed, outcome.error)
-        self._answered = "status" in seen
-        if step.call == "http" and seen.get("status", 0) >= 400:
-            # A plain HTTP client raises nothing: the error is read from the reply.
-            seen["error"] = _error_of(seen)
-        waited_for = problems(step.until, seen, self._profile, self._variables)
-        found = waited_for or self._problems(step, outcome, seen) or self._save(step, seen)
+        self._result.answered = outcome.exchange is not None and outcome.exchange.status > 0
+        try:
+            waited_for, found = self._judged(step, outcome)
+        except Exception as error:  # noqa: BLE001 - whatever a server sends, the other calls are made
+            waited_for, found = [], [f"the reply is of no form that is known: {type(error).__name__}: {error}"]
         self._result.problems = found
         self._result.request = show_request(request, outcome) if found else ""
         self._result.reply = show_reply(outcome) if found else ""
         return None if waited_for else not found
+
+    def _judged(self, step: Step, outcome: Outcome) -> tuple[list[str], list[str]]:
+        """What does not hold of what `until` waits for, and of everything."""
+        seen = view(outcome.exchange, outcome.parsed, outcome.error)
+        if step.call == "http" and seen.get("status", 0) >= 400:
+            # A plain HTTP client raises nothing: the error is read from the reply.
+            seen["error"] = _error_of(seen)
+        waited_for = problems(step.until, seen, self._profile, self._variables)
+        return waited_for, waited_for or self._problems(step, outcome, seen) or self._save(step, seen)
 
     def _request(self, step: Step) -> Request:
         stream = _streams(step, self._variant)

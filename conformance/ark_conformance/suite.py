@@ -34,8 +34,12 @@ def run_all(
     if jobs == 1:
         yield from map(one, runs)
         return
-    with ThreadPoolExecutor(max_workers=jobs) as pool:
+    pool = ThreadPoolExecutor(max_workers=jobs)
+    try:
         yield from pool.map(one, runs)
+    finally:
+        # Whoever wants no more results does not wait for the calls that were not begun.
+        pool.shutdown(cancel_futures=True)
 
 
 @dataclass

@@ -84,6 +84,10 @@ class TargetError(Exception):
     """The server cannot be asked."""
 
 
+class _NoListError(TargetError):
+    """It answers, and not with a list of models."""
+
+
 class Target(msgspec.Struct, frozen=True, kw_only=True):
     """A server and what is known of it."""
 
@@ -105,8 +109,16 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
         transcription: str | None = None,
         body_timeout: float | None = None,
     ) -> Target:
-        """Ask for the models; names that are given are used as they are. Raises TargetError."""
-        models = _models(server)
+        """Ask for the models; names that are given are used as they are. Raises TargetError.
+
+        A server that has no list of models can be asked for those that are named.
+        """
+        try:
+            models = _models(server)
+        except _NoListError:
+            if not (chat or embedding or transcription):
+                raise
+            models = ()
         return cls(
             server=server,
             models=models,
@@ -115,6 +127,14 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
             transcription=transcription or _first(models, "transcription"),
             body_timeout=body_timeout,
         )
+
+    def answers(self) -> bool:
+        """Whether the server still does."""
+        try:
+            _get_models(self.server)
+        except TargetError:
+            return False
+        return True
 
     @property
     def is_ark(self) -> bool:
@@ -244,18 +264,30 @@ def names_in(value: Any) -> set[str]:
 
 
 def _models(server: Server) -> tuple[dict[str, Any], ...]:
+    url, reply = _get_models(server)
+    if reply.status_code in (401, 403):
+        raise TargetError(f"GET {url}: {reply.status_code}: the API key is refused")
+    try:
+        data = reply.json().get("data") if reply.status_code == 200 else None
+    except (AttributeError, ValueError):
+        data = None
+    if not isinstance(data, list):
+        kind = reply.headers.get("content-type", "no type").partition(";")[0]
+        raise _NoListError(
+            f"GET {url}: {reply.status_code} and {kind}, not a list of models. Is this the URL of an API, with its "
+            "/v1? For a server without a list, --chat-model, --embedding-model and --transcription-model name models."
+        )
+    return tuple(model for model in data if isinstance(model, dict) and isinstance(model.get("id"), str))
+
+
+def _get_models(server: Server) -> tuple[str, httpx2.Response]:
     headers = {"authorization": f"Bearer {server.key('own')}"}
     url = f"{server.base_url.rstrip('/')}/models"
     try:
         with httpx2.Client(verify=tls(), timeout=server.timeout, proxy=server.proxy, trust_env=False) as http:
-            reply = http.get(url, headers=headers)
-            body = reply.json() if reply.status_code == 200 else None
+            return url, http.get(url, headers=headers)
     except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:
         raise TargetError(f"GET {url}: {type(error).__name__}: {error}") from error
-    if reply.status_code in (401, 403):
-        raise TargetError(f"GET {url}: {reply.status_code}: the API key is refused")
-    data = body.get("data") if isinstance(body, dict) else None
-    return tuple(model for model in data or () if isinstance(model, dict) and isinstance(model.get("id"), str))
 
 
 def _first(models: tuple[dict[str, Any], ...], task: str) -> str | None:

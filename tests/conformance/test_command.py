@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
-from flawed_server import KEY, app, serve_plain
+from flawed_server import KEY, app, serve_plain, silent_streams
 
 from ark_conformance.calls import read_file
 from ark_conformance.cli import main
@@ -59,6 +62,72 @@ def test_what_cannot_be_run(url: str, tmp_path: Path, capsys: pytest.CaptureFixt
     bad.write_text("area = 1", encoding="utf-8")
     assert main([*server(url), str(bad)]) == 2
     assert str(bad) in capsys.readouterr().err
+
+
+def test_a_server_that_is_no_api(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*server(url, "a-page"), "--only", "chat"]) == 2
+    shown = capsys.readouterr().err
+    assert "200 and text/html, not a list of models" in shown
+    assert "/v1" in shown
+    assert main(["--base-url", "127.0.0.1:8000/v1"]) == 2
+    assert "http://" in capsys.readouterr().err
+
+
+def test_a_server_without_a_list_of_models(url: str) -> None:
+    assert main([*server(url, "no-list"), "--only", "chat/user"]) == 2
+    assert main([*server(url, "no-list"), "--only", "chat/user", "--chat-model", "right"]) == 0
+
+
+def test_nothing_that_is_called_so(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*server(url), "--only", "nonsense"]) == 2
+    assert main(["--list", "--only", "nonsense"]) == 2
+    assert "is called nonsense" in capsys.readouterr().err
+
+
+def test_a_file_that_cannot_be_written_is_said_before_the_calls(
+    url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*server(url), "--only", "chat/user", "--json", str(tmp_path / "no" / "a.json")]) == 2
+    shown = capsys.readouterr()
+    assert "No such file or directory" in shown.err
+    assert "calls of the profile" not in shown.out
+
+
+@pytest.mark.parametrize("option", ["--jobs", "--timeout", "--body-timeout"])
+def test_numbers_that_are_none(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([option, "0"])
+    assert "0 is not over 0" in capsys.readouterr().err
+
+
+def test_a_server_that_falls_silent_ends_the_run(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Else each call would wait for it."""
+    assert main([*server(url, "silence"), "--only", "chat/a-completion", "--timeout", "1"]) == 1
+    shown = capsys.readouterr()
+    assert "the server no longer answers; 3 of 4 calls were not made" in shown.err
+    assert "none came: APITimeoutError" in shown.out
+
+
+@pytest.mark.parametrize("variant", ["stream", "async-stream"])
+def test_ctrl_c_shows_what_was_made(url: str, tmp_path: Path, variant: str) -> None:
+    path = tmp_path / "a.json"
+    only = ["--only", "chat/user", "--only", f"streaming/done-is-the-end[{variant}]", "--json", str(path)]
+    with subprocess.Popen(
+        [sys.executable, "-u", "-m", "ark_conformance", *server(url, "silent-streams"), *only],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as running:
+        while not silent_streams.wait(0.1):
+            assert running.poll() is None
+        silent_streams.clear()
+        running.send_signal(signal.SIGINT)
+        shown, errors = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert "interrupted; 1 of 2 calls were not made" in errors
+    assert "Traceback" not in errors
+    assert "chat       1" in shown
+    assert json.loads(path.read_text(encoding="utf-8"))["passed"] == 1
 
 
 def test_the_list(capsys: pytest.CaptureFixture[str]) -> None:
@@ -114,7 +183,23 @@ def test_a_recorded_script_is_replayed(url: str, tmp_path: Path, capsys: pytest.
     assert main([*server(url, "no-done"), str(output)]) == 1
 
 
-def test_a_script_that_makes_no_calls(tmp_path: Path) -> None:
+def test_a_script_that_makes_no_calls(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     script = tmp_path / "empty.py"
     script.write_text("print('hello')", encoding="utf-8")
     assert main(["record", str(script)]) == 2
+    assert main(["record", str(tmp_path / "none.py")]) == 2
+    assert "there is no such file" in capsys.readouterr().err
+    assert main(["record", "-o", str(tmp_path / "none" / "a.toml"), str(script)]) == 2
+    assert "there is no such directory" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("end", "status"), [("raise KeyboardInterrupt", 130), ("1 / 0", 1), ("raise SystemExit(3)", 1)]
+)
+def test_what_a_script_did_until_it_ended_is_kept(url: str, tmp_path: Path, end: str, status: int) -> None:
+    script = tmp_path / "ends.py"
+    lines = ["import openai", f"client = openai.OpenAI(base_url='{url}/none/v1', api_key='{KEY}')"]
+    script.write_text("\n".join([*lines, "client.models.list()", end]), encoding="utf-8")
+    output = tmp_path / "ends.json"
+    assert main(["record", "-o", str(output), str(script)]) == status
+    assert [step.call for step in read_file(output).case[0].step] == ["models.list"]

@@ -33,6 +33,7 @@ FLAWS = {
     "text-behind-the-end": ["streaming/one-finish-reason", "streaming/the-order-of-events"],
     "it-breaks-off": ["streaming/one-finish-reason"],
     "a-broken-chunk": ["streaming/the-order-of-events"],
+    "a-chunk-of-no-form": ["streaming/the-order-of-events"],
     "a-chunk-of-another-id": ["streaming/the-order-of-events"],
     "a-stream-of-another-type": ["streaming/the-order-of-events"],
     "named-events": ["streaming/events-are-plain-data"],

@@ -28,6 +28,8 @@ KEY, LIMITED = "sk-right", "sk-limited"
 RATE, WINDOW = 3, 1.0
 """So many requests of the limited key in so many seconds."""
 BODY_TIMEOUT, BODY_BYTES, QUEUE = 1.0, 16 * 2**20, 64
+silent_streams = threading.Event()
+"""Set when a stream was asked for that never begins."""
 _asked: dict[tuple[str, bool], list[float]] = {}
 """When the limited key was served, for each flaw: whole replies, and streams, whose number has a limit of its own."""
 WORDS = ["Hello", " there", ",", " how", " are", " you", "?", " Fine", "."]
@@ -87,12 +89,18 @@ class Reply:
             await self._json(send, body, status)
 
     async def _route(self, send: Send) -> None:
-        if self.path == "/models":
+        if self.path == "/models" and self.flaw in ("no-list", "a-page"):
+            kind = "text/html" if self.flaw == "a-page" else "application/json"
+            await self._whole(send, 200 if self.flaw == "a-page" else 404, b"<html></html>", kind)
+        elif self.path == "/models":
             model = {"id": "right", "object": "model", "created": 1700000000, "owned_by": "me"}
             if self.flaw == "a-model-without-created":
                 del model["created"]
             await self._json(send, {"object": "list", "data": [model, {**model, "id": "right-embedding"}]})
-            return
+        else:
+            await self._work(send)
+
+    async def _work(self, send: Send) -> None:
         if self.method == "POST":
             self._limit()
         if self.path == "/chat/completions" and self.method == "POST":
@@ -192,6 +200,8 @@ class Reply:
             events.append(json.dumps(self._chunk([], usage)))
         if self.flaw == "a-broken-chunk":
             events[2] = '{"id": "x", "choi'
+        if self.flaw == "a-chunk-of-no-form":
+            events[2] = '{"choices": "none", "usage": [1]}'
         if self.flaw == "a-chunk-of-another-id":
             events[2] = events[2].replace("chatcmpl-", "chatcmpl-other-")
         if self.flaw == "it-breaks-off":
@@ -283,8 +293,26 @@ async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
         return
     _, flaw, _, path = scope["path"].split("/", 3)
     body = await _read(receive, flaw)
+    if _is_silent(flaw, path, body or b""):
+        # Until the client goes.
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        return
     headers = {name.decode().lower(): value.decode("latin-1") for name, value in scope["headers"]}
     await Reply(flaw, f"/{path}", scope["method"], headers, body).send(send)
+
+
+def _is_silent(flaw: str, path: str, body: bytes) -> bool:
+    """Whether nothing is ever answered."""
+    if flaw == "silent-streams" and b'"stream":true' in body:
+        silent_streams.set()
+        return True
+    if flaw != "silence":
+        return False
+    # The models are told once.
+    before = _asked.setdefault((flaw, False), [])
+    before.append(0.0)
+    return len(before) > 1
 
 
 async def _read(receive: Receive, flaw: str) -> bytes | None:
