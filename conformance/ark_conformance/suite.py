@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -25,7 +25,7 @@ def choose(calls: CallSet, profile: Profile, only: Sequence[str] = ()) -> list[R
 
 def run_all(
     runs: Iterable[Run], calls: CallSet, target: Target, profile: Profile, *, jobs: int = 1
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """Replay one after another, or `jobs` at a time; the results come in the calls' order."""
 
     def one(run: Run) -> Result:

@@ -1,0 +1,98 @@
+"""Each call can fail: none passes where everything is refused, and no refusal where nothing is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import pytest
+from flawed_server import Receive, Send, serve_plain
+
+from ark_conformance import SHIPPED
+from ark_conformance.calls import Call, CallSet, Profile
+from ark_conformance.clients import Server
+from ark_conformance.replay import replay
+from ark_conformance.target import OPTIONAL, Target
+
+REFUSED = {"error": {"message": "No.", "type": "server_error", "param": None, "code": None}}
+
+
+async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    """``/no`` refuses everything and ``/yes`` answers everything with an empty object."""
+    if scope["type"] == "lifespan":
+        while (await receive())["type"] == "lifespan.startup":
+            await send({"type": "lifespan.startup.complete"})
+        await send({"type": "lifespan.shutdown.complete"})
+        return
+    while (await receive()).get("more_body", False):
+        pass
+    refuses = scope["path"].startswith("/no/")
+    headers = [(b"content-type", b"application/json")]
+    await send({"type": "http.response.start", "status": 500 if refuses else 200, "headers": headers})
+    await send({"type": "http.response.body", "body": json.dumps(REFUSED if refuses else {}).encode()})
+
+
+def details(task: str, **more: Any) -> dict[str, Any]:
+    alias = {"chat": "gpt-4o", "embedding": "text-embedding-3-small", "transcription": "whisper-1"}[task]
+    return {"task": task, "aliases": [alias], "context_length": 32, **more}
+
+
+def target(url: str, languages: list[str]) -> Target:
+    """A server that has said of itself that it has everything, so that no call is skipped."""
+    given = {
+        "ark-embedded-chat": details("chat", reasoning=True, parameters=sorted(OPTIONAL)),
+        "all-MiniLM-L6-v2": details("embedding", dimensions=[384], parameters=["ark_sparse", "ark_colbert"]),
+        "ark-embedded-whisper": details("transcription", languages=languages, parameters=["language"]),
+    }
+    chat, embedding, transcription = given
+    return Target(
+        server=Server(base_url=f"{url}/v1", api_key="sk-own", other_key="sk-other", limited_key="sk-limited"),
+        models=tuple({"id": name, "ark": ark} for name, ark in given.items()),
+        chat=chat,
+        embedding=embedding,
+        transcription=transcription,
+        body_timeout=0.001,
+    )
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with serve_plain(app) as url:
+        yield url
+
+
+def impatient(call: Call) -> Call:
+    """The same call, which is not repeated for long."""
+    steps = tuple(
+        step if step.within is None else msgspec.structs.replace(step, within=0.0, times=1) for step in call.case.step
+    )
+    return msgspec.structs.replace(call, case=msgspec.structs.replace(call.case, step=steps))
+
+
+def outcomes(url: str, *, refusals: bool) -> dict[str, str]:
+    """What becomes of each call, in one of its profiles and the first of its variants; or of those that expect a
+    refusal."""
+    calls = CallSet.read([SHIPPED])
+    found: dict[str, str] = {}
+    for call in map(impatient, calls.calls):
+        if refusals and not any(step.error for step in call.case.step):
+            continue
+        profile: Profile = "ark" if "ark" in call.profiles else call.profiles[0]
+        languages = ["en"] if "english_alone" in call.needs else ["de", "en"]
+        found[call.id] = replay(call, call.variants[0], calls, target(url, languages), profile).status
+    assert len(found) > 100
+    return found
+
+
+def test_no_call_passes_where_everything_is_refused(url: str) -> None:
+    found = outcomes(f"{url}/no", refusals=False)
+    assert {name: status for name, status in found.items() if status != "failed"} == {
+        "limits/the-rates-are-told": "skipped"
+    }
+
+
+def test_no_refusal_passes_where_nothing_is_refused(url: str) -> None:
+    """A limit that is never reached is skipped."""
+    assert "passed" not in outcomes(f"{url}/yes", refusals=True).values()
