@@ -56,13 +56,13 @@ def ask(url: str, **known: Any) -> Target:
 @pytest.fixture(scope="session")
 def ark_target() -> Iterator[Target]:
     """ARK as it comes, with keys."""
-    with serve(create_app(make_config())) as server:
+    with serve(create_app(make_config()), 120) as server:
         yield ask(server.url)
 
 
 @pytest.fixture(scope="module")
 def mounted_target() -> Iterator[Target]:
-    with serve(Mounted(make_config())) as server:
+    with serve(Mounted(make_config()), 120) as server:
         yield ask(server.url + PREFIX)
 
 
@@ -87,5 +87,5 @@ def document_target() -> Iterator[Target]:
         msgspec.structs.replace(model, capabilities="document") if model.task == "chat" else model
         for model in default_models()
     )
-    with serve(create_app(make_config(models=models))) as server:
+    with serve(create_app(make_config(models=models)), 120) as server:
         yield ask(server.url)
