@@ -6,19 +6,26 @@ import argparse
 import sys
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ark.commands.client import Client, CommandError, add_server_arguments, need
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
+
+REFRESH = 10
+"""Times a second that the seconds are drawn."""
 
 _DESCRIPTION = """\
 Talk with a model in a session: the server keeps the conversation and the model's state, and only the new message is
-sent. Under each reply stands how much of the prompt the server had computed already, and the time to the first token.
+sent. Under each reply stands how much of the prompt the server had computed already, and the time to the first token;
+until that comes the seconds run.
 
+    /turns    show these figures of every turn so far
     /new      begin another session
     /session  show the session's id, which --session takes up again
     /quit     leave, as does the end of the input
@@ -61,6 +68,8 @@ def run(args: argparse.Namespace) -> int:
                 console.print(f"session {talk.session}", style="dim")
             elif word == "/session":
                 console.print(talk.session)
+            elif word == "/turns":
+                console.print(table(talk.turns))
             elif word:
                 try:
                     talk.turn(line)
@@ -73,6 +82,26 @@ def run(args: argparse.Namespace) -> int:
     return 1 if talk.failed and not sys.stdin.isatty() else 0
 
 
+@dataclass(frozen=True)
+class Turn:
+    """What one turn took. Times are in seconds."""
+
+    prompt: int
+    """Tokens before the reply, of all turns."""
+    cached: int
+    """Of them, not computed again."""
+    reply: int
+    first: float | None
+    """From sending the message to the first token of its reply; None where there was none."""
+    whole: float
+
+    def __str__(self) -> str:
+        parts = [f"{self.cached} of {self.prompt} prompt tokens cached", f"{self.reply} in the reply"]
+        if self.first is not None:
+            parts.append(f"first token after {self.first * 1000:.0f} ms")
+        return ", ".join([*parts, f"{self.whole:.1f} s in all"])
+
+
 class Talk:
     """One conversation after another."""
 
@@ -82,12 +111,15 @@ class Talk:
         self._args = args
         self._model = model
         self.failed = False
+        self.turns: list[Turn] = []
+        """Those of the session."""
         self.session: str = args.session or str(uuid.uuid4())
         self._begun = args.session is not None
 
     def begin(self) -> None:
         """Leave the session for a new one."""
         self.session, self._begun = str(uuid.uuid4()), False
+        self.turns = []
 
     def turn(self, text: str) -> None:
         """Send one message and show the reply as it comes. Raises CommandError."""
@@ -107,29 +139,63 @@ class Talk:
         sent = time.perf_counter()
         first: float | None = None
         usage: dict[str, Any] = {}
-        for chunk in self._client.events("/chat/completions", body):
-            usage = chunk.get("usage") or usage
-            for choice in chunk.get("choices", ()):
-                delta = choice.get("delta", {})
-                said, thought = delta.get("content") or "", delta.get("reasoning_content") or ""
-                if first is None and (said or thought):
-                    first = time.perf_counter() - sent
-                if thought and not self._args.no_reasoning:
-                    self._console.print(thought, end="", style="dim italic", soft_wrap=True)
-                self._console.print(said, end="", soft_wrap=True)
+        with waiting(self._console, sent) as stop_waiting:
+            for chunk in self._client.events("/chat/completions", body):
+                usage = chunk.get("usage") or usage
+                for choice in chunk.get("choices", ()):
+                    delta = choice.get("delta", {})
+                    said, thought = delta.get("content") or "", delta.get("reasoning_content") or ""
+                    if first is None and (said or thought):
+                        first = time.perf_counter() - sent
+                        stop_waiting()
+                    if thought and not self._args.no_reasoning:
+                        self._console.print(thought, end="", style="dim italic", soft_wrap=True)
+                    self._console.print(said, end="", soft_wrap=True)
         self._begun = True
+        self.turns.append(
+            Turn(
+                prompt=usage.get("prompt_tokens", 0),
+                cached=(usage.get("prompt_tokens_details") or {}).get("cached_tokens", 0),
+                reply=usage.get("completion_tokens", 0),
+                first=first,
+                whole=time.perf_counter() - sent,
+            )
+        )
         self._console.print()
-        self._console.print(summary(usage, first, time.perf_counter() - sent), style="dim")
+        self._console.print(str(self.turns[-1]), style="dim")
 
 
-def summary(usage: dict[str, Any], first: float | None, seconds: float) -> str:
-    """How a turn went, in one line: tokens, how many of them were cached, times in ms and s."""
-    prompt, reply = usage.get("prompt_tokens", 0), usage.get("completion_tokens", 0)
-    cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens", 0)
-    parts = [f"{cached} of {prompt} prompt tokens cached", f"{reply} in the reply"]
-    if first is not None:
-        parts.append(f"first token after {first * 1000:.0f} ms")
-    return ", ".join([*parts, f"{seconds:.1f} s in all"])
+@contextmanager
+def waiting(console: Console, begun: float) -> Iterator[Callable[[], None]]:
+    """Show the seconds since `begun` in a terminal, until the function is called that this gives."""
+    if not console.is_terminal:
+        yield lambda: None
+        return
+    from rich.live import Live  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    live = Live(
+        get_renderable=lambda: Text(f"{time.perf_counter() - begun:.1f} s", style="dim"),
+        console=console,
+        transient=True,
+        refresh_per_second=REFRESH,
+    )
+    with live:
+        yield live.stop
+
+
+def table(turns: Sequence[Turn]) -> Table:
+    """The figures of a session, to be shown in a terminal."""
+    from rich.table import Table  # noqa: PLC0415
+
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("turn", "prompt tokens", "cached", "computed", "reply tokens", "first token, ms", "whole, s"):
+        shown.add_column(name, justify="right")
+    for number, turn in enumerate(turns, 1):
+        first = "" if turn.first is None else f"{turn.first * 1000:.0f}"
+        counts = (turn.prompt, turn.cached, turn.prompt - turn.cached, turn.reply)
+        shown.add_row(str(number), *(str(count) for count in counts), first, f"{turn.whole:.1f}")
+    return shown
 
 
 def _lines(console: Console, greeting: str) -> Iterator[str]:

@@ -71,11 +71,8 @@ def launch(
     """Start hypercorn, or ``ark serve``, on a free loopback port, with `config` as the ark.toml of its working
     directory. `app` and `graceful` are hypercorn's; `arguments` are further ones."""
     (directory / "ark.toml").write_text(config, encoding="utf-8")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    log = directory / "log"
     command = ["ark", "serve"] if program == "ark" else ["hypercorn", "-w", "0"]
-    command += ["--bind", f"127.0.0.1:{port}", *arguments]
+    command += arguments
     if program == "hypercorn":
         command += ["--graceful-timeout", str(graceful), app]
     variables = {name: value for name, value in os.environ.items() if not name.startswith("ARK_")}
@@ -84,13 +81,19 @@ def launch(
         # Where the tests run on another tree than the installed one, so does the server.
         paths = [os.path.abspath(path) for path in outer.split(os.pathsep)]
         variables["PYTHONPATH"] = os.pathsep.join([variables["PYTHONPATH"], *paths])
+    with started([sys.executable, "-m", *command], directory, variables) as server:
+        yield server
+
+
+@contextmanager
+def started(command: Sequence[str], directory: Path, variables: Mapping[str, str]) -> Iterator[Process]:
+    """Start the command of a server with a free loopback port to bind, in a working directory, and end it."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    log = directory / "log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", *command],
-            cwd=directory,
-            env=variables,
-            stdout=output,
-            stderr=output,
+            [*command, "--bind", f"127.0.0.1:{port}"], cwd=directory, env=variables, stdout=output, stderr=output
         )
     try:
         yield Process(process, port, log)

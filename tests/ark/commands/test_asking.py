@@ -8,14 +8,17 @@ import json
 import re
 import socket
 import sys
+import time
 import uuid
 from collections.abc import Iterator
 
 import pytest
 from process import launch
+from rich.console import Console
 
 from ark.cli import main
 from ark.commands.bench import percentile
+from ark.commands.chat import waiting
 from ark.commands.embed import cosine
 
 KEY = "ark-test-key"
@@ -132,12 +135,15 @@ def test_chat_goes_on_in_its_session(
 
 
 def test_chat_begins_anew(url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "stdin", io.StringIO("/session\none\n/new\none\n/session\n"))
+    monkeypatch.setattr(sys, "stdin", io.StringIO("/session\none\n/turns\n/new\n/turns\none\n/session\n"))
     out, _ = told(capsys, "chat", "--url", url, "--key", KEY, "--system", "Be short.")
     ids = re.findall(r"[0-9a-f]{8}-[0-9a-f-]{27}", out)
     assert len(set(ids)) == 2
     prompts = re.findall(r"of (\d+) prompt tokens", out)
     assert prompts[0] == prompts[1]
+    # One turn's figures in the first session, none yet in the second.
+    assert out.count("first token, ms") == 2
+    assert len(re.findall(rf"^ +1 +{prompts[0]} +0 +{prompts[0]} +\d+ +\d+ +\d+\.\d *$", out, re.MULTILINE)) == 1
 
 
 def test_a_refused_turn_does_not_end_the_chat(
@@ -189,3 +195,17 @@ def test_percentiles_and_cosines() -> None:
     assert cosine([1, 0], [0, 2]) == 0
     assert cosine([3, 4], [6, 8]) == pytest.approx(1)
     assert cosine([0, 0], [1, 1]) == 0
+
+
+def test_the_seconds_run_in_a_terminal_until_they_are_stopped() -> None:
+    screen = io.StringIO()
+    with waiting(Console(file=screen, force_terminal=True), time.perf_counter() - 7) as stop_waiting:
+        stop_waiting()
+        shown = screen.getvalue()
+        time.sleep(0.3)
+        assert screen.getvalue() == shown
+    assert re.search(r"\d\.\d s", shown)
+    silent = io.StringIO()
+    with waiting(Console(file=silent), time.perf_counter()) as stop_waiting:
+        stop_waiting()
+    assert silent.getvalue() == ""

@@ -1,0 +1,197 @@
+"""What is given away: an sdist that makes a wheel, and a wheel that serves where nothing else is installed.
+
+The environments are empty but for the wheel and what it declares to need, which is not downloaded: they have links to
+what is installed here. So this proves that the wheel has every file, that its entry points work, and that nothing is
+used that is not declared; not that the declared versions can be had.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tarfile
+import tomllib
+import venv
+import zipfile
+from collections.abc import Iterator
+from importlib.metadata import Distribution, PackageNotFoundError, distribution
+from pathlib import Path
+
+import pytest
+from process import Process, started
+
+import ark
+
+pytest.importorskip("build")
+pytest.importorskip("hatchling")
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PACKAGES = ("ark", "ark_backends", "ark_conformance", "ark_embedded")
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an sdist, and of the wheel that was made from it."""
+    folder = tmp_path_factory.mktemp("dist")
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(ROOT)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheel(built: Path) -> Path:
+    (path,) = built.glob("*.whl")
+    return path
+
+
+class Environment:
+    """An environment of Python with the wheel, and what it needs with some extras."""
+
+    def __init__(self, folder: Path, wheel: Path, *extras: str) -> None:
+        venv.create(folder, with_pip=False, symlinks=True)
+        self.bin = folder / "bin"
+        command = [sys.executable, "-m", "pip", "--python", str(self.bin / "python"), "install", "--quiet"]
+        subprocess.run([*command, "--no-deps", "--no-index", str(wheel)], check=True)
+        (self.site,) = folder.glob("lib/python3.*/site-packages")
+        for needed in needs(Distribution.at(next(self.site.glob("ark_server-*.dist-info"))), set(extras)):
+            for file in needed.files or ():
+                place = self.site / file.parts[0]
+                if file.parts[0] not in ("..", "__pycache__") and not place.exists():
+                    place.symlink_to(Path(str(needed.locate_file(file.parts[0]))))
+
+    def run(self, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        command = (str(self.bin / command[0]), *command[1:])
+        return subprocess.run(
+            command, capture_output=True, text=True, check=False, env=clean() | variables, cwd=self.bin
+        )
+
+
+def clean() -> dict[str, str]:
+    """The environment without what would let the tree in, or a configuration."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("ARK_", "PYTHON"))}
+
+
+def needs(root: Distribution, extras: set[str]) -> Iterator[Distribution]:
+    """Everything that a distribution declares to need here, and what that needs."""
+    waiting, seen = [(root, frozenset(extras))], set[tuple[str, frozenset[str]]]()
+    while waiting:
+        one, chosen = waiting.pop()
+        for text in one.requires or ():
+            wanted = Requirement(text)
+            if wanted.marker and not any(wanted.marker.evaluate({"extra": extra}) for extra in chosen | {""}):
+                continue
+            name, more = canonicalize_name(wanted.name), frozenset(wanted.extras)
+            if (name, more) in seen:
+                continue
+            seen.add((name, more))
+            if name == canonicalize_name(str(root.metadata["Name"])):
+                # An extra that is made of others.
+                waiting.append((root, more))
+                continue
+            try:
+                found = distribution(name)
+            except PackageNotFoundError:
+                pytest.skip(f"{name} is not installed here")
+            waiting.append((found, more))
+            yield found
+
+
+def test_the_sdist_has_what_a_checkout_has(built: Path) -> None:
+    (path,) = built.glob("*.tar.gz")
+    with tarfile.open(path) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    for name in ("Makefile", "constraints.txt", "LICENSE", "CHANGELOG.md", "docs/conf.py", "examples/streaming.py"):
+        assert name in names
+    assert "tests/test_packaging.py" in names
+    assert not [name for name in names if name.startswith((".venv", ".ci", "build/")) or name.endswith(".pyc")]
+
+
+def test_the_wheel_has_every_file_of_the_packages_and_no_other(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+        metadata = archive.read(f"ark_server-{ark.__version__}.dist-info/METADATA").decode()
+    for package in PACKAGES:
+        assert f"{package}/py.typed" in names
+        source = next(path for path in (ROOT, ROOT / "backends", ROOT / "conformance") if (path / package).is_dir())
+        for path in (source / package).rglob("*"):
+            if path.is_file() and "__pycache__" not in path.parts:
+                assert str(path.relative_to(source)) in names
+    assert {name.partition("/")[0] for name in names} == {*PACKAGES, f"ark_server-{ark.__version__}.dist-info"}
+    assert "License-Expression: Apache-2.0" in metadata
+    # Its page on an index is the README.
+    assert "# ARK\n" in metadata
+
+
+def test_without_extras_it_says_what_is_missing(wheel: Path, tmp_path: Path) -> None:
+    bare = Environment(tmp_path, wheel)
+    assert bare.run("ark", "--version").stdout == f"ark {ark.__version__}\n"
+    imported = bare.run("python", "-c", "import ark.app, ark_backends, ark_embedded; print(ark.app.__file__)")
+    assert imported.stdout.startswith(str(tmp_path)), imported.stderr
+    checked = bare.run("ark", "check")
+    assert checked.returncode == 1
+    assert "pip install 'ark-server[torch]'" in checked.stdout
+    for command in (["chat"], ["models"], ["completion", "bash"], ["pull", "a/b"]):
+        asked = bare.run("ark", *command)
+        assert asked.returncode == 1
+        assert re.match(r"ark: this needs \w+: pip install 'ark-server\[\w+\]'", asked.stderr), asked.stderr
+
+
+@pytest.mark.timeout(600)  # as elsewhere, for a busy machine: all engines are imported from nothing
+def test_with_its_extras_it_serves(wheel: Path, tmp_path: Path) -> None:
+    whole = Environment(tmp_path / "env", wheel, "all")
+    (tmp_path / "empty").mkdir()
+    with started([str(whole.bin / "ark"), "serve"], tmp_path / "empty", clean()) as server:
+        answers(server, whole)
+
+
+def answers(server: Process, whole: Environment) -> None:
+    server.listening(120)
+    url = {"ARK_URL": f"http://127.0.0.1:{server.port}"}
+    program = (
+        "import httpx, os, time\n"
+        "while httpx.get(os.environ['ARK_URL'] + '/ready', timeout=120).status_code != 200: time.sleep(1)\n"
+        "ask = {'model': 'gpt-4o', 'messages': [{'role': 'user', 'content': 'What can you do?'}]}\n"
+        "reply = httpx.post(os.environ['ARK_URL'] + '/v1/chat/completions', json=ask, timeout=120)\n"
+        "print(reply.json()['choices'][0]['message']['content'])\n"
+    )
+    asked = whole.run("python", "-c", program, **url)
+    assert asked.returncode == 0, asked.stderr[-2000:] + server.log[-2000:]
+    assert len(asked.stdout) > 20
+    listed = json.loads(whole.run("ark", "models", "--json", **url).stdout)
+    states = {model["id"]: model["ark"]["state"] for model in listed["data"]}
+    assert states["gpt-4o"] == states["text-embedding-3-small"] == "ready"
+    embedded = whole.run("ark", "embed", "a text", **url)
+    assert len(json.loads(embedded.stdout)["embedding"]) == 384
+
+
+def test_version_changelog_and_documentation_agree() -> None:
+    assert PROJECT["project"]["version"] == ark.__version__
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert re.findall(r"^## (\S+)", changelog, re.MULTILINE)[0] == ark.__version__
+    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+        said = re.findall(r"\bARK (\d+\.\d+\.\d+)", page.read_text(encoding="utf-8"))
+        # What was measured was measured with a version, which may be older.
+        assert page.name == "conformance.md" or set(said) <= {ark.__version__}, page
+
+
+def test_every_extra_and_group_is_pinned() -> None:
+    pinned = {
+        canonicalize_name(line.partition("==")[0])
+        for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+        if not line.startswith("#")
+    }
+    project = PROJECT["project"]
+    lists = [
+        project["dependencies"],
+        *project["optional-dependencies"].values(),
+        *PROJECT["dependency-groups"].values(),
+    ]
+    named = {canonicalize_name(Requirement(text).name) for texts in lists for text in texts}
+    assert named - pinned <= {"ark-server"}
