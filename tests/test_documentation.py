@@ -18,6 +18,7 @@ import pytest
 from ark.cli import parser
 from ark.config import load_config
 from ark_backends.bge.options import BgeOptions
+from ark_backends.exllama.options import ExLlamaV2Options, ExLlamaV3Options
 from ark_backends.torch_chat.options import TorchChatOptions
 from ark_backends.whisper.options import WhisperOptions
 
@@ -26,7 +27,13 @@ PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").g
 MADE = ("configuration_page", "limits_table", "parameters_page", "commands_page")
 
 
-OPTIONS: dict[str, type] = {"torch_chat": TorchChatOptions, "bge": BgeOptions, "whisper": WhisperOptions}
+OPTIONS: dict[str, type] = {
+    "torch_chat": TorchChatOptions,
+    "exllamav2": ExLlamaV2Options,
+    "exllamav3": ExLlamaV3Options,
+    "bge": BgeOptions,
+    "whisper": WhisperOptions,
+}
 
 
 def fences(language: str) -> Iterator[tuple[str, str]]:

@@ -194,4 +194,5 @@ def test_every_extra_and_group_is_pinned() -> None:
         *PROJECT["dependency-groups"].values(),
     ]
     named = {canonicalize_name(Requirement(text).name) for texts in lists for text in texts}
-    assert named - pinned <= {"ark-server"}
+    # exllamav3 runs on a GPU alone, beside whatever torch is there for it.
+    assert named - pinned <= {"ark-server", "exllamav3"}
