@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 .PHONY: serve test check format docs bench fuzz clean
 
 serve: $(VENV)/.serve
-	# Without worker processes (-w 0) a failed start exits non-zero, and a stream may finish for a minute after SIGTERM.
+	@# Without worker processes (-w 0) a failed start exits non-zero, and a stream may finish for a minute after SIGTERM.
 	$(BIN)/hypercorn -w 0 --bind $(HOST):$(PORT) --graceful-timeout 60 ark.app:app
 
 test: $(VENV)/.dev
@@ -57,6 +57,7 @@ $(VENV)/.python:
 
 # A stamp is as new as what it was made from, so that a second run has nothing to do.
 $(VENV)/.serve: $(VENV)/.python pyproject.toml constraints.txt
+	@echo 'Installing ARK and its engines into $(VENV), about 3 GB: this takes some minutes, and says nothing until then.'
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[all]'
 	touch $@
 

@@ -38,6 +38,8 @@ class Ark:
         self._services: Services | None = None
         self._exchanges: set[Exchange] = set()
         self._idle = anyio.Event()
+        self.local = False
+        """Set by whoever runs the server where it is reached from this machine alone: then it may be open unwarned."""
 
     @property
     def services(self) -> Services | None:
@@ -68,7 +70,7 @@ class Ark:
         services = Services(config)
         await services.sessions.open()
         services.tracer = await anyio.to_thread.run_sync(open_tracer, os.environ)
-        if services.keys.open:
+        if services.keys.open and not self.local:
             log.warning("no API keys are configured: everyone who can reach the server may use it")
         self._services = services
         failure: Exception | None = None

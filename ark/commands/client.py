@@ -103,7 +103,7 @@ class Client:
             # Another server says nothing of tasks: its first model it is.
             if model.get("ark", {}).get("task", task) == task:
                 return str(model["id"])
-        raise CommandError(f"{self.url} serves no {task} model")
+        raise CommandError(f"{self.url} serves no {task} model; 'ark models' lists what it serves")
 
     def _json(self, method: str, path: str, **more: Any) -> Any:
         with self._asked():

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import signal
 import socket
 import sys
 from collections.abc import AsyncIterator
 from importlib.util import find_spec
+from ipaddress import ip_address
 from typing import Any
 
 import anyio
@@ -87,7 +89,8 @@ def run(args: argparse.Namespace) -> int:
         print(f"ark: {error}", file=sys.stderr)
         return 1
     except OSError as error:
-        print(f"ark: cannot listen: {error}", file=sys.stderr)
+        hint = "; --port names another port" if error.errno == errno.EADDRINUSE and not args.bind else ""
+        print(f"ark: cannot listen: {error.strerror or error}{hint}", file=sys.stderr)
         return 1
     return 0
 
@@ -118,6 +121,7 @@ async def _serve(config: Config, args: argparse.Namespace) -> None:
     # Its name and version are nobody's business.
     server.include_server_header = False
     app = create_app(config)
+    app.local = all(loopback(bind) for bind in server.bind)
     # Around everything: a signal that comes while the server starts is not lost.
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
 
@@ -131,6 +135,17 @@ async def _serve(config: Config, args: argparse.Namespace) -> None:
 def address(host: str, port: int) -> str:
     """Host and port as --bind takes them."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def loopback(bind: str) -> bool:
+    """Whether what --bind names can be reached from this machine alone."""
+    if bind.startswith("unix:"):
+        return True
+    host = bind.rpartition(":")[0] if ":" in bind else bind
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 async def _drain(app: Ark, signals: AsyncIterator[signal.Signals]) -> None:

@@ -14,7 +14,7 @@ from ark.cli import main
 from ark.commands.arguments import chosen_config, named
 from ark.commands.check import kv_bytes
 from ark.commands.client import CommandError
-from ark.commands.serve import address
+from ark.commands.serve import address, loopback
 from ark.config import ConfigError
 from ark.identify import identify
 
@@ -198,3 +198,13 @@ def test_where_it_listens() -> None:
     assert (address("127.0.0.1", 80), address("::1", 80)) == ("127.0.0.1:80", "[::1]:80")
     with pytest.raises(SystemExit):
         main(["serve", "--bind", "127.0.0.1:1", "--port", "2"])
+
+
+@pytest.mark.parametrize("bind", ["127.0.0.1:8000", "127.1.2.3:1", "[::1]:8000", "localhost:80", "localhost", "unix:a"])
+def test_only_this_machine_can_reach_it(bind: str) -> None:
+    assert loopback(bind)
+
+
+@pytest.mark.parametrize("bind", ["0.0.0.0:8000", "[::]:8000", "192.0.2.1:80", "example.com:80", "fd://3", ":8000"])
+def test_others_may_reach_it(bind: str) -> None:
+    assert not loopback(bind)
