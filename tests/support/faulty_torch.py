@@ -70,5 +70,5 @@ class FaultyChat(TorchChat):
     @classmethod
     async def open(cls, model: ModelConfig) -> TorchChat:
         chat = await super().open(model)
-        chat._engine._runner.model.register_forward_pre_hook(_hook(Path(model.source)))
+        chat._engine._runner.network.register_forward_pre_hook(_hook(Path(model.source)))
         return chat

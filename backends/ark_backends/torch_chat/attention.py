@@ -37,15 +37,23 @@ class Plan:
     Views are made here once for all layers: inside a layer only attention itself should cost time.
     """
 
-    def __init__(self, spec: KVSpec, pieces: Sequence[Piece]) -> None:
+    def __init__(self, spec: KVSpec, pieces: Sequence[Piece], *, joined: bool = False) -> None:
+        """`joined` plans for `write_joined` instead of `write`."""
         self.lengths = [len(piece.token_ids) for piece in pieces]
+        self.longest = max(piece.kv.length + len(piece.token_ids) for piece in pieces) - 1
+        """The largest position of the step."""
         self.singles = sum(1 for length in self.lengths if length == 1)
         if any(length == 1 for length in self.lengths[self.singles :]):
             raise ValueError("pieces of one token must come first")
         self._heads = spec.heads
         self._fused = spec.fused
-        rows = [piece.kv.views(piece.kv.length, len(piece.token_ids)) for piece in pieces]
-        self._targets = [[row[2 * i] for row in rows] + [row[2 * i + 1] for row in rows] for i in range(spec.layers)]
+        if joined:
+            pairs = [piece.kv.pairs(piece.kv.length, len(piece.token_ids)) for piece in pieces]
+            self._targets = [list(targets) for targets in zip(*pairs, strict=True)]
+        else:
+            rows = [piece.kv.views(piece.kv.length, len(piece.token_ids)) for piece in pieces]
+            layers = range(spec.layers)
+            self._targets = [[row[2 * i] for row in rows] + [row[2 * i + 1] for row in rows] for i in layers]
         self._windows = spec.windows
         self._reads = {window: [_read(piece, window) for piece in pieces] for window in set(spec.windows)}
         longer = pieces[self.singles :]
@@ -55,6 +63,14 @@ class Plan:
         """Store the new keys and values, both (1, kv heads, tokens of the row, head_dim)."""
         sources = [*key.split(self.lengths, dim=2), *value.split(self.lengths, dim=2)]
         torch._foreach_copy_(self._targets[layer], sources)
+
+    def write_joined(self, layer: int, both: torch.Tensor) -> None:
+        """Store the new keys and values, side by side: (tokens of the row, 2, kv heads, head_dim)."""
+        targets, sources = self._targets[layer], both.permute(1, 2, 0, 3)
+        if len(targets) == 1:
+            targets[0].copy_(sources)
+        else:
+            torch._foreach_copy_(targets, sources.split(self.lengths, dim=2))
 
     def attend(self, layer: int, query: torch.Tensor, scale: float | None, options: dict[str, Any]) -> torch.Tensor:
         """Attention of query (1, heads, tokens, head_dim); returns (1, tokens, heads, head_dim)."""

@@ -81,7 +81,7 @@ def plain_logits(runner: Runner, tokens: list[int]) -> torch.Tensor:
 
 
 def _tolerance(runner: Runner) -> float:
-    return TOLERANCE.get(runner.spec.dtype, HALF_TOLERANCE)
+    return TOLERANCE.get(runner.model.dtype, HALF_TOLERANCE)
 
 
 @contextmanager

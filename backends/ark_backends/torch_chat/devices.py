@@ -26,24 +26,30 @@ CLEARLY = 1.2
 """How much faster bfloat16 has to be: it is less exact, and a busy machine must not decide by chance."""
 
 
-def dtype(name: str, target: torch.device, config: Any, checkpoint: int) -> torch.dtype:
-    """The type of the option `dtype`; `checkpoint` is the size of the weight files in bytes."""
+def float32_bytes(config: Any, checkpoint: int) -> int:
+    """What weights take in float32 whose files take `checkpoint` bytes."""
+    return checkpoint if _stored(config) is torch.float32 else 2 * checkpoint
+
+
+def dtype(name: str, target: torch.device, config: Any, checkpoint: int, *, quantized: bool = False) -> torch.dtype:
+    """The type of the option `dtype`; `checkpoint` is the size of the weight files in bytes. A model that is to be
+    `quantized` is loaded in float32 when that fits, whatever multiplies faster."""
     if name != "auto":
         chosen: torch.dtype = getattr(torch, name)
         return chosen
-    stored = getattr(config, "dtype", None)
-    if isinstance(stored, str):
-        stored = getattr(torch, stored, None)
     if target.type != "cpu":
         half = torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        stored = _stored(config)
         return stored if stored in (torch.bfloat16, torch.float16) else half
-    as_float32 = checkpoint if stored is torch.float32 else 2 * checkpoint
+    as_float32 = float32_bytes(config, checkpoint)
     free = free_bytes(target)
     if as_float32 > 0.7 * free:
         log.info("dtype bfloat16: in float32 the weights take %d MB of %d free", as_float32 >> 20, free >> 20)
         return torch.bfloat16
     if as_float32 < SMALL:
         log.info("dtype float32: the weights take %d MB only", as_float32 >> 20)
+        return torch.float32
+    if quantized:
         return torch.float32
     text = config.get_text_config()
     hidden = int(getattr(text, "hidden_size", 1024))
@@ -59,6 +65,13 @@ def dtype(name: str, target: torch.device, config: Any, checkpoint: int) -> torc
         half * 1e6,
     )
     return best
+
+
+def _stored(config: Any) -> torch.dtype | None:
+    stored = getattr(config, "dtype", None)
+    if isinstance(stored, str):
+        stored = getattr(torch, stored, None)
+    return stored if isinstance(stored, torch.dtype) else None
 
 
 def checkpoint_bytes(path: Path) -> int:

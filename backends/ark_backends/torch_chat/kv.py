@@ -53,6 +53,13 @@ class KVBuffer:
         rows: tuple[torch.Tensor, ...] = self.data.narrow(3, start, length).unbind(0)
         return rows
 
+    def pairs(self, start: int, length: int) -> tuple[torch.Tensor, ...]:
+        """The same by layer, keys before values: (2, heads, length, head_dim)."""
+        spec = self.spec
+        layers = self.data.view(spec.layers, 2, spec.heads, self.capacity, spec.head_dim)
+        rows: tuple[torch.Tensor, ...] = layers.narrow(3, start, length).unbind(0)
+        return rows
+
     def resize(self, capacity: int) -> None:
         """Move to another capacity, of at least `length`. Old and new exist together for a moment."""
         data = self._allocate(capacity)

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
 
 from ark.backends import SamplingParams
 from ark.config import ConfigError, ModelConfig
@@ -14,6 +18,7 @@ from ark_backends.torch_chat.attention import UnsupportedModel
 from ark_backends.torch_chat.check import self_check
 from ark_backends.torch_chat.engine import Engine, Limits
 from ark_backends.torch_chat.options import TorchChatOptions
+from ark_backends.torch_chat.quantize import SAMPLE, Unfit, quantize
 from ark_backends.torch_chat.runner import Runner, load, longest_context
 from ark_backends.weights import recommended_sampling, resolve
 
@@ -26,19 +31,55 @@ def open_model(model: ModelConfig, options: TorchChatOptions) -> tuple[Engine, H
     tokenizer = load_tokenizer(path)
     sampling = recommended_sampling(path)
     grammars = Grammars(tokenizer.tokens, hidden=tokenizer.hidden, ends=tokenizer.stop_token_ids)
-    return _engine(model, options, path), tokenizer, grammars, sampling
+    runner = _runner(model, options, path, tokenizer.encode(SAMPLE))
+    return _engine(model, options, runner), tokenizer, grammars, sampling
 
 
-def _engine(model: ModelConfig, options: TorchChatOptions, path: Path) -> Engine:
-    loaded = load(path, device=options.device, dtype=options.dtype)
-    context = _context(model, loaded.config)
+def _runner(model: ModelConfig, options: TorchChatOptions, path: Path, sample: list[int]) -> Runner:
+    """The model, checked, and quantized where that is wanted and right. `sample` are tokens of a text."""
+    loaded, quantized = load(path, device=options.device, dtype=options.dtype, quantization=options.quantization)
+    runner = _checked(model, options, loaded, fast=quantized or loaded.dtype is torch.float32)
+    if not quantized:
+        return runner
+    # What is replaced below is to go at once.
+    del loaded
+    try:
+        report = quantize(runner, sample)
+    except Unfit as error:
+        log.warning("%s: quantization none: in int8 %s", model.name, error)
+        return _runner(model, msgspec.structs.replace(options, quantization="none"), path, sample)
+    log.info(
+        "%s: quantization int8: %d of %d linear layers, logits off by %.1f %%; quantization = 'none' is exact",
+        model.name,
+        report.total - len(report.kept),
+        report.total,
+        100 * report.logits_error,
+    )
+    if report.kept:
+        log.info("%s: not in int8: %s", model.name, ", ".join(report.kept[:10]) + (" ..." if report.kept[10:] else ""))
+    return runner
+
+
+def _checked(model: ModelConfig, options: TorchChatOptions, loaded: Any, *, fast: bool) -> Runner:
+    """`fast` tries the fast pass first."""
     try:
         runner = Runner(loaded)
-        if options.self_check:
+        if fast and runner.speed_up() and options.self_check:
+            try:
+                self_check(runner)
+            except UnsupportedModel as error:
+                log.warning("%s: the fast pass is not used: %s", model.name, error)
+                runner.slow_down()
+        if runner.decoder is None and options.self_check:
             self_check(runner)
     except UnsupportedModel as error:
         kind = type(loaded).__name__
         raise ConfigError(f"model {model.name!r}: torch_chat cannot run {kind}: {error}") from error
+    return runner
+
+
+def _engine(model: ModelConfig, options: TorchChatOptions, runner: Runner) -> Engine:
+    context = _context(model, runner.config)
     budget = options.kv_bytes or int(devices.KV_SHARE * devices.free_bytes(runner.device))
     held = budget // runner.spec.token_bytes
     if held < context:
@@ -55,11 +96,12 @@ def _engine(model: ModelConfig, options: TorchChatOptions, path: Path) -> Engine
         threads=options.threads,
     )
     log.info(
-        "%s: %s on %s in %s, context %d, KV %d MB (%d tokens)",
+        "%s: %s on %s in %s%s, context %d, KV %d MB (%d tokens)",
         model.name,
-        type(loaded).__name__,
+        runner.name,
         runner.device,
         str(runner.spec.dtype).removeprefix("torch."),
+        "" if runner.decoder is None else ", fast pass",
         context,
         budget >> 20,
         held,

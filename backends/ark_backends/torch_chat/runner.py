@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ from transformers import AttentionInterface, AutoConfig, AutoModelForCausalLM
 from transformers.utils import logging as transformers_logging
 
 from ark.config import ConfigError
-from ark_backends.torch_chat import devices
+from ark_backends.torch_chat import devices, int8
 from ark_backends.torch_chat.attention import NAME, Piece, Plan, Probe, UnsupportedModel, packed_attention
-from ark_backends.torch_chat.kv import KVSpec
+from ark_backends.torch_chat.decoder import Decoder
+from ark_backends.torch_chat.kv import KVBuffer, KVSpec
 
 log = logging.getLogger("ark.torch_chat")
 
@@ -33,9 +35,18 @@ class Runner:
         model.eval().requires_grad_(False)
         model.set_attn_implementation(NAME)
         self.model = model
+        self.name = type(model).__name__
+        self.config = model.config
         self.device: torch.device = model.device
         self.vocab_size: int = model.get_input_embeddings().weight.shape[0]
+        self.decoder: Decoder | None = None
+        """The fast pass, where the model is one that it knows; otherwise the model's own runs."""
         self.spec = self.probe()
+
+    @property
+    def network(self) -> Any:
+        """The torch module that a forward pass calls, with the ids of all pieces as `input_ids` (1, tokens)."""
+        return self.model if self.decoder is None else self.decoder
 
     def forward(self, pieces: Sequence[Piece], wanted: Sequence[int]) -> torch.Tensor:
         """Compute pieces and write their KV, whose length is left to the caller to raise.
@@ -50,9 +61,21 @@ class Runner:
             ids.extend(piece.token_ids)
             positions.extend(range(piece.kv.length, piece.kv.length + len(piece.token_ids)))
             ends.append(len(ids) - 1)
-        keep = [ends[index] for index in wanted]
+        return self._compute(pieces, ids, positions, [ends[index] for index in wanted])
+
+    def logits(self, tokens: Sequence[int]) -> torch.Tensor:
+        """Logits (tokens, vocabulary) after each of these tokens, which follow nothing."""
+        places = list(range(len(tokens)))
+        return self._compute([Piece(KVBuffer(self.spec, len(tokens)), tokens)], list(tokens), places, places)
+
+    def _compute(self, pieces: Sequence[Piece], ids: list[int], positions: list[int], keep: list[int]) -> torch.Tensor:
         with torch.inference_mode():
-            return self._call(ids, positions, keep, Plan(self.spec, pieces))
+            if self.decoder is None:
+                return self._call(ids, positions, keep, Plan(self.spec, pieces))
+            rows = torch.tensor([ids, positions])
+            plan = Plan(self.spec, pieces, joined=True)
+            logits: torch.Tensor = self.decoder(input_ids=rows[:1], position_ids=rows[1:], keep=keep, plan=plan)
+            return logits
 
     def _call(self, ids: list[int], positions: list[int], keep: list[int], plan: Plan | Probe) -> torch.Tensor:
         rows = torch.tensor([ids, positions], device=self.device)
@@ -78,15 +101,43 @@ class Runner:
                 raise UnsupportedModel(f"its forward pass does not take what packing needs ({error})") from error
         if logits.dim() != 2 or logits.shape[0] != 1:
             raise UnsupportedModel("it does not give the logits of chosen tokens")
-        return probe.spec(self.device)
+        spec = probe.spec(self.device)
+        return spec if self.decoder is None else replace(spec, dtype=torch.float32)
+
+    def speed_up(self) -> bool:
+        """Compute with the fast pass from now on. False where the model is none of those that it knows."""
+        if not self.spec.fused or not Decoder.fits(self.model):
+            return False
+        self.decoder = Decoder(self.model)
+        self.spec = replace(self.spec, dtype=torch.float32)
+        return True
+
+    def slow_down(self) -> None:
+        """Back to the model's own pass."""
+        self.decoder = None
+        self.spec = self.probe()
+
+    def let_go(self) -> None:
+        """Forget the model that the fast pass was made from; its weights go as those of the pass are replaced."""
+        if self.decoder is not None:
+            self.decoder.shrink()
+            self.model = None
 
 
-def load(path: Path, *, device: str, dtype: str) -> Any:
-    """The model in a directory, on its device. Raises ConfigError when it cannot be loaded whole."""
+def load(path: Path, *, device: str, dtype: str, quantization: str = "none") -> tuple[Any, bool]:
+    """The model in a directory, on its device, and whether it is to be quantized.
+
+    Raises ConfigError when it cannot be loaded whole.
+    """
     target = devices.device(device)
+    size = devices.checkpoint_bytes(path)
     try:
         config = AutoConfig.from_pretrained(path, local_files_only=True)
-        kind = devices.dtype(dtype, target, config, devices.checkpoint_bytes(path))
+    except Exception as error:  # as below
+        raise _unloadable(path, error) from error
+    quantized = int8.wanted(quantization, target, devices.float32_bytes(config, size))
+    kind = devices.dtype(dtype, target, config, size, quantized=quantized)
+    try:
         with _without_bar():
             model, report = AutoModelForCausalLM.from_pretrained(
                 path,
@@ -99,7 +150,7 @@ def load(path: Path, *, device: str, dtype: str) -> Any:
             )
         model = model.to(target)
     except Exception as error:  # files can be broken in any way, and each library has its own errors for it
-        raise ConfigError(f"cannot load a chat model from {path}: {error}") from error
+        raise _unloadable(path, error) from error
     # transformers fills these with random numbers, and says so in the log only.
     absent, other = sorted(report["missing_keys"]), sorted(str(key[0]) for key in report["mismatched_keys"])
     if absent:
@@ -109,7 +160,11 @@ def load(path: Path, *, device: str, dtype: str) -> Any:
             f"the weights in {path} have {len(other)} parameters of another shape than config.json says, "
             f"such as {other[0]}"
         )
-    return model
+    return model, quantized
+
+
+def _unloadable(path: Path, error: Exception) -> ConfigError:
+    return ConfigError(f"cannot load a chat model from {path}: {error}")
 
 
 @contextmanager

@@ -61,7 +61,7 @@ class Gate:
 @contextmanager
 def gated(model):
     gate = Gate()
-    handle = model.runner.model.register_forward_pre_hook(gate.hook, with_kwargs=True)
+    handle = model.runner.network.register_forward_pre_hook(gate.hook, with_kwargs=True)
     try:
         yield gate
     finally:
@@ -78,7 +78,7 @@ def broken(model, *, fault, when=lambda ids: True):
         if when(kwargs["input_ids"]):
             raise fault
 
-    handle = model.runner.model.register_forward_pre_hook(hook, with_kwargs=True)
+    handle = model.runner.network.register_forward_pre_hook(hook, with_kwargs=True)
     try:
         yield
     finally:
@@ -224,11 +224,11 @@ async def test_rows_without_numbers_fail_alone(llama, opened, words):
         fired = asyncio.Event()
 
         def once(module, args, kwargs, output):
-            if not fired.is_set() and output.logits.shape[1] == 2:
+            if not fired.is_set() and len(output) == 2:
                 fired.set()
-                output.logits[0, 0] = float("nan")
+                output[0] = float("nan")
 
-        handle = llama.runner.model.register_forward_hook(once, with_kwargs=True)
+        handle = llama.runner.network.register_forward_hook(once, with_kwargs=True)
         results = await asyncio.gather(*tasks, return_exceptions=True)
         handle.remove()
         assert isinstance(results[0], Unavailable)
@@ -374,7 +374,9 @@ async def test_two_jobs_of_one_session_at_once(llama, opened, words):
         first = await chat.matches(words(40), 10, session="s")
         transcript = words(40) + first.tokens
         replies = await asyncio.gather(*(chat.matches(transcript + words(5, i), 30, session="s") for i in range(3)))
-        assert [reply.cached for reply in replies] == [49, 49, 49]
+        # One that comes when another has read the last token of the transcript finds that as well.
+        assert replies[0].cached == 49
+        assert all(reply.cached in {49, 50} for reply in replies)
 
 
 async def test_close_fails_what_runs(llama, opened, words):

@@ -124,3 +124,13 @@ def test_both_types_are_measured():
 
 def test_free_memory_is_a_figure():
     assert 1 << 20 < devices.free_bytes(torch.device("cpu")) < 1 << 50
+
+
+async def test_a_fast_pass_that_differs_is_not_used(directory, monkeypatch, caplog):
+    from ark_backends.torch_chat import decoder
+
+    gated = decoder._gated
+    monkeypatch.setattr(decoder, "_gated", lambda joined: gated(joined) * 1.1)
+    backend = await TorchChat.open(configured(directory))
+    await backend.close()
+    assert "the fast pass is not used: packed and plain passes differ" in caplog.text
