@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import math
 import os
 import sys
@@ -34,6 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         return record(given[1:])
     options = _parser().parse_args(given)
+    # The client warns of arguments that calls give it on purpose.
+    logging.getLogger("openai").setLevel(logging.ERROR)
     console = Console(stderr=False, soft_wrap=True)
     errors = Console(stderr=True, soft_wrap=True)
     try:

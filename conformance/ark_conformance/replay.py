@@ -227,8 +227,15 @@ def _error_of(seen: dict[str, Any]) -> dict[str, Any]:
 
 def _said(step: Step) -> dict[str, Any]:
     error = step.error
-    names = ("status", "kind", "type", "code", "param", "message")
-    return {name: value for name in names if (value := getattr(error, name)) is not None}
+    names = {
+        "status": "status",
+        "kind": "class",
+        "type": "type",
+        "code": "code",
+        "param": "param",
+        "message": "message",
+    }
+    return {shown: value for name, shown in names.items() if (value := getattr(error, name)) is not None}
 
 
 def show_request(request: Request, outcome: Outcome) -> str:
