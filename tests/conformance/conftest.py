@@ -49,8 +49,8 @@ def make_key(name: str, key: str, **limits: int) -> KeyConfig:
     return KeyConfig(name=name, sha256=hashlib.sha256(key.encode()).hexdigest(), **limits)
 
 
-def ask(url: str, **known: Any) -> Target:
-    return Target.ask(Server(base_url=f"{url}/v1", api_key=OWN, other_key=OTHER, limited_key=LIMITED), **known)
+def ask(url: str) -> Target:
+    return Target.ask(Server(base_url=f"{url}/v1", api_key=OWN, other_key=OTHER))
 
 
 @pytest.fixture(scope="session")
@@ -77,7 +77,8 @@ def limited_target() -> Iterator[Target]:
     )
     limits = LimitsConfig(body_timeout=BODY_TIMEOUT, key_requests_per_minute=100_000, upload_bytes=200_000)
     with serve(create_app(make_config(models=models, limits=limits)), 120) as server:
-        yield ask(server.url, body_timeout=BODY_TIMEOUT)
+        keys = {"api_key": OWN, "other_key": OTHER, "limited_key": LIMITED}
+        yield Target.ask(Server(base_url=f"{server.url}/v1", **keys), body_timeout=BODY_TIMEOUT)
 
 
 @pytest.fixture(scope="module")
