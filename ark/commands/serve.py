@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import os
 import signal
 import socket
 import sys
@@ -18,6 +19,7 @@ import msgspec
 from ark.app import Ark, create_app
 from ark.asgi import HEAD_BYTES
 from ark.commands.arguments import add_model_arguments, chosen_config
+from ark.commands.client import CommandError
 from ark.commands.key import digest
 from ark.config import Config, KeyConfig
 
@@ -50,7 +52,7 @@ def add(commands: Any) -> None:
     )
     add_model_arguments(parser)
     parser.add_argument("--host", help="the address to listen at (127.0.0.1); 0.0.0.0 lets other machines in")
-    parser.add_argument("--port", type=int, help="the port to listen at (8000)")
+    parser.add_argument("--port", type=_port, help="the port to listen at (8000)")
     parser.add_argument(
         "--key", metavar="KEY", help="an API key that clients have to give; better kept by 'ark key' as its hash"
     )
@@ -71,6 +73,12 @@ def add(commands: Any) -> None:
     parser.set_defaults(run=run, usage_error=parser.error)
 
 
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port: 0 to 65535")
+    return int(text)
+
+
 def run(args: argparse.Namespace) -> int:
     # Late, for the other commands.
     from hypercorn.utils import LifespanFailureError  # noqa: PLC0415
@@ -78,6 +86,12 @@ def run(args: argparse.Namespace) -> int:
     # Here, where its problems are told best, and not in the lifespan.
     if args.bind and (args.host is not None or args.port is not None):
         args.usage_error("--bind says the host and the port by itself")
+    if (args.certfile is None) != (args.keyfile is None):
+        # One alone would serve plain HTTP.
+        args.usage_error("HTTPS needs both --certfile and --keyfile")
+    for file in filter(None, (args.certfile, args.keyfile)):
+        if not os.access(file, os.R_OK):
+            raise CommandError(f"{file} cannot be read")
     config = chosen_config(args)
     if args.key is not None:
         own = KeyConfig(name="command line", sha256=digest(args.key))
@@ -87,6 +101,9 @@ def run(args: argparse.Namespace) -> int:
         anyio.run(_serve, config, args, backend_options={"use_uvloop": find_spec("uvloop") is not None})
     except LifespanFailureError as error:
         print(f"ark: {error}", file=sys.stderr)
+        return 1
+    except OverflowError as error:
+        print(f"ark: cannot listen: {error}", file=sys.stderr)
         return 1
     except OSError as error:
         hint = "; --port names another port" if error.errno == errno.EADDRINUSE and not args.bind else ""

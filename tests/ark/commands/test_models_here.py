@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -198,6 +200,40 @@ def test_where_it_listens() -> None:
     assert (address("127.0.0.1", 80), address("::1", 80)) == ("127.0.0.1:80", "[::1]:80")
     with pytest.raises(SystemExit):
         main(["serve", "--bind", "127.0.0.1:1", "--port", "2"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--port", "99999"], "0 to 65535"),
+        (["--port", "-1"], "0 to 65535"),
+        (["--port", "http"], "0 to 65535"),
+        (["--bind", "a:1", "--port", "2"], "--bind says"),
+        (["--certfile", "cert.pem"], "both --certfile and --keyfile"),
+        (["--keyfile", "key.pem"], "both --certfile and --keyfile"),
+    ],
+)
+def test_what_serve_is_asked_wrongly(arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(["serve", *arguments])
+    assert left.value.code == 2
+    assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--bind", "127.0.0.1:99999"], "ark: cannot listen: "),
+        (["--certfile", "none.pem", "--keyfile", "none.pem"], "ark: none.pem cannot be read"),
+    ],
+)
+def test_where_it_cannot_listen(arguments: list[str], says: str, tmp_path: Path) -> None:
+    (tmp_path / "ark.toml").write_text('[[models]]\nname = "echo"\nbackend = "echo_backend:EchoBackend"')
+    command = [sys.executable, "-m", "ark", "serve", "--config", str(tmp_path / "ark.toml"), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith(says)
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("bind", ["127.0.0.1:8000", "127.1.2.3:1", "[::1]:8000", "localhost:80", "localhost", "unix:a"])
