@@ -16,7 +16,7 @@ from ark.config import ConfigError
 
 Task = Literal["chat", "embedding", "transcription"]
 
-QUANTIZED = {"exl2": "exllamav2", "exl3": "exllamav3"}
+QUANTIZED = {"exl2": "exllamav2", "gptq": "exllamav2", "exl3": "exllamav3"}
 """Method of quantized weights to the only backend that reads them."""
 
 

@@ -26,7 +26,8 @@ def model(path: Path, config: Any, **more: Any) -> ModelConfig:
     [
         (EXL2, "exllamav2", "for EXL2 weights"),
         ({"quantization_config": {"quant_method": "exl3"}}, "exllamav3", "for EXL3 weights"),
-        ({"quantization_config": {"quant_method": "gptq"}}, "torch_chat", "for GPTQ weights"),
+        ({"quantization_config": {"quant_method": "gptq"}}, "exllamav2", "for GPTQ weights"),
+        ({"quantization_config": {"quant_method": "awq"}}, "torch_chat", "for AWQ weights"),
         ({"architectures": ["LlamaForCausalLM"]}, "torch_chat", "for plain weights"),
         ({"quantization_config": 4}, "torch_chat", "for plain weights"),
         # What is wrong with such a file the backend says, which needs more of it.
