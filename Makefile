@@ -57,7 +57,7 @@ $(VENV)/.python:
 
 # A stamp is as new as what it was made from, so that a second run has nothing to do.
 $(VENV)/.serve: $(VENV)/.python pyproject.toml constraints.txt
-	@echo 'Installing ARK and its engines into $(VENV), about 3 GB: this takes some minutes, and says nothing until then.'
+	@echo 'Installing ARK and its engines into $(VENV), 3 GB or more: this takes some minutes, and says nothing until then.'
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[all]'
 	touch $@
 
