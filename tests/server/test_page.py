@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
-from process import ECHO_TOML, launch
+from process import ECHO_TOML, EXAMPLES, launch
+from written_speech import recording
 
 KEY = "ark-page-key"
 CONFIG = f"""
@@ -25,6 +28,13 @@ backend = "hash_embeddings:HashEmbeddings"
 [[keys]]
 name = "page"
 sha256 = "{hashlib.sha256(KEY.encode()).hexdigest()}"
+"""
+
+SPEECH = """
+[[models]]
+name = "written"
+task = "transcription"
+backend = "written_speech:WrittenSpeech"
 """
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -146,6 +156,61 @@ def test_texts_are_compared(page: sync_api.Page) -> None:
     cells = [row.locator("td").all_inner_texts() for row in table.locator("tbody tr").all()]
     assert [row[:2] for row in cells[:2]] == [["1.00", "1.00"], ["1.00", "1.00"]]
     assert float(cells[2][0]) < 0.5
+
+
+@pytest.fixture
+def speech(browser: sync_api.Browser, tmp_path: Path) -> Iterator[sync_api.Page]:
+    """The page of a server with a speech model, which reads what is written in a file."""
+    paths = os.pathsep.join([str(EXAMPLES), str(Path(__file__).parents[1] / "support")])
+    with launch(tmp_path, ECHO_TOML + SPEECH, environment={"PYTHONPATH": paths}) as server:
+        server.listening()
+        context = browser.new_context()
+        page = context.new_page()
+        page.goto(f"http://127.0.0.1:{server.port}")
+        sync_api.expect(page.locator("#speech")).to_be_visible()
+        yield page
+        context.close()
+
+
+def file_of(*lines: str) -> dict[str, Any]:
+    return {"name": "talk.wav", "mimeType": "audio/wav", "buffer": recording(*lines)}
+
+
+def test_a_recording_that_is_chosen_is_written_down(speech: sync_api.Page) -> None:
+    speech.get_by_label("A recording").set_input_files(file_of("0 1.5 Hello <b>there</b>.", "61.5 63 And again."))
+    said = speech.locator("#segments li")
+    sync_api.expect(said).to_have_count(2)
+    assert said.all_inner_texts() == ["0:00.00 to 0:01.50Hello <b>there</b>.", "1:01.50 to 1:03.00And again."]
+    sync_api.expect(speech.locator("#speech-note")).to_contain_text("63.0 s of sound, written down in")
+    # Each time is a button that plays the recording from there.
+    sync_api.expect(said.get_by_role("button")).to_have_count(2)
+    sync_api.expect(speech.locator("#player")).to_be_visible()
+
+
+def test_a_recording_that_is_dropped_is_written_down_too(speech: sync_api.Page) -> None:
+    speech.evaluate(
+        """(text) => {
+            const transfer = new DataTransfer();
+            transfer.items.add(new File([text], "dropped.wav"));
+            for (const kind of ["dragenter", "dragover", "drop"]) {
+                const event = new DragEvent(kind, { dataTransfer: transfer, bubbles: true, cancelable: true });
+                document.getElementById("drop").dispatchEvent(event);
+            }
+        }""",
+        recording("0 1 Dropped.").decode(),
+    )
+    sync_api.expect(speech.locator("#segments")).to_contain_text("Dropped.")
+
+
+def test_what_is_not_heard_is_told(speech: sync_api.Page) -> None:
+    chosen = speech.get_by_label("A recording")
+    chosen.set_input_files({"name": "talk.txt", "mimeType": "text/plain", "buffer": b"no sound"})
+    note = speech.locator("#speech-note")
+    sync_api.expect(note).to_have_class("error")
+    sync_api.expect(note).not_to_contain_text("Listening")
+    chosen.set_input_files(file_of("0 2  "))
+    sync_api.expect(note).to_contain_text("nothing was said")
+    sync_api.expect(note).not_to_have_class("error")
 
 
 def test_the_state_is_live(page: sync_api.Page) -> None:

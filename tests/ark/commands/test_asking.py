@@ -5,16 +5,19 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import re
 import socket
 import sys
 import time
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-from process import launch
+from process import EXAMPLES, launch
 from rich.console import Console
+from written_speech import recording
 
 from ark.cli import main
 from ark.commands.bench import percentile
@@ -209,3 +212,20 @@ def test_the_seconds_run_in_a_terminal_until_they_are_stopped() -> None:
     with waiting(Console(file=silent), time.perf_counter()) as stop_waiting:
         stop_waiting()
     assert silent.getvalue() == ""
+
+
+def test_transcribe(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    talk = tmp_path / "talk.wav"
+    talk.write_bytes(recording("0 1.5 Hello there.", "1.5 3 And again."))
+    paths = os.pathsep.join([str(EXAMPLES), str(Path(__file__).parents[2] / "support")])
+    speech = '[[models]]\nname = "written"\ntask = "transcription"\nbackend = "written_speech:WrittenSpeech"'
+    with launch(tmp_path, speech, environment={"PYTHONPATH": paths}) as server:
+        server.listening()
+        monkeypatch.setenv("ARK_URL", f"http://127.0.0.1:{server.port}")
+        assert told(capsys, "transcribe", str(talk))[0] == "Hello there. And again.\n"
+        subtitles = told(capsys, "transcribe", str(talk), "--format", "srt")[0]
+        assert "00:00:01,500 --> 00:00:03,000\nAnd again.\n" in subtitles
+        words = json.loads(told(capsys, "transcribe", str(talk), "--format", "verbose_json", "--words")[0])
+        assert [word["word"] for word in words["words"]] == ["Hello", "there.", "And", "again."]
+        assert "[415]" in told(capsys, "transcribe", __file__, status=1)[1]
+        assert "[400]" in told(capsys, "transcribe", str(talk), "--language", "xx", status=1)[1]
