@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 
@@ -60,12 +61,13 @@ def greedy(prompt: Sequence[int], count: int) -> list[int]:
 
 
 class ArithmeticModel:
-    """What exllamav2's generator asks of a model. `fault` is raised by the next passes while it is set."""
+    """What the generators ask of a model. `fault` is raised by the next passes while it is set."""
 
     def __init__(self, context_length: int = 4096, *, wrong_every: int = 0) -> None:
         """With `wrong_every` each so many tokens the model says something else: as a draft model has its faults."""
         self.config = SimpleNamespace(
             vocab_size=VOCABULARY,
+            infer_params=None,
             max_seq_len=context_length,
             max_input_len=2048,
             max_batch_size=1,
@@ -76,6 +78,10 @@ class ArithmeticModel:
             arch=SimpleNamespace(lm=SimpleNamespace(mrope=False)),
         )
         self.cache_map = {0: "cpu"}
+        self.caps: dict[str, Any] = {}
+        self.draft_verifier_params: dict[str, Any] = {}
+        self.loaded_tp = False
+        self.output_device = "cpu"
         self.passes: list[tuple[int, int]] = []
         """Rows and tokens of each pass."""
         self.fault: Exception | None = None
@@ -85,16 +91,34 @@ class ArithmeticModel:
         self.unloaded = False
 
     def forward_chunk(self, input_ids, attn_params, cache, preprocess_only=False, **more):
+        """As exllamav2 calls it."""
+        pages = cache.key_states[0].view(-1, 256)
+        out = self._pass(input_ids, pages, attn_params.block_index, attn_params.cache_seqlens)
+        return {} if preprocess_only else {"logits": out}
+
+    def prefill(self, input_ids, params):
+        """As exllamav3 calls it; so are the next ones."""
+        self.forward(input_ids, params)
+
+    def forward(self, input_ids, params):
+        return self._pass(input_ids, params["cache"].numbers, params["block_table"], params["cache_seqlens"])
+
+    def get_cache_layers(self):
+        return []
+
+    def prefetch_tokens(self, tokens):
+        pass
+
+    def _pass(self, input_ids, pages, tables, lengths):
         self.before(input_ids)
         if self.fault is not None:
             raise self.fault
         rows, count = input_ids.shape
         self.passes.append((rows, count))
-        pages = cache.key_states[0].view(-1, 256)
         out = torch.zeros(rows, count, PADDED)
         for row in range(rows):
-            past = int(attn_params.cache_seqlens[row])
-            table = attn_params.block_index[row].long()
+            past = int(lengths[row])
+            table = tables[row].long()
             held = pages[table].flatten()
             total, last = int(held[:past].sum()), int(held[past - 1]) if past else 0
             fresh = []
@@ -102,12 +126,11 @@ class ArithmeticModel:
                 last = step(last, token)
                 total += last
                 fresh.append(float(last))
-                if not preprocess_only:
-                    shift = self._wrong_every and (past + i) % self._wrong_every == 0
-                    out[row, i] = logits(total, last + 1 if shift else last)
+                shift = self._wrong_every and (past + i) % self._wrong_every == 0
+                out[row, i] = logits(total, last + 1 if shift else last)
             places = torch.arange(past, past + count)
             pages[table[places // 256], places % 256] = torch.tensor(fresh)
-        return {} if preprocess_only else {"logits": out}
+        return out
 
     def unload(self) -> None:
         self.unloaded = True

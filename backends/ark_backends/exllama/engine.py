@@ -187,7 +187,6 @@ class Engine:
             log.exception("a step failed")
             self._step_failed()
             return
-        self._failures = 0
         self._count.steps += 1
         for reply in self._face.running():
             self._emit(reply)
@@ -196,6 +195,7 @@ class Engine:
                 self._fail([reply])
             else:
                 self._emit(reply, reason)
+        self._count_failure(failed=any(reason == "error" for _, reason in ended))
 
     def _feed(self) -> None:
         """Give the generator what it has room for: what waits there is looked at in every step."""
@@ -208,12 +208,17 @@ class Engine:
                 self._fail([reply])
 
     def _step_failed(self) -> None:
-        # Whose fault it was nobody knows: all that were in the step go, and those that waited for pages stay.
-        failed = list(self._face.running())
+        # Whose fault it was nobody knows: all that were in the step go, those too that had come to their end in it, and
+        # those that waited for pages stay.
+        kept = {*self._waiting, *self._face.pending()}
+        failed = [reply for alive in self._replies.values() for reply in alive if reply not in kept]
         log.error("%d replies failed with it", len(failed))
         self._face.abandon(failed)
         self._fail(failed)
-        self._failures += 1
+        self._count_failure(failed=True)
+
+    def _count_failure(self, *, failed: bool) -> None:
+        self._failures = self._failures + 1 if failed else 0
         if self._failures >= MAX_FAILURES:
             raise RuntimeError(f"{self._failures} steps failed in a row")
 

@@ -46,6 +46,10 @@ class Face(Protocol):
         """The replies that have pages."""
         ...
 
+    def pending(self) -> Sequence[Reply]:
+        """The replies that wait for pages."""
+        ...
+
     def abandon(self, failed: Sequence[Reply]) -> None:
         """Take out replies that were in a failed step, and forget what it may have written. Does not raise."""
         ...

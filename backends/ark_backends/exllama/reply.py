@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from typing import Any
 
 import msgspec
@@ -19,11 +20,14 @@ log = logging.getLogger("ark.exllama")
 
 FAILED = "The model's engine failed on this request."
 
+_NO_NUMBERS = "its logits are not finite"
+"""Named in the log and not to the client: it is the model that is broken, not the request."""
+
 
 class Mask:
     """What a grammar lets a reply go on with, computed once for each token.
 
-    `prepare` may run on a thread of the generator's while the model computes; the rest runs when that is over.
+    `prepare` may run on a thread of the generator's while the model computes, and be asked for by another meanwhile.
     """
 
     def __init__(self, matcher: Matcher) -> None:
@@ -31,23 +35,26 @@ class Mask:
         self._matcher = matcher
         self._bits = torch.full((1, matcher.words), -1, dtype=torch.int32)
         self._ready = False
+        self._lock = threading.Lock()
 
     def prepare(self) -> torch.Tensor:
         """A bit for each id that may follow, int32 (1, words). A grammar that fails allows all, and is to end the
         reply."""
-        if not self._ready:
-            try:
-                self._matcher.fill(self._bits[0])
-            except GrammarFailed as error:
-                self.error = error
-                self._bits.fill_(-1)
-            self._ready = True
-        return self._bits
+        with self._lock:
+            if not self._ready:
+                try:
+                    self._matcher.fill(self._bits[0])
+                except GrammarFailed as error:
+                    self.error = error
+                    self._bits.fill_(-1)
+                self._ready = True
+            return self._bits
 
     def accept(self, token: int) -> None:
         """Go on by a token. Raises GrammarFailed."""
-        self._ready = False
-        self._matcher.consume(token)
+        with self._lock:
+            self._ready = False
+            self._matcher.consume(token)
 
     def apply(self, logits: torch.Tensor) -> torch.Tensor:
         """Logits (1, width) with minus infinity where the grammar forbids an id."""
@@ -75,6 +82,7 @@ class Voice:
         self._vocab_size = vocab_size
         self._top_logprobs = job.top_logprobs
         self._heard: torch.Tensor | None = None
+        self._finite: torch.Tensor | None = None
         self._tokens: list[int] = []
         self._logprobs: list[TokenLogprob] = []
 
@@ -85,10 +93,12 @@ class Voice:
 
     def hear(self, logits: torch.Tensor, *, check: bool) -> torch.Tensor:
         """The logits (1, width) to draw the next token from, before a grammar's mask: penalties and bias are applied,
-        and what log-probabilities need is noted. `check` looks whether they are numbers, which waits for a GPU."""
-        if check and not bool(torch.isfinite(logits.max())):
-            # Named in the log and not to the client: it is the model that is broken, not the request.
-            self._fail("the logits are not finite")
+        and what log-probabilities need is noted.
+
+        Whether they are numbers is seen here with `check`, which waits for a GPU, and else when a token is chosen."""
+        self._finite = torch.isfinite(logits.max())
+        if check and not bool(self._finite):
+            self._fail(_NO_NUMBERS)
             return torch.zeros_like(logits)
         try:
             changed = self._change(logits)
@@ -104,6 +114,9 @@ class Voice:
     def accept(self, token: int) -> None:
         """Take note of a chosen token."""
         self._tokens.append(token)
+        if self._finite is not None and not bool(self._finite):
+            self._fail(_NO_NUMBERS)
+            return
         try:
             if self._heard is not None:
                 (found,) = log_probabilities(self._heard, [token], [self._top_logprobs])

@@ -28,7 +28,9 @@ class Tracked:
     reply: Reply
     pages: Pages
     checks = True
-    """Look at the logits of every token, not only of the first."""
+    """Look at once whether the logits of every token are numbers, not only of the first."""
+    floor: float | None = None
+    """What is ruled out gets this logit, where the generator takes minus infinity for a fault."""
     begun = False
     """A piece of its prompt has been looked up or computed."""
     failed = False
@@ -58,7 +60,10 @@ class Tracked:
 
     def receive_logits(self, logits: Any) -> Any:
         check = self.checks or self.new_tokens < 1
-        heard = self.reply.voice.hear(logits[0], check=check)
+        row = logits[0]
+        heard = self.reply.voice.hear(row, check=check)
+        if self.floor is not None and heard is not row:
+            heard = heard.clamp(min=self.floor)
         return super().receive_logits(heard[None])  # type: ignore[misc]
 
     def receive_sample(self, logits: Any, next_token: Any, *args: Any) -> Any:

@@ -138,9 +138,14 @@ class V2:
     def running(self) -> Sequence[Reply]:
         return [job.reply for job in self._generator.active_jobs]
 
+    def pending(self) -> Sequence[Reply]:
+        return [job.reply for job in self._generator.pending_jobs]
+
     def abandon(self, failed: Sequence[Reply]) -> None:
         generator = self._generator
         for reply in failed:
+            if reply.run is None:
+                continue
             reply.run.failed = True
             try:
                 generator.cancel(reply.run)

@@ -44,8 +44,9 @@ job_module.tensor_hash_checksum = pagetable.tensor_hash_checksum
 class Job(Tracked, exllamav3.Job):  # type: ignore[misc]
     """A job of exllamav3 for one reply. The generator itself gives a long one pages piece by piece."""
 
-    # To look at them waits for the GPU; the generator does so for the first token as well.
+    # To look at them waits for the GPU. The generator does so for the first token, and fails the step of all others.
     checks = False
+    floor = -1e30
 
     def allocate_pages(self) -> None:
         table = self.generator.pagetable
@@ -159,9 +160,14 @@ class V3:
     def running(self) -> Sequence[Reply]:
         return [job.reply for job in self._generator.active_jobs]
 
+    def pending(self) -> Sequence[Reply]:
+        return [job.reply for job in self._generator.pending_jobs]
+
     def abandon(self, failed: Sequence[Reply]) -> None:
         generator = self._generator
         for reply in failed:
+            if reply.run is None:
+                continue
             reply.run.failed = True
             try:
                 generator.cancel(reply.run)

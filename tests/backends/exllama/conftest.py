@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -66,18 +67,18 @@ class Chat:
 Opened = Callable[..., AbstractAsyncContextManager[Chat]]
 
 
-@pytest.fixture(scope="session")
-def exllamav2() -> None:
+@pytest.fixture(scope="session", params=["exllamav2", "exllamav3"])
+def package(request: pytest.FixtureRequest) -> str:
     """The real package, over a stand-in for its compiled part."""
-    if find_spec("exllamav2") is None:
-        pytest.skip("exllamav2 is not installed")
-    import exllamav2_stub
-
-    exllamav2_stub.install()
+    name: str = request.param
+    if find_spec(name) is None:
+        pytest.skip(f"{name} is not installed")
+    importlib.import_module(f"{name}_stub").install()
+    return name
 
 
 @pytest.fixture
-def opened(exllamav2: None) -> Opened:
+def opened(package: str) -> Opened:
     @asynccontextmanager
     async def open_chat(
         *,
@@ -85,30 +86,20 @@ def opened(exllamav2: None) -> Opened:
         context_length: int = 3000,
         max_running: int = 4,
         max_queue: int = 100,
-        reserve: int = 256,
-        prefill_chunk: int = 512,
-        draft_tokens: int = 0,
         by_hand: bool = False,
+        draft_tokens: int = 0,
+        **more: Any,
     ) -> AsyncIterator[Chat]:
-        from exllamav2_stub import Cache
-
-        from ark_backends.exllama.v2 import V2
-
+        make_cache = importlib.import_module(f"{package}_stub").Cache
+        version = "V2" if package == "exllamav2" else "V3"
+        make_face = getattr(importlib.import_module(f"ark_backends.exllama.{version.lower()}"), version)
         model = paged_model.ArithmeticModel()
         draft = None
         if draft_tokens:
             guesser = paged_model.ArithmeticModel(wrong_every=3)
-            draft = guesser, Cache(guesser, 256 * pages)
-        face = V2(
-            model,
-            Cache(model, 256 * pages),
-            max_running=max_running,
-            prefill_chunk=prefill_chunk,
-            reserve=reserve,
-            page_bytes=1,
-            draft=draft,
-            draft_tokens=draft_tokens,
-        )
+            draft = guesser, make_cache(guesser, 256 * pages)
+        options = {"reserve": 256, "prefill_chunk": 512, "page_bytes": 1, "max_running": max_running} | more
+        face = make_face(model, make_cache(model, 256 * pages), draft=draft, draft_tokens=draft_tokens, **options)
         chat = Chat(
             model,
             face,

@@ -124,7 +124,7 @@ async def test_long_replies_give_way_and_are_right(opened, words):
 
 
 async def test_oversized_jobs_are_refused_at_the_door(opened, words):
-    async with opened(pages=4, context_length=1024) as chat:
+    async with opened(pages=5, context_length=1024) as chat:
         with pytest.raises(ContextLengthExceeded):
             await chat.run(words(1000), 25)
         with pytest.raises(BadRequest):
@@ -240,6 +240,23 @@ async def test_failed_prefill_frees_its_pages(opened, words):
         await chat.matches(words(900), 50)
 
 
+async def test_a_fault_behind_the_last_token_fails_its_job(opened, words, package):
+    """Of a step that fails no results are known, not even that a reply has ended in it."""
+    async with opened() as chat:
+        name = "defrag_cache" if package == "exllamav2" else "on_queue_drained"
+        plain = getattr(chat.face._generator, name)
+
+        def failing():
+            raise RuntimeError("a fault of the test's")
+
+        setattr(chat.face._generator, name, failing)
+        with pytest.raises(Unavailable):
+            await chat.run(words(20), 5)
+        setattr(chat.face._generator, name, plain)
+        await chat.matches(words(20), 5)
+        assert (await settled(chat)).jobs_failed == 1
+
+
 async def test_failures_in_a_row_end_the_engine(opened, words):
     from ark_backends.exllama.engine import MAX_FAILURES
 
@@ -260,15 +277,14 @@ async def test_logits_that_are_no_numbers_fail_their_reply_alone(opened, words, 
         bad = asyncio.create_task(chat.run(words(20, 1), 900))
         good = asyncio.create_task(chat.run(words(20, 2), 60))
         await until(lambda: chat.backend.status().tokens_generated >= 10)
-        plain = chat.model.forward_chunk
+        plain = chat.model._pass
 
-        def broken(input_ids, **more):
-            out = plain(input_ids=input_ids, **more)
-            if "logits" in out:
-                out["logits"][0] = float("nan")
+        def broken(*arguments):
+            out = plain(*arguments)
+            out[0] = float("nan")
             return out
 
-        monkeypatch.setattr(chat.model, "forward_chunk", broken)
+        monkeypatch.setattr(chat.model, "_pass", broken)
         with pytest.raises(Unavailable):
             await bad
         monkeypatch.undo()

@@ -157,21 +157,24 @@ async def test_the_other_replies_of_a_job_are_only_a_cache(opened, words):
         assert cached == len(talk) - 1
 
 
-async def test_pages_are_put_in_order_when_all_were_touched(opened, words):
-    """The generator moves pages when it is idle and all of them have been used."""
+async def test_pages_are_put_in_order_when_all_were_touched(opened, words, package):
+    """The generators move pages when they are idle and all have been used, eight times each in exllamav3."""
     async with opened(pages=8) as chat:
         talk, _ = await converse(chat, words(300), session="s")
         moved = 0
-        plain = chat.face._generator.defrag_cache
+        generator = chat.face._generator
+        table = generator if package == "exllamav2" else generator.pagetable
+        name = "defrag_cache" if package == "exllamav2" else "defrag"
+        plain = getattr(table, name)
 
         def counting():
             nonlocal moved
-            before = [page.page_index for page in chat.face._generator.all_pages]
+            before = [page.page_index for page in table.all_pages]
             plain()
-            moved += before != [page.page_index for page in chat.face._generator.all_pages]
+            moved += before != [page.page_index for page in table.all_pages]
 
-        chat.face._generator.defrag_cache = counting
-        for seed in range(12):
-            await converse(chat, words(300 + 40 * seed, seed), 30, session=f"t{seed % 3}" if seed % 2 else None)
+        setattr(table, name, counting)
+        for seed in range(20):
+            await converse(chat, words(300 + 30 * seed, seed), 10, session=f"t{seed % 3}" if seed % 2 else None)
             talk, _ = await converse(chat, [*talk, 5], 5, session="s")
         assert moved

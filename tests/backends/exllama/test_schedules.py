@@ -169,14 +169,13 @@ def common(one, other):
 
 def check_table(chat):
     """No job holds a page, and every page is known once, under its own hash."""
-    generator = chat.face._generator
-    assert not generator.referenced_pages
-    assert not generator.active_jobs
-    assert not generator.pending_jobs
-    assert len(generator.unreferenced_pages) == len(generator.all_pages)
-    for phash, page in generator.unreferenced_pages.items():
+    assert not chat.face.load
+    table = chat.face.pages._table
+    assert not table.referenced_pages
+    assert len(table.unreferenced_pages) == len(table.all_pages)
+    for phash, page in table.unreferenced_pages.items():
         assert (page.phash, page.ref_count) == (phash, 0)
-    assert sorted(page.page_index for page in generator.all_pages) == list(range(len(generator.all_pages)))
+    assert sorted(page.page_index for page in table.all_pages) == list(range(len(table.all_pages)))
 
 
 async def play(opened, schedule):
@@ -194,6 +193,7 @@ async def play(opened, schedule):
         await piece.end()
 
 
+@pytest.mark.timeout(1200)
 @settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(schedule=schedules)
 def test_two_hundred_random_schedules(opened, schedule):
