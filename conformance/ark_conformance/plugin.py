@@ -17,12 +17,12 @@
         conformance_call(target)
 
 The mark makes one test of each call in each variant; a failure shows the request, the reply and what was expected, and
-a call that cannot be made is skipped with the reason. ``files`` of the mark are call files of your own.
+a call that cannot be made is skipped with the reason. ``files`` of the mark are call files of your own, beside the test
+file; a mark that chooses nothing is an error.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -73,11 +73,21 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if marker is None or "conformance_call" not in metafunc.fixturenames:
         return
     from ark_conformance import SHIPPED  # noqa: PLC0415
-    from ark_conformance.calls import CallSet  # noqa: PLC0415
+    from ark_conformance.calls import PROFILES, CallFileError, CallSet  # noqa: PLC0415
     from ark_conformance.suite import choose  # noqa: PLC0415
 
-    profile: Profile = marker.kwargs["profile"]
-    calls = CallSet.read([Path(file) for file in marker.kwargs.get("files", ())] or [SHIPPED])
-    runs = choose(calls, profile, marker.kwargs.get("only", ()))
+    profile: Profile | None = marker.kwargs.get("profile")
+    if profile not in PROFILES:
+        pytest.fail(f"the mark conformance has the profile {profile!r}, none of {', '.join(PROFILES)}", pytrace=False)
+    directory = metafunc.definition.path.parent
+    try:
+        calls = CallSet.read([directory / file for file in marker.kwargs.get("files", ())] or [SHIPPED])
+    except CallFileError as error:
+        pytest.fail(str(error), pytrace=False)
+    only = marker.kwargs.get("only", ())
+    runs = choose(calls, profile, only)
+    if not runs:
+        # pytest would only skip the test.
+        pytest.fail(f"no call of the profile {profile} is chosen by {', '.join(only) or 'the mark'}", pytrace=False)
     made = [ConformanceCall(run, calls, profile) for run in runs]
     metafunc.parametrize("conformance_call", made, ids=[call.name for call in made])

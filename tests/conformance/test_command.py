@@ -193,13 +193,42 @@ def test_a_script_that_makes_no_calls(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "there is no such directory" in capsys.readouterr().err
 
 
+FORMS = """
+import openai
+
+with openai.OpenAI(base_url="{url}/none/v1", api_key="{key}", max_retries=0) as client:
+    for data in (b"one", b"two", b"one"):
+        client.audio.transcriptions.create(model="right", file=("a.wav", data), response_format="text")
+    client.embeddings.create(model="right-embedding", input="one")
+"""
+
+
+def test_uploads_and_what_the_client_asks_for_by_itself(url: str, tmp_path: Path) -> None:
+    (tmp_path / "a.wav").write_bytes(b"mine")
+    script = tmp_path / "forms.py"
+    script.write_text(FORMS.format(url=url, key=KEY), encoding="utf-8")
+    output = tmp_path / "forms.toml"
+    assert main(["record", "-o", str(output), str(script)]) == 0
+    *spoken, embedded = read_file(output).case[0].step
+    assert [step.arguments["file"] for step in spoken] == [
+        {"$file": "a-2.wav"},
+        {"$file": "a-3.wav"},
+        {"$file": "a-2.wav"},
+    ]
+    contents = [(tmp_path / name).read_bytes() for name in ("a.wav", "a-2.wav", "a-3.wav")]
+    assert contents == [b"mine", b"one", b"two"]
+    assert "encoding_format" not in embedded.arguments
+    assert main([*server(url), str(output)]) == 0
+    assert main([*server(url, "no-text"), str(output)]) == 1
+
+
 @pytest.mark.parametrize(
     ("end", "status"), [("raise KeyboardInterrupt", 130), ("1 / 0", 1), ("raise SystemExit(3)", 1)]
 )
 def test_what_a_script_did_until_it_ended_is_kept(url: str, tmp_path: Path, end: str, status: int) -> None:
     script = tmp_path / "ends.py"
-    lines = ["import openai", f"client = openai.OpenAI(base_url='{url}/none/v1', api_key='{KEY}')"]
-    script.write_text("\n".join([*lines, "client.models.list()", end]), encoding="utf-8")
+    lines = ["import openai", f"with openai.OpenAI(base_url='{url}/none/v1', api_key='{KEY}') as client:"]
+    script.write_text("\n".join([*lines, " client.models.list()", end]), encoding="utf-8")
     output = tmp_path / "ends.json"
     assert main(["record", "-o", str(output), str(script)]) == status
     assert [step.call for step in read_file(output).case[0].step] == ["models.list"]

@@ -105,6 +105,8 @@ class Reply:
             self._limit()
         if self.path == "/chat/completions" and self.method == "POST":
             await self._chat(send)
+        elif self.path == "/audio/transcriptions":
+            await self._whole(send, 200, b"" if self.flaw == "no-text" else b"Hello.\n", "text/plain")
         elif self.path == "/embeddings":
             await self._embed(send)
         else:
