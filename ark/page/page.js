@@ -336,9 +336,10 @@ function showModels(models) {
   fill("chat-model", of("chat"));
   fill("speech-model", of("transcription"));
   fill("texts-model", of("embedding"));
-  at("chat").hidden = !of("chat").length;
-  at("speech").hidden = !of("transcription").length;
-  at("texts").hidden = !of("embedding").length;
+  for (const [part, task] of [["chat", "chat"], ["speech", "transcription"], ["texts", "embedding"]]) {
+    at(part).hidden = !of(task).length;
+    document.querySelector(`nav a[href="#${part}"]`).hidden = at(part).hidden;
+  }
   const head = ["Model", "Task", "State", "Also called"].map((name) => make("th", { scope: "col" }, name));
   const rows = models.map((model) => {
     const { task = "", state = "", aliases = [] } = model.ark ?? {};

@@ -220,6 +220,8 @@ def test_the_state_is_live(page: sync_api.Page) -> None:
     sync_api.expect(figure).to_be_visible()
     # There is no speech model, so there is no place for speech.
     sync_api.expect(page.locator("#speech")).to_be_hidden()
+    sync_api.expect(page.get_by_role("link", name="Speech")).to_be_hidden()
+    sync_api.expect(page.get_by_role("link", name="Texts")).to_be_visible()
 
 
 def test_it_can_be_used_by_keyboard_alone(page: sync_api.Page) -> None:
