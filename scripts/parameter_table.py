@@ -18,7 +18,7 @@ from ark.embeddings.parameters import NEUTRAL
 from ark.schemas.chat import ChatRequest
 from ark.schemas.embeddings import EmbeddingRequest
 from ark.served import DOCUMENT_UNSUPPORTED
-from ark_backends.torch_chat import PARAMETERS
+from ark_backends.chat import PARAMETERS
 
 README = Path(__file__).parent.parent / "README.md"
 
@@ -98,7 +98,7 @@ class Table(NamedTuple):
 
 
 def chat_rows() -> list[str]:
-    rows = ["| parameter | values | what it does | `torch_chat` | the document |", "|---|---|---|---|---|"]
+    rows = ["| parameter | values | what it does | ARK's engines | the document |", "|---|---|---|---|---|"]
     for field in msgspec.structs.fields(ChatRequest):
         name = field.name
         # What cannot change an answer needs no engine that honours it.

@@ -52,7 +52,8 @@ column of the next table.
 CHAT = """\
 ## `POST /chat/completions`
 
-A dash: the backend does not honour it. Of tools and thinking `torch_chat` does what the model's chat template knows.
+ARK's engines are `torch_chat`, `exllamav2` and `exllamav3`, which honour the same: of tools and thinking what the model's
+chat template knows. A dash: not honoured.
 """
 
 CHAT_MORE = """\
