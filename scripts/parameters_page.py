@@ -52,8 +52,8 @@ column of the next table.
 CHAT = """\
 ## `POST /chat/completions`
 
-ARK's engines are `torch_chat`, `exllamav2` and `exllamav3`, which honour the same: of tools and thinking what the model's
-chat template knows. A dash: not honoured.
+ARK's engines are `torch_chat`, `exllamav2` and `exllamav3`, which honour the same: of tools and thinking what the
+model's chat template knows. A dash: not honoured.
 """
 
 CHAT_MORE = """\
