@@ -6,8 +6,9 @@ import time
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 
-from ark import __version__
+from ark import __version__, heap
 from ark.auth import Keys, KeysFile
 from ark.config import Config
 from ark.limits import Limiter
@@ -56,10 +57,11 @@ class Services:
             self.tracer.add(record)
 
     async def sweep(self) -> None:
-        """Expire sessions now and then, so that an idle server gives their memory back; until cancelled."""
+        """Expire sessions now and then, and give free memory back, so that it does not grow; until cancelled."""
         while True:
             await anyio.sleep(SWEEP_INTERVAL)
             self.sessions.sweep()
+            await anyio.to_thread.run_sync(heap.give_back)
 
     @property
     def fingerprint(self) -> str:
