@@ -18,6 +18,9 @@ _KEYED = re.compile(r"\[\.\.\.\].*", re.DOTALL)
 _MISSING = re.compile(r"Object missing required field `(?P<field>[^`]+)`")
 
 
+_HALF_A_PAIR = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F]"
+)
 _NO_BRACKETS = bytes(set(range(256)) - set(b'[]{}"'))
 _ONE_KIND = bytes.maketrans(b"{}", b"[]")
 _STEPS = bytes.maketrans(b"[]", b"\x01\xff")
@@ -35,6 +38,9 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes, *, depth: int = DEPTH)
     except msgspec.ValidationError as error:
         raise _invalid(str(error)) from error
     except msgspec.DecodeError as error:
+        if _HALF_A_PAIR.search(body):
+            # As JavaScript writes text that was cut inside an emoji; msgspec calls it truncated.
+            raise BadRequest("The body has half of a surrogate pair, which is no text.", code="invalid_json") from error
         raise BadRequest(f"The body is not valid JSON: {error}", code="invalid_json") from error
     except UnicodeDecodeError as error:
         raise BadRequest("The body is not valid UTF-8.", code="invalid_json") from error

@@ -180,3 +180,15 @@ def test_lists_have_an_end(text: str, param: str) -> None:
 def test_lists_of_messages_have_an_end(fields: str, param: str) -> None:
     body = f'{{"model": "m", "messages": [{{{fields}}}]}}'.encode()
     assert refused(body).param == f"messages[0].{param}"
+
+
+@pytest.mark.parametrize("text", ["a\\ud800b", "\\ud800", "\\uDC00", "\\ud83d\\ud83d\\ude42"])
+def test_half_of_a_surrogate_pair_is_called_that(text: str) -> None:
+    with pytest.raises(BadRequest, match="half of a surrogate pair"):
+        decode(DECODER, field(f'"user": "{text}"'))
+
+
+def test_whole_pairs_are_text() -> None:
+    decode(DECODER, field('"user": "\\ud83d\\ude42"'))
+    with pytest.raises(BadRequest, match="truncated"):
+        decode(DECODER, field('"user": "\\ud83d\\ude42"')[:-3])
