@@ -25,6 +25,30 @@ SHAPES = {
         "num_key_value_heads": 2,
         "vocab_size": 151936,
     },
+    "llama-1b": {
+        "hidden_size": 2048,
+        "intermediate_size": 8192,
+        "num_hidden_layers": 16,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "vocab_size": 128256,
+    },
+    "llama-8b": {
+        "hidden_size": 4096,
+        "intermediate_size": 14336,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "vocab_size": 128256,
+    },
+    "tiny": {
+        "hidden_size": 128,
+        "intermediate_size": 256,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "vocab_size": 4096,
+    },
 }
 
 TEMPLATE = (
@@ -50,8 +74,8 @@ def text(tokens: int, start: int = 0) -> str:
     return "".join(word((start * 7919 + 31 * i) % 20000) for i in range(tokens))
 
 
-def save(path: Path, shape: str, *, context_length: int) -> None:
-    """Write a model of a shape into a directory, once."""
+def save(path: Path, shape: str, *, context_length: int, device: str = "cpu", dtype: str = "bfloat16") -> None:
+    """Write a model of a shape into a directory, once. A large one is made far faster on a GPU."""
     if (path / "config.json").exists():
         return
     import torch
@@ -71,4 +95,5 @@ def save(path: Path, shape: str, *, context_length: int) -> None:
     config = LlamaConfig(
         **size, max_position_embeddings=context_length, tie_word_embeddings=True, eos_token_id=tokenizer.eos_token_id
     )
-    LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(path)
+    with torch.device(device):
+        LlamaForCausalLM(config).to(getattr(torch, dtype)).save_pretrained(path)
