@@ -166,9 +166,11 @@ def answers(server: Process, whole: Environment) -> None:
     assert len(asked.stdout) > 20
     listed = json.loads(whole.run("ark", "models", "--json", **url).stdout)
     states = {model["id"]: model["ark"]["state"] for model in listed["data"]}
-    assert states["gpt-4o"] == states["text-embedding-3-small"] == "ready"
+    assert states["gpt-4o"] == states["text-embedding-3-small"] == states["whisper-1"] == "ready"
     embedded = whole.run("ark", "embed", "a text", **url)
     assert len(json.loads(embedded.stdout)["embedding"]) == 384
+    heard = whole.run("ark", "transcribe", str(ROOT / "tests" / "data" / "audio" / "talk.wav"), **url)
+    assert heard.stdout.startswith("The red car is near the old bridge.")
 
 
 def test_version_changelog_and_documentation_agree() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -14,6 +15,8 @@ import httpx
 import pytest
 from process import ECHO_TOML, EXAMPLES, launch
 from written_speech import recording
+
+from ark_embedded import speech_model_path
 
 KEY = "ark-page-key"
 CONFIG = f"""
@@ -211,6 +214,28 @@ def test_what_is_not_heard_is_told(speech: sync_api.Page) -> None:
     chosen.set_input_files(file_of("0 2  "))
     sync_api.expect(note).to_contain_text("nothing was said")
     sync_api.expect(note).not_to_have_class("error")
+
+
+def test_the_embedded_model_hears_a_recording(browser: sync_api.Browser, tmp_path: Path) -> None:
+    pytest.importorskip("faster_whisper")
+    model = f'[[models]]\nname = "small"\ntask = "transcription"\npath = "{speech_model_path()}"'
+    audio = Path(__file__).parents[1] / "data" / "audio"
+    spoken = json.loads((audio / "spoken.json").read_text())["talk.wav"]["segments"]
+    with launch(tmp_path, model) as server:
+        server.listening()
+        context = browser.new_context()
+        page = context.new_page()
+        page.goto(f"http://127.0.0.1:{server.port}")
+        sync_api.expect(page.get_by_role("status").first).to_have_text("Ready", timeout=120_000)
+        page.get_by_label("A recording").set_input_files(audio / "talk.wav")
+        said = page.locator("#segments li")
+        sync_api.expect(said).to_have_count(len(spoken), timeout=120_000)
+        for item, segment in zip(said.all(), spoken, strict=True):
+            sync_api.expect(item).to_contain_text(segment["text"])
+        # The time of a sentence plays it.
+        said.nth(1).get_by_role("button").click()
+        assert page.locator("#player").evaluate("(player) => player.currentTime") > 1
+        context.close()
 
 
 def test_the_state_is_live(page: sync_api.Page) -> None:
