@@ -27,6 +27,9 @@ STEPS = 127.0
 TINY = 1e-30
 """Stands for the largest magnitude of a token whose activations are all zero."""
 
+COLD = 48 << 20
+"""Bytes that are written between two measurements, to put a matrix out of the caches."""
+
 CLEARLY = 1.15
 """How much faster one token has to be with the weights as they are, for a second copy of them to be kept."""
 
@@ -149,10 +152,13 @@ def _measured(outputs: int, inputs: int) -> Kernels:
 
 
 def _times(*ways: Callable[[], Any]) -> list[float]:
-    """Seconds of each, the best of several, taken in turns so that what else runs hits all."""
+    """Seconds of each with its matrix not in the caches, as it is when a layer's turn comes: the best of several,
+    taken in turns so that what else runs hits all."""
+    others = torch.empty(COLD, dtype=torch.uint8)
     best = [float("inf")] * len(ways)
-    for _ in range(10):
+    for _ in range(8):
         for i, way in enumerate(ways):
+            others.fill_(i)
             start = time.perf_counter()
             way()
             best[i] = min(best[i], time.perf_counter() - start)

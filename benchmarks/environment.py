@@ -1,0 +1,37 @@
+"""An environment of its own for the peers that benchmarks are set beside.
+
+    python benchmarks/environment.py /tmp/peers
+
+What installs is used; what does not is said, and the benchmarks go on without it.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+PACKAGES = {
+    "xllamacpp": "llama.cpp, its server included",
+    "gguf": "writes the weights that llama.cpp reads",
+    "uvicorn": "for the minimal server beside which ARK's own cost is measured",
+}
+
+
+def main() -> None:
+    target = Path(sys.argv[1])
+    venv.create(target, with_pip=True)
+    python = target / "bin" / "python"
+    # Torch, transformers and safetensors are those of the environment that runs this.
+    packages = next(Path(path) for path in sys.path if path.endswith("site-packages"))
+    inside = next((target / "lib").glob("python3*/site-packages"))
+    (inside / "here.pth").write_text(f"{packages}\n")
+    for package, use in PACKAGES.items():
+        done = subprocess.run([python, "-m", "pip", "install", "--quiet", package], capture_output=True, text=True)
+        said = "installed" if done.returncode == 0 else f"not installed: {done.stderr.strip().splitlines()[-1]}"
+        print(f"{package} ({use}): {said}")
+
+
+if __name__ == "__main__":
+    main()
