@@ -35,6 +35,7 @@ bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/engine/concurrency.py
 	$(BIN)/python benchmarks/embeddings/compare.py
 	$(BIN)/python benchmarks/grammar/mask.py
+	$(BIN)/python benchmarks/server/cost.py
 	$(BIN)/python benchmarks/sessions/store.py
 	$(BIN)/python benchmarks/sessions/twelve_turns.py
 	$(BIN)/python benchmarks/transcription/compare.py

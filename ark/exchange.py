@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
+import time
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing, suppress
@@ -221,29 +223,44 @@ class Exchange:
 
     async def _stream(self, stream: Stream, interval: float) -> None:
         """Send events as they come, and a comment after each `interval` seconds of silence."""
-        lock = anyio.Lock()
-        last = anyio.current_time()
+        timeout = math.inf if self._services is None else self._services.config.limits.write_timeout
+        # An event is sent for every token: no turn of the event loop for a lock that is free, and no timer for each.
+        lock = anyio.Lock(fast_acquire=True)
+        last = time.monotonic()
+        since: float | None = None
+        """When the event was handed over that the server has not taken yet."""
+        unread = False
 
-        async def write(piece: bytes, more: bool = True) -> None:
-            nonlocal last
+        async def write(event: bytes) -> None:
+            nonlocal last, since
             async with lock:
-                if not self._started:
-                    self._started, self._status = True, 200
-                    await send_stream_start(self._send, self._headers(stream.headers))
-                await self._send({"type": "http.response.body", "body": piece, "more_body": more})
-                last = anyio.current_time()
+                await self._start(stream)
+                since = time.monotonic()
+                await self._hand_over({"type": "http.response.body", "body": event, "more_body": True})
+                last, since = time.monotonic(), None
+
+        async def comment() -> None:
+            async with lock:
+                await self._start(stream)
+                await self._send({"type": "http.response.body", "body": KEEP_ALIVE, "more_body": True})
 
         async def keep_alive() -> None:
+            nonlocal last, unread
             while True:
-                silent = anyio.current_time() - last
-                if silent < interval:
-                    await anyio.sleep(interval - silent)
-                    continue
-                try:
-                    await write(KEEP_ALIVE)
-                except ClientGone:
+                now = time.monotonic()
+                if since is not None and now - since >= timeout:
+                    unread = True
                     tasks.cancel_scope.cancel()
                     return
+                if since is None and now - last >= interval:
+                    try:
+                        await comment()
+                    except ClientGone:
+                        tasks.cancel_scope.cancel()
+                        return
+                    last = time.monotonic()
+                # A write that began while this slept is given up a little late.
+                await anyio.sleep(max(0.0, min(last + interval - now, timeout / 4)) if since is None else timeout / 4)
 
         failure: Exception | None = None
         async with aclosing(stream.events) as events, anyio.create_task_group() as tasks:
@@ -255,26 +272,41 @@ class Exchange:
             except Exception as error:  # noqa: BLE001
                 failure = error
             tasks.cancel_scope.cancel()
+        if unread:
+            self._give_up()
         if self._gone:
             raise ClientGone
         if failure is not None:
             raise failure
         self._finished = True
-        await write(b"", more=False)
+        await self._start(stream)
+        await send_end(self._send)
+
+    async def _start(self, stream: Stream) -> None:
+        if not self._started:
+            self._started, self._status = True, 200
+            await send_stream_start(self._send, self._headers(stream.headers))
 
     async def _send(self, message: Message) -> None:
         timeout = None if self._services is None else self._services.config.limits.write_timeout
+        with anyio.move_on_after(timeout) as scope:
+            await self._hand_over(message)
+        if scope.cancelled_caught:
+            self._give_up()
+            raise ClientGone
+
+    async def _hand_over(self, message: Message) -> None:
+        """Send without a limit of time, which the caller has to see to."""
         try:
-            with anyio.move_on_after(timeout) as scope:
-                await self._send_message(message)
+            await self._send_message(message)
         except OSError as error:
             # What ASGI asks of a server when the client is gone; hypercorn keeps silent instead.
             self._gone, self._finished = True, False
             raise ClientGone from error
-        if scope.cancelled_caught:
-            # Servers wait here until the client has read most of what they hold for it.
-            self._gone, self._finished, self._error = True, False, "write_timeout"
-            raise ClientGone
+
+    def _give_up(self) -> None:
+        """Servers wait with a message until the client has read most of what they hold for it; this one does not."""
+        self._gone, self._finished, self._error = True, False, "write_timeout"
 
     def _has_small_body(self) -> bool:
         declared = self.headers.get(b"content-length", b"0")

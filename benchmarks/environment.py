@@ -28,7 +28,8 @@ def main() -> None:
     inside = next((target / "lib").glob("python3*/site-packages"))
     (inside / "here.pth").write_text(f"{packages}\n")
     for package, use in PACKAGES.items():
-        done = subprocess.run([python, "-m", "pip", "install", "--quiet", package], capture_output=True, text=True)
+        command = [python, "-m", "pip", "install", "--quiet", package]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
         said = "installed" if done.returncode == 0 else f"not installed: {done.stderr.strip().splitlines()[-1]}"
         print(f"{package} ({use}): {said}")
 

@@ -1,8 +1,8 @@
 """How the torch engine shares a machine among streams.
 
 A model of SmolLM-135M's shape with random weights (the time of a step does not depend on their values) generates with
-1, 8 and 16 streams at once. Then a long prompt arrives while 8 streams run: the longest silence of a stream is set
-against the time that one prefill chunk takes alone.
+1, 8 and 16 streams at once. Then a long prompt arrives while streams run: the times between their tokens are set
+against each other, and the longest against the time that one prefill chunk takes alone.
 
     python benchmarks/engine/concurrency.py --json result.json
 """
@@ -27,6 +27,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from ark.backends import GenerationJob, SamplingParams
 from ark_backends.torch_chat.engine import Engine, Limits
+from ark_backends.torch_chat.quantize import quantize
 from ark_backends.torch_chat.runner import Runner
 
 SHAPES = {
@@ -59,6 +60,10 @@ class Arrival:
     chunk: int
     usual_gap: float
     longest_gap: float
+    median_gap: float
+    p99_gap: float
+    unfairness: float
+    """p99 by median of the time between two tokens of a stream, while the prompt is read."""
     chunk_alone: float
     first_token: float
 
@@ -69,6 +74,9 @@ def main() -> None:
         torch.set_num_threads(options.threads)
     model = build(options.shape, getattr(torch, options.dtype))
     runner = Runner(model)
+    runner.speed_up()
+    if options.quantization == "int8":
+        quantize(runner, list(range(100)))
     engine = Engine(runner, limits(options, runner))
     engine.start()
     try:
@@ -87,7 +95,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--streams", type=int, nargs="+", default=[1, 8, 16])
     parser.add_argument("--context", type=int, default=200, help="tokens of each stream's prompt")
     parser.add_argument("--tokens", type=int, default=64, help="tokens that each stream generates")
-    parser.add_argument("--prompt", type=int, default=2000, help="tokens of the prompt that arrives")
+    parser.add_argument("--beside", type=int, default=16, help="streams that run when the prompt arrives")
+    parser.add_argument("--quantization", choices=["int8", "none"], default="none")
+    parser.add_argument("--prompt", type=int, default=4000, help="tokens of the prompt that arrives")
     parser.add_argument("--chunk", type=int, default=256, help="prefill tokens of one step")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=0, help="torch's own choice when it is 0")
@@ -102,12 +112,12 @@ def build(shape: str, dtype: torch.dtype) -> Any:
 
 
 def limits(options: argparse.Namespace, runner: Runner) -> Limits:
-    room = max(options.streams) * (options.context + options.tokens + 512) + 4 * options.prompt + 8192
+    room = max(*options.streams, options.beside) * (options.context + options.tokens + 512) + 4 * options.prompt + 8192
     return Limits(
         context_length=8192,
         kv_bytes=2 * room * runner.spec.token_bytes,
         prefill_chunk=options.chunk,
-        max_running=max(*options.streams, 9),
+        max_running=max(*options.streams, options.beside + 1),
         max_queue=64,
         threads=options.threads or None,
     )
@@ -122,8 +132,8 @@ async def measure(engine: Engine, options: argparse.Namespace) -> dict[str, Any]
         throughput.append(Throughput(streams, round(rate, 2), round(rate / streams, 2)))
     arrivals = [await arrival(engine, options) for _ in range(options.repeats)]
     medians = {
-        name: round(statistics.median(getattr(one, name) for one in arrivals), 1)
-        for name in ("usual_gap", "longest_gap", "chunk_alone", "first_token")
+        name: round(statistics.median(getattr(one, name) for one in arrivals), 2)
+        for name in ("usual_gap", "longest_gap", "median_gap", "p99_gap", "unfairness", "chunk_alone", "first_token")
     }
     return {
         "machine": f"{platform.machine()}, {os.cpu_count()} CPUs, {torch.get_num_threads()} threads",
@@ -133,7 +143,7 @@ async def measure(engine: Engine, options: argparse.Namespace) -> dict[str, Any]
         "context": options.context,
         "repeats": options.repeats,
         "throughput": [asdict(one) for one in throughput],
-        "arrival": asdict(Arrival(8, options.prompt, options.chunk, **medians)),
+        "arrival": asdict(Arrival(options.beside, options.prompt, options.chunk, **medians)),
     }
 
 
@@ -171,10 +181,10 @@ async def arrival(engine: Engine, options: argparse.Namespace) -> Arrival:
     await stream(engine, job(options.chunk, 1))
     alone = time.perf_counter() - begun
     pieces = -(-options.prompt // options.chunk)
-    tasks = [asyncio.create_task(stream(engine, job(options.context, 40 + 2 * pieces))) for _ in range(8)]
+    tasks = [asyncio.create_task(stream(engine, job(options.context, 40 + 2 * pieces))) for _ in range(options.beside)]
     steps = engine.status().steps
     for _ in range(100_000):
-        if engine.status().steps >= steps + 8 * options.context // options.chunk + 15:
+        if engine.status().steps >= steps + options.beside * options.context // options.chunk + 15:
             break
         await asyncio.sleep(0.005)
     begun = time.perf_counter()
@@ -185,11 +195,14 @@ async def arrival(engine: Engine, options: argparse.Namespace) -> Arrival:
         for before, after in itertools.pairwise(times):
             (gaps if begun < after and before < ended else usual).append(after - before)
     return Arrival(
-        streams=8,
+        streams=options.beside,
         prompt=options.prompt,
         chunk=options.chunk,
         usual_gap=1e3 * statistics.median(usual),
         longest_gap=1e3 * max(gaps),
+        median_gap=1e3 * statistics.median(gaps),
+        p99_gap=1e3 * statistics.quantiles(gaps, n=100)[98],
+        unfairness=statistics.quantiles(gaps, n=100)[98] / statistics.median(gaps),
         chunk_alone=1e3 * alone,
         first_token=1e3 * (long_times[0] - begun),
     )
@@ -203,6 +216,8 @@ def show(result: dict[str, Any]) -> None:
     one = result["arrival"]
     print(f"\na prompt of {one['prompt']} tokens arrives while {one['streams']} streams run (ms)")
     print(f"  between tokens before          {one['usual_gap']:>8.1f}")
+    print(f"  median gap while it is read    {one['median_gap']:>8.1f}")
+    print(f"  p99 / median of these gaps     {one['unfairness']:>8.2f}")
     print(f"  longest gap while it is read   {one['longest_gap']:>8.1f}")
     print(f"  one chunk of {one['chunk']:>4} tokens alone  {one['chunk_alone']:>8.1f}")
     print(f"  its first token after          {one['first_token']:>8.1f}")
