@@ -37,7 +37,7 @@ PREFILL = 512
 STREAMS = (1, 4, 8, 16)
 
 Generate = Callable[[int, int, int], float]
-"""Streams, tokens of each prompt and of each reply -> tokens/s together; of the prompts where replies have one token."""
+"""Streams, tokens of each prompt and of each reply -> tokens/s of all; with replies of one token, of the prompts."""
 
 
 def main() -> None:
