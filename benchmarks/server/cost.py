@@ -1,8 +1,8 @@
 """What the server itself costs: CPU time for a streamed token and for a whole reply, with an engine that costs nothing.
 
-Beside ARK under hypercorn stands a minimal FastAPI application under uvicorn that sends the same kind of chunks and
-does nothing else. The figures are CPU seconds of the server's process, so that other programs on the machine disturb them
-little; requests come one after another over one connection.
+Beside ARK under hypercorn stands a minimal FastAPI application under uvicorn that sends chunks of the same kind and no
+more. The figures are CPU seconds of the server's process, so that other programs on the machine disturb them little;
+requests come one after another over one connection.
 
     python benchmarks/server/cost.py --peer /tmp/peers/bin/python --json result.json
 """
