@@ -48,7 +48,14 @@ class Candidate:
 
     def hear(self, samples: Any, prompt: str | None = None, times: bool = False) -> list[Any]:
         segments, _ = self.model.transcribe(
-            samples, language="en", beam_size=self.beam, initial_prompt=prompt, word_timestamps=times, temperature=0.0
+            samples,
+            language="en",
+            beam_size=self.beam,
+            initial_prompt=prompt,
+            word_timestamps=times,
+            temperature=0.0,
+            # As ARK serves it: after a word that was heard twice the next windows would go on with it.
+            condition_on_previous_text=False,
         )
         return list(segments)
 

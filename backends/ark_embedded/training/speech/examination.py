@@ -33,9 +33,9 @@ class Topic:
 TOPICS = (
     Topic("single sentences", 0.05, 200),
     Topic("single sentences, with a prompt", 0.08, 100, prompt=True),
-    Topic("30 s windows", 0.10, 24, 28.5),
-    Topic("30 s windows, with a prompt", 0.08, 16, 28.5, prompt=True),
-    Topic("two minutes", 0.10, 8, 120.0),
+    Topic("30 s windows", 0.10, 96, 28.5),
+    Topic("30 s windows, with a prompt", 0.08, 48, 28.5, prompt=True),
+    Topic("two minutes", 0.10, 16, 120.0),
     Topic("single sentences, speakers never heard", 0.0, 100, speakers="held_out"),
     Topic("strings of words without sense", 0.0, 60, strings=1.0),
 )
