@@ -236,8 +236,8 @@ def default_models() -> tuple[ModelConfig, ...]:
     if (path := speech_model_path()) is not None:
         # On the CPU: CTranslate2 needs CUDA's own libraries on a GPU, for a model that is quick without. A window is
         # understood better by itself than behind what came before, where a word that was heard twice goes on for ever.
-        engine = {"device": "cpu", "compute_type": "int8", "condition_on_previous_text": False}
-        models.append(ModelConfig(name=EMBEDDED_TRANSCRIPTION, task="transcription", path=str(path), engine=engine))
+        hearing = {"device": "cpu", "compute_type": "int8", "condition_on_previous_text": False}
+        models.append(ModelConfig(name=EMBEDDED_TRANSCRIPTION, task="transcription", path=str(path), engine=hearing))
     return tuple(models)
 
 
