@@ -58,7 +58,10 @@ def test_a_stopped_run_goes_on_from_itself(exported: Path, tmp_path: Path) -> No
     model, _ = begun(plan)
     with torch.no_grad():
         model.model.norm.weight.fill_(7.0)
-    state = {"model": model.state_dict(), "optimizer": train.Optimizer(model, plan).state()}
+    state = {
+        "model": model.state_dict(),
+        "optimizer": train.Optimizer(model, plan.matrix_rate, plan.other_rate).state(),
+    }
     torch.save({**state, "progress": {"step": 40, "tokens": 1, "learned": 1, "seconds": 1.0}}, plan.out / train.LATEST)
     again, progress = begun(plan)
     assert progress.step == 40
