@@ -1,12 +1,16 @@
 """Models with random weights in the shapes of real ones that write plain text, for servers of different engines.
 
 Every byte is a token, and the tokenizers of transformers and of llama.cpp agree on that, so any text costs the same on
-either side, and a reply that a client sends back is the tokens that it was. The rows of all other tokens are zero: they
-cost what they would, and are never chosen.
+either side, and a reply that a client sends back is the tokens that it was. The rows of all other tokens are near zero:
+they cost what they would, and are never chosen.
+
+A model with `thoughts` counts instead: its layers are random as well, but what it writes is known. Behind ``<think>``
+it says so many tokens of hidden reasoning, each once, then ``</think>``, and from there on printable bytes in a row.
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +18,14 @@ from random_model import SHAPES
 
 TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% if enable_thinking %}<think>{% endif %}{% endif %}"
 )
 
 FIRST, LAST = 33, 127
 """The bytes that it may write."""
+
+SPECIAL = ["<|im_start|>", "<|im_end|>"]
+TAGS = ["<think>", "</think>"]
 
 
 def alphabet() -> list[str]:
@@ -28,27 +35,26 @@ def alphabet() -> list[str]:
     return sorted(pre_tokenizers.ByteLevel.alphabet())
 
 
-def names(shape: str) -> list[str]:
+def names(shape: str, thoughts: int = 0) -> list[str]:
     """Every token of the vocabulary, by id."""
-    letters = alphabet()
-    special = ["<|im_start|>", "<|im_end|>"]
-    unused = SHAPES[shape]["vocab_size"] - len(letters) - len(special)
-    return [*letters, *special, *(f"<unused{i}>" for i in range(unused))]
+    known = [*alphabet(), *(f"[{i}]" for i in range(thoughts)), *SPECIAL, *TAGS]
+    return [*known, *(f"<unused{i}>" for i in range(SHAPES[shape]["vocab_size"] - len(known)))]
 
 
-def save(path: Path, shape: str, *, context_length: int) -> None:
+def save(path: Path, shape: str, *, context_length: int, thoughts: int = 0) -> None:
     """Write a model of a shape into a directory, once."""
     if (path / "config.json").exists():
         return
     import torch
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-    letters = alphabet()
-    core = Tokenizer(models.BPE(vocab={letter: i for i, letter in enumerate(letters)}, merges=[]))
+    tokens = {name: i for i, name in enumerate(names(shape, thoughts))}
+    core = Tokenizer(models.BPE(vocab={name: i for name, i in tokens.items() if i < 256 + thoughts}, merges=[]))
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     core.decoder = decoders.ByteLevel()
-    core.add_special_tokens(["<|im_start|>", "<|im_end|>"])
+    core.add_special_tokens(SPECIAL)
+    core.add_tokens([AddedToken(tag, normalized=False) for tag in TAGS])
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<|im_end|>")
     tokenizer.chat_template = TEMPLATE
     tokenizer.save_pretrained(path)
@@ -56,22 +62,41 @@ def save(path: Path, shape: str, *, context_length: int) -> None:
     config = LlamaConfig(
         **SHAPES[shape],
         max_position_embeddings=context_length,
-        tie_word_embeddings=True,
+        tie_word_embeddings=not thoughts,
         eos_token_id=tokenizer.eos_token_id,
         bos_token_id=None,
     )
     model = LlamaForCausalLM(config)
-    written = [i for i, letter in enumerate(letters) if FIRST <= ord(letter) < LAST]
-    quiet = torch.ones(config.vocab_size, dtype=torch.bool)
-    quiet[written] = False
     with torch.no_grad():
-        embedding = model.get_input_embeddings().weight
-        # Small and not zero: they are read as well, and no row of numbers may be without any.
-        embedding[quiet] *= 1e-3
+        if thoughts:
+            _count(model, tokens, thoughts)
+        else:
+            written = [i for name, i in tokens.items() if len(name) == 1 and FIRST <= ord(name) < LAST]
+            quiet = torch.ones(config.vocab_size, dtype=torch.bool)
+            quiet[written] = False
+            # Small and not zero: they are read as well, and no row of numbers may be without any.
+            model.get_input_embeddings().weight[quiet] *= 1e-3
     model.to(torch.bfloat16).save_pretrained(path)
 
 
-def save_gguf(path: Path, target: Path, shape: str, kind: str) -> None:
+def _count(model: Any, tokens: dict[str, int], thoughts: int) -> None:
+    """Make the most likely token after each the next of a row, whatever stands before it.
+
+    The template's last token is a line feed, or ``<think>``. Embeddings are large beside what the layers add, so that the
+    last token is seen in the last layer, and the output row of a token is the embedding of those that it follows.
+    """
+    embedding, output = model.get_input_embeddings().weight, model.get_output_embeddings().weight
+    embedding.normal_(0.0, 2.0)
+    output *= 1e-3
+    thinking = [tokens["<think>"], *(tokens[f"[{i}]"] for i in range(thoughts)), tokens["</think>"]]
+    writing = [tokens[chr(byte)] for byte in range(FIRST, LAST)]
+    follows = [*pairwise(thinking), *pairwise(writing)]
+    follows += [(before, writing[0]) for before in (thinking[-1], writing[-1], tokens["\u010a"])]
+    for before, after in follows:
+        output[after] += embedding[before] * 0.02
+
+
+def save_gguf(path: Path, target: Path, shape: str, kind: str, *, thoughts: int = 0) -> None:
     """The same weights for llama.cpp, once. `kind` is ``q8_0``, ``q4_0`` or ``bf16``. Needs the package gguf."""
     if target.exists():
         return
@@ -79,7 +104,7 @@ def save_gguf(path: Path, target: Path, shape: str, kind: str) -> None:
     import torch
     from safetensors.torch import load_file
 
-    size, tokens = SHAPES[shape], names(shape)
+    size, tokens = SHAPES[shape], names(shape, thoughts)
     weights = load_file(path / "model.safetensors")
     part = target.with_suffix(".part")
     writer = gguf.GGUFWriter(part, "llama")
@@ -94,7 +119,8 @@ def save_gguf(path: Path, target: Path, shape: str, kind: str) -> None:
     writer.add_rope_dimension_count(size["hidden_size"] // heads)
     writer.add_rope_freq_base(10_000.0)
     writer.add_vocab_size(len(tokens))
-    kinds = [gguf.TokenType.NORMAL] * 256 + [gguf.TokenType.CONTROL] * 2
+    kinds = [gguf.TokenType.NORMAL] * (256 + thoughts)
+    kinds += [gguf.TokenType.CONTROL] * len(SPECIAL) + [gguf.TokenType.USER_DEFINED] * len(TAGS)
     kinds += [gguf.TokenType.UNUSED] * (len(tokens) - len(kinds))
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("gpt-2")
@@ -102,7 +128,7 @@ def save_gguf(path: Path, target: Path, shape: str, kind: str) -> None:
     writer.add_token_types(kinds)
     # It wants some; this one joins nothing.
     writer.add_token_merges(["<unused0> <unused1>"])
-    writer.add_eos_token_id(257)
+    writer.add_eos_token_id(tokens.index("<|im_end|>"))
     writer.add_add_bos_token(False)
     writer.add_chat_template(TEMPLATE)
     for name, weight in weights.items():
@@ -137,7 +163,11 @@ def _renamed(name: str) -> str:
         "mlp.up_proj": "ffn_up",
         "mlp.down_proj": "ffn_down",
     }
-    whole = {"model.embed_tokens.weight": "token_embd.weight", "model.norm.weight": "output_norm.weight"}
+    whole = {
+        "model.embed_tokens.weight": "token_embd.weight",
+        "model.norm.weight": "output_norm.weight",
+        "lm_head.weight": "output.weight",
+    }
     if name in whole:
         return whole[name]
     _, _, layer, rest = name.split(".", 3)

@@ -15,7 +15,9 @@ from pathlib import Path
 PACKAGES = {
     "xllamacpp": "llama.cpp, its server included",
     "gguf": "writes the weights that llama.cpp reads",
-    "uvicorn": "for the minimal server beside which ARK's own cost is measured",
+    "fastapi": "for `transformers serve`, and for the minimal server beside which ARK's own cost is measured",
+    "uvicorn": "the same",
+    "llama-cpp-python": "another server of llama.cpp; without a wheel xllamacpp's stands in",
 }
 
 
@@ -28,7 +30,7 @@ def main() -> None:
     inside = next((target / "lib").glob("python3*/site-packages"))
     (inside / "here.pth").write_text(f"{packages}\n")
     for package, use in PACKAGES.items():
-        command = [python, "-m", "pip", "install", "--quiet", package]
+        command = [python, "-m", "pip", "install", "--quiet", "--only-binary", "llama-cpp-python", package]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         said = "installed" if done.returncode == 0 else f"not installed: {done.stderr.strip().splitlines()[-1]}"
         print(f"{package} ({use}): {said}")

@@ -9,6 +9,7 @@ from typing import Any
 
 from faster_whisper import WhisperModel
 
+from ark_backends.whisper.recogniser import LADDER
 from ark_embedded import SPEECH
 from ark_embedded.training.speech import examination, report
 from ark_embedded.training.speech.examination import TOPICS, Recording, Topic
@@ -53,8 +54,8 @@ class Candidate:
             beam_size=self.beam,
             initial_prompt=prompt,
             word_timestamps=times,
-            temperature=0.0,
-            # As ARK serves it: after a word that was heard twice the next windows would go on with it.
+            # As ARK serves it. After a word that was heard twice the next windows would go on with it.
+            temperature=LADDER,
             condition_on_previous_text=False,
         )
         return list(segments)

@@ -194,7 +194,15 @@ _LISTED = tuple(word for word in lex.vocabulary() if word not in ("to", "for", "
 
 
 def _string(rng: random.Random) -> str:
-    return " ".join(rng.choice(_LISTED) for _ in range(rng.randint(1, 9)))
+    """Words without sense; some strings come back to two or three words, or to one, again and again.
+
+    Who says "one seven one seven" says it so often and no more: a decoder that has rarely heard it would go on with it.
+    """
+    words = _LISTED
+    if rng.random() < 0.3:
+        stock = (*lex.DIGITS, "zero") if rng.random() < 0.6 else _LISTED
+        words = tuple(rng.sample(stock, rng.randint(1, 3)))
+    return " ".join(rng.choice(words) for _ in range(rng.randint(1, LIMIT if len(words) < 4 else 9)))
 
 
 def _finish(text: str) -> str:
