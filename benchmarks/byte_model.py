@@ -82,8 +82,8 @@ def save(path: Path, shape: str, *, context_length: int, thoughts: int = 0) -> N
 def _count(model: Any, tokens: dict[str, int], thoughts: int) -> None:
     """Make the most likely token after each the next of a row, whatever stands before it.
 
-    The template's last token is a line feed, or ``<think>``. Embeddings are large beside what the layers add, so that the
-    last token is seen in the last layer, and the output row of a token is the embedding of those that it follows.
+    The template's last token is a line feed, or ``<think>``. Embeddings are large beside what the layers add, so that
+    the last token is seen in the last layer, and the output row of a token is the embedding of those that it follows.
     """
     embedding, output = model.get_input_embeddings().weight, model.get_output_embeddings().weight
     embedding.normal_(0.0, 2.0)
