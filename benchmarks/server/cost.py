@@ -2,7 +2,7 @@
 
 Beside ARK under hypercorn stands a minimal FastAPI application under uvicorn that sends chunks of the same kind and no
 more. The figures are CPU seconds of the server's process, so that other programs on the machine disturb them little;
-requests come one after another over one connection.
+requests come one after another.
 
     python benchmarks/server/cost.py --peer /tmp/peers/bin/python --json result.json
 """
@@ -102,22 +102,22 @@ def running(command: list[str]) -> Iterator[tuple[int, int]]:
 def measure(pid: int, port: int, options: argparse.Namespace) -> dict[str, float]:
     """The medians of all rounds."""
     rounds = []
-    with Client(port) as client:
-        for number in range(options.rounds + 1):
-            replies = spent(pid, lambda: client.ask(tokens=1, stream=False), options.replies)
-            short = spent(pid, lambda: client.ask(tokens=1, stream=True), options.replies)
-            long = spent(pid, lambda: client.ask(tokens=options.tokens, stream=True), options.streams)
-            token = (long - short) / (options.tokens - 1)
-            if number:  # the first warms up
-                rounds.append({"token": 1e6 * token, "stream": 1e3 * short, "reply": 1e3 * replies})
+    for number in range(options.rounds + 1):
+        replies = spent(pid, port, options.replies, tokens=1, stream=False)
+        short = spent(pid, port, options.replies, tokens=1, stream=True)
+        long = spent(pid, port, options.streams, tokens=options.tokens, stream=True)
+        token = (long - short) / (options.tokens - 1)
+        if number:  # the first warms up
+            rounds.append({"token": 1e6 * token, "stream": 1e3 * short, "reply": 1e3 * replies})
     return {name: round(statistics.median(one[name] for one in rounds), 3) for name in rounds[0]}
 
 
-def spent(pid: int, ask: Any, count: int) -> float:
-    """CPU seconds of a process for each of so many calls."""
+def spent(pid: int, port: int, count: int, **asked: Any) -> float:
+    """CPU seconds of a process for each of so many calls, over one connection: servers end it after a thousand."""
     before = cpu(pid)
-    for _ in range(count):
-        ask()
+    with Client(port) as client:
+        for _ in range(count):
+            client.ask(**asked)
     return (cpu(pid) - before) / count
 
 
