@@ -15,6 +15,7 @@ import msgspec
 
 from ark.asgi import (
     KEEP_ALIVE,
+    PIECE,
     ClientGone,
     Message,
     Receive,
@@ -69,7 +70,6 @@ class Exchange:
         self._http1 = scope.get("http_version", "1.1").startswith("1")
         self._head = scope["method"] == "HEAD"
         self._what = f"{scope['method']} {scope['path']}"
-        self._begun = anyio.current_time()
         self._body_ended = False
         self._gone = False
         self._started = False
@@ -115,18 +115,22 @@ class Exchange:
     async def race(self, endpoint: Endpoint, request: Request, services: Services) -> None:
         """Run the endpoint and send its reply, unless the client leaves first."""
 
+        # Of its own: to end the watch with the whole group would cancel this task as well, which costs more.
+        watching = anyio.CancelScope()
+
         async def watch() -> None:
-            await wait_for_disconnect(self.receive)
-            # The same message also follows a reply that was sent whole.
-            if not self._finished:
-                tasks.cancel_scope.cancel()
+            with watching:
+                await wait_for_disconnect(self.receive)
+                # The same message also follows a reply that was sent whole.
+                if not self._finished:
+                    tasks.cancel_scope.cancel()
 
         try:
             with self._scope:
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(watch)
                     await self._run(endpoint, request, services)
-                    tasks.cancel_scope.cancel()
+                    watching.cancel()
             if self._stopped and not (self._finished or self._gone):
                 await self._break_off()
         except anyio.get_cancelled_exc_class():
@@ -152,7 +156,7 @@ class Exchange:
             "request_id": self.id,
             "request": self._what,
             "status": self._status or None,
-            "seconds": round(anyio.current_time() - self._begun, 4),
+            "seconds": round(self.record.ended - self.record.begun, 4),
         }
         if self._error is not None:
             fields["error"] = self._error
@@ -219,7 +223,14 @@ class Exchange:
     async def _reply(self, reply: Reply, *, end: bool = True) -> None:
         self._started, self._finished, self._status = True, True, reply.status
         headers = self._headers(reply.headers)
-        await send_reply(self._send, msgspec.structs.replace(reply, headers=headers), head=self._head, end=end)
+        reply = msgspec.structs.replace(reply, headers=headers)
+        if len(reply.body) > PIECE:
+            await send_reply(self._send, reply, head=self._head, end=end)
+            return
+        # One piece, and one limit of time for it and its head.
+        with self._limit() as scope:
+            await send_reply(self._hand_over, reply, head=self._head, end=end)
+        self._check_limit(scope)
 
     async def _stream(self, stream: Stream, interval: float) -> None:
         """Send events as they come, and a comment after each `interval` seconds of silence."""
@@ -288,9 +299,16 @@ class Exchange:
             await send_stream_start(self._send, self._headers(stream.headers))
 
     async def _send(self, message: Message) -> None:
-        timeout = None if self._services is None else self._services.config.limits.write_timeout
-        with anyio.move_on_after(timeout) as scope:
+        with self._limit() as scope:
             await self._hand_over(message)
+        self._check_limit(scope)
+
+    def _limit(self) -> anyio.CancelScope:
+        """Around what is sent, which may take so long."""
+        timeout = None if self._services is None else self._services.config.limits.write_timeout
+        return anyio.move_on_after(timeout)
+
+    def _check_limit(self, scope: anyio.CancelScope) -> None:
         if scope.cancelled_caught:
             self._give_up()
             raise ClientGone

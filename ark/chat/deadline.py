@@ -23,9 +23,13 @@ async def within(
     deadline = math.inf
     async with aclosing(batches):
         while going:
-            # A generator that never waits is not stopped by the scope.
-            late = anyio.current_time() >= deadline
-            if not late:
+            late = False
+            if deadline == math.inf:
+                batch = await anext(batches, None)
+            elif anyio.current_time() >= deadline:
+                # A generator that never waits is not stopped by the scope.
+                late = True
+            else:
                 # Not around the `yield`: there a scope would cancel whoever reads.
                 with anyio.CancelScope(deadline=deadline) as scope:
                     batch = await anext(batches, None)

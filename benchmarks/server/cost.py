@@ -80,7 +80,7 @@ def running(command: list[str]) -> Iterator[tuple[int, int]]:
     paths = [str(HERE), str(ROOT), str(ROOT / "backends")]
     with tempfile.TemporaryDirectory() as directory:
         Path(directory, "ark.toml").write_text(CONFIG)
-        variables = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+        variables = {**os.environ, "PYTHONPATH": os.pathsep.join([*paths, os.environ.get("PYTHONPATH", "")])}
         process = subprocess.Popen([*command, address], cwd=directory, env=variables)
         try:
             deadline = time.monotonic() + 60
