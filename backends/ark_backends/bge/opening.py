@@ -16,6 +16,7 @@ from ark_backends.bge.loading import load
 from ark_backends.bge.options import BgeOptions
 from ark_backends.bge.tokens import Reader
 from ark_backends.devices import device
+from ark_backends.packed import pack
 from ark_backends.weights import files_of, resolve
 
 log = logging.getLogger("ark.bge")
@@ -56,6 +57,8 @@ def _open(
         rows=transformer.get_input_embeddings().num_embeddings,
         colbert_tokens=colbert_tokens,
     )
+    if pack(transformer):
+        log.info("%s: linear layers by oneDNN, which is faster here", model.name)
     encoder = Encoder(
         transformer,
         pooling=pooling,

@@ -1,0 +1,83 @@
+"""Linear layers in oneDNN's order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from ark_backends.packed import PackedLinear, pack
+
+
+class Small(torch.nn.Module):
+    """Two layers of one shape, one without a bias, and one that is no plain linear layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one = torch.nn.Linear(48, 48)
+        self.two = torch.nn.Linear(48, 48, bias=False)
+        self.odd = torch.nn.Bilinear(4, 4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.two(torch.relu(self.one(x)))
+
+
+@pytest.fixture(autouse=True)
+def no_gradients() -> Iterator[None]:
+    torch.manual_seed(3)
+    with torch.inference_mode():
+        yield
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("shape", [(1, 48), (7, 48), (1, 200, 48), (3, 5, 48)])
+def test_computes_what_the_layer_computes(shape: tuple[int, ...], bias: bool) -> None:
+    layer = torch.nn.Linear(48, 80, bias=bias)
+    x = torch.randn(shape)
+    torch.testing.assert_close(PackedLinear(layer)(x), layer(x), rtol=1e-5, atol=1e-5)
+
+
+def test_a_row_is_the_same_bits_whatever_stands_beside_it() -> None:
+    packed = PackedLinear(torch.nn.Linear(96, 130))
+    x = torch.randn(300, 96)
+    x[150] *= 1000
+    whole = packed(x)
+    for count in (1, 2, 15, 16, 17, 64, 149):
+        assert torch.equal(packed(x[:count]), whole[:count])
+
+
+def test_packing_a_model_changes_its_layers_and_not_its_results(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Small()
+    x = torch.randn(20, 48)
+    before = model(x)
+    # On a machine where torch's own way is as fast, nothing would be packed.
+    monkeypatch.setattr("ark_backends.packed.FASTER", float("inf"))
+    assert pack(model) == 2
+    assert type(model.one) is PackedLinear
+    assert type(model.odd) is torch.nn.Bilinear
+    torch.testing.assert_close(model(x), before, rtol=1e-5, atol=1e-5)
+
+
+def test_layers_that_would_not_be_faster_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Small()
+    monkeypatch.setattr("ark_backends.packed.FASTER", 0.0)
+    assert pack(model) == 0
+    assert type(model.one) is torch.nn.Linear
+
+
+def test_layers_in_another_type_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ark_backends.packed.FASTER", float("inf"))
+    assert pack(Small().bfloat16()) == 0
+
+
+def test_a_torch_without_onednn_keeps_its_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ark_backends.packed.FASTER", float("inf"))
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    assert pack(Small()) == 0
+
+
+def test_wrong_results_keep_the_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ark_backends.packed.FASTER", float("inf"))
+    monkeypatch.setattr("ark_backends.packed.TOLERANCE", -1.0)
+    assert pack(Small()) == 0
