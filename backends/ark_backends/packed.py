@@ -16,7 +16,7 @@ from torch.nn.functional import linear
 ROWS = 64
 """Rows of the product that is timed: between one short text and a full batch."""
 
-ROUNDS = 15
+ROUNDS = 9
 """Products of each kind that are timed."""
 
 FASTER = 0.8
@@ -32,57 +32,66 @@ class PackedLinear(torch.nn.Module):  # type: ignore[misc]
     A row's outputs are the same bits however many rows stand beside it.
     """
 
-    def __init__(self, layer: torch.nn.Linear) -> None:
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None = None) -> None:
+        """`weight` (outputs, inputs), `bias` (outputs)."""
         super().__init__()
-        self.in_features, self.out_features = layer.in_features, layer.out_features
+        self.out_features, self.in_features = weight.shape
         # The number of rows is a hint that makes no difference.
-        self._weight = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach(), ROWS)
-        self._bias = None if layer.bias is None else layer.bias.detach()
+        self._packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), ROWS)
+        self.bias = None if bias is None else bias.detach()
+
+    @property
+    def weight(self) -> torch.Tensor:
+        """A copy in the usual order, for models that look into their layers."""
+        return self._packed.to_dense()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        product: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, self._weight, self._bias, "none", [], "")
+        product: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, self._packed, self.bias, "none", [], "")
         return product
 
 
-def pack(model: torch.nn.Module) -> int:
-    """Put a packed layer in the place of every linear layer of a model that is faster so, and return their number.
+class Packer:
+    """Packs layers where that is faster on this machine. Layers of one shape are timed once."""
 
-    Layers of one shape are timed once. Nothing is changed on a machine, or with a torch, that has no such layers.
-    """
-    if not torch.backends.mkldnn.is_available():
-        return 0
-    faster: dict[tuple[int, int], bool] = {}
-    packed = 0
+    def __init__(self) -> None:
+        self._faster: dict[torch.Size, bool] = {}
+
+    def pack(self, weight: torch.Tensor, bias: torch.Tensor | None) -> PackedLinear | None:
+        """The layer packed; None where it is not in float32 on a CPU, or would not be faster so."""
+        if weight.device != torch.device("cpu") or weight.dtype is not torch.float32:
+            return None
+        if weight.shape not in self._faster:
+            self._faster[weight.shape] = torch.backends.mkldnn.is_available() and _is_faster(weight, bias)
+        return PackedLinear(weight, bias) if self._faster[weight.shape] else None
+
+
+def pack(model: torch.nn.Module) -> int:
+    """Put a packed layer in the place of every plain linear layer of a model that is faster so, and return their
+    number."""
+    packer = Packer()
+    count = 0
     with torch.inference_mode():
         for name, layer in list(model.named_modules()):
-            if type(layer) is not torch.nn.Linear or not _plain(layer.weight):
-                continue
-            shape = (layer.in_features, layer.out_features)
-            if shape not in faster:
-                faster[shape] = _is_faster(layer)
-            if faster[shape]:
-                model.set_submodule(name, PackedLinear(layer))
-                packed += 1
-    return packed
+            packed = packer.pack(layer.weight, layer.bias) if type(layer) is torch.nn.Linear else None
+            if packed is not None:
+                model.set_submodule(name, packed)
+                count += 1
+    return count
 
 
-def _plain(weight: torch.Tensor) -> bool:
-    return weight.device == torch.device("cpu") and weight.dtype is torch.float32
-
-
-def _is_faster(layer: torch.nn.Linear) -> bool:
-    x = torch.randn(ROWS, layer.in_features)
+def _is_faster(weight: torch.Tensor, bias: torch.Tensor | None) -> bool:
+    x = torch.randn(ROWS, weight.shape[1])
     try:
-        packed = PackedLinear(layer)
+        packed = PackedLinear(weight, bias)
         got = packed(x)
     except (AttributeError, RuntimeError):
         # The operations are torch's own, of its compiler, and may be gone in another version or build.
         return False
-    expected = linear(x, layer.weight, layer.bias)
+    expected = linear(x, weight, bias)
     error = torch.linalg.vector_norm(got - expected) / torch.linalg.vector_norm(expected).clamp_min(1e-12)
     if not float(error) <= TOLERANCE:
         return False
-    ways: tuple[Callable[[], object], ...] = (lambda: packed(x), lambda: linear(x, layer.weight, layer.bias))
+    ways: tuple[Callable[[], object], ...] = (lambda: packed(x), lambda: linear(x, weight, bias))
     # In turns, so that what else runs on the machine slows both.
     times = [[_seconds(way) for way in ways] for _ in range(ROUNDS)]
     ours, usual = (median(column) for column in zip(*times, strict=True))

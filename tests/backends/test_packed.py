@@ -35,11 +35,18 @@ def no_gradients() -> Iterator[None]:
 def test_computes_what_the_layer_computes(shape: tuple[int, ...], bias: bool) -> None:
     layer = torch.nn.Linear(48, 80, bias=bias)
     x = torch.randn(shape)
-    torch.testing.assert_close(PackedLinear(layer)(x), layer(x), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(PackedLinear(layer.weight, layer.bias)(x), layer(x), rtol=1e-5, atol=1e-5)
+
+
+def test_the_weight_can_be_looked_at() -> None:
+    weight = torch.randn(80, 48)
+    packed = PackedLinear(weight)
+    assert torch.equal(packed.weight, weight)
+    assert packed.bias is None
 
 
 def test_a_row_is_the_same_bits_whatever_stands_beside_it() -> None:
-    packed = PackedLinear(torch.nn.Linear(96, 130))
+    packed = PackedLinear(torch.randn(130, 96), torch.randn(130))
     x = torch.randn(300, 96)
     x[150] *= 1000
     whole = packed(x)

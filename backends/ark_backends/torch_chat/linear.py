@@ -6,6 +6,8 @@ from typing import Protocol
 
 import torch
 
+from ark_backends.packed import PackedLinear
+
 
 class Linear(Protocol):
     """Computes (tokens, inputs) -> (tokens, outputs), in float32."""
@@ -28,3 +30,14 @@ class FloatLinear:
             x = x * factor
         # A model that is to be quantized may be loaded in a half type; the passes before that convert.
         return torch.nn.functional.linear(x.to(self.weight.dtype), self.weight, self.bias).to(x.dtype)
+
+
+class PackedFloatLinear:
+    """The same numbers in the order that is fastest on this machine."""
+
+    def __init__(self, packed: PackedLinear) -> None:
+        self._packed = packed
+
+    def __call__(self, x: torch.Tensor, factor: torch.Tensor | None = None) -> torch.Tensor:
+        product: torch.Tensor = self._packed(x if factor is None else x * factor)
+        return product

@@ -38,7 +38,8 @@ def open_model(model: ModelConfig, options: TorchChatOptions) -> tuple[Engine, H
 def _runner(model: ModelConfig, options: TorchChatOptions, path: Path, sample: list[int]) -> Runner:
     """The model, checked, and quantized where that is wanted and right. `sample` are tokens of a text."""
     loaded, quantized = load(path, device=options.device, dtype=options.dtype, quantization=options.quantization)
-    runner = _checked(model, options, loaded, fast=quantized or loaded.dtype is torch.float32)
+    fast = quantized or loaded.dtype is torch.float32
+    runner = _checked(model, options, loaded, fast=fast, pack=not quantized)
     if not quantized:
         return runner
     # What is replaced below is to go at once.
@@ -60,8 +61,8 @@ def _runner(model: ModelConfig, options: TorchChatOptions, path: Path, sample: l
     return runner
 
 
-def _checked(model: ModelConfig, options: TorchChatOptions, loaded: Any, *, fast: bool) -> Runner:
-    """`fast` tries the fast pass first."""
+def _checked(model: ModelConfig, options: TorchChatOptions, loaded: Any, *, fast: bool, pack: bool) -> Runner:
+    """`fast` tries the fast pass first; `pack` has linear layers computed in the fastest way."""
     try:
         runner = Runner(loaded)
         if fast and runner.speed_up() and options.self_check:
@@ -70,6 +71,8 @@ def _checked(model: ModelConfig, options: TorchChatOptions, loaded: Any, *, fast
             except UnsupportedModel as error:
                 log.warning("%s: the fast pass is not used: %s", model.name, error)
                 runner.slow_down()
+        if pack and runner.pack():
+            log.info("%s: linear layers by oneDNN, which is faster here", model.name)
         if runner.decoder is None and options.self_check:
             self_check(runner)
     except UnsupportedModel as error:

@@ -14,10 +14,12 @@ from transformers import AttentionInterface, AutoConfig, AutoModelForCausalLM
 from transformers.utils import logging as transformers_logging
 
 from ark.config import ConfigError
+from ark_backends.packed import Packer, pack
 from ark_backends.torch_chat import devices, int8
 from ark_backends.torch_chat.attention import NAME, Piece, Plan, Probe, UnsupportedModel, packed_attention
 from ark_backends.torch_chat.decoder import Decoder
 from ark_backends.torch_chat.kv import KVBuffer, KVSpec
+from ark_backends.torch_chat.linear import FloatLinear, PackedFloatLinear
 
 log = logging.getLogger("ark.torch_chat")
 
@@ -116,6 +118,22 @@ class Runner:
         """Back to the model's own pass."""
         self.decoder = None
         self.spec = self.probe()
+
+    def pack(self) -> int:
+        """Compute linear layers by oneDNN where that is faster, and return their number. What the fast pass was made
+        from is let go."""
+        if self.decoder is None:
+            return pack(self.model)
+        packer = Packer()
+        count = 0
+        self.let_go()
+        with torch.inference_mode():
+            for _, layer, put in self.decoder.linears():
+                packed = packer.pack(layer.weight, layer.bias) if isinstance(layer, FloatLinear) else None
+                if packed is not None:
+                    put(PackedFloatLinear(packed))
+                    count += 1
+        return count
 
     def let_go(self) -> None:
         """Forget the model that the fast pass was made from; its weights go as those of the pass are replaced."""
