@@ -95,7 +95,8 @@ class TokenBatch(msgspec.Struct, frozen=True, kw_only=True):
     """What a job has produced since its last batch.
 
     The first batch of a job is sent when the engine admits it, before the prompt is computed: it has no tokens, and
-    `cached_tokens` is set. The last one has a `finish_reason`.
+    `cached_tokens` is set. It may come again, with a larger number, before the first tokens, where more was found than
+    could be seen then. The last one has a `finish_reason`.
     """
 
     token_ids: Sequence[int] = ()

@@ -81,7 +81,7 @@ class Work:
     def batch(self, batch: TokenBatch) -> None:
         """A batch has come. As in vLLM, the tokens that come at once are one step."""
         now = time.perf_counter()
-        if batch.cached_tokens is not None:
+        if batch.cached_tokens is not None and not self.admitted:
             self.admitted = now
         if not batch.token_ids:
             return

@@ -119,15 +119,19 @@ class ChatTurn:
                 self.work.ask()
                 batches = within(self._backend.generate(job), request.seconds, n=request.n)
                 async with aclosing(fold_all(self.folds, batches, job.dropped, self.work.batch)) as pieces:
-                    first = True
+                    place = len(self.headers)
+                    told: int | None = None
                     async for piece in pieces:
-                        if first:
-                            first = False
-                            self.headers += self._describe(prompt, turn)
+                        if told != self.fold.cached_tokens:
+                            # What the engine finds later is too late for the head of a stream, and not for a reply's.
+                            told = self.fold.cached_tokens
+                            self.headers[place:] = self._describe(prompt, turn)
                         yield piece
             except APIError as error:
                 error.headers.update(cookie)
                 raise
+            finally:
+                self._sessions.rebuilds += self.how == "rebuilt"
             await self._commit(prompt, turn, job)
 
     async def _build(self, past: Past) -> Prompt:
@@ -200,7 +204,6 @@ class ChatTurn:
         self.how = prompt.how
         if turn.session_id is not None and prompt.retained - self.fold.cached_tokens > REREAD:
             self.how = "rebuilt"
-            self._sessions.rebuilds += 1
         return [
             ("x-ark-session", f"{turn.session_id or 'none'}; {self.how}"),
             ("x-ark-cached-tokens", str(self.fold.cached_tokens)),

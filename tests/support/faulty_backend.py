@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Literal
 
 import anyio
@@ -94,6 +95,17 @@ class Faulty(EchoBackend):
                 raise ZeroDivisionError(SECRET)
             case "hang":
                 await anyio.sleep_forever()
+
+
+class FindsMoreLater(Faulty):
+    """Finds a part of a prompt when a job begins, and all of it but the last token before it says anything."""
+
+    async def generate(self, job: GenerationJob) -> AsyncGenerator[TokenBatch, None]:
+        async with aclosing(super().generate(job)) as batches:
+            yield msgspec.structs.replace(await anext(batches), cached_tokens=1)
+            yield TokenBatch(cached_tokens=len(job.prompt) - 1)
+            async for batch in batches:
+                yield batch
 
 
 class BadAtClosing(Faulty):

@@ -70,6 +70,8 @@ class Engine:
         self._kv_budget = face.pages.total
         self._count = Counters()
         self._failures = 0
+        self._spoilt = False
+        """A reply could not be taken out: nobody knows what is left of the others."""
         self._outbox = Outbox[Mailbox]()
         self._inbox: SimpleQueue[_Submit | _Cancel | _Release | _Close] = SimpleQueue()
         self._door = Door()
@@ -178,6 +180,9 @@ class Engine:
 
     def _step(self) -> None:
         self._drop_unwanted()
+        if self._spoilt:
+            self._spoilt = False
+            self._step_failed()
         self._feed()
         if not self._face.load:
             return
@@ -233,9 +238,10 @@ class Engine:
             log.error("request %s: no token could be chosen: %s", reply.job.request_id, error.message)
             self._fail([reply], error)
             return
-        if not reply.announced and (reply.run.begun or tokens):
-            self._announce(reply)
+        if not reply.counted:
+            self._tell_cached(reply)
         if tokens:
+            self._count_prompt(reply, len(reply.job.prompt))
             self._count.tokens_generated += len(tokens)
             reply.sent += len(tokens)
             self._follow(reply)
@@ -245,12 +251,23 @@ class Engine:
         if reason is not None and self._leave(reply):
             self._count.jobs_finished += 1
 
-    def _announce(self, reply: Reply) -> None:
-        cached = min(reply.run.cached, len(reply.job.prompt) - 1)
-        reply.announced = self._moved = True
-        self._count.prompt_tokens_cached += cached
-        self._count.prompt_tokens_computed += len(reply.job.prompt) - cached
-        self._outbox.add(reply.mailbox, TokenBatch(cached_tokens=cached))
+    def _tell_cached(self, reply: Reply) -> None:
+        """Tell what was found of a prompt: when its first piece has been looked up, and again where more is found
+        later, because another job has computed it meanwhile."""
+        if not reply.run.begun:
+            return
+        self._moved = True
+        if reply.cached != reply.run.cached:
+            reply.cached = reply.run.cached
+            self._outbox.add(reply.mailbox, TokenBatch(cached_tokens=reply.cached))
+
+    def _count_prompt(self, reply: Reply, read: int) -> None:
+        """Count the tokens of a prompt that have been read, once it has been read or its job is over."""
+        if reply.counted or reply.run is None:
+            return
+        reply.counted = True
+        self._count.prompt_tokens_cached += reply.run.cached
+        self._count.prompt_tokens_computed += read - reply.run.cached
 
     def _follow(self, leader: Reply) -> None:
         """Let the other replies in: the prompt is computed now, and they find its pages."""
@@ -301,12 +318,19 @@ class Engine:
     def _take_out(self, reply: Reply) -> None:
         if reply in self._waiting:
             self._waiting.remove(reply)
-        else:
+            return
+        try:
             self._face.cancel(reply)
+        except Exception:
+            # The next step begins with what a failed one ends with.
+            log.exception("request %s could not be taken out", reply.job.request_id)
+            self._spoilt = True
 
     def _leave(self, reply: Reply) -> bool:
         """Note that a reply is over; True when its job is over with it."""
         self._moved = True
+        if reply.run is not None:
+            self._count_prompt(reply, reply.run.read)
         alive = self._replies[reply.mailbox]
         alive.remove(reply)
         if alive:

@@ -128,10 +128,13 @@ class Pages:
         for depth, (page, phash, written) in enumerate(pages):
             if page.phash != phash:
                 # The same is in another page, and this one would be taken for the beginning of a conversation.
-                if page.ref_count == 0:
-                    page.clear()
+                self._empty([page])
             elif written and page.kv_position:
-                held.append((depth, page))
+                if depth and page.prev_hash is None:
+                    # Only guessed tokens came as far as this page, which would be taken for a beginning too.
+                    self._empty([page])
+                else:
+                    held.append((depth, page))
         if released:
             self._empty(page for _, page in held if self._note(page) is None)
             return

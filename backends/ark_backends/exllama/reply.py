@@ -172,8 +172,10 @@ class Reply:
         """The job's other replies, which wait for this one to have computed the prompt."""
         self.sent = 0
         """Generated tokens that are out."""
-        self.announced = False
-        """Its consumer knows that it has been admitted."""
+        self.cached: int | None = None
+        """What its consumer has been told of its prompt's tokens that were there; None before it is admitted."""
+        self.counted = False
+        """Its prompt is in the engine's counters."""
         self.released = False
         """Its session has been released while it ran: it leaves nothing behind."""
         self.run: Any = None
@@ -188,7 +190,7 @@ def replies(job: GenerationJob, mailbox: Mailbox, matcher: Matcher | None, vocab
     for index in range(1, job.n):
         voice = Voice(other, index, None if matcher is None else matcher.fork(), vocab_size)
         follower = Reply(other, mailbox, voice, index)
-        # The consumer is told once.
-        follower.announced = True
+        # The prompt is the first one's, which tells of it.
+        follower.counted = True
         leader.followers.append(follower)
     return leader

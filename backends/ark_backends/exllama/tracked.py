@@ -42,6 +42,12 @@ class Tracked:
         return self.cached_pages * PAGE + self.cached_tokens
 
     @property
+    def read(self) -> int:
+        """Tokens of the prompt that have KV."""
+        position: int = self.sequences[0].kv_position
+        return position
+
+    @property
     def ids(self) -> list[int]:
         """Prompt and generated tokens."""
         ids: list[int] = self.sequences[0].sequence_ids.torch()[0].tolist()
@@ -56,6 +62,7 @@ class Tracked:
         with owned(owner), self.pages.shown_to(owner):
             super().prefill(*args, **more)  # type: ignore[misc]
         self.begun = True
+        self._link()
         self.pages.wrote(owner, self.sequences[0].allocated_pages[0])
 
     def receive_logits(self, logits: Any) -> Any:
@@ -73,6 +80,17 @@ class Tracked:
             result = super().receive_sample(logits, next_token, *args)  # type: ignore[misc]
         self.pages.wrote(owner, self.sequences[0].allocated_pages[0])
         return result
+
+    def _link(self) -> None:
+        """Chain an empty page to the full one before it.
+
+        The generators leave that out where a prompt ends with a page that was found. What is then generated would be
+        taken for the beginning of a conversation, and its KV for that of any prompt that begins so, whoever asks.
+        """
+        sequence = self.sequences[0]
+        place, within = divmod(sequence.kv_position, PAGE)
+        if place and not within and not sequence.allocated_pages[place].kv_position:
+            sequence.allocated_pages[place].prev_hash = sequence.allocated_pages[place - 1].phash
 
     def deallocate_pages(self) -> None:
         sequence = self.sequences[0]

@@ -44,6 +44,20 @@ async def test_a_whole_reply() -> None:
     assert reply.headers["x-ark-cached-tokens"] == "0"
 
 
+async def test_what_an_engine_finds_later_is_cached_too() -> None:
+    """Only the head of a stream is sent before."""
+    model = ECHO | {"backend": "faulty_backend:FindsMoreLater"}
+    ids = len("user: hello\nassistant: ")
+    async with running(models=[model]) as client:
+        whole = await client.chat("hello")
+        stream = await client.chat("hello", stream=True, stream_options={"include_usage": True})
+    assert whole.json()["usage"]["prompt_tokens_details"]["cached_tokens"] == ids - 1
+    assert whole.headers["x-ark-cached-tokens"] == str(ids - 1)
+    assert whole.headers["x-ark-session"].endswith("; created")
+    assert stream.chunks[-1]["usage"]["prompt_tokens_details"]["cached_tokens"] == ids - 1
+    assert stream.headers["x-ark-cached-tokens"] == "1"
+
+
 async def test_an_alias_is_the_model_of_the_reply() -> None:
     async with running() as client:
         reply = await client.chat(model="gpt-4o")

@@ -34,6 +34,17 @@ async def started(chat, prompt, count, **more):
     return stream
 
 
+async def batches_told(chat, prompt):
+    """What a job tells of its prompt's tokens that were there, each time that it does, before its first token."""
+    told, said = [], 0
+    async for batch in chat.backend.generate(chat.job(prompt, 3)):
+        if batch.cached_tokens is not None:
+            assert not said
+            told.append(batch.cached_tokens)
+        said += len(batch.token_ids)
+    return told
+
+
 async def rest(stream):
     """Read a job to its end."""
     async for _ in stream:
@@ -257,6 +268,50 @@ async def test_a_fault_behind_the_last_token_fails_its_job(opened, words, packag
         assert (await settled(chat)).jobs_failed == 1
 
 
+async def test_a_fault_while_a_job_is_taken_out_is_no_end_of_the_engine(opened, words, package):
+    """The generators put their pages in order when the last job goes."""
+    async with opened() as chat:
+        name = "defrag_cache" if package == "exllamav2" else "on_queue_drained"
+        plain = getattr(chat.face._generator, name)
+        failed = []
+
+        def failing():
+            failed.append(True)
+            raise RuntimeError("a fault of the test's")
+
+        setattr(chat.face._generator, name, failing)
+        stream = await started(chat, words(20), 900)
+        await stream.aclose()
+        await until(lambda: failed)
+        setattr(chat.face._generator, name, plain)
+        await chat.matches(words(20), 5)
+        status = await settled(chat)
+        assert (status.alive, status.jobs_cancelled, status.jobs_failed) == (True, 1, 0)
+
+
+async def test_pages_that_cannot_be_given_back_fail_what_runs_and_no_more(opened, words, monkeypatch):
+    async with opened(max_running=2) as chat:
+        stream = await started(chat, words(300, 1), 900)
+        beside = asyncio.create_task(chat.run(words(300, 2), 900))
+        await until(lambda: chat.backend.status().running == 2)
+        waiting = asyncio.create_task(chat.matches(words(60), 8))
+        await until(lambda: chat.backend.status().waiting)
+        left = chat.face.pages.left
+
+        def failing(*arguments, **more):
+            monkeypatch.setattr(chat.face.pages, "left", left)
+            raise RuntimeError("a fault of the test's")
+
+        monkeypatch.setattr(chat.face.pages, "left", failing)
+        await stream.aclose()
+        with pytest.raises(Unavailable):
+            await beside
+        await waiting
+        assert (await settled(chat)).alive
+        assert not chat.face.pages._table.referenced_pages
+        await chat.matches(words(300, 1), 5)
+
+
 async def test_failures_in_a_row_end_the_engine(opened, words):
     from ark_backends.exllama.engine import MAX_FAILURES
 
@@ -319,6 +374,34 @@ async def test_several_replies_compute_the_prompt_once(opened, words):
         assert [batch.cached_tokens for batch in batches if batch.cached_tokens is not None] == [0]
         # Behind the first reply's 599 tokens of prompt nothing is read but single tokens.
         assert sum(count for rows, count in chat.model.passes if count > 1) == 599
+
+
+async def test_what_another_job_computes_meanwhile_is_told_as_cached(opened, words):
+    async with opened(pages=24) as chat:
+        before = chat.backend.status()
+        told = await asyncio.gather(*(batches_told(chat, words(2600)) for _ in range(2)))
+        first, second = sorted(told, key=lambda found: found[-1])
+        assert first == [0]
+        # Of nine full pages the last ones are found when they have been computed.
+        assert second == sorted(set(second))
+        assert len(second) > 1
+        assert second[-1] >= 2560
+        status = chat.backend.status()
+        assert status.prompt_tokens_cached - before.prompt_tokens_cached == second[-1]
+        assert status.prompt_tokens_computed == 2 * 2600 - second[-1]
+
+
+async def test_a_prompt_that_is_cancelled_half_way_is_counted_as_far_as_it_was_read(opened, words):
+    async with opened(by_hand=True, pages=24) as chat:
+        stream = chat.backend.generate(chat.job(words(2600), 5))
+        first = asyncio.create_task(anext(stream))
+        await asyncio.sleep(0)
+        chat.engine.turn(wait=False)
+        assert (await first).cached_tokens == 0
+        await stream.aclose()
+        chat.engine.turn(wait=False)
+        status = chat.backend.status()
+        assert (status.prompt_tokens_computed, status.prompt_tokens_cached) == (512, 0)
 
 
 async def test_a_dropped_reply_ends_while_the_others_go_on(opened, words):

@@ -178,3 +178,66 @@ async def test_pages_are_put_in_order_when_all_were_touched(opened, words, packa
             await converse(chat, words(300 + 30 * seed, seed), 10, session=f"t{seed % 3}" if seed % 2 else None)
             talk, _ = await converse(chat, [*talk, 5], 5, session="s")
         assert moved
+
+
+@pytest.mark.parametrize("owner", ["a", "b"])
+async def test_a_page_begun_behind_a_full_one_is_no_beginning(opened, words, owner):
+    """A prompt that ends with a page that was found, and what was generated behind it sent as a prompt of its own."""
+    async with opened() as chat:
+        prompt = words(257)
+        for _ in range(2):
+            said = (await chat.matches(prompt, 40, owner="a")).tokens
+        _, cached = await converse(chat, [prompt[-1], *said], owner=owner)
+        assert cached == 0
+
+
+async def test_a_page_begun_behind_one_that_another_job_computes_is_no_beginning(opened, words):
+    async with opened() as chat:
+        prompt = words(257)
+        one, _ = await asyncio.gather(*(chat.matches(prompt, 40) for _ in range(2)))
+        _, cached = await converse(chat, [prompt[-1], *one.tokens])
+        assert cached == 0
+
+
+async def test_no_page_of_a_long_reply_is_a_beginning(opened, words):
+    """A long reply goes on, piece by piece, behind pages that are found again."""
+    async with opened(reserve=256, pages=32) as chat:
+        talk, _ = await converse(chat, words(1), 700)
+        for start in (255, 256, 511, 512):
+            _, cached = await converse(chat, talk[start : start + 80], 3)
+            assert cached == 0
+
+
+async def test_no_page_of_guessed_tokens_is_a_beginning(opened, words):
+    """A reply ends at its stop id while tokens behind it had been guessed, into the next page."""
+    async with opened(draft_tokens=4, pages=32) as chat:
+        for length in range(249, 257):
+            stop = paged_model.greedy(words(length), 1)[0]
+            await chat.run(words(length), 9, stop_token_ids=frozenset({stop}))
+        beginnings = [words(length) for length in range(249, 257)]
+        for page in chat.face.pages._table.all_pages:
+            if page.prev_hash is None and page.kv_position:
+                held = page.sequence[0, : page.kv_position].tolist()
+                assert any(held[:200] == one[:200] for one in beginnings)
+
+
+async def test_a_page_that_was_computed_again_elsewhere_is_emptied(opened, words):
+    """A job gives back a page untouched, whose content another job has computed anew in the meantime."""
+    async with opened(pages=12, context_length=2048, reserve=2048) as chat:
+        talk = words(700)
+        await chat.matches(talk, 1)
+        await chat.matches(words(700, 1), 1, session="s")
+        # It is given eight pages, two of the conversation among them, for a reply that does not come so far.
+        hog = chat.backend.generate(chat.job(words(5), 1950))
+        while not (await anext(hog)).token_ids:
+            pass
+        taken = [page for page in chat.face.pages._table.all_pages if page.ref_count and page.can_revert]
+        again = {bytes(page.phash_revert): page for page in taken if page.kv_position_revert == 256}
+        assert again
+        await chat.matches(talk, 1)
+        table = chat.face.pages._table
+        assert any(phash in table.unreferenced_pages for phash in again)
+        await hog.aclose()
+        for start in (256, 512):
+            _, cached = await converse(chat, talk[start : start + 100], 3)
+            assert cached == 0

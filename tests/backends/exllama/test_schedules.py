@@ -22,7 +22,8 @@ actions = st.fixed_dictionaries(
     {
         "what": st.sampled_from(KINDS),
         "session": st.sampled_from([None, "a", "b", "c"]),
-        "fresh": st.integers(1, 400),
+        # At the border of a page most often.
+        "fresh": st.integers(1, 400) | st.sampled_from([256, 257]),
         "count": st.integers(1, 40),
         "n": st.sampled_from([1, 1, 1, 2]),
         "steps": st.sampled_from([0, 1, 3, 10, 200]),
@@ -79,8 +80,9 @@ class Job:
 class Play:
     """A schedule on an engine that is turned by hand."""
 
-    def __init__(self, chat, seed):
+    def __init__(self, chat, seed, guessed):
         self.chat = chat
+        self.guessed = guessed
         self.draw = random.Random(seed)
         self.jobs = []
         self.talks = {}
@@ -137,6 +139,16 @@ class Play:
         known.append(prompt + made.expected)
         self.talks[session] = prompt + made.expected
 
+    def check_beginnings(self):
+        """What is in a page without another before it is how some conversation begins, up to tokens that were only
+        guessed."""
+        guessed = self.guessed
+        talks = [talk for known in self.computed.values() for talk in known]
+        for page in self.chat.face.pages._table.all_pages:
+            if page.prev_hash is None and page.kv_position > guessed:
+                held = page.sequence[0, : page.kv_position - guessed].tolist()
+                assert any(talk[: len(held)] == held for talk in talks)
+
     async def cancel(self):
         running = [job for job in self.jobs if not job.task.done()]
         if running:
@@ -156,6 +168,7 @@ class Play:
         assert status.alive
         assert status.jobs_failed == sum(job.error is not None for job in self.jobs)
         check_table(self.chat)
+        self.check_beginnings()
         for session in "abc":
             self.chat.backend.release(session)
         last = Job(self.chat, self.chat.job([1, 2, 3], 20, owner="y"), True, 0)
@@ -187,7 +200,7 @@ async def play(opened, schedule):
         draft_tokens=schedule["draft"],
         by_hand=True,
     ) as chat:
-        piece = Play(chat, schedule["seed"])
+        piece = Play(chat, schedule["seed"], schedule["draft"])
         for action in schedule["actions"]:
             await piece.act(action)
         await piece.end()
