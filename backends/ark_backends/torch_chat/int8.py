@@ -34,18 +34,34 @@ CLEARLY = 1.15
 """How much faster one token has to be with the weights as they are, for a second copy of them to be kept."""
 
 
+@dataclass(frozen=True)
+class Rounded:
+    """A weight in 8 bits: `steps` (outputs, inputs) in int8, each times the `scale` (outputs) of its channel."""
+
+    steps: torch.Tensor
+    scale: torch.Tensor
+
+
+def rounded(weight: torch.Tensor) -> Rounded:
+    """A weight (outputs, inputs) of any float type, by output channel."""
+    full = weight.detach().float()
+    scale = full.abs().amax(dim=1).clamp_min_(TINY).div_(STEPS)
+    return Rounded((full / scale[:, None]).round_().to(torch.int8), scale)
+
+
 class Int8Linear:
     """Weights in int8 by output channel, activations in int8 by token."""
 
-    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None = None, choice: Kernels | None = None) -> None:
-        """Quantize `weight` (outputs, inputs), of any float type. `bias` (outputs). Kernels that are
-        not given are measured."""
-        full = weight.detach().float()
-        scale = full.abs().amax(dim=1).clamp_min_(TINY).div_(STEPS)
-        steps = (full / scale[:, None]).round_().to(torch.int8)
+    def __init__(
+        self, weight: torch.Tensor | Rounded, bias: torch.Tensor | None = None, choice: Kernels | None = None
+    ) -> None:
+        """`weight` (outputs, inputs), rounded or to be rounded; `bias` (outputs). Kernels that are not given are
+        measured."""
+        whole = weight if isinstance(weight, Rounded) else rounded(weight)
+        steps = whole.steps
         self.outputs = len(steps)
         # The steps of the activations are counted here: one product less for every call.
-        self._scale = scale / STEPS
+        self._scale = whole.scale / STEPS
         self._bias = None if bias is None else bias.detach().float()
         choice = choice or kernels(self.outputs, steps.shape[1])
         # As it lies in memory, the matrix is read once for one token. More tokens want it in blocks.

@@ -17,6 +17,7 @@ from ark_backends.torch_chat import devices
 from ark_backends.torch_chat.attention import UnsupportedModel
 from ark_backends.torch_chat.check import self_check
 from ark_backends.torch_chat.engine import Engine, Limits
+from ark_backends.torch_chat.kept import Store
 from ark_backends.torch_chat.options import TorchChatOptions
 from ark_backends.torch_chat.quantize import SAMPLE, Unfit, quantize
 from ark_backends.torch_chat.runner import Runner, load, longest_context
@@ -45,7 +46,7 @@ def _runner(model: ModelConfig, options: TorchChatOptions, path: Path, sample: l
     # What is replaced below is to go at once.
     del loaded
     try:
-        report = quantize(runner, sample)
+        report = quantize(runner, sample, Store(path) if options.keep_quantized else None)
     except Unfit as error:
         log.warning("%s: quantization none: in int8 %s", model.name, error)
         return _runner(model, msgspec.structs.replace(options, quantization="none"), path, sample)

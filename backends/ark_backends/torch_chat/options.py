@@ -22,6 +22,9 @@ class TorchChatOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """``int8`` computes linear layers in 8 bits, on CPUs: weights by output channel, activations by token. It is
     several times faster and changes logits by a few percent, so some replies differ. ``auto`` is ``int8`` where the CPU
     has VNNI and the weights take 256 MB or more; ``none`` keeps the checkpoint's numbers."""
+    keep_quantized: bool = False
+    """Keep the layers in int8 beside the model, in ``model.ark-int8``, and take them from there at the next start. It
+    takes as many bytes as the model has weights."""
     threads: Positive | None = None
     """CPU threads of one forward pass; torch's own choice when it is not set."""
     prefill_chunk: Positive = 256

@@ -9,12 +9,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 
-from ark_backends.torch_chat.int8 import Int8Linear, Int8Module
+from ark_backends.torch_chat.int8 import Int8Linear, Int8Module, Rounded, rounded
+from ark_backends.torch_chat.kept import Kept, Store
 from ark_backends.torch_chat.linear import FloatLinear, Linear
 from ark_backends.torch_chat.runner import Runner
 
@@ -60,17 +61,22 @@ class Report:
     logits_error: float = 0.0
 
 
-def quantize(runner: Runner, tokens: list[int]) -> Report:
+def quantize(runner: Runner, tokens: list[int], store: Store | None = None) -> Report:
     """Put int8 in the place of every linear layer that bears it; `tokens` are those of a text such as `SAMPLE`.
 
-    Raises Unfit when the model is not what it was afterwards; it is lost then.
+    Layers that a `store` has are taken from there, and what is made anew is kept in it. Raises Unfit when the model is
+    not what it was afterwards; it is lost then.
     """
     tokens = tokens[:SAMPLE_TOKENS]
+    kept = None if store is None else store.read()
+    made: dict[str, Rounded] | None = None if store is None else {}
     try:
+        if kept is not None:
+            return _restore(runner, kept)
         if runner.decoder is not None:
-            before, report = _fit_decoder(runner, tokens)
+            before, report = _fit_decoder(runner, tokens, made)
         else:
-            before, report = _fit_modules(runner, tokens)
+            before, report = _fit_modules(runner, tokens, made)
         # Most rows and not all: where a model chooses among experts, a token may go to others.
         error = float(relative_errors(runner.logits(tokens), before).median())
     except (AttributeError, RuntimeError, TypeError) as problem:
@@ -78,7 +84,29 @@ def quantize(runner: Runner, tokens: list[int]) -> Report:
         raise Unfit(str(problem)) from problem
     if not error <= LOGITS_ERROR:
         raise Unfit(f"its logits are off by {error:.2g}")
+    if store is not None and made is not None:
+        store.write(Kept(report.total, error, made))
     return replace(report, logits_error=error)
+
+
+def _restore(runner: Runner, kept: Kept) -> Report:
+    """Layers that were fitted before. Others have shown that they do not bear it."""
+    left: list[str] = []
+    if runner.decoder is not None:
+        runner.let_go()
+        for name, layer, put in runner.decoder.linears():
+            if name in kept.layers and isinstance(layer, FloatLinear):
+                put(Int8Linear(kept.layers[name], layer.bias))
+            else:
+                left.append(name)
+    else:
+        for name, module in list(runner.model.named_modules()):
+            if type(module) is torch.nn.Linear and name in kept.layers:
+                small = Int8Linear(kept.layers[name], module.bias)
+                runner.model.set_submodule(name, Int8Module(small, module.in_features))
+            elif type(module) is torch.nn.Linear:
+                left.append(name)
+    return Report(kept.total, tuple(left), kept.logits_error)
 
 
 def relative_errors(got: torch.Tensor, expected: torch.Tensor) -> torch.Tensor:
@@ -87,18 +115,17 @@ def relative_errors(got: torch.Tensor, expected: torch.Tensor) -> torch.Tensor:
     return difference / torch.linalg.vector_norm(expected.float(), dim=-1).clamp_min(1e-12)
 
 
-def _fit_decoder(runner: Runner, tokens: list[int]) -> tuple[torch.Tensor, Report]:
+def _fit_decoder(runner: Runner, tokens: list[int], made: dict[str, Rounded] | None) -> tuple[torch.Tensor, Report]:
     decoder = runner.decoder
     assert decoder is not None
     runner.let_go()
-    kept: list[str] = []
     places = [(name, layer, put) for name, layer, put in decoder.linears() if isinstance(layer, FloatLinear)]
-    progress = _Progress(len(places))
+    found = _Found(_Progress(len(places)), made)
     for name, layer, put in places:
-        put(_Fitting(name, layer, put, kept, progress))
+        put(_Fitting(name, layer, put, found))
     del places, layer, put
     before = runner.logits(tokens)
-    return before, Report(progress.total, tuple(kept))
+    return before, Report(found.progress.total, tuple(found.kept))
 
 
 def _bears(got: torch.Tensor, expected: torch.Tensor) -> bool:
@@ -106,32 +133,49 @@ def _bears(got: torch.Tensor, expected: torch.Tensor) -> bool:
     return bool((relative_errors(got, expected) <= LAYER_ERROR).all())
 
 
+@dataclass
+class _Found:
+    """What one pass finds out."""
+
+    progress: _Progress
+    made: dict[str, Rounded] | None
+    """Layers in 8 bits, where they are to be kept."""
+    kept: list[str] = field(default_factory=list)
+    """Names of layers that stay as they are."""
+
+
 class _Fitting:
     """Stands in the place of a linear layer for one pass, then puts there what is right."""
 
     def __init__(
-        self, name: str, layer: FloatLinear, put: Callable[[Linear], None], kept: list[str], progress: _Progress
+        self,
+        name: str,
+        layer: FloatLinear,
+        put: Callable[[Linear], None],
+        found: _Found,
     ) -> None:
         self._name = name
         self._layer = layer
         self._put = put
-        self._kept = kept
-        self._progress = progress
+        self._found = found
 
     def __call__(self, x: torch.Tensor, factor: torch.Tensor | None = None) -> torch.Tensor:
         layer = self._layer
         expected = layer(x, factor)
-        small = Int8Linear(layer.weight, layer.bias)
+        whole = rounded(layer.weight)
+        small = Int8Linear(whole, layer.bias)
         fits = _bears(small(x, factor), expected)
         self._put(small if fits else layer)
         if not fits:
-            self._kept.append(self._name)
-        self._progress.step()
+            self._found.kept.append(self._name)
+        elif self._found.made is not None:
+            self._found.made[self._name] = whole
+        self._found.progress.step()
         # What follows is fitted to the inputs that it was trained on.
         return expected
 
 
-def _fit_modules(runner: Runner, tokens: list[int]) -> tuple[torch.Tensor, Report]:
+def _fit_modules(runner: Runner, tokens: list[int], made: dict[str, Rounded] | None) -> tuple[torch.Tensor, Report]:
     """The same for layers of a transformers model."""
     linears = {name: module for name, module in runner.model.named_modules() if type(module) is torch.nn.Linear}
     progress = _Progress(len(linears))
@@ -141,11 +185,14 @@ def _fit_modules(runner: Runner, tokens: list[int]) -> tuple[torch.Tensor, Repor
         name = names[module]
         if name in fitted or name.endswith(ROUTERS) or module.out_features < NARROW:
             return
-        small = Int8Module(Int8Linear(module.weight, module.bias), module.in_features)
+        whole = rounded(module.weight)
+        small = Int8Module(Int8Linear(whole, module.bias), module.in_features)
         width = module.out_features
         got, expected = small(arguments[0]).reshape(-1, width), output.reshape(-1, width)
         if _bears(got, expected):
             fitted[name] = small
+            if made is not None:
+                made[name] = whole
         progress.step()
 
     names = {module: name for name, module in linears.items()}

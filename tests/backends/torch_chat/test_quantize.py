@@ -2,6 +2,7 @@
 
 import copy
 import logging
+import shutil
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from ark.backends import GenerationJob, SamplingParams
 from ark.config import ModelConfig
 from ark_backends.torch_chat import TorchChat, int8, quantize
 from ark_backends.torch_chat.int8 import Int8Linear, Int8Module
+from ark_backends.torch_chat.kept import FILE, Store
 from ark_backends.torch_chat.linear import FloatLinear
 from ark_backends.torch_chat.runner import Runner
 from ark_embedded import chat_model_path
@@ -124,6 +126,71 @@ async def test_a_model_that_is_not_itself_in_int8_is_served_as_it_is(directory, 
         assert await greedy(backend) == tokens
     finally:
         await backend.close()
+
+
+@pytest.mark.parametrize("architecture", ["Llama", "Gemma2"])
+def test_what_is_kept_gives_the_same_bits(architecture, tiny, tmp_path):
+    plain = tiny(architecture).plain
+    plain.save_pretrained(tmp_path)
+    results = []
+    for _ in range(2):
+        runner = Runner(copy.deepcopy(plain))
+        runner.speed_up()
+        report = quantize.quantize(runner, TOKENS, Store(tmp_path))
+        results.append((report, runner.logits(TOKENS)))
+    (made, expected), (restored, got) = results
+    assert restored.total == made.total
+    assert restored.logits_error == made.logits_error > 0
+    assert set(restored.kept) == set(made.kept)
+    assert torch.equal(got, expected)
+
+
+async def test_a_model_keeps_its_int8_layers_when_asked(directory, tmp_path, caplog, monkeypatch):
+    model = shutil.copytree(directory, tmp_path / "model")
+    caplog.set_level(logging.INFO)
+    replies = []
+    for _ in range(2):
+        backend = await TorchChat.open(configured(model, quantization="int8", keep_quantized=True))
+        replies.append(await greedy(backend))
+        await backend.close()
+        # Nothing is fitted the second time.
+        monkeypatch.setattr(quantize, "_fit_decoder", None)
+    assert replies[0] == replies[1]
+    assert caplog.text.count("are kept in") == 1
+    assert caplog.text.count("quantization int8: 9 of 9 linear layers") == 2
+
+
+def test_what_was_kept_of_other_weights_is_made_again(llama, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    llama.plain.save_pretrained(tmp_path)
+    quantize.quantize(decoder_of(llama.plain), TOKENS, Store(tmp_path))
+    other = copy.deepcopy(llama.plain)
+    torch.nn.init.normal_(other.model.layers[0].mlp.down_proj.weight, std=0.02)
+    other.save_pretrained(tmp_path)
+    runner = decoder_of(other)
+    quantize.quantize(runner, TOKENS, Store(tmp_path))
+    assert "is of other weights" in caplog.text
+    fresh = decoder_of(other)
+    quantize.quantize(fresh, TOKENS)
+    assert torch.equal(runner.logits(TOKENS), fresh.logits(TOKENS))
+
+
+@pytest.mark.parametrize("damage", ["cut", "noise", "directory"])
+def test_a_file_that_cannot_be_used_is_made_again_or_passed_over(llama, tmp_path, caplog, damage):
+    llama.plain.save_pretrained(tmp_path)
+    store = Store(tmp_path)
+    if damage == "directory":
+        # It can neither be read nor replaced.
+        (store.path / "something").mkdir(parents=True)
+    else:
+        quantize.quantize(decoder_of(llama.plain), TOKENS, store)
+        whole = store.path.read_bytes()
+        store.path.write_bytes(whole[: len(whole) // 2] if damage == "cut" else b"\xff" * 64)
+    report = quantize.quantize(decoder_of(llama.plain), TOKENS, store)
+    assert report.total == 2 * 4 + 1
+    assert ("cannot be kept" if damage == "directory" else "cannot be read") in caplog.text
+    assert (store.read() is None) == (damage == "directory")
+    assert [file.name for file in tmp_path.iterdir() if file.name.startswith(f"{FILE}.")] == []
 
 
 async def test_what_int8_costs_the_embedded_model():
