@@ -77,6 +77,8 @@ def main() -> None:
     runner.speed_up()
     if options.quantization == "int8":
         quantize(runner, list(range(100)))
+    else:
+        runner.pack()
     engine = Engine(runner, limits(options, runner))
     engine.start()
     try:
