@@ -345,8 +345,10 @@ class Status(Protocol):
 class Backend(Protocol):
     """An opened model of any task.
 
-    Its class may have a static or class method ``missing() -> Sequence[str]`` beside these: what this machine lacks to
-    open any model, each with what to do about it. ``ark check`` shows it.
+    Its class may have two static or class methods beside these, which ``ark check`` shows: ``missing() ->
+    Sequence[str]``, what this machine lacks to open any model, each with what to do about it; and ``lacking(model,
+    directory) -> Sequence[str]``, what it lacks to open this one, whose files are in a directory, or what is wrong with
+    the model's own options.
     """
 
     @classmethod

@@ -73,6 +73,21 @@ def read_json(path: Path) -> dict[str, Any] | None:
     return value
 
 
+def kv_bytes(config: Mapping[str, Any]) -> int | None:
+    """Bytes of KV of one token in 16 bits: 2 (K and V) x layers x KV heads x head size x 2; None where a config.json
+    of transformers does not say."""
+    inner = config.get("text_config")
+    text = inner if isinstance(inner, Mapping) else config
+    heads = text.get("num_attention_heads")
+    layers, size = text.get("num_hidden_layers"), text.get("head_dim")
+    if size is None and heads:
+        size = text.get("hidden_size", 0) // heads
+    groups = text.get("num_key_value_heads") or heads
+    if not (isinstance(layers, int) and isinstance(groups, int) and isinstance(size, int)):
+        return None
+    return 2 * layers * groups * size * 2
+
+
 def _task(directory: Path, config: Mapping[str, Any], architecture: str) -> Task:
     # CTranslate2's own config.json names no architecture; these two are Whisper's alone.
     if architecture.startswith("Whisper") or "suppress_ids_begin" in config or "alignment_heads" in config:

@@ -18,7 +18,7 @@ from ark.backends import load_backend
 from ark.choice import choose_by
 from ark.commands.arguments import add_model_arguments, chosen_config
 from ark.config import BACKENDS, ConfigError, ModelConfig, default_models
-from ark.identify import QUANTIZED, Identity, identify, read_json
+from ark.identify import QUANTIZED, Identity, identify, kv_bytes, read_json
 
 _DESCRIPTION = """\
 Say what would run on this machine: the engine and the device of each model, the memory that its weights and its
@@ -89,10 +89,13 @@ def look(model: ModelConfig) -> Finding:
     else:
         try:
             # An engine that is known by its modules is not imported: that takes seconds. Any other may say what this
-            # machine lacks for it.
+            # machine lacks for it, and for this model.
             if not modules:
-                finding.problems += getattr(load_backend(finding.backend, model.task), "missing", tuple)()
-        except LookupError as error:
+                backend: Any = load_backend(finding.backend, model.task)
+                finding.problems += getattr(backend, "missing", tuple)()
+                if directory is not None:
+                    finding.problems += getattr(backend, "lacking", _nothing)(model, directory)
+        except (LookupError, ConfigError) as error:
             finding.problems.append(str(error))
     if directory is not None:
         try:
@@ -100,6 +103,10 @@ def look(model: ModelConfig) -> Finding:
         except ConfigError as error:
             finding.problems.append(str(error))
     return finding
+
+
+def _nothing(model: ModelConfig, directory: Path) -> Sequence[str]:
+    return ()
 
 
 def _directory(model: ModelConfig, finding: Finding) -> Path | None:
@@ -156,21 +163,6 @@ def _measure(finding: Finding, model: ModelConfig, identity: Identity, directory
         finding.facts.append(
             f"context: {context} tokens, {context * each / MB:.0f} MB of KV at 16 bits when it is full"
         )
-
-
-def kv_bytes(config: Mapping[str, Any]) -> int | None:
-    """Bytes of KV of one token in 16 bits: 2 (K and V) x layers x KV heads x head size x 2; None where a config.json
-    of transformers does not say."""
-    inner = config.get("text_config")
-    text = inner if isinstance(inner, Mapping) else config
-    heads = text.get("num_attention_heads")
-    layers, size = text.get("num_hidden_layers"), text.get("head_dim")
-    if size is None and heads:
-        size = text.get("hidden_size", 0) // heads
-    groups = text.get("num_key_value_heads") or heads
-    if not (isinstance(layers, int) and isinstance(groups, int) and isinstance(size, int)):
-        return None
-    return 2 * layers * groups * size * 2
 
 
 def _versions() -> list[str]:

@@ -7,6 +7,7 @@ module is light: torch and the generators are imported when a model is opened.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import anyio.to_thread
@@ -14,6 +15,7 @@ import anyio.to_thread
 from ark.backends import ChatBackend, SamplingParams
 from ark.config import ConfigError, ModelConfig
 from ark_backends.chat import EngineChat
+from ark_backends.exllama.memory import lacking
 from ark_backends.exllama.needs import missing
 from ark_backends.exllama.options import ExLlamaOptions, ExLlamaV2Options, ExLlamaV3Options
 
@@ -27,7 +29,7 @@ __all__ = ["ExLlamaV2", "ExLlamaV2Options", "ExLlamaV3", "ExLlamaV3Options"]
 
 class _ExLlama(EngineChat):
     package: str
-    options: type[ExLlamaOptions]
+    options: type[ExLlamaV2Options] | type[ExLlamaV3Options]
 
     @classmethod
     async def open(cls, model: ModelConfig) -> Self:
@@ -41,6 +43,17 @@ class _ExLlama(EngineChat):
     def missing(cls) -> Sequence[str]:
         """What this machine lacks to open any model, each with what to do about it."""
         return missing(cls.package)
+
+    @classmethod
+    def lacking(cls, model: ModelConfig, directory: Path) -> Sequence[str]:
+        """What the GPUs of this machine lack for a model in a directory. Raises ConfigError for its options."""
+        options = model.engine_options(cls.options)
+        if cls.missing():
+            return ()
+        import torch  # noqa: PLC0415 - only where there is a GPU to ask
+
+        free = [int(torch.cuda.mem_get_info(index)[0]) for index in range(torch.cuda.device_count())]
+        return lacking(cls.package, options, directory, free)
 
 
 class ExLlamaV2(_ExLlama):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import sys
@@ -13,8 +12,10 @@ import torch
 
 from ark.backends import SamplingParams
 from ark.config import ConfigError, ModelConfig
+from ark.identify import quantization, read_json
 from ark_backends.exllama.engine import Engine, Limits
 from ark_backends.exllama.face import Face
+from ark_backends.exllama.memory import misplaced
 from ark_backends.exllama.options import PAGE, ExLlamaOptions, ExLlamaV2Options, ExLlamaV3Options
 from ark_backends.grammar import Grammars
 from ark_backends.tokenizer import HFTokenizer, load_tokenizer
@@ -28,11 +29,10 @@ def open_model(
 ) -> tuple[Engine, HFTokenizer, Grammars, SamplingParams]:
     """Find and load a model. Its engine is not started yet. Raises ConfigError."""
     path = resolve(model.source, model.revision)
-    _refuse_foreign(package, model, path)
-    draft = None
-    if options.draft_model is not None:
-        name, _, revision = options.draft_model.partition("@")
-        draft = resolve(name, revision or None)
+    _refuse_foreign(package, f"model {model.name!r}, backend", path)
+    draft = _draft(package, model, options)
+    if (problem := misplaced(options, torch.cuda.device_count())) is not None:
+        raise ConfigError(f"model {model.name!r}, {problem}")
     tokenizer = load_tokenizer(path)
     sampling = recommended_sampling(path)
     grammars = Grammars(tokenizer.tokens, hidden=tokenizer.hidden, ends=tokenizer.stop_token_ids)
@@ -71,15 +71,15 @@ def prepare(package: str, model: ModelConfig) -> None:
 
 
 def context_length(model: ModelConfig, longest: int, cache_tokens: int, draft_tokens: int) -> int:
-    """Tokens of prompt and reply together. Raises ConfigError where the cache holds no conversation."""
+    """Tokens of prompt and reply together; the cache has a page at least. Raises ConfigError."""
     # What is guessed for a last token is written as well.
     held = cache_tokens - draft_tokens
     context = min(model.context_length or longest, longest)
+    if context < 2:
+        raise ConfigError(f"model {model.name!r}, context_length: {context} token holds no conversation")
     if held < context:
         log.warning("context reduced from %d to %d tokens: more KV does not fit the cache", context, held)
         context = held
-    if context < PAGE:
-        raise ConfigError(f"model {model.name!r}, engine.cache_tokens: {cache_tokens} tokens hold no conversation")
     return context
 
 
@@ -112,21 +112,35 @@ def _face(
     return open_v3(model, cast(ExLlamaV3Options, options), path, draft)
 
 
-def _refuse_foreign(package: str, model: ModelConfig, path: Path) -> None:
-    """Weights of the other generator, or of none, fail deep inside it otherwise."""
+def _draft(package: str, model: ModelConfig, options: ExLlamaOptions) -> Path | None:
+    """The directory of the draft model."""
+    if options.draft_model is None:
+        return None
+    field = f"model {model.name!r}, engine.draft_model"
+    found = ModelConfig(name=options.draft_model)
     try:
-        config = json.loads((path / "config.json").read_bytes())
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"model {model.name!r}: {path / 'config.json'} cannot be read: {error}") from error
-    method = (config.get("quantization_config") or {}).get("quant_method")
+        path = resolve(found.source, found.revision)
+    except ConfigError as error:
+        raise ConfigError(f"{field}: {error}") from error
+    _refuse_foreign(package, field, path)
+    return path
+
+
+def _refuse_foreign(package: str, field: str, path: Path) -> None:
+    """Weights of the other generator, or of none, fail deep inside it otherwise. `field` is what named them."""
+    try:
+        config = read_json(path / "config.json")
+    except ConfigError as error:
+        raise ConfigError(f"{field}: {error}") from error
+    if config is None:
+        raise ConfigError(f"{field}: {path} is not the directory of a model: it has no config.json")
+    method = quantization(config)
     own = {"exllamav2": {None, "exl2", "gptq"}, "exllamav3": {None, "exl3"}}[package]
     if method in own:
         return
     other = {"exl2": "exllamav2", "exl3": "exllamav3"}.get(str(method))
     advice = f'set backend = "{other}"' if other else "torch_chat may run it"
-    raise ConfigError(
-        f"model {model.name!r}, backend: its weights are {method}, which {package} does not read: {advice}"
-    )
+    raise ConfigError(f"{field}: its weights are {method}, which {package} does not read: {advice}")
 
 
 def _broken(module: str) -> str | None:

@@ -69,3 +69,6 @@ class ExLlamaV3Options(ExLlamaOptions, frozen=True, kw_only=True, forbid_unknown
     they take less memory, and a turn computes up to 2,048 tokens again."""
     warm_up: bool = True
     """Compile and tune the kernels when the model is opened instead of in its first requests."""
+
+
+AnyOptions = ExLlamaV2Options | ExLlamaV3Options

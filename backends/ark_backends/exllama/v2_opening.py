@@ -12,6 +12,7 @@ from exllamav2 import ExLlamaV2, ExLlamaV2Config
 
 from ark.config import ConfigError, ModelConfig
 from ark_backends.exllama import paged_attention
+from ark_backends.exllama.memory import ROOM
 from ark_backends.exllama.opening import context_length, fitting_tokens, free_bytes
 from ark_backends.exllama.options import PAGE, ExLlamaV2Options
 from ark_backends.exllama.v2 import V2
@@ -24,9 +25,6 @@ CACHES = {
     "q6": exllamav2.ExLlamaV2Cache_Q6,
     "q4": exllamav2.ExLlamaV2Cache_Q4,
 }
-
-ROOM = 1 << 30
-"""Bytes of each GPU that are left for what a step computes."""
 
 
 def open_v2(model: ModelConfig, options: ExLlamaV2Options, path: Path, draft: Path | None) -> tuple[V2, int]:
@@ -59,7 +57,7 @@ def open_v2(model: ModelConfig, options: ExLlamaV2Options, path: Path, draft: Pa
         max_running=options.max_running,
         prefill_chunk=options.prefill_chunk,
         reserve=options.reserve,
-        page_bytes=PAGE * _token_bytes(cache),
+        page_bytes=PAGE * sum(_token_bytes(one) for one in (cache, *(guesser or ())[1:])),
         draft=guesser,
         draft_tokens=options.draft_tokens,
     )
@@ -123,7 +121,7 @@ def _split(options: ExLlamaV2Options) -> list[float] | None:
 
 def _tokens(model: ModelConfig, kind: Any, loaded: Any, drafting: Any | None, taken: int = 0) -> int:
     """Tokens of KV that the free memory holds, once `taken` bytes more are used."""
-    free = free_bytes() - taken - ROOM * torch.cuda.device_count()
+    free = free_bytes() - taken - ROOM["exllamav2"] * torch.cuda.device_count()
     models = [loaded] if drafting is None else [loaded, drafting]
     return fitting_tokens(model, free, sum(_token_bytes(kind(one, max_seq_len=PAGE, lazy=True)) for one in models))
 

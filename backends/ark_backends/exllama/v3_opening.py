@@ -10,14 +10,12 @@ import exllamav3
 import torch
 
 from ark.config import ConfigError, ModelConfig
+from ark_backends.exllama.memory import ROOM
 from ark_backends.exllama.opening import context_length, fitting_tokens, free_bytes
 from ark_backends.exllama.options import PAGE, ExLlamaV3Options
 from ark_backends.exllama.v3 import V3
 
 log = logging.getLogger("ark.exllama")
-
-ROOM = 3 << 29
-"""Bytes of each GPU that are left for what a step computes; the loader keeps a part of that free as well."""
 
 
 def open_v3(model: ModelConfig, options: ExLlamaV3Options, path: Path, draft: Path | None) -> tuple[V3, int]:
@@ -99,4 +97,4 @@ def _token_bytes(model: Any, options: ExLlamaV3Options) -> int:
 def _tokens(model: ModelConfig, models: list[Any], token_bytes: int) -> int:
     """Tokens of KV that fit beside the weights."""
     weights = sum(file.stat().st_size for one in models for file in Path(one.config.directory).glob("*.safetensors"))
-    return fitting_tokens(model, free_bytes() - weights - ROOM * torch.cuda.device_count(), token_bytes)
+    return fitting_tokens(model, free_bytes() - weights - ROOM["exllamav3"] * torch.cuda.device_count(), token_bytes)

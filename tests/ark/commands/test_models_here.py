@@ -15,11 +15,10 @@ import pytest
 
 from ark.cli import main
 from ark.commands.arguments import chosen_config, named
-from ark.commands.check import kv_bytes
 from ark.commands.client import CommandError
 from ark.commands.serve import address, loopback
-from ark.config import ConfigError
-from ark.identify import identify
+from ark.config import ConfigError, ModelConfig
+from ark.identify import identify, kv_bytes
 
 LLAMA = {
     "architectures": ["LlamaForCausalLM"],
@@ -96,6 +95,35 @@ def test_check_says_what_a_gpu_engine_lacks(backend: str, tmp_path: Path, capsys
     config.write_text(f'[[models]]\nname = "m"\npath = "{path}"\nbackend = "ark_backends.exllama:{backend}"\n')
     out = checked(capsys, "--config", str(config), status=1)
     assert "missing: torch with CUDA" in out or "missing: an NVIDIA GPU" in out
+
+
+class Choosy:
+    """A backend that says what it lacks for a model, as far as `ark check` is concerned."""
+
+    @staticmethod
+    def generate() -> None: ...
+
+    @staticmethod
+    def missing() -> list[str]:
+        return ["a left hand"]
+
+    @staticmethod
+    def lacking(model: ModelConfig, directory: Path) -> list[str]:
+        if model.engine:
+            raise ConfigError(f"model {model.name!r}, engine: {sorted(model.engine)[0]}: it has none")
+        return [f"a right hand for {directory.name}"]
+
+
+def test_check_says_what_a_backend_lacks_for_a_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = directory(tmp_path / "model", LLAMA, "model.safetensors")
+    config = tmp_path / "ark.toml"
+    text = f'[[models]]\nname = "m"\npath = "{path}"\nbackend = "{__name__}:Choosy"\n'
+    config.write_text(text)
+    out = checked(capsys, "--config", str(config), status=1)
+    assert "missing: a left hand\n  missing: a right hand for model\n  cannot be served yet" in out
+    config.write_text(text + "[models.engine]\nfingers = 5\n")
+    out = checked(capsys, "--config", str(config), status=1)
+    assert "missing: model 'm', engine: fingers: it has none" in out
 
 
 def test_bytes_of_kv() -> None:

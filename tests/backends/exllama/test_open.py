@@ -87,10 +87,10 @@ def test_weights_of_the_other_engine_are_refused(tmp_path, package, method, advi
     from ark_backends.exllama import opening
 
     (tmp_path / "config.json").write_text(json.dumps({"quantization_config": {"quant_method": method}}))
-    with pytest.raises(ConfigError, match=advice):
-        opening._refuse_foreign(package, model(), tmp_path)
+    with pytest.raises(ConfigError, match=f"model 'm', backend: .*{advice}"):
+        opening._refuse_foreign(package, "model 'm', backend", tmp_path)
     (tmp_path / "config.json").write_text("{}")
-    opening._refuse_foreign(package, model(), tmp_path)
+    opening._refuse_foreign(package, "model 'm', backend", tmp_path)
 
 
 def test_a_package_that_cannot_be_imported_leaves_nothing_behind(tmp_path, monkeypatch):
@@ -135,3 +135,35 @@ def test_a_hub_id_with_its_revision():
     assert (found.source, found.revision) == ("org/model", "4.0bpw")
     assert ModelConfig(name="m", path="./a@b").source == "./a@b"
     assert ModelConfig(name="m", path="org/model@x", revision="y").source == "org/model@x"
+
+
+def test_a_short_context_is_no_fault_of_the_cache():
+    pytest.importorskip("torch")
+    from ark_backends.exllama.opening import context_length
+
+    assert context_length(model(context_length=100), 4096, 8192, 4) == 100
+    assert context_length(model(), 4096, 256, 16) == 240
+    with pytest.raises(ConfigError, match="model 'm', context_length: 1 token holds no conversation"):
+        context_length(model(context_length=1), 4096, 8192, 0)
+
+
+def test_a_draft_model_is_named_by_its_field(tmp_path):
+    pytest.importorskip("torch")
+    from ark_backends.exllama import opening
+
+    # Only a hub id has a revision behind an @.
+    path = tmp_path / "draft@1"
+    with pytest.raises(ConfigError, match=r"model 'm', engine\.draft_model: .*draft@1"):
+        opening._draft("exllamav2", model(), ExLlamaV2Options(draft_model=str(path)))
+    path.mkdir()
+    with pytest.raises(ConfigError, match=r"model 'm', engine\.draft_model: .* has no config\.json"):
+        opening._draft("exllamav2", model(), ExLlamaV2Options(draft_model=str(path)))
+    for text in ("[1]", "{"):
+        (path / "config.json").write_text(text)
+        with pytest.raises(ConfigError, match=r"model 'm', engine\.draft_model: .*cannot be read"):
+            opening._draft("exllamav2", model(), ExLlamaV2Options(draft_model=str(path)))
+    (path / "config.json").write_text('{"quantization_config": {"quant_method": "exl3"}}')
+    with pytest.raises(ConfigError, match=r"model 'm', engine\.draft_model: its weights are exl3"):
+        opening._draft("exllamav2", model(), ExLlamaV2Options(draft_model=str(path)))
+    (path / "config.json").write_text('{"quantization_config": "none"}')
+    assert opening._draft("exllamav2", model(), ExLlamaV2Options(draft_model=str(path))) == path
