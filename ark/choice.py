@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 
 import msgspec
 
+from ark import hub
 from ark.config import ConfigError, ModelConfig
 from ark.identify import QUANTIZED, quantization, read_json
-
-SMALL_FILES = ("config.json", "modules.json", "1_Pooling/config.json")
-"""What a model is told by."""
 
 
 class Choice(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,12 +47,10 @@ def _files(model: ModelConfig) -> Path | None:
     directory = Path(model.source).expanduser()
     if directory.is_dir():
         return directory
-    if find_spec("huggingface_hub") is None:
+    if not hub.installed():
         return None
-    from huggingface_hub import snapshot_download  # noqa: PLC0415
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError  # noqa: PLC0415
-
     try:
-        return Path(snapshot_download(model.source, revision=model.revision, allow_patterns=list(SMALL_FILES)))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError):
+        return hub.small_files(model.source, model.revision)
+    except ConfigError:
+        # The backend asks for them too, and says what is wrong.
         return None

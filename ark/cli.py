@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from ark import __version__
 from ark.commands import bench, chat, check, completion, embed, key, models, pull, serve, transcribe
 from ark.commands.client import CommandError
+from ark.commands.usage import Help, not_understood
 from ark.config import ConfigError
 
 COMMANDS = (
@@ -46,21 +47,28 @@ def parser() -> argparse.ArgumentParser:
         prog="ark",
         description="ARK: an inference server behind OpenAI's API that remembers.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=Help,
     )
     top.add_argument("--version", action="version", version=f"ark {__version__}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND")
     for add in COMMANDS:
         add(commands)
     completion.add(commands, parser)
+    for command in commands.choices.values():
+        command.set_defaults(command=command)
     return top
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command. Returns the exit status, one of `STATUSES`."""
-    args = parser().parse_args(arguments)
+    top = parser()
+    args, unknown = top.parse_known_args(arguments)
+    if unknown:
+        # The command's own usage tells more than that of all of them.
+        command = getattr(args, "command", top)
+        command.error(not_understood(unknown, command))
     if not hasattr(args, "run"):
-        parser().print_help(sys.stderr)
+        top.print_help(sys.stderr)
         return 2
     try:
         status: int = args.run(args)

@@ -18,13 +18,14 @@ import msgspec
 from msgspec import Meta
 
 from ark.cors import CORSConfig
+from ark.mistakes import told
 from ark.sessions.config import SessionsConfig
 
 Positive = Annotated[int, Meta(ge=1)]
 Seconds = Annotated[float, Meta(gt=0)]
 Limit = Annotated[int, Meta(ge=0)]
 Name = Annotated[str, Meta(min_length=1)]
-Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-fA-F]{64}\Z")]
+Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-fA-F]{64}\Z", description="the 64 hex digits that 'ark key' writes")]
 
 Options = TypeVar("Options")
 
@@ -198,7 +199,7 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         try:
             return msgspec.convert(self.engine, kind)
         except msgspec.ValidationError as error:
-            raise ConfigError(f"model {self.name!r}, engine{_place(error)}") from error
+            raise ConfigError(f"model {self.name!r}, engine{told(error, kind)}") from error
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -253,10 +254,8 @@ def load_config(path: str | Path | None = None, environ: Mapping[str, str] | Non
     if chosen is None and Path("ark.toml").is_file():
         chosen = "ark.toml"
     table: dict[str, Any] = {} if chosen is None else _read_toml(Path(chosen))
-    where = "the environment" if chosen is None else str(chosen)
-    names = _override(table, environ)
-    if names and chosen is not None:
-        where = f"{chosen} with {', '.join(names)}"
+    names = ", ".join(_override(table, environ))
+    where = f"{chosen} with {names}" if chosen and names else str(chosen or names)
     return _convert(table, Config, where)
 
 
@@ -269,7 +268,7 @@ def _convert(table: dict[str, Any], kind: type[Options], where: str) -> Options:
     try:
         return msgspec.convert(table, kind)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{where}{_place(error)}") from error
+        raise ConfigError(f"{where}{told(error, kind)}") from error
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from error
 
@@ -309,18 +308,6 @@ def _toml_value(text: str) -> Any:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
-
-
-_MESSAGE = re.compile(r"(?P<reason>.*?)(?: - at `(?P<path>[^`]*)`)?", re.DOTALL)
-
-
-def _place(error: msgspec.ValidationError) -> str:
-    """``: field: reason`` from msgspec's message, which holds the path only in its text."""
-    match = _MESSAGE.fullmatch(str(error))
-    if match is None or match["path"] is None:
-        return f": {error}"
-    path = match["path"].removeprefix("$").removeprefix(".")
-    return f": {path}: {match['reason']}" if path else f": {match['reason']}"
 
 
 def _check(config: Config) -> None:

@@ -12,7 +12,9 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-Origin = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9+.-]*://[^/\s,*]+\Z")]
+Origin = Annotated[
+    str, Meta(pattern=r"^[a-z][a-z0-9+.-]*://[^/\s,*]+\Z", description="an origin, such as https://chat.example.com")
+]
 Headers = list[tuple[str, str]]
 
 METHODS = "GET, HEAD, POST, DELETE"

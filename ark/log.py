@@ -1,4 +1,4 @@
-"""Logs: one line of JSON for each record, on standard error."""
+"""Logs on standard error: one line of JSON for each record, or what is easier to read in a terminal."""
 
 from __future__ import annotations
 
@@ -33,12 +33,28 @@ class JSONFormatter(logging.Formatter):
             return json.dumps(line, default=str)
 
 
+class TerminalFormatter(logging.Formatter):
+    """For somebody who watches: the local time, the message and the record's `fields`, and the traceback if any."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        time = datetime.fromtimestamp(record.created).strftime("%H:%M:%S")
+        fields = "".join(f" {name}={_shown(value)}" for name, value in getattr(record, "fields", {}).items())
+        traceback = f"\n{self.formatException(record.exc_info)}" if record.exc_info else ""
+        return f"{time} {record.levelname.lower():<7} {_shown(record.getMessage())}{fields}{traceback}"
+
+
+def _shown(value: object) -> str:
+    """A value as text that moves no cursor: a path may have come from a client."""
+    text = str(value)
+    return text if text.isprintable() else json.dumps(text)
+
+
 def configure(level: str) -> None:
     """Write ARK's logs to standard error, unless the application around it has set logging up itself."""
     logger = logging.getLogger("ark")
     if not logger.handlers and not logging.getLogger().handlers:
         handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(JSONFormatter())
+        handler.setFormatter(TerminalFormatter() if sys.stderr.isatty() else JSONFormatter())
         logger.addHandler(handler)
         logger.propagate = False
     logger.setLevel(level.upper())

@@ -129,6 +129,7 @@ def values(kind: Any) -> str:
 
 def _values(info: Any) -> list[str]:
     types = msgspec.inspect
+    info = info.type if isinstance(info, types.Metadata) else info
     match info:
         case types.UnionType():
             return list(dict.fromkeys(text for one in info.types for text in _values(one)))

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from importlib.util import find_spec
 from pathlib import Path
 
 import msgspec
 
-from ark.choice import SMALL_FILES
+from ark import hub
 from ark.commands.client import CommandError
 from ark.config import Config, ModelConfig, load_config
 from ark.identify import Identity, identify
@@ -37,7 +36,8 @@ def chosen_config(args: argparse.Namespace) -> Config:
 
 
 def named(text: str) -> ModelConfig:
-    """The model that a directory or hub id stands for; its task is seen from its files. Raises CommandError."""
+    """The model that a directory or hub id stands for; its task is seen from its files. Raises CommandError,
+    ConfigError."""
     directory = Path(text).expanduser()
     if directory.is_dir():
         name = directory.resolve().name
@@ -53,20 +53,7 @@ def _configured(name: str, path: str, revision: str | None, identity: Identity) 
 
 
 def _from_hub(repo: str, revision: str | None) -> Identity:
-    """What a hub model is, by its small files, which are downloaded if they are not here yet. Raises CommandError."""
-    if find_spec("huggingface_hub") is None:
+    """What a hub model is, by its small files. Raises CommandError, ConfigError."""
+    if not hub.installed():
         raise CommandError(f"{repo} is no directory here, and hub models need: pip install 'ark-server[torch]'")
-    from huggingface_hub import snapshot_download  # noqa: PLC0415
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError  # noqa: PLC0415
-
-    try:
-        directory = snapshot_download(repo, revision=revision, allow_patterns=list(SMALL_FILES))
-    except HFValidationError as error:
-        raise CommandError(f"{repo} is neither a directory nor a name on the hub") from error
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise CommandError(f"{repo} is no directory here, and cannot be had from the hub: {_line(error)}") from error
-    return identify(Path(directory))
-
-
-def _line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return identify(hub.small_files(repo, revision))

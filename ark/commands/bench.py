@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import sys
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -12,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import anyio
-import anyio.abc
 
 from ark.commands.client import (
     CONNECT,
@@ -25,6 +25,7 @@ from ark.commands.client import (
     need,
     refusal,
 )
+from ark.commands.usage import Help
 
 if TYPE_CHECKING:
     import httpx
@@ -34,8 +35,8 @@ _DESCRIPTION = """\
 Put load on a server: so many clients at once, each with one streamed chat request after another. A live table shows
 the time to the first token, the time between tokens and the tokens of all clients in a second.
 
-Prompts are random words, different for every request, so that no cache helps. With --turns each client talks in a
-session, and only the first turn of it is new.
+Prompts are random words, different for every request, so that no cache helps, unless a --seed is used again. With
+--turns each client talks in a session, and only the first turn of it is new.
 """
 
 WORDS = (
@@ -61,7 +62,7 @@ def add(commands: Any) -> None:
         "bench",
         help="put load on a server and measure it",
         description=_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=Help,
     )
     add_server_arguments(parser, positional=True)
     parser.add_argument("--model", help="a model of the server; otherwise its first chat model")
@@ -74,7 +75,9 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--turns", metavar="N", type=_positive, default=1, help="turns of each session; 1 is without sessions (1)"
     )
-    parser.add_argument("--seed", metavar="N", type=int, default=0, help="chooses the words of the prompts (0)")
+    parser.add_argument(
+        "--seed", metavar="N", type=int, help="chooses the words of the prompts; without it they are others each time"
+    )
     parser.add_argument("--json", action="store_true", help="the figures as JSON, and no table")
     parser.set_defaults(run=run)
 
@@ -137,16 +140,31 @@ def percentile(values: Sequence[float], percent: int) -> float:
 
 
 def run(args: argparse.Namespace) -> int:
+    if not args.json:
+        need("rich")
     with Client(args.url, args.key) as client:
         model = client.model(args.model, "chat")
+    if args.seed is None:
+        # The server may still have the state of an earlier run's prompts.
+        args.seed = random.getrandbits(32)
     figures = Figures()
-    anyio.run(_load, args, base_url(args.url), model, figures)
+    status = 0
+    try:
+        anyio.run(_load, args, base_url(args.url), model, figures)
+    except KeyboardInterrupt:
+        # What was measured until then is told.
+        status = 130
+    figures.ended = time.perf_counter()
     if args.json:
         print(json.dumps(figures.summary(), indent=2))
-    if figures.failures and not args.json:
+    else:
+        from rich.console import Console  # noqa: PLC0415
+
+        Console().print(table(figures))
+        print(told(figures))
         for reason, times in figures.failures.items():
-            print(f"{times} failed: {reason}")
-    return 1 if figures.failures or not figures.whole else 0
+            print(f"ark: {times} failed: {reason}", file=sys.stderr)
+    return status or (1 if figures.failures or not figures.whole else 0)
 
 
 async def _load(args: argparse.Namespace, url: str, model: str, figures: Figures) -> None:
@@ -160,27 +178,25 @@ async def _load(args: argparse.Namespace, url: str, model: str, figures: Figures
         anyio.create_task_group() as tasks,
     ):
         if not args.json:
-            shown = await tasks.start(_show, figures)
+            tasks.start_soon(_show, figures)
         async with anyio.create_task_group() as clients:
             for _ in range(min(args.clients, args.requests)):
                 clients.start_soon(_client, http, model, args, left, figures)
-        figures.ended = time.perf_counter()
-        if not args.json:
-            shown.set()
+        tasks.cancel_scope.cancel()
 
 
-async def _show(figures: Figures, *, task_status: anyio.abc.TaskStatus[anyio.Event]) -> None:
-    """Draw the table until the event that the caller gets is set."""
-    need("rich")
+async def _show(figures: Figures) -> None:
+    """Draw the figures in a terminal, until it is cancelled."""
+    from rich.console import Console, Group  # noqa: PLC0415
     from rich.live import Live  # noqa: PLC0415
 
-    over = anyio.Event()
-    task_status.started(over)
-    with Live(table(figures), refresh_per_second=REFRESH, transient=False) as live:
-        while not over.is_set():
-            with anyio.move_on_after(1 / REFRESH):
-                await over.wait()
-            live.update(table(figures))
+    console = Console()
+    if not console.is_terminal:
+        return
+    with Live(console=console, refresh_per_second=REFRESH, transient=True) as live:
+        while True:
+            live.update(Group(table(figures), told(figures)))
+            await anyio.sleep(1 / REFRESH)
 
 
 async def _client(
@@ -255,11 +271,14 @@ def table(figures: Figures) -> Table:
     )
     for name, times in rows:
         shown.add_row(name, *("" if value is None else f"{value:.1f}" for value in _ms(times).values()))
+    return shown
+
+
+def told(figures: Figures) -> str:
+    """What stands below the table."""
     seconds = max(figures.seconds, 1e-9)
     failed = sum(figures.failures.values())
-    shown.caption = (
+    return (
         f"{len(figures.whole)} requests, {failed} failed, {figures.reply_tokens / seconds:.1f} tokens/s, "
         f"{figures.cached_tokens} of {figures.prompt_tokens} prompt tokens cached"
     )
-    shown.caption_justify = "left"
-    return shown

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ark.commands.client import Client, CommandError, add_server_arguments, need
+from ark.commands.usage import Help
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -39,11 +40,13 @@ def add(commands: Any) -> None:
         "chat",
         help="talk with a model in a session",
         description=_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=Help,
     )
     add_server_arguments(parser)
     parser.add_argument("--model", help="a model of the server; otherwise its first chat model")
-    parser.add_argument("--session", metavar="UUID", help="take up this session again, or give a new one its id")
+    parser.add_argument(
+        "--session", metavar="UUID", type=_uuid, help="take up this session again, or give a new one its id"
+    )
     parser.add_argument("--system", metavar="TEXT", help="the system message of a new session")
     parser.add_argument("--temperature", metavar="T", type=float, help="0 to 2; the model's own when it is not given")
     parser.add_argument("--max-tokens", metavar="N", type=int, help="the longest reply")
@@ -51,11 +54,19 @@ def add(commands: Any) -> None:
     parser.set_defaults(run=run)
 
 
+def _uuid(text: str) -> str:
+    try:
+        return str(uuid.UUID(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no UUID, such as {uuid.uuid4()}") from error
+
+
 def run(args: argparse.Namespace) -> int:
     need("rich")
     from rich.console import Console  # noqa: PLC0415
 
     console = Console(highlight=False, markup=False)
+    failures = Console(highlight=False, markup=False, stderr=True)
     with Client(args.url, args.key) as client:
         model = client.model(args.model, "chat")
         talk = Talk(client, console, args, model)
@@ -75,7 +86,9 @@ def run(args: argparse.Namespace) -> int:
                     talk.turn(line)
                 except CommandError as error:
                     # The turn is not in the session, so the same message can be sent again.
-                    console.print(f"\n{error}", style="red")
+                    failures.print(
+                        f"\n{error}" if failures.is_terminal else f"ark: {error}", style="red", soft_wrap=True
+                    )
                     talk.failed = True
                 except KeyboardInterrupt:
                     console.print("\nbroken off: this turn is forgotten", style="dim")
@@ -99,7 +112,7 @@ class Turn:
         parts = [f"{self.cached} of {self.prompt} prompt tokens cached", f"{self.reply} in the reply"]
         if self.first is not None:
             parts.append(f"first token after {self.first * 1000:.0f} ms")
-        return ", ".join([*parts, f"{self.whole:.1f} s"])
+        return ", ".join([*parts, f"{self.whole:.1f} s in all"])
 
 
 class Talk:
@@ -114,7 +127,7 @@ class Talk:
         self.turns: list[Turn] = []
         """Those of the session."""
         self.session: str = args.session or str(uuid.uuid4())
-        self._begun = args.session is not None
+        self._begun = False
 
     def begin(self) -> None:
         """Leave the session for a new one."""

@@ -13,16 +13,18 @@ from typing import Any
 
 import msgspec
 
-from ark import __version__
+from ark import __version__, hub
 from ark.backends import load_backend
 from ark.choice import choose_by
 from ark.commands.arguments import add_model_arguments, chosen_config
+from ark.commands.usage import Help
 from ark.config import BACKENDS, ConfigError, ModelConfig, default_models
-from ark.identify import QUANTIZED, Identity, identify, kv_bytes, read_json
+from ark.identify import QUANTIZED, WEIGHTS, Identity, identify, kv_bytes, read_json
 
 _DESCRIPTION = """\
 Say what would run on this machine: the engine and the device of each model, the memory that its weights and its
-conversations take, and what is missing with the command that installs it. Nothing is loaded or downloaded.
+conversations take, and what is missing with the command that installs it. Nothing is loaded, and of a model on the
+hub only the small files are downloaded that say what it is.
 
 Without MODEL it looks at the configuration, as 'ark serve' would. The status is 1 when a model cannot be served.
 """
@@ -43,7 +45,7 @@ def add(commands: Any) -> None:
         "check",
         help="say what would run here, and what is missing",
         description=_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=Help,
     )
     add_model_arguments(parser)
     parser.set_defaults(run=run)
@@ -121,25 +123,30 @@ def _directory(model: ModelConfig, finding: Finding) -> Path | None:
     if directory.is_absolute() or model.source.startswith((".", "~")) or model.source.count("/") > 1:
         finding.problems.append(f"the directory {model.source} does not exist")
         return None
-    cached = _cached(model)
-    if cached is None:
-        finding.facts.append(f"hub model: {model.source}, not downloaded yet: ark pull {model.source}")
-    else:
-        finding.facts.append(f"hub model: {model.source}, in {cached}")
-    return cached
-
-
-def _cached(model: ModelConfig) -> Path | None:
-    if find_spec("huggingface_hub") is None:
+    if not hub.installed():
+        # Its engine is missing too, and is said to be.
         return None
-    from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415
-
     try:
-        found = try_to_load_from_cache(model.source, "config.json", revision=model.revision)
-    except ValueError:
-        # Not a name that the hub could have.
+        found = hub.small_files(model.source, model.revision)
+    except ConfigError as error:
+        finding.problems.append(str(error))
         return None
-    return Path(found).parent if isinstance(found, str) else None
+    finding.facts.append(f"hub model: {model.source}, in {found}")
+    return found
+
+
+def _name(model: ModelConfig) -> str:
+    """A hub model as the commands take it."""
+    return model.source if model.revision is None else f"{model.source}@{model.revision}"
+
+
+def _to_download(model: ModelConfig) -> int:
+    """Bytes of the weights that a hub model has. Raises ConfigError where the hub cannot be asked."""
+    from ark_backends.weights import files_of, wanted  # noqa: PLC0415
+
+    sizes = hub.sizes(model.source, model.revision)
+    names = wanted(list(sizes), files_of(model.task))
+    return sum(sizes[name] for name in names if any(Path(name).match(pattern) for pattern in WEIGHTS))
 
 
 def _measure(finding: Finding, model: ModelConfig, identity: Identity, directory: Path) -> None:
@@ -148,11 +155,14 @@ def _measure(finding: Finding, model: ModelConfig, identity: Identity, directory
         return
     method = f", {identity.quantization} weights" if identity.quantization else ""
     finding.facts.append(f"model: {identity.architecture}{method}")
-    if not identity.weights_bytes:
-        finding.problems.append(f"there are no weights in {directory}")
     free = _memory()
-    needed = identity.weights_bytes
-    finding.facts.append(f"weights: {needed / MB:.0f} MB on disk")
+    needed, where = identity.weights_bytes, "on disk"
+    if not needed and not Path(model.source).expanduser().is_dir():
+        needed, where = _to_download(model), f"to download, by the server or by 'ark pull {_name(model)}'"
+    if needed:
+        finding.facts.append(f"weights: {needed / MB:.0f} MB {where}")
+    else:
+        finding.problems.append(f"there are no weights in {directory}")
     if needed > free and finding.backend not in QUANTIZED.values():
         finding.problems.append(f"memory: the weights take {needed // MB} MB, and {free // MB} MB are free")
     context = model.context_length or identity.context_length

@@ -121,11 +121,17 @@ class Client:
         except (self._httpx.InvalidURL, self._httpx.UnsupportedProtocol) as error:
             raise CommandError(f"{self.url} is not the address of a server") from error
         except self._httpx.ConnectError as error:
-            raise CommandError(
-                f"no server answers at {self.url}: start one by 'ark serve', or name it by --url"
-            ) from error
+            raise CommandError(self._unreached(str(error))) from error
         except self._httpx.HTTPError as error:
             raise CommandError(f"{self.url} broke off: {type(error).__name__}") from error
+
+    def _unreached(self, reason: str) -> str:
+        """Why there is no connection, and what to do about it, from the HTTP client's reason."""
+        if "CERTIFICATE_VERIFY_FAILED" in reason:
+            return f"the certificate of {self.url} is not trusted: $SSL_CERT_FILE names a file with one that is"
+        if "SSL" in reason:
+            return f"{self.url} does not speak HTTPS: try http://"
+        return f"no server answers at {self.url}: start one by 'ark serve', or give the address of another"
 
     def _check(self, reply: httpx.Response) -> None:
         if reply.is_error:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ark.commands.client import need
+from ark.commands.usage import Help
 
 SHELLS = ("bash", "zsh", "fish")
 
@@ -31,7 +32,7 @@ def add(commands: Any, top: Callable[[], argparse.ArgumentParser]) -> None:
         "completion",
         help="print the script by which a shell completes this command",
         description=_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=Help,
     )
     parser.add_argument("shell", choices=SHELLS, help="the shell that reads it")
     parser.set_defaults(run=lambda args: run(args, top()))

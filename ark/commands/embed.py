@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ark.commands.client import Client, CommandError, add_server_arguments
+from ark.commands.usage import Help
 
 _DESCRIPTION = """\
 Embed texts: the arguments, or the lines of the standard input. One line of JSON for each text, or with --compare the
@@ -18,7 +19,9 @@ cosine of each pair.
 
 
 def add(commands: Any) -> None:
-    parser = commands.add_parser("embed", help="embed texts, or compare them", description=_DESCRIPTION)
+    parser = commands.add_parser(
+        "embed", help="embed texts, or compare them", description=_DESCRIPTION, formatter_class=Help
+    )
     add_server_arguments(parser)
     parser.add_argument("texts", metavar="TEXT", nargs="*", help="otherwise each line of the standard input")
     parser.add_argument("--model", help="a model of the server; otherwise its first embedding model")

@@ -10,6 +10,8 @@ import secrets
 import sys
 from typing import Any
 
+from ark.commands.usage import Help
+
 PREFIX = "ark-"
 KEY_BYTES = 32
 """Random bytes of a key: it cannot be guessed, so a plain hash of it gives nothing away."""
@@ -30,25 +32,25 @@ def add(commands: Any) -> None:
         "key",
         help="make an API key, or the hash of one",
         description=_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=Help,
     )
     parser.add_argument("name", metavar="NAME", nargs="?", help="names the key in logs, and owns its sessions")
     parser.add_argument(
         "--hash", action="store_true", help="read a key that is there already, and make its table, or only its hash"
     )
-    parser.set_defaults(run=run, usage_error=parser.error)
+    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     if args.name is None and not args.hash:
-        args.usage_error("the key needs a name")
+        args.command.error("the key needs a name")
     if args.name is not None and (not args.name.strip() or not args.name.isprintable()):
-        args.usage_error("the name has to be text of one line")
+        args.command.error("the name has to be text of one line")
     if args.hash:
         key = _read_key()
         # A header that has blanks around a key arrives without them.
         if not key or key != key.strip():
-            args.usage_error("there is no key, or there are blanks around it")
+            args.command.error("there is no key, or there are blanks around it")
     else:
         key = new_key()
         print(f"The key, which is not kept anywhere: {key}", file=sys.stderr)

@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 from ark.commands.client import Client, add_server_arguments, need
+from ark.commands.usage import Help
 
 _DESCRIPTION = """\
 List the models of a running server: their task, their state, the names that stand for them, and their lengths.
@@ -14,7 +15,9 @@ List the models of a running server: their task, their state, the names that sta
 
 
 def add(commands: Any) -> None:
-    parser = commands.add_parser("models", help="list the models of a running server", description=_DESCRIPTION)
+    parser = commands.add_parser(
+        "models", help="list the models of a running server", description=_DESCRIPTION, formatter_class=Help
+    )
     add_server_arguments(parser)
     parser.add_argument("--json", action="store_true", help="the server's own answer")
     parser.set_defaults(run=run)
@@ -31,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, collapse_padding=True, header_style="bold")
     for column in ("model", "task", "state", "also called", "context", "sizes"):
         table.add_column(column, overflow="fold")
     for model in answer["data"]:
@@ -42,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
             model["id"],
             details.get("task", ""),
             details.get("state", ""),
-            ", ".join(details.get("aliases", ())),
+            "\n".join(details.get("aliases", ())),
             str(details.get("context_length") or ""),
             ", ".join(str(size) for size in details.get("dimensions") or ()),
         )

@@ -8,13 +8,14 @@ from typing import Any
 
 from ark.commands.arguments import named
 from ark.commands.client import CommandError, need
+from ark.commands.usage import Help
 from ark.config import ModelConfig, load_config
 from ark.identify import identify
 
 _DESCRIPTION = """\
 Download models from the hub, each as ORG/NAME or ORG/NAME@REVISION, or without any those of the configuration: only
-the files that their backend reads. What is here already is not downloaded again, and what broke off goes on where it
-was.
+the files that their backend reads. A file that is here already is not downloaded again, and a connection that breaks
+is taken up where it broke.
 
 The environment says the rest, as everywhere with huggingface_hub: HF_HOME for where, HF_TOKEN for gated models,
 HF_HUB_OFFLINE to stay offline.
@@ -26,7 +27,7 @@ def add(commands: Any) -> None:
         "pull",
         help="download models from the hub",
         description=_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=Help,
     )
     parser.add_argument("models", metavar="MODEL", nargs="*", help="names on the hub, as ORG/NAME or ORG/NAME@REVISION")
     parser.add_argument(

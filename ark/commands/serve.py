@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import logging
 import os
 import signal
 import socket
@@ -21,6 +22,7 @@ from ark.asgi import HEAD_BYTES
 from ark.commands.arguments import add_model_arguments, chosen_config
 from ark.commands.client import CommandError
 from ark.commands.key import digest
+from ark.commands.usage import Help
 from ark.config import Config, KeyConfig
 
 _DESCRIPTION = """\
@@ -48,7 +50,7 @@ def add(commands: Any) -> None:
         "serve",
         help="serve models: those of ark.toml, or those named",
         description=_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=Help,
     )
     add_model_arguments(parser)
     parser.add_argument("--host", help="the address to listen at (127.0.0.1); 0.0.0.0 lets other machines in")
@@ -70,7 +72,7 @@ def add(commands: Any) -> None:
         default="",
         help="the path below which a proxy shows the server, and which it has cut off",
     )
-    parser.set_defaults(run=run, usage_error=parser.error)
+    parser.set_defaults(run=run)
 
 
 def _port(text: str) -> int:
@@ -85,10 +87,10 @@ def run(args: argparse.Namespace) -> int:
 
     # Here, where its problems are told best, and not in the lifespan.
     if args.bind and (args.host is not None or args.port is not None):
-        args.usage_error("--bind says the host and the port by itself")
+        args.command.error("--bind says the host and the port by itself")
     if (args.certfile is None) != (args.keyfile is None):
         # One alone would serve plain HTTP.
-        args.usage_error("HTTPS needs both --certfile and --keyfile")
+        args.command.error("HTTPS needs both --certfile and --keyfile")
     for file in filter(None, (args.certfile, args.keyfile)):
         if not os.access(file, os.R_OK):
             raise CommandError(f"{file} cannot be read")
@@ -135,6 +137,8 @@ async def _serve(config: Config, args: argparse.Namespace) -> None:
     server.keep_alive_timeout = server.ssl_handshake_timeout = config.limits.header_timeout
     server.backlog = BACKLOG
     server.h11_max_incomplete_size = HEAD_BYTES
+    # In ARK's own form.
+    server.errorlog = logging.getLogger("ark.server")
     # Its name and version are nobody's business.
     server.include_server_header = False
     app = create_app(config)

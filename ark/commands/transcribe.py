@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ark.commands.client import Client, CommandError, add_server_arguments
+from ark.commands.usage import Help
 
 _DESCRIPTION = """\
 Write down what is said in a recording, as text, or as subtitles for a film:
@@ -24,7 +25,7 @@ def add(commands: Any) -> None:
         "transcribe",
         help="write down what is said in a recording",
         description=_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=Help,
     )
     add_server_arguments(parser)
     parser.add_argument("file", metavar="FILE", help="the recording, of any usual format; - is the standard input")
@@ -34,14 +35,14 @@ def add(commands: Any) -> None:
     parser.add_argument("--prompt", metavar="TEXT", help="what was said before, or names that may come up")
     parser.add_argument("--words", action="store_true", help="with the times of words (verbose_json)")
     parser.add_argument("--translate", action="store_true", help="write English, whatever is spoken")
-    parser.set_defaults(run=run, usage_error=parser.error)
+    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     if args.words and args.format != "verbose_json":
-        args.usage_error("--words needs --format verbose_json")
+        args.command.error("--words needs --format verbose_json")
     if args.translate and args.language is not None:
-        args.usage_error("--translate finds out the language by itself")
+        args.command.error("--translate finds out the language by itself")
     name, data = _read(args.file)
     with Client(args.url, args.key) as client:
         fields: dict[str, Any] = {

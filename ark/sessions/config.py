@@ -40,9 +40,9 @@ class SessionsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     cookie_same_site: Literal["lax", "strict", "none"] = "lax"
     """The cookie's ``SameSite``. With ``none`` browsers send it with the requests of other sites' pages as well, and
     want ``cookie_secure``."""
-    cookie_path: Annotated[str, Meta(pattern=r"^/[!-:<-~]*\Z")] = "/"
+    cookie_path: Annotated[str, Meta(pattern=r"^/[!-:<-~]*\Z", description="a path that begins with /")] = "/"
     """The cookie's ``Path``: clients return it below that only."""
-    cookie_domain: Annotated[str, Meta(pattern=r"^[A-Za-z0-9.-]+\Z")] | None = None
+    cookie_domain: Annotated[str, Meta(pattern=r"^[A-Za-z0-9.-]+\Z", description="the name of a domain")] | None = None
     """The cookie's ``Domain``: clients return it to its subdomains too. Without one, to the host that set it alone."""
 
     def __post_init__(self) -> None:

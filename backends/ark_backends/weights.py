@@ -7,18 +7,12 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-import httpx
-from huggingface_hub import HfApi, snapshot_download
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
+from huggingface_hub import snapshot_download
 
+from ark import hub
 from ark.backends import SamplingParams
 from ark.config import ConfigError
+from ark.identify import WEIGHTS, read_json
 
 FURTHER = {
     # BGE-M3's heads, and how vectors are pooled.
@@ -52,28 +46,29 @@ def files_of(task: str) -> Sequence[str]:
 
 def _download(repo: str, revision: str | None, also: Sequence[str]) -> Path:
     try:
-        return Path(snapshot_download(repo, revision=revision, allow_patterns=_listed(repo, revision, also)))
-    except GatedRepoError as error:
-        raise ConfigError(f"the hub model {repo!r} is gated: accept its terms on its page and set HF_TOKEN") from error
-    except RevisionNotFoundError as error:
-        raise ConfigError(f"the hub model {repo!r} has no revision {revision!r}") from error
-    except (RepositoryNotFoundError, HFValidationError) as error:
-        raise ConfigError(f"{repo!r} is neither a directory nor a model on the hub") from error
-    except LocalEntryNotFoundError as error:
-        raise ConfigError(f"{repo!r} is not a directory, and the hub cannot be reached to download it") from error
-    except (OSError, httpx.HTTPError) as error:
-        raise ConfigError(f"the hub model {repo!r} cannot be downloaded: {error}") from error
+        files = wanted(list(hub.sizes(repo, revision)), also)
+    except ConfigError as error:
+        # Who cannot ask the hub may have downloaded the model before; and if not, this says why it cannot be asked.
+        directory = hub.small_files(repo, revision)
+        if missing := _missing(directory):
+            name = repo if revision is None else f"{repo}@{revision}"
+            what = f"the hub model {name!r} was downloaded in part, without {missing}"
+            raise ConfigError(f"{what}: go on by 'ark pull {name}' where the hub can be reached") from error
+        return directory
+    with hub.asked(repo, revision), hub.bars():
+        return Path(snapshot_download(repo, revision=revision, allow_patterns=files))
 
 
-def _listed(repo: str, revision: str | None, also: Sequence[str]) -> list[str] | None:
-    """The files to download, None when the hub cannot be asked: then what was downloaded before will do."""
-    try:
-        files = [file.rfilename for file in HfApi().model_info(repo, revision=revision).siblings or ()]
-        return wanted(files, also)
-    except (GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError):
-        raise
-    except (OSError, httpx.HTTPError):
+def _missing(directory: Path) -> str | None:
+    """What a directory lacks of its weights, as far as that can be seen: None where they are whole."""
+    if (directory / "model.safetensors").is_file():
         return None
+    for name in ("model.safetensors.index.json", "pytorch_model.bin.index.json"):
+        index = read_json(directory / name)
+        if index is not None:
+            shards = sorted(set(index.get("weight_map", {}).values()))
+            return next((shard for shard in shards if not (directory / shard).is_file()), None)
+    return None if any(next(directory.glob(pattern), None) for pattern in WEIGHTS) else "any file of weights"
 
 
 def wanted(files: list[str], also: Sequence[str] = ()) -> list[str]:

@@ -50,6 +50,51 @@ def test_what_is_asked_wrongly(arguments: list[str], capsys: pytest.CaptureFixtu
     assert captured.err.startswith("usage: ark")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "usage", "says"),
+    [
+        (["serve", "--prot", "1"], "ark serve", "unrecognized arguments: --prot; did you mean --port?"),
+        (["chat", "--modle=x", "--loud"], "ark chat", "--modle=x --loud; did you mean --model?"),
+        (["key", "a", "b"], "ark key", "unrecognized arguments: b"),
+        (["--verson"], "ark", "did you mean --version?"),
+    ],
+)
+def test_what_is_misspelt_is_told_by_the_command_itself(
+    arguments: list[str], usage: str, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(arguments)
+    assert left.value.code == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith(f"usage: {usage} [-h]")
+    assert lines[-1].startswith(f"{usage}: error: ")
+    assert lines[-1].endswith(says)
+
+
+@pytest.mark.parametrize("columns", [60, 100])
+def test_help_fits_the_terminal(
+    columns: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    for command in ("serve", "chat", "bench", "key"):
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        prose = [line for line in capsys.readouterr().out.splitlines() if not line.startswith(" ")]
+        assert max(len(line) for line in prose) <= columns
+        assert len(prose) > 4
+    with pytest.raises(SystemExit):
+        main(["serve", "--help"])
+    assert "\n    ark serve ./a-directory ORG/ANOTHER --port 9000\n" in capsys.readouterr().out
+
+
+def test_every_command_stands_beside_what_it_does(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    shown = capsys.readouterr().out
+    assert "\n    transcribe  write down what is said" in shown
+    assert "\n    serve       serve models" in shown
+
+
 def test_the_command_alone_tells_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 2
     captured = capsys.readouterr()

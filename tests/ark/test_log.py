@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -60,6 +61,27 @@ def test_any_value_can_be_logged(value: Any) -> None:
         logging.getLogger("ark.app").info("said %s", value, extra={"fields": {"value": value}})
     (line,) = written()
     assert line["message"].startswith("said ")
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_in_a_terminal_a_line_is_easier_to_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    with bare_logging():
+        monkeypatch.setattr(sys, "stderr", screen := Terminal())
+        configure("info")
+        fields = {"request": "GET /\x1b[2J\n", "status": 200}
+        logging.getLogger("ark.app").info("a %s", "message", extra={"fields": fields})
+        try:
+            raise ZeroDivisionError("why")
+        except ZeroDivisionError:
+            logging.getLogger("ark.app").exception("fai\rled")
+    first, second, *rest = screen.getvalue().splitlines()
+    assert re.fullmatch(r'\d\d:\d\d:\d\d info    a message request="GET /\\u001b\[2J\\n" status=200', first)
+    assert re.fullmatch(r'\d\d:\d\d:\d\d error   "fai\\rled"', second)
+    assert (rest[0], rest[-1]) == ("Traceback (most recent call last):", "ZeroDivisionError: why")
 
 
 def test_the_level_is_kept_and_can_be_changed() -> None:

@@ -1,5 +1,7 @@
 """Where a model's files come from."""
 
+import json
+
 import pytest
 from huggingface_hub import constants
 
@@ -21,10 +23,29 @@ def test_a_path_that_does_not_exist(source):
 def test_a_hub_id_that_cannot_be_reached(monkeypatch, tmp_path):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(ConfigError, match=r"some/model.*cannot be reached"):
+    with pytest.raises(ConfigError, match=r"some/model.*HF_HUB_OFFLINE"):
         weights.resolve("some/model")
     with pytest.raises(ConfigError, match="neither"):
         weights.resolve("not an id")
+
+
+def test_a_download_that_broke_off_and_cannot_go_on(monkeypatch, tmp_path):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    snapshot = tmp_path / "models--some--model" / "snapshots" / "abc"
+    snapshot.mkdir(parents=True)
+    (tmp_path / "models--some--model" / "refs").mkdir()
+    (tmp_path / "models--some--model" / "refs" / "main").write_text("abc")
+    (snapshot / "config.json").write_text("{}")
+    shards = {"a": "model-1-of-2.safetensors", "b": "model-2-of-2.safetensors"}
+    (snapshot / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
+    # The index of the other format, whose shards nobody wants.
+    (snapshot / "pytorch_model.bin.index.json").write_text('{"weight_map": {"a": "pytorch_model-1.bin"}}')
+    (snapshot / "model-1-of-2.safetensors").touch()
+    with pytest.raises(ConfigError, match=r"in part, without model-2-of-2.*'ark pull some/model'"):
+        weights.resolve("some/model")
+    (snapshot / "model-2-of-2.safetensors").touch()
+    assert weights.resolve("some/model") == snapshot
 
 
 def test_files_that_serving_needs():

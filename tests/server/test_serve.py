@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import socket
@@ -52,6 +53,8 @@ def test_it_serves_and_ends_when_asked_to(tmp_path: Path, how: signal.Signals) -
         server.terminate(how)
         assert server.wait() == 0
     assert "Traceback" not in server.log
+    said = [json.loads(line)["message"] for line in server.log.splitlines()]
+    assert any(line.startswith(f"Running on http://127.0.0.1:{server.port}") for line in said)
     # It is open, and only this machine can reach it.
     assert "no API keys are configured" not in server.log
 

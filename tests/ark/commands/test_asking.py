@@ -7,7 +7,9 @@ import io
 import json
 import os
 import re
+import shutil
 import socket
+import subprocess
 import sys
 import time
 import uuid
@@ -61,6 +63,8 @@ def test_models(url: str, capsys: pytest.CaptureFixture[str]) -> None:
     out, _ = told(capsys, "models", "--url", url, "--key", KEY)
     assert re.search(r"^echo +chat +ready +gpt-3.5-turbo", out, re.MULTILINE)
     assert "hash [bold]" in out
+    # Each whole, in the 80 columns of a terminal.
+    assert {"text-embedding-ada-002", "text-embedding-3-small", "text-embedding-3-large"} <= set(out.split())
     listed, _ = told(capsys, "models", "--url", f"{url}/v1/", "--key", KEY, "--json")
     assert {model["id"] for model in json.loads(listed)["data"]} >= {"echo", "hash [bold]", "gpt-4o"}
 
@@ -91,6 +95,34 @@ def test_no_server(command: list[str], address: str, capsys: pytest.CaptureFixtu
     out, err = told(capsys, *command, *([where] if command == ["bench"] else ["--url", where]), status=1)
     assert out == ""
     assert re.match(r"ark: (no server answers at|.* is not the address of a server)", err)
+
+
+def self_signed(directory: Path) -> tuple[str, str]:
+    """The files of a certificate for 127.0.0.1 and of its key."""
+    if shutil.which("openssl") is None:
+        pytest.skip("there is no openssl here")
+    certificate, key = str(directory / "cert.pem"), str(directory / "key.pem")
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=ark", "-days", "2"]
+    command += ["-addext", "subjectAltName=IP:127.0.0.1", "-out", certificate, "-keyout", key]
+    subprocess.run(command, check=True, capture_output=True)
+    return certificate, key
+
+
+def test_a_certificate_that_nobody_trusts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate, key = self_signed(tmp_path)
+    with launch(tmp_path, program="ark", arguments=["--certfile", certificate, "--keyfile", key]) as server:
+        server.listening()
+        url = f"https://127.0.0.1:{server.port}"
+        assert "$SSL_CERT_FILE names" in told(capsys, "models", "--url", url, status=1)[1]
+        monkeypatch.setenv("SSL_CERT_FILE", certificate)
+        assert "echo" in told(capsys, "models", "--url", url)[0]
+
+
+def test_a_server_without_https(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    err = told(capsys, "models", "--url", url.replace("http:", "https:"), status=1)[1]
+    assert err.endswith("does not speak HTTPS: try http://\n")
 
 
 def test_a_key_that_no_header_can_hold(url: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -153,8 +185,22 @@ def test_a_refused_turn_does_not_end_the_chat(
     url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO("one\ntwo\n"))
-    out, _ = told(capsys, "chat", "--url", url, "--key", KEY, "--temperature", "9", status=1)
-    assert out.count("[400]") == 2
+    out, err = told(capsys, "chat", "--url", url, "--key", KEY, "--temperature", "9", status=1)
+    assert [line.startswith("ark: ") and line.endswith("[400]") for line in err.splitlines()] == [True, True]
+    assert out == ""
+
+
+def test_a_named_session_has_its_system_message(
+    url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ["chat", "--url", url, "--key", KEY, "--session", str(uuid.uuid4()), "--system"]
+    for text, status in (("Be short.", 0), ("Be short.", 0), ("Be long.", 1)):
+        monkeypatch.setattr(sys, "stdin", io.StringIO("one\n"))
+        _, err = told(capsys, *arguments, text, status=status)
+    assert "The system message is not the one" in err
+    with pytest.raises(SystemExit):
+        main(["chat", "--session", "mine"])
+    assert "--session: 'mine' is no UUID, such as " in capsys.readouterr().err
 
 
 def test_bench(url: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -166,7 +212,22 @@ def test_bench(url: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert 0 < figures["first_token_ms"]["p50"] <= figures["whole_reply_ms"]["p99"]
     assert 7 <= figures["completion_tokens"] <= 63
     shown, _ = told(capsys, "bench", url, *arguments)
-    assert "7 requests, 0 failed" in shown
+    lines = shown.splitlines()
+    assert lines[1].startswith("first token, ms")
+    assert re.fullmatch(r"7 requests, 0 failed, \d+\.\d tokens/s, \d+ of \d+ prompt tokens cached", lines[-1])
+    assert shown.endswith("\n")
+
+
+def test_bench_asks_nothing_twice_unless_it_is_told_to(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--key", KEY, "--clients", "1", "--requests", "1", "--max-tokens", "2000", "--json"]
+
+    def asked(*more: str) -> int:
+        figures = json.loads(told(capsys, "bench", url, *arguments, *more)[0])
+        return int(figures["completion_tokens"])
+
+    # The echo's replies are as long as the words, which differ in length.
+    assert asked("--seed", "5") == asked("--seed", "5")
+    assert len({asked() for _ in range(4)}) > 1
 
 
 def test_bench_in_sessions_grows_its_prompts(url: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -182,6 +243,9 @@ def test_bench_tells_what_failed(url: str, capsys: pytest.CaptureFixture[str]) -
     assert figures["requests"] == 0
     assert sum(figures["failures"].values()) == 3
     assert "does not exist" in next(iter(figures["failures"]))
+    out, err = told(capsys, "bench", url, "--key", KEY, "--model", "none", "--requests", "3", status=1)
+    assert "0 requests, 3 failed" in out
+    assert err.startswith("ark: 3 failed: The model 'none' does not exist")
 
 
 def test_transcribe_says_what_is_wrong(url: str, capsys: pytest.CaptureFixture[str]) -> None:
