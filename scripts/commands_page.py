@@ -20,7 +20,7 @@ INTRODUCTION = f"""\
 
 <!-- Made by scripts/commands_page.py -->
 
-`pip install 'ark-server[all]'` brings the command `ark`; in a checkout `make serve` puts it into `.venv/bin`.
+[Every way to install ARK](start.md#install-and-serve) brings the command `ark`; `make serve` puts it into `.venv/bin`.
 
 {STATUSES}
 

@@ -29,6 +29,18 @@ def test_it_runs_as_a_program() -> None:
     assert done.stdout == f"ark {__version__}\n"
 
 
+def test_whoever_reads_its_output_may_stop() -> None:
+    command = [sys.executable, "-m", "ark", "key", "team"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        said = process.stderr.read()
+    assert process.returncode == 0
+    assert said.startswith("The key, which is not kept anywhere: ")
+    assert len(said.splitlines()) == 1
+
+
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:
         main(["--help"])
