@@ -3,64 +3,27 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
-from queue import Empty, SimpleQueue
+from queue import Empty
 from typing import Literal
 
-from ark.backends import BackendStatus, GenerationJob, TokenBatch
-from ark.errors import APIError, Unavailable
-from ark_backends.bridge import Mailbox, Outbox, engine_closed
-from ark_backends.door import Counters, Door, check_job
+from ark.backends import BackendStatus, TokenBatch
+from ark.errors import APIError
+from ark_backends.bridge import Mailbox
+from ark_backends.engine import MAX_FAILURES, Cancel, EngineLimits, EngineThread, Release, Submit, request_failed
 from ark_backends.exllama.face import Face
-from ark_backends.exllama.reply import FAILED, Reply, replies
-from ark_backends.grammar import Matcher
+from ark_backends.exllama.reply import Reply, replies
 
 log = logging.getLogger("ark.exllama")
 
-MAX_FAILURES = 5
-"""Failed steps in a row after which the engine gives up: a broken device does not come back by trying."""
 
+class Engine(EngineThread):
+    """Runs jobs on a generator. A job that would not fit the cache is over the context length."""
 
-@dataclass(frozen=True)
-class Limits:
-    """What an engine may take."""
-
-    context_length: int
-    max_running: int
-    max_queue: int
-
-
-@dataclass(frozen=True)
-class _Submit:
-    job: GenerationJob
-    mailbox: Mailbox
-    matcher: Matcher | None
-
-
-@dataclass(frozen=True)
-class _Cancel:
-    mailbox: Mailbox
-
-
-@dataclass(frozen=True)
-class _Release:
-    session: str
-
-
-class _Close:
-    """Ends the thread."""
-
-
-class Engine:
-    """Runs jobs on a generator. Its public methods may be called from any thread; `submit` from an event loop."""
-
-    def __init__(self, face: Face, limits: Limits, name: str = "model") -> None:
-        self.limits = limits
+    def __init__(self, face: Face, limits: EngineLimits, name: str = "model") -> None:
+        super().__init__(self._run, limits, vocab_size=face.vocab_size, name=name)
         self._face = face
-        self._vocab_size = face.vocab_size
         self._waiting: deque[Reply] = deque()
         self._replies: dict[Mailbox, list[Reply]] = {}
         """The replies of each job that are not over, those that wait included."""
@@ -68,61 +31,13 @@ class Engine:
         self._moved = False
         """Pages have been given or taken since `_kv_used` was measured."""
         self._kv_budget = face.pages.total
-        self._count = Counters()
         self._failures = 0
         self._spoilt = False
         """A reply could not be taken out: nobody knows what is left of the others."""
-        self._outbox = Outbox[Mailbox]()
-        self._inbox: SimpleQueue[_Submit | _Cancel | _Release | _Close] = SimpleQueue()
-        self._door = Door()
         self._running = 0
-        self._thread = threading.Thread(target=self._run, name=f"ark-{name}", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def close(self) -> None:
-        """Fail what still runs and wait for the thread to end. May be called twice."""
-        self._door.close(engine_closed)
-        self._inbox.put(_Close())
-        if self._thread.is_alive():
-            self._thread.join()
-
-    def submit(self, job: GenerationJob, matcher: Matcher | None = None) -> Mailbox:
-        """Queue a job; its batches arrive in the mailbox. Raises the errors of `ChatBackend.generate`.
-
-        `matcher` is the job's grammar, compiled; it belongs to the engine from now on.
-        """
-        # What would not fit the cache would wait for ever: the context is no longer than that.
-        check_job(job, vocab_size=self._vocab_size, context_length=self.limits.context_length)
-        mailbox = Mailbox(job.n)
-        places = self.limits.max_running + self.limits.max_queue
-        self._door.enter(mailbox, places, lambda: self._inbox.put(_Submit(job, mailbox, matcher)))
-        return mailbox
-
-    def cancel(self, mailbox: Mailbox) -> None:
-        """Stop a job before the next step; nothing if it is over."""
-        self._door.if_inside(mailbox, lambda: self._inbox.put(_Cancel(mailbox)))
-
-    def release(self, session: str) -> None:
-        self._inbox.put(_Release(session))
 
     def status(self) -> BackendStatus:
-        count, running = self._count, self._running
-        return BackendStatus(
-            alive=self._door.open,
-            running=running,
-            waiting=max(0, self._door.replies - running),
-            kv_bytes=self._kv_used,
-            kv_budget=self._kv_budget,
-            steps=count.steps,
-            prompt_tokens_computed=count.prompt_tokens_computed,
-            prompt_tokens_cached=count.prompt_tokens_cached,
-            tokens_generated=count.tokens_generated,
-            jobs_finished=count.jobs_finished,
-            jobs_cancelled=count.jobs_cancelled,
-            jobs_failed=count.jobs_failed,
-        )
+        return self._status(running=self._running, kv_bytes=self._kv_used, kv_budget=self._kv_budget)
 
     # On the engine's thread.
 
@@ -155,24 +70,21 @@ class Engine:
                 message = self._inbox.get(block=wait and not self._replies)
             except Empty:
                 return True
-            if isinstance(message, _Submit):
+            if isinstance(message, Submit):
                 self._begin(message)
-            elif isinstance(message, _Cancel):
+            elif isinstance(message, Cancel):
                 self._cancel(message.mailbox)
-            elif isinstance(message, _Release):
+            elif isinstance(message, Release):
                 self._release(message.session)
             else:
                 return False
 
-    def _begin(self, message: _Submit) -> None:
+    def _begin(self, message: Submit) -> None:
         try:
             leader = replies(message.job, message.mailbox, message.matcher, self._vocab_size)
         except Exception:
-            # What is wrong with one job is not the others' trouble.
             log.exception("request %s could not be prepared", message.job.request_id)
-            self._count.jobs_failed += 1
-            self._door.leave(message.mailbox)
-            self._outbox.add(message.mailbox, Unavailable(FAILED, code="engine_failed"))
+            self._refuse(message)
             self._hand_out()
             return
         self._replies[message.mailbox] = [leader]
@@ -309,7 +221,7 @@ class Engine:
     def _fail(self, failed: Sequence[Reply], error: APIError | None = None) -> None:
         """End the jobs of these replies."""
         for mailbox in dict.fromkeys(reply.mailbox for reply in failed if reply.mailbox in self._replies):
-            self._outbox.add(mailbox, error or Unavailable(FAILED, code="engine_failed"))
+            self._outbox.add(mailbox, error or request_failed())
             self._count.jobs_failed += 1
             for reply in list(self._replies[mailbox]):
                 self._take_out(reply)
@@ -351,12 +263,7 @@ class Engine:
             self._cancel(mailbox)
 
     def _end(self) -> None:
-        """Whatever the reason: nobody may wait for ever."""
-        left = self._door.empty()
-        for mailbox, error in left:
-            self._outbox.add(mailbox, error)
-        self._count.jobs_failed += len(left)
-        self._outbox.flush()
+        self._dismiss()
         self._replies.clear()
         self._waiting.clear()
         self._running = self._kv_used = 0

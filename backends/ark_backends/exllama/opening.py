@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
@@ -13,7 +15,8 @@ import torch
 from ark.backends import SamplingParams
 from ark.config import ConfigError, ModelConfig
 from ark.identify import quantization, read_json
-from ark_backends.exllama.engine import Engine, Limits
+from ark_backends.engine import EngineLimits
+from ark_backends.exllama.engine import Engine
 from ark_backends.exllama.face import Face
 from ark_backends.exllama.memory import misplaced
 from ark_backends.exllama.options import PAGE, ExLlamaOptions, ExLlamaV2Options, ExLlamaV3Options
@@ -38,7 +41,7 @@ def open_model(
     grammars = Grammars(tokenizer.tokens, hidden=tokenizer.hidden, ends=tokenizer.stop_token_ids)
     prepare(package, model)
     face, context = _face(package, model, options, path, draft)
-    limits = Limits(context_length=context, max_running=options.max_running, max_queue=model.max_queue)
+    limits = EngineLimits(context_length=context, max_running=options.max_running, max_queue=model.max_queue)
     log.info(
         "%s: %s, context %d, KV %d MB (%d tokens)",
         model.name,
@@ -81,6 +84,32 @@ def context_length(model: ModelConfig, longest: int, cache_tokens: int, draft_to
         log.warning("context reduced from %d to %d tokens: more KV does not fit the cache", context, held)
         context = held
     return context
+
+
+@contextmanager
+def loading(package: str, model: ModelConfig, path: Path) -> Iterator[None]:
+    """Say what goes wrong inside, while a generator loads the model in `path`, as a ConfigError."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except Exception as error:  # it refuses files by assertions and ValueErrors, and some of its loaders memory
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].strip(" #")
+        if isinstance(error, torch.cuda.OutOfMemoryError) or "Insufficient VRAM" in reason:
+            raise ConfigError(
+                f"model {model.name!r}: the GPUs' memory is too small for it: {reason} "
+                "Set engine.gpu_split, or a smaller engine.cache_tokens or engine.cache_type"
+            ) from error
+        raise ConfigError(f"model {model.name!r}: {package} cannot load {path}: {reason}") from error
+
+
+def check_vocabulary(model: ModelConfig, draft: int, tokens: int) -> None:
+    """Refuse a draft model with another number of tokens than the model's. Raises ConfigError."""
+    if draft != tokens:
+        raise ConfigError(
+            f"model {model.name!r}, engine.draft_model: it has {draft} tokens and the model {tokens}: they must be the "
+            "same ones"
+        )
 
 
 def free_bytes() -> int:

@@ -6,19 +6,17 @@ import logging
 import threading
 from typing import Any
 
-import msgspec
 import torch
 
 from ark.backends import GenerationJob, TokenLogprob
-from ark.errors import APIError, Unavailable
+from ark.errors import APIError
 from ark_backends.bridge import Mailbox
+from ark_backends.engine import request_failed, shares
 from ark_backends.grammar import GrammarFailed, Matcher, apply_masks
 from ark_backends.logprobs import log_probabilities
 from ark_backends.penalties import Penalties, apply_penalties
 
 log = logging.getLogger("ark.exllama")
-
-FAILED = "The model's engine failed on this request."
 
 _NO_NUMBERS = "its logits are not finite"
 """Named in the log and not to the client: it is the model that is broken, not the request."""
@@ -157,7 +155,7 @@ class Voice:
 
     def _fail(self, reason: str) -> None:
         log.error("a reply ends: %s", reason)
-        self.error = Unavailable(FAILED, code="engine_failed")
+        self.error = request_failed()
 
 
 class Reply:
@@ -184,13 +182,12 @@ class Reply:
 
 def replies(job: GenerationJob, mailbox: Mailbox, matcher: Matcher | None, vocab_size: int) -> Reply:
     """A job's first reply, with the others behind it."""
-    leader = Reply(job, mailbox, Voice(job, 0, matcher, vocab_size))
-    # Only the first reply belongs to the session; the others are only a cache.
-    other = msgspec.structs.replace(job, session=None) if job.n > 1 else job
-    for index in range(1, job.n):
-        voice = Voice(other, index, None if matcher is None else matcher.fork(), vocab_size)
-        follower = Reply(other, mailbox, voice, index)
+    made = [
+        Reply(own, mailbox, Voice(own, index, fork, vocab_size), index) for index, own, fork in shares(job, matcher)
+    ]
+    leader = made[0]
+    leader.followers = made[1:]
+    for follower in leader.followers:
         # The prompt is the first one's, which tells of it.
         follower.counted = True
-        leader.followers.append(follower)
     return leader

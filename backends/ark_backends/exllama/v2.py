@@ -5,10 +5,9 @@ Importing this module imports exllamav2; `ark_backends.exllama.opening` prepares
 
 from __future__ import annotations
 
-import logging
 import random
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 import torch
 from exllamav2.generator import ExLlamaV2DynamicGenerator, ExLlamaV2DynamicJob, ExLlamaV2Sampler, dynamic
@@ -16,12 +15,11 @@ from exllamav2.generator.filters import ExLlamaV2Filter
 
 from ark.backends import SamplingParams
 from ark_backends.exllama.face import Ended
-from ark_backends.exllama.pages import Pages, Table, rooted
+from ark_backends.exllama.generator import GREEDY, Generator
+from ark_backends.exllama.pages import rooted
 from ark_backends.exllama.reply import Mask, Reply
 from ark_backends.exllama.tokens import Wordless
 from ark_backends.exllama.tracked import Tracked
-
-log = logging.getLogger("ark.exllama")
 
 dynamic._tensor_hash_checksum = rooted(dynamic._tensor_hash_checksum)
 
@@ -67,7 +65,7 @@ class GrammarFilter(ExLlamaV2Filter):  # type: ignore[misc]
         return self._mask.apply(logits[None])[0]
 
 
-class V2:
+class V2(Generator):
     """`ark_backends.exllama.face.Face` on exllamav2."""
 
     def __init__(
@@ -84,30 +82,22 @@ class V2:
     ) -> None:
         """`reserve` is the number of generated tokens that a reply is given pages for at a time; `draft` is a smaller
         model with its cache, which guesses so many tokens for every step."""
-        self._model = model
-        self._draft = draft_tokens if draft is not None else 0
-        self._reserve = reserve
-        self._draft_model: Any = None if draft is None else draft[0]
-        self._generator = ExLlamaV2DynamicGenerator(
+        self._drafted = draft_tokens if draft is not None else 0
+        draft_model, draft_cache = (None, None) if draft is None else draft
+        generator = ExLlamaV2DynamicGenerator(
             model=model,
             cache=cache,
             tokenizer=Wordless(model.config.vocab_size),
             max_batch_size=max_running,
             max_chunk_size=prefill_chunk,
-            max_q_size=max(8, self._draft + 1),
-            draft_model=self._draft_model,
-            draft_cache=None if draft is None else draft[1],
-            num_draft_tokens=self._draft,
+            max_q_size=max(8, self._drafted + 1),
+            draft_model=draft_model,
+            draft_cache=draft_cache,
+            num_draft_tokens=self._drafted,
         )
-        self.pages = Pages(cast(Table, self._generator), page_bytes)
-
-    @property
-    def vocab_size(self) -> int:
-        return int(self._model.config.vocab_size)
-
-    @property
-    def load(self) -> int:
-        return int(self._generator.num_remaining_jobs())
+        super().__init__(
+            generator, generator, model=model, draft_model=draft_model, reserve=reserve, page_bytes=page_bytes
+        )
 
     def begin(self, reply: Reply) -> None:
         self._begin(reply, list(reply.job.prompt))
@@ -131,51 +121,16 @@ class V2:
                 pending.insert(0, pending.pop())
         return ended
 
-    def cancel(self, reply: Reply) -> None:
-        if reply.run is not None:
-            self._generator.cancel(reply.run)
-
-    def running(self) -> Sequence[Reply]:
-        return [job.reply for job in self._generator.active_jobs]
-
-    def pending(self) -> Sequence[Reply]:
-        return [job.reply for job in self._generator.pending_jobs]
-
-    def abandon(self, failed: Sequence[Reply]) -> None:
-        generator = self._generator
-        for reply in failed:
-            if reply.run is None:
-                continue
-            reply.run.failed = True
-            try:
-                generator.cancel(reply.run)
-            except Exception:
-                log.exception("the pages of a failed reply could not be freed one by one")
-        if generator.active_jobs:
-            generator.active_jobs.clear()
-            self.pages.reset()
-        generator.filter_queue.clear()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-
-    def close(self) -> None:
-        generator = self._generator
-        generator.clear_queue()
-        for pool in (generator.sampling_pool, generator.filter_pool):
+    def _end(self) -> None:
+        for pool in (self._generator.sampling_pool, self._generator.filter_pool):
             pool.shutdown(wait=True)
-        del self._generator, self.pages
-        for model in (self._model, self._draft_model):
-            if model is not None:
-                model.unload()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
 
     def _begin(self, reply: Reply, ids: Sequence[int], rng: random.Random | None = None) -> None:
         voice, left = reply.voice, reply.job.max_tokens - (len(ids) - len(reply.job.prompt))
         run = Job(
             input_ids=torch.tensor([ids], dtype=torch.long),
             # The generator ends so many tokens early when it drafts.
-            max_new_tokens=min(left, self._reserve) + self._draft,
+            max_new_tokens=min(left, self._reserve) + self._drafted,
             gen_settings=settings(reply.job.sampling),
             seed=voice.seed,
             stop_conditions=list(reply.job.stop_token_ids),
@@ -205,7 +160,3 @@ def settings(params: SamplingParams) -> Any:
         # It passes over a value of 1.
         min_p=0.0 if greedy else min(params.min_p, 0.999999),
     )
-
-
-GREEDY = 1e-5
-"""Temperatures below this take the most likely token."""

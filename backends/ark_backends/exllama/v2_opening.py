@@ -10,10 +10,10 @@ import exllamav2
 import torch
 from exllamav2 import ExLlamaV2, ExLlamaV2Config
 
-from ark.config import ConfigError, ModelConfig
+from ark.config import ModelConfig
 from ark_backends.exllama import paged_attention
 from ark_backends.exllama.memory import ROOM
-from ark_backends.exllama.opening import context_length, fitting_tokens, free_bytes
+from ark_backends.exllama.opening import check_vocabulary, context_length, fitting_tokens, free_bytes, loading
 from ark_backends.exllama.options import PAGE, ExLlamaV2Options
 from ark_backends.exllama.v2 import V2
 
@@ -30,7 +30,7 @@ CACHES = {
 def open_v2(model: ModelConfig, options: ExLlamaV2Options, path: Path, draft: Path | None) -> tuple[V2, int]:
     """A loaded model with its generator, and its context length. Raises ConfigError."""
     log.info("%s: paged attention by %s", model.name, paged_attention.install())
-    try:
+    with loading("exllamav2", model, path):
         config = _config(path, options)
         longest = int(config.max_seq_len * (options.rope_scale or 1.0) * (options.rope_alpha or 1.0))
         config.max_seq_len = min(model.context_length or longest, longest)
@@ -40,16 +40,6 @@ def open_v2(model: ModelConfig, options: ExLlamaV2Options, path: Path, draft: Pa
         guesser = None
         if drafting is not None:
             guesser = drafting, CACHES[options.cache_type](drafting, max_seq_len=cache.max_seq_len)
-    except ConfigError:
-        raise
-    except torch.cuda.OutOfMemoryError as error:
-        raise ConfigError(
-            f"model {model.name!r}: the GPUs' memory is too small for it: {str(error).splitlines()[0]} "
-            "Set engine.gpu_split, or a smaller engine.cache_tokens or engine.cache_type"
-        ) from error
-    except Exception as error:  # it refuses files by assertions and ValueErrors
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise ConfigError(f"model {model.name!r}: exllamav2 cannot load {path}: {reason[0].strip(' #')}") from error
     context = context_length(model, config.max_seq_len, cache.max_seq_len, options.draft_tokens if guesser else 0)
     face = V2(
         loaded,
@@ -103,11 +93,7 @@ def _load(model: ModelConfig, config: Any, options: ExLlamaV2Options, drafting: 
 
 def _draft_model(model: ModelConfig, path: Path, config: Any, options: ExLlamaV2Options) -> Any:
     mine = _config(path, options)
-    if mine.vocab_size != config.vocab_size:
-        raise ConfigError(
-            f"model {model.name!r}, engine.draft_model: it has {mine.vocab_size} tokens and the model "
-            f"{config.vocab_size}: they must be the same ones"
-        )
+    check_vocabulary(model, mine.vocab_size, config.vocab_size)
     # Positions that it was not trained for only make its guesses worse.
     mine.max_seq_len = max(mine.max_seq_len, config.max_seq_len)
     drafting = ExLlamaV2(mine)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Collection, Sequence
-from typing import Any, cast
+from typing import Any
 
 import exllamav3
 import torch
@@ -27,15 +27,13 @@ from exllamav3.generator.sampler import (
 
 from ark.backends import SamplingParams
 from ark_backends.exllama.face import Ended
-from ark_backends.exllama.pages import Pages, Table, rooted
+from ark_backends.exllama.generator import GREEDY, Generator
+from ark_backends.exllama.pages import rooted
 from ark_backends.exllama.reply import Mask, Reply
 from ark_backends.exllama.tokens import Wordless
 from ark_backends.exllama.tracked import Tracked
 
 log = logging.getLogger("ark.exllama")
-
-GREEDY = 1e-5
-"""Temperatures below this take the most likely token."""
 
 pagetable.tensor_hash_checksum = rooted(pagetable.tensor_hash_checksum)
 job_module.tensor_hash_checksum = pagetable.tensor_hash_checksum
@@ -81,7 +79,7 @@ class GrammarFilter(Filter):  # type: ignore[misc]
         return False
 
 
-class V3:
+class V3(Generator):
     """`ark_backends.exllama.face.Face` on exllamav3."""
 
     def __init__(
@@ -98,28 +96,20 @@ class V3:
     ) -> None:
         """`reserve` is the number of generated tokens that a reply is given pages for at a time; `draft` is a smaller
         model with its cache, which guesses so many tokens for every step."""
-        self._model = model
-        self._reserve = reserve
-        self._draft_model: Any = None if draft is None else draft[0]
-        self._generator = exllamav3.Generator(
+        draft_model, draft_cache = (None, None) if draft is None else draft
+        generator = exllamav3.Generator(
             model=model,
             cache=cache,
             tokenizer=Wordless(model.config.vocab_size),
             max_batch_size=max_running,
             max_chunk_size=prefill_chunk,
-            draft_model=self._draft_model,
-            draft_cache=None if draft is None else draft[1],
-            num_draft_tokens=draft_tokens if draft is not None else None,
+            draft_model=draft_model,
+            draft_cache=draft_cache,
+            num_draft_tokens=None if draft is None else draft_tokens,
         )
-        self.pages = Pages(cast(Table, self._generator.pagetable), page_bytes)
-
-    @property
-    def vocab_size(self) -> int:
-        return int(self._model.config.vocab_size)
-
-    @property
-    def load(self) -> int:
-        return int(self._generator.num_remaining_jobs())
+        super().__init__(
+            generator, generator.pagetable, model=model, draft_model=draft_model, reserve=reserve, page_bytes=page_bytes
+        )
 
     def begin(self, reply: Reply) -> None:
         voice = reply.voice
@@ -153,41 +143,8 @@ class V3:
                 ended.append((reply, "stop" if result["eos_reason"] == "stop_token" else "length"))
         return ended
 
-    def cancel(self, reply: Reply) -> None:
-        if reply.run is not None:
-            self._generator.cancel(reply.run)
-
-    def running(self) -> Sequence[Reply]:
-        return [job.reply for job in self._generator.active_jobs]
-
-    def pending(self) -> Sequence[Reply]:
-        return [job.reply for job in self._generator.pending_jobs]
-
-    def abandon(self, failed: Sequence[Reply]) -> None:
-        generator = self._generator
-        for reply in failed:
-            if reply.run is None:
-                continue
-            reply.run.failed = True
-            try:
-                generator.cancel(reply.run)
-            except Exception:
-                log.exception("the pages of a failed reply could not be freed one by one")
-        if generator.active_jobs:
-            generator.active_jobs.clear()
-            self.pages.reset()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-
-    def close(self) -> None:
-        self._generator.clear_queue()
+    def _end(self) -> None:
         self._generator.close()
-        del self._generator, self.pages
-        for model in (self._model, self._draft_model):
-            if model is not None:
-                model.unload()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
 
 
 def sampler(params: SamplingParams) -> Any:

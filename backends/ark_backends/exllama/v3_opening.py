@@ -9,9 +9,9 @@ from typing import Any
 import exllamav3
 import torch
 
-from ark.config import ConfigError, ModelConfig
+from ark.config import ModelConfig
 from ark_backends.exllama.memory import ROOM
-from ark_backends.exllama.opening import context_length, fitting_tokens, free_bytes
+from ark_backends.exllama.opening import check_vocabulary, context_length, fitting_tokens, free_bytes, loading
 from ark_backends.exllama.options import PAGE, ExLlamaV3Options
 from ark_backends.exllama.v3 import V3
 
@@ -20,13 +20,10 @@ log = logging.getLogger("ark.exllama")
 
 def open_v3(model: ModelConfig, options: ExLlamaV3Options, path: Path, draft: Path | None) -> tuple[V3, int]:
     """A loaded model with its generator, and its context length. Raises ConfigError."""
-    try:
+    with loading("exllamav3", model, path):
         loaded, drafting = _model(path, options), None if draft is None else _model(draft, options)
-        if drafting is not None and drafting.config.vocab_size != loaded.config.vocab_size:
-            raise ConfigError(
-                f"model {model.name!r}, engine.draft_model: it has {drafting.config.vocab_size} tokens and the model "
-                f"{loaded.config.vocab_size}: they must be the same ones"
-            )
+        if drafting is not None:
+            check_vocabulary(model, drafting.config.vocab_size, loaded.config.vocab_size)
         models = [one for one in (loaded, drafting) if one is not None]
         # Caches are laid out while a model is loaded, so what they may take has to be known before.
         token_bytes = sum(_token_bytes(one, options) for one in models)
@@ -36,16 +33,6 @@ def open_v3(model: ModelConfig, options: ExLlamaV3Options, path: Path, draft: Pa
             _load(one, options, drafting if one is loaded else None)
         if options.warm_up:
             loaded.warmup(cache=caches[0], max_chunk_size=options.prefill_chunk)
-    except ConfigError:
-        raise
-    except torch.cuda.OutOfMemoryError as error:
-        raise ConfigError(
-            f"model {model.name!r}: the GPUs' memory is too small for it: {str(error).splitlines()[0]} "
-            "Set engine.gpu_split, or a smaller engine.cache_tokens or engine.cache_type"
-        ) from error
-    except Exception as error:  # it refuses files by assertions and ValueErrors
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise ConfigError(f"model {model.name!r}: exllamav3 cannot load {path}: {reason[0]}") from error
     longest = int(loaded.config.max_position_embeddings)
     # One more than what is guessed: the generator keeps a place free behind a reply.
     context = context_length(model, longest, tokens, 1 + (options.draft_tokens if drafting else 0))

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections import deque
 from dataclasses import dataclass
-from queue import Empty, SimpleQueue
+from queue import Empty
 from typing import Literal
 
 import torch
 
 from ark.backends import BackendStatus, GenerationJob, TokenBatch
-from ark.errors import APIError, ContextLengthExceeded, Unavailable
-from ark_backends.bridge import Mailbox, Outbox, engine_closed, engine_failed
-from ark_backends.door import Counters, Door, check_job
-from ark_backends.grammar import GrammarFailed, Matcher
+from ark.errors import APIError, ContextLengthExceeded
+from ark_backends.bridge import Mailbox, engine_failed
+from ark_backends.engine import MAX_FAILURES, Cancel, EngineLimits, EngineThread, Release, Submit, request_failed
+from ark_backends.grammar import GrammarFailed
 from ark_backends.threads import among_ourselves, compute_with
 from ark_backends.torch_chat.attention import Piece
 from ark_backends.torch_chat.runner import Runner
@@ -25,21 +24,13 @@ from ark_backends.torch_chat.voice import Said, say
 
 log = logging.getLogger("ark.torch_chat")
 
-MAX_FAILURES = 5
-"""Failed steps in a row after which the engine gives up: a broken device does not come back by trying."""
 
-_FAILED = "The model's engine failed on this request."
+@dataclass(frozen=True, kw_only=True)
+class Limits(EngineLimits):
+    """What the engine may take."""
 
-
-@dataclass(frozen=True)
-class Limits:
-    """What an engine may take."""
-
-    context_length: int
     kv_bytes: int
     prefill_chunk: int
-    max_running: int
-    max_queue: int
     threads: int | None = None
 
 
@@ -52,98 +43,31 @@ class Step:
     kv_bytes: int
 
 
-@dataclass(frozen=True)
-class _Submit:
-    job: GenerationJob
-    mailbox: Mailbox
-    matcher: Matcher | None
+class Engine(EngineThread):
+    """Runs jobs on a model."""
 
-
-@dataclass(frozen=True)
-class _Cancel:
-    mailbox: Mailbox
-
-
-@dataclass(frozen=True)
-class _Release:
-    session: str
-
-
-class _Close:
-    """Ends the thread."""
-
-
-class Engine:
-    """Runs jobs on a model. Its public methods may be called from any thread; `submit` from an event loop."""
+    limits: Limits
 
     def __init__(self, runner: Runner, limits: Limits, name: str = "model") -> None:
-        self.limits = limits
+        super().__init__(self._run, limits, vocab_size=runner.vocab_size, name=name)
         self.history: deque[Step] = deque(maxlen=1024)
         """The last steps, newest last."""
         self._runner = runner
-        self._vocab_size = runner.vocab_size
         self._states = States(runner.spec, limits.kv_bytes)
         self._scheduler = Scheduler(self._states, max_running=limits.max_running, prefill_chunk=limits.prefill_chunk)
         self._sequences: dict[Mailbox, list[Sequence]] = {}
         """The replies of each job that are not over."""
-        self._count = Counters()
         self._failures = 0
-        self._outbox = Outbox[Mailbox]()
-        self._inbox: SimpleQueue[_Submit | _Cancel | _Release | _Close] = SimpleQueue()
-        self._door = Door()
-        self._thread = threading.Thread(target=self._run, name=f"ark-{name}", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def close(self) -> None:
-        """Fail what still runs and wait for the thread to end. May be called twice."""
-        self._door.close(engine_closed)
-        self._inbox.put(_Close())
-        if self._thread.is_alive():
-            self._thread.join()
-
-    def submit(self, job: GenerationJob, matcher: Matcher | None = None) -> Mailbox:
-        """Queue a job; its batches arrive in the mailbox. Raises the errors of `ChatBackend.generate`.
-
-        `matcher` is the job's grammar, compiled; it belongs to the engine from now on.
-        """
-        self._check(job)
-        mailbox = Mailbox(job.n)
-        places = self.limits.max_running + self.limits.max_queue
-        self._door.enter(mailbox, places, lambda: self._inbox.put(_Submit(job, mailbox, matcher)))
-        return mailbox
-
-    def cancel(self, mailbox: Mailbox) -> None:
-        """Stop a job before the next step; nothing if it is over."""
-        self._door.if_inside(mailbox, lambda: self._inbox.put(_Cancel(mailbox)))
-
-    def release(self, session: str) -> None:
-        self._inbox.put(_Release(session))
 
     def status(self) -> BackendStatus:
-        count = self._count
-        running = len(self._scheduler.running)
-        inside = self._door.replies
-        return BackendStatus(
-            alive=self._door.open,
-            running=running,
-            waiting=max(0, inside - running),
-            kv_bytes=self._states.used,
-            kv_budget=self._states.budget,
-            steps=count.steps,
-            prompt_tokens_computed=count.prompt_tokens_computed,
-            prompt_tokens_cached=count.prompt_tokens_cached,
-            tokens_generated=count.tokens_generated,
-            jobs_finished=count.jobs_finished,
-            jobs_cancelled=count.jobs_cancelled,
-            jobs_failed=count.jobs_failed,
-        )
+        states = self._states
+        return self._status(running=len(self._scheduler.running), kv_bytes=states.used, kv_budget=states.budget)
 
-    def _check(self, job: GenerationJob) -> None:
-        total = check_job(job, vocab_size=self._vocab_size, context_length=self.limits.context_length)
+    def _check(self, job: GenerationJob) -> int:
+        total = super()._check(job)
         if not self._states.can_fit(total - 1):
             raise ContextLengthExceeded(f"{total} tokens do not fit the memory of this model's engine.")
+        return total
 
     # On the engine's thread.
 
@@ -167,24 +91,21 @@ class Engine:
                 message = self._inbox.get(block=not self._sequences)
             except Empty:
                 return True
-            if isinstance(message, _Submit):
+            if isinstance(message, Submit):
                 self._begin(message)
-            elif isinstance(message, _Cancel):
+            elif isinstance(message, Cancel):
                 self._cancel(message.mailbox)
-            elif isinstance(message, _Release):
+            elif isinstance(message, Release):
                 self._states.release(message.session)
             else:
                 return False
 
-    def _begin(self, message: _Submit) -> None:
+    def _begin(self, message: Submit) -> None:
         try:
             leader = sequences(message.job, message.mailbox, message.matcher, self._vocab_size)
         except Exception:
-            # What is wrong with one job is not the others' trouble.
             log.exception("request %s could not be prepared", message.job.request_id)
-            self._count.jobs_failed += 1
-            self._door.leave(message.mailbox)
-            self._outbox.add(message.mailbox, Unavailable(_FAILED, code="engine_failed"))
+            self._refuse(message)
             self._hand_out()
             return
         self._sequences[message.mailbox] = [leader]
@@ -301,7 +222,7 @@ class Engine:
 
     def _fail(self, failed: list[Sequence], error: APIError | None = None) -> None:
         """End the jobs of these sequences."""
-        error = error or Unavailable(_FAILED, code="engine_failed")
+        error = error or request_failed()
         for mailbox in dict.fromkeys(sequence.mailbox for sequence in failed):
             self._outbox.add(mailbox, error)
             self._count.jobs_failed += 1
@@ -340,8 +261,4 @@ class Engine:
         self._states.clear()
         # The backend keeps the engine for its status; the weights go with the last reference to the runner.
         del self._runner
-        left = self._door.empty()
-        for mailbox, error in left:
-            self._outbox.add(mailbox, error)
-        self._count.jobs_failed += len(left)
-        self._outbox.flush()
+        self._dismiss()

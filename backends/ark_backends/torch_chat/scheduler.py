@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 
-import msgspec
-
 from ark.backends import GenerationJob
 from ark_backends.bridge import Mailbox
+from ark_backends.engine import shares
 from ark_backends.grammar import Matcher
 from ark_backends.torch_chat.kv import KVBuffer
 from ark_backends.torch_chat.states import State, States
@@ -66,15 +65,12 @@ class Sequence:
 
 def sequences(job: GenerationJob, mailbox: Mailbox, matcher: Matcher | None, width: int) -> Sequence:
     """The sequence of a job's first reply, with the others behind it. `width` is that of the logits."""
-    leader = Sequence(job, mailbox, Voice(job, 0, matcher, width))
-    # Only the first reply belongs to the session; the others would otherwise take its state over.
-    other = msgspec.structs.replace(job, session=None) if job.n > 1 else job
-    for index in range(1, job.n):
-        voice = Voice(job, index, None if matcher is None else matcher.fork(), width)
-        follower = Sequence(other, mailbox, voice, index)
+    made = [Sequence(own, mailbox, Voice(own, index, fork, width), index) for index, own, fork in shares(job, matcher)]
+    leader = made[0]
+    leader.followers = made[1:]
+    for follower in leader.followers:
         # The consumer is told once.
         follower.announced = True
-        leader.followers.append(follower)
     return leader
 
 

@@ -32,12 +32,13 @@ class Chat:
         self, model: Any, face: Any, *, context_length: int, max_running: int, max_queue: int, by_hand: bool
     ) -> None:
         """With `by_hand` the engine has no thread: the test turns it."""
+        from ark_backends.engine import EngineLimits
         from ark_backends.exllama import ExLlamaV2
-        from ark_backends.exllama.engine import Engine, Limits
+        from ark_backends.exllama.engine import Engine
 
         self.model = model
         self.face = face
-        limits = Limits(context_length=context_length, max_running=max_running, max_queue=max_queue)
+        limits = EngineLimits(context_length=context_length, max_running=max_running, max_queue=max_queue)
         self.engine = Engine(face, limits)
         unused: Any = None
         self.backend = ExLlamaV2(self.engine, unused, unused, SamplingParams())

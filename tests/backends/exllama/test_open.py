@@ -167,3 +167,34 @@ def test_a_draft_model_is_named_by_its_field(tmp_path):
         opening._draft("exllamav2", model(), ExLlamaV2Options(draft_model=str(path)))
     (path / "config.json").write_text('{"quantization_config": "none"}')
     assert opening._draft("exllamav2", model(), ExLlamaV2Options(draft_model=str(path))) == path
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (
+            AssertionError(" ## Could not find lm_head\nmore"),
+            "model 'm': exllamav2 cannot load /x: Could not find lm_head",
+        ),
+        (KeyError(), "model 'm': exllamav2 cannot load /x: KeyError"),
+        (RuntimeError("Insufficient VRAM for model and cache"), "model 'm': the GPUs' memory .*engine.cache_tokens"),
+        (ConfigError("model 'm', engine.draft_model: no"), "^model 'm', engine.draft_model: no$"),
+    ],
+)
+def test_what_a_loader_refuses_is_an_error_of_the_configuration(fault, said):
+    pytest.importorskip("torch")
+    from pathlib import Path
+
+    from ark_backends.exllama.opening import loading
+
+    with pytest.raises(ConfigError, match=said), loading("exllamav2", model(), Path("/x")):
+        raise fault
+
+
+def test_a_draft_model_has_the_models_vocabulary():
+    pytest.importorskip("torch")
+    from ark_backends.exllama.opening import check_vocabulary
+
+    check_vocabulary(model(), 100, 100)
+    with pytest.raises(ConfigError, match=r"model 'm', engine\.draft_model: it has 99 tokens and the model 100"):
+        check_vocabulary(model(), 99, 100)

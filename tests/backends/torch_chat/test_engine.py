@@ -10,7 +10,7 @@ import pytest
 
 from ark.backends import SamplingParams
 from ark.errors import BadRequest, ContextLengthExceeded, TooManyRequests, Unavailable
-from ark_backends.torch_chat.engine import MAX_FAILURES
+from ark_backends.engine import MAX_FAILURES
 
 pytestmark = pytest.mark.anyio
 
