@@ -45,7 +45,8 @@ NEEDS = frozenset(
         "translation",
     }
 )
-"""What a case may need of the server, beside ``parameter:NAME``, ``embedding:NAME`` and ``transcription:NAME``."""
+"""What a case may need of the server, beside ``parameter:NAME``, ``embedding:NAME`` and ``transcription:NAME``, each
+with ``no_`` before it too."""
 
 
 class CallFileError(Exception):
@@ -292,7 +293,7 @@ def read_file(path: Path) -> CallFile:
     return file
 
 
-_PARAMETER_NEED = re.compile(r"(parameter|embedding|transcription):\w+")
+_PARAMETER_NEED = re.compile(r"(no_)?(parameter|embedding|transcription):\w+")
 
 
 def _files(paths: Iterable[Path]) -> list[Path]:

@@ -18,12 +18,13 @@ whoever runs the calls.
 ``parameter:NAME``        the chat model honours the parameter
 ``embedding:NAME``        the embedding model honours the parameter
 ``transcription:NAME``    the transcription model honours the parameter
+``no_parameter:NAME``     the chat model is known not to honour it; so ``no_embedding:NAME``, ``no_transcription:NAME``
 ========================  ==========================================================================================
 
 What a call names as ``${...}`` is needed without being said: ``chat``, ``chat_alias``, ``embedding``,
 ``embedding_alias``, ``embedding_length``, ``embedding_size``, ``transcription``, ``transcription_alias``,
-``context_length``, ``root``, ``too_slow``,
-``slow_enough``; and ``key = "other"`` or ``"limited"``.
+``context_length``, ``root``, ``too_slow``, ``slow_enough``, ``loading`` and ``failed`` (chat models in that state); and
+``key = "other"`` or ``"limited"``.
 """
 
 from __future__ import annotations
@@ -74,6 +75,9 @@ OPTIONAL = frozenset(
     }
 )
 """Parameters of a chat completion that a server may declare not to honour."""
+
+_NOT_SENT = ("${null}", {"$unset": True})
+"""Values of an argument that is as good as not there."""
 
 _EMBEDDING_NAMES = re.compile(r"embedding|\bembed\b|bge-|minilm|e5-|gte-", re.IGNORECASE)
 _SPEECH_NAMES = re.compile(r"whisper|transcribe", re.IGNORECASE)
@@ -143,8 +147,8 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     def details(self, name: str | None) -> Mapping[str, Any]:
         """What ARK says of a model; nothing for other servers."""
         for model in self.models:
-            if model.get("id") == name:
-                return model.get("ark") or {}
+            if model.get("id") == name and isinstance(details := model.get("ark"), dict):
+                return details
         return {}
 
     def known(self) -> dict[str, Any]:
@@ -161,6 +165,8 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
             "transcription_alias": self._alias(self.transcription),
             "context_length": self.details(self.chat).get("context_length"),
             "embedding_length": self.details(self.embedding).get("context_length"),
+            "loading": self._in_state("loading"),
+            "failed": self._in_state("failed"),
             "embedding_size": max(self.details(self.embedding).get("dimensions") or (), default=None),
             "too_slow": None if self.body_timeout is None else self.body_timeout + PATIENCE,
             "slow_enough": None if self.body_timeout is None else self.body_timeout / 3,
@@ -177,6 +183,8 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
             "embedding_alias": "GET /models shows no alias of the embedding model",
             "transcription_alias": "GET /models shows no alias of the transcription model",
             "context_length": "GET /models does not tell the chat model's context length",
+            "loading": "no chat model is loading",
+            "failed": "no chat model has failed to load",
             "embedding_size": "GET /models does not tell the size of the embedding model's vectors",
             "embedding_length": "GET /models does not tell the embedding model's length",
             "too_slow": UNKNOWN_BODY_TIMEOUT,
@@ -209,7 +217,12 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     def _lacks(self, need: str) -> str | None:
         where, _, parameter = need.partition(":")
         if parameter:
-            name = getattr(self, "chat" if where == "parameter" else where)
+            task = where.removeprefix("no_")
+            name = getattr(self, "chat" if task == "parameter" else task)
+            if where != task:
+                # A server that tells no details is not known to lack anything.
+                lacks = not self._honours(name, parameter)
+                return None if lacks else f"the model {name!r} is not known not to honour {parameter!r}"
             return None if self._honours(name, parameter) else f"the model {name!r} does not honour {parameter!r}"
         if need in ("chat", "embedding", "transcription"):
             return self.missing().get(need)
@@ -232,7 +245,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
 
     def _unsupported(self, arguments: Mapping[str, Any]) -> str | None:
         for parameter in sorted(OPTIONAL & set(arguments)):
-            if arguments[parameter] != "${null}" and not self._honours(self.chat, parameter):
+            if arguments[parameter] not in _NOT_SENT and not self._honours(self.chat, parameter):
                 return f"the model {self.chat!r} does not honour {parameter!r}"
         return None
 
@@ -246,6 +259,14 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def _english_alone(self) -> bool:
         return self.details(self.transcription).get("languages") == ["en"]
+
+    def _in_state(self, state: str) -> str | None:
+        """The first chat model that is in a state of ARK's, under its own name."""
+        for model in self.models:
+            details = self.details(model["id"])
+            if details.get("state") == state and task_of(details) == "chat" and not details.get("alias_of"):
+                return str(model["id"])
+        return None
 
     def _alias(self, name: str | None) -> str | None:
         aliases = self.details(name).get("aliases") or ()

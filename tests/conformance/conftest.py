@@ -12,7 +12,7 @@ from running import serve
 
 from ark.app import Ark, create_app
 from ark.asgi import Receive, Scope, Send
-from ark.config import Config, KeyConfig, LimitsConfig, default_models
+from ark.config import Config, KeyConfig, LimitsConfig, ModelConfig, ServerConfig, default_models
 from ark.sessions.config import SessionsConfig
 from ark_conformance.clients import Server
 from ark_conformance.target import Target
@@ -20,6 +20,7 @@ from ark_conformance.target import Target
 OWN, OTHER, LIMITED = "sk-own", "sk-other", "sk-limited"
 BODY_TIMEOUT = 1.0
 PREFIX = "/some/where"
+SESSION_SECONDS = 3.0
 
 
 class Mounted(Ark):
@@ -35,14 +36,24 @@ class Mounted(Ark):
             await send({"type": "http.response.body", "body": b"the parent", "more_body": False})
 
 
-def make_config(**fields: Any) -> Config:
+def make_config(*, idle_timeout: float = 1800.0, **fields: Any) -> Config:
     """Three keys, and sessions that wait but shortly for another turn of their own."""
     keys = (
         make_key("own", OWN),
         make_key("other", OTHER),
         make_key("limited", LIMITED, requests_per_minute=30, concurrent_requests=2),
     )
-    return Config(keys=keys, sessions=SessionsConfig(busy_wait=0.2), **fields)
+    return Config(keys=keys, sessions=SessionsConfig(busy_wait=0.2, idle_timeout=idle_timeout), **fields)
+
+
+def change_chat(engine: dict[str, Any] | None = None, **fields: Any) -> tuple[ModelConfig, ...]:
+    """The embedded models, with other settings for the one that chats, and options of its engine beside its own."""
+    return tuple(
+        msgspec.structs.replace(model, engine=model.engine | (engine or {}), **fields)
+        if model.task == "chat"
+        else model
+        for model in default_models()
+    )
 
 
 def make_key(name: str, key: str, **limits: int) -> KeyConfig:
@@ -69,12 +80,7 @@ def mounted_target() -> Iterator[Target]:
 @pytest.fixture(scope="module")
 def limited_target() -> Iterator[Target]:
     """ARK with limits that are soon reached."""
-    models = tuple(
-        msgspec.structs.replace(model, max_queue=8, engine={**model.engine, "max_running": 4})
-        if model.task == "chat"
-        else model
-        for model in default_models()
-    )
+    models = change_chat(max_queue=8, engine={"max_running": 4})
     limits = LimitsConfig(body_timeout=BODY_TIMEOUT, key_requests_per_minute=100_000, upload_bytes=200_000)
     with serve(create_app(make_config(models=models, limits=limits)), 120) as server:
         keys = {"api_key": OWN, "other_key": OTHER, "limited_key": LIMITED}
@@ -82,11 +88,32 @@ def limited_target() -> Iterator[Target]:
 
 
 @pytest.fixture(scope="module")
+def lenient_target() -> Iterator[Target]:
+    """ARK that drops what its chat model does not honour, and forgets sessions soon; of its models one is loading for
+    ever, and another one could not be loaded."""
+    others = [
+        ModelConfig(name="broken", backend="faulty_backend:BadAtOpening"),
+        ModelConfig(name="slow", backend="faulty_backend:NeverOpens"),
+    ]
+    config = make_config(
+        models=(*change_chat(capabilities="document"), *others),
+        server=ServerConfig(unsupported_parameters="ignore", load_wait=0.1),
+        idle_timeout=SESSION_SECONDS,
+    )
+    with serve(create_app(config), 120, never=[model.name for model in others]) as server:
+        yield ask(server.url)
+
+
+@pytest.fixture(scope="module")
+def crowded_target() -> Iterator[Target]:
+    """ARK with room for the state of two short conversations."""
+    models = change_chat(context_length=512, engine={"kv_bytes": 2 * 2**20})
+    with serve(create_app(make_config(models=models[:1])), 120) as server:
+        yield ask(server.url)
+
+
+@pytest.fixture(scope="module")
 def document_target() -> Iterator[Target]:
     """ARK narrowed to its founding document."""
-    models = tuple(
-        msgspec.structs.replace(model, capabilities="document") if model.task == "chat" else model
-        for model in default_models()
-    )
-    with serve(create_app(make_config(models=models)), 120) as server:
+    with serve(create_app(make_config(models=change_chat(capabilities="document"))), 120) as server:
         yield ask(server.url)

@@ -39,14 +39,19 @@ def details(task: str, **more: Any) -> dict[str, Any]:
     return {"task": task, "aliases": [alias], "context_length": 32, **more}
 
 
-def target(url: str, languages: list[str]) -> Target:
-    """A server that has said of itself that it has everything, so that no call is skipped."""
+def target(url: str, needs: tuple[str, ...]) -> Target:
+    """A server that has said of itself that it has everything that is needed, so that no call is skipped."""
+    languages = ["en"] if "english_alone" in needs else ["de", "en"]
+    lacking = {need.partition(":")[2] for need in needs if need.startswith("no_")}
+    sparse = sorted({"ark_sparse", "ark_colbert"} - lacking)
     given = {
-        "ark-embedded-chat": details("chat", reasoning=True, parameters=sorted(OPTIONAL)),
-        "all-MiniLM-L6-v2": details("embedding", dimensions=[384], parameters=["ark_sparse", "ark_colbert"]),
+        "ark-embedded-chat": details("chat", reasoning=True, parameters=sorted(OPTIONAL - lacking)),
+        "all-MiniLM-L6-v2": details("embedding", dimensions=[384], parameters=sparse),
         "ark-embedded-whisper": details("transcription", languages=languages, parameters=["language"]),
+        "slow": details("chat", state="loading"),
+        "broken": details("chat", state="failed"),
     }
-    chat, embedding, transcription = given
+    chat, embedding, transcription, *_ = given
     return Target(
         server=Server(base_url=f"{url}/v1", api_key="sk-own", other_key="sk-other", limited_key="sk-limited"),
         models=tuple({"id": name, "ark": ark} for name, ark in given.items()),
@@ -80,8 +85,7 @@ def outcomes(url: str, *, refusals: bool) -> dict[str, str]:
         if refusals and not any(step.error for step in call.case.step):
             continue
         profile: Profile = "ark" if "ark" in call.profiles else call.profiles[0]
-        languages = ["en"] if "english_alone" in call.needs else ["de", "en"]
-        found[call.id] = replay(call, call.variants[0], calls, target(url, languages), profile).status
+        found[call.id] = replay(call, call.variants[0], calls, target(url, call.needs), profile).status
     assert len(found) > 100
     return found
 

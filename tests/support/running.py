@@ -9,7 +9,7 @@ import asyncio
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import hypercorn.asyncio
@@ -51,8 +51,12 @@ class Running:
 
 
 @contextmanager
-def serve(app: Ark, seconds: float = 60.0, *, ready: bool = True, send_buffer: int | None = None) -> Iterator[Running]:
+def serve(
+    app: Ark, seconds: float = 60.0, *, ready: bool = True, never: Sequence[str] = (), send_buffer: int | None = None
+) -> Iterator[Running]:
     """Serve an app until the block ends; every model answers when it begins, or with `ready` unset has failed.
+
+    The models named by `never` are not waited for.
 
     `send_buffer` is how many bytes the kernel takes for a client that does not read, instead of some megabytes.
     """
@@ -71,7 +75,7 @@ def serve(app: Ark, seconds: float = 60.0, *, ready: bool = True, send_buffer: i
     thread.start()
     try:
         deadline = time.monotonic() + seconds
-        while app.services is None or not _settled(app.services.registry, ready=ready):
+        while app.services is None or not _settled(app.services.registry, never, ready=ready):
             if time.monotonic() > deadline or not thread.is_alive():
                 raise TimeoutError("the server did not get ready")
             time.sleep(0.02)
@@ -85,8 +89,9 @@ def serve(app: Ark, seconds: float = 60.0, *, ready: bool = True, send_buffer: i
         loop.close()
 
 
-def _settled(registry: Registry, *, ready: bool) -> bool:
-    return registry.ready if ready else all(served.state != "loading" for served in registry.models)
+def _settled(registry: Registry, never: Sequence[str], *, ready: bool) -> bool:
+    states = [served.state for served in registry.models if served.name not in never]
+    return all(state == "ready" if ready else state != "loading" for state in states)
 
 
 def _connected(port: int, deadline: float) -> socket.socket:
