@@ -8,6 +8,7 @@ import pytest
 
 from ark_conformance import SHIPPED
 from ark_conformance.calls import PROFILES, CallFileError, CallSet
+from ark_conformance.methods import find_method
 from ark_conformance.suite import choose
 
 HEAD = 'area = "mine"\nabout = "Mine."\n'
@@ -28,6 +29,18 @@ def test_the_shipped_calls_are_many_and_each_profile_has_its_own() -> None:
     assert counts["openai"] >= 150
     assert counts["ark"] > counts["openai"]
     assert counts["document"] >= 100
+
+
+def test_the_profile_openai_sends_nothing_that_openai_does_not_know() -> None:
+    """Its API refuses parameters that it has never heard of."""
+    unknown: dict[str, set[str]] = {}
+    for call, _ in choose(CallSet.read([SHIPPED]), "openai"):
+        for step in call.case.step:
+            if step.call not in ("http", "close"):
+                known = find_method(step.call).parameters
+                unknown.setdefault(call.id, set()).update({*step.arguments, *step.stream_with} - known)
+    assert len(unknown) > 150
+    assert {name: more for name, more in unknown.items() if more} == {}
 
 
 def test_every_variant_is_used() -> None:

@@ -23,6 +23,8 @@ FLAWS = {
     "one-id-for-all": ["chat/two-replies-have-two-ids"],
     "no-request-id": ["chat/a-request-id"],
     "any-length": ["chat/max-tokens", "streaming/the-usage-counts-the-text"],
+    "any-stop": ["sampling/no-stop-string-is-in-the-reply"],
+    "created-in-milliseconds": ["chat/a-completion"],
     "one-choice": ["sampling/several-replies", "streaming/several-choices"],
     "every-index-0": ["sampling/several-replies"],
     "no-done": ["streaming/done-is-the-end", "streaming/the-order-of-events"],

@@ -35,6 +35,9 @@ _asked: dict[tuple[str, bool], list[float]] = {}
 WORDS = ["Hello", " there", ",", " how", " are", " you", "?", " Fine", "."]
 
 
+ENGINE_FAILED = {"message": "The engine failed.", "type": "server_error", "param": None, "code": "engine_failed"}
+
+
 class Refused(Exception):
     def __init__(self, status: int, message: str, *, code: str | None = None, param: str | None = None) -> None:
         super().__init__(message)
@@ -82,7 +85,11 @@ class Reply:
             fields["message"] = "Traceback (most recent call last): main.py"
         if self.flaw == "a-server-error" and status == 400:
             status = 500
+        if self.flaw == "words-that-cannot-be-shown":
+            fields["message"] = "Half a character: \ud800. A bell: \a. \x1b[2JAn empty screen."
         body: Any = {"detail": fields["message"]} if self.flaw == "another-error-object" else {"error": fields}
+        if self.flaw == "an-error-of-one-word":
+            body = {"error": "wrong"}
         if self.flaw == "html" and status == 404:
             await self._whole(send, status, b"<h1>Not found</h1>", "text/html")
         else:
@@ -96,6 +103,8 @@ class Reply:
             model = {"id": "right", "object": "model", "created": 1700000000, "owned_by": "me"}
             if self.flaw == "a-model-without-created":
                 del model["created"]
+            if self.flaw == "details-of-another-kind":
+                model["ark"] = "yes"
             await self._json(send, {"object": "list", "data": [model, {**model, "id": "right-embedding"}]})
         else:
             await self._work(send)
@@ -103,6 +112,8 @@ class Reply:
     async def _work(self, send: Send) -> None:
         if self.method == "POST":
             self._limit()
+        if self.flaw == "one-fault-in-two" and self.headers.get("x-stainless-retry-count") == "0":
+            raise Refused(503, "Once more.")
         if self.path == "/chat/completions" and self.method == "POST":
             await self._chat(send)
         elif self.path == "/audio/transcriptions":
@@ -148,6 +159,10 @@ class Reply:
                 raise Refused(400, f"{name} is missing.", param=name)
         if not str(asked["model"]).startswith("right") and self.flaw != "any-model":
             raise Refused(404, "There is no such model.", code="model_not_found", param="model")
+        if not isinstance(asked.get("messages") or [], list):
+            raise Refused(400, "These are no messages.", param="messages")
+        if isinstance(asked.get("temperature"), str):
+            raise Refused(400, "This is no temperature.", param="temperature")
         if not 0 <= (asked.get("temperature") or 0) <= 2 and self.flaw != "any-temperature":
             raise Refused(400, "Too hot.", param=None if self.flaw == "an-error-of-no-parameter" else "temperature")
         return asked
@@ -157,6 +172,8 @@ class Reply:
         limit = asked.get("max_tokens") or asked.get("max_completion_tokens") or 100
         words = WORDS[:limit] if self.flaw != "any-length" else WORDS
         reason = "length" if len(words) < len(WORDS) else "stop"
+        if self.flaw != "any-stop":
+            words, reason = cut(words, asked.get("stop"), reason)
         count = 1 if self.flaw == "one-choice" else asked.get("n") or 1
         if count > QUEUE:
             if self.flaw != "no-word-of-when":
@@ -179,7 +196,8 @@ class Reply:
         choices = [{"index": i, "message": message, "finish_reason": reason, "logprobs": None} for i in range(count)]
         if self.flaw == "every-index-0":
             choices = [{**choice, "index": 0} for choice in choices]
-        reply = {"id": self.id, "object": "chat.completion", "created": 1700000000, "model": asked["model"]}
+        created = 1700000000000 if self.flaw == "created-in-milliseconds" else 1700000000
+        reply = {"id": self.id, "object": "chat.completion", "created": created, "model": asked["model"]}
         reply |= {"choices": choices, "usage": usage}
         if self.flaw == "another-object":
             reply["object"] = "text_completion"
@@ -192,6 +210,7 @@ class Reply:
     ) -> None:
         kind = "application/json" if self.flaw == "a-stream-of-another-type" else "text/event-stream"
         await self._start(send, 200, kind)
+        await self._linger(send)
         events = list(self._chunks(words, reason, count, usage_asked))
         if usage_asked and self.flaw != "no-usage":
             chunk = self._chunk([], usage)
@@ -206,6 +225,8 @@ class Reply:
             events[2] = '{"choices": "none", "usage": [1]}'
         if self.flaw == "a-chunk-of-another-id":
             events[2] = events[2].replace("chatcmpl-", "chatcmpl-other-")
+        if self.flaw == "an-error-in-the-stream":
+            events[2:] = [json.dumps({"error": ENGINE_FAILED})]
         if self.flaw == "it-breaks-off":
             del events[len(events) // 2 :]
         elif self.flaw != "no-done":
@@ -218,6 +239,12 @@ class Reply:
         for event in events:
             await send({"type": "http.response.body", "body": f"{name}data: {event}\n\n".encode(), "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _linger(self, send: Send) -> None:
+        """Say for five seconds that the stream is still there."""
+        for _ in range(100 if self.flaw == "a-stream-without-end" else 0):
+            await send({"type": "http.response.body", "body": b": still here\n\n", "more_body": True})
+            await asyncio.sleep(0.05)
 
     def _chunks(self, words: list[str], reason: str, count: int, usage_asked: bool) -> Iterator[str]:
         usage: Any = None if usage_asked and self.flaw != "usage-is-left-out" else "no"
@@ -285,6 +312,13 @@ class Reply:
         if self.flaw == "no-request-id":
             del headers[1]
         await send({"type": "http.response.start", "status": status, "headers": headers})
+
+
+def cut(words: list[str], stop: str | list[str] | None, reason: str) -> tuple[list[str], str]:
+    """The words before the first stop string, and why they end."""
+    text = "".join(words)
+    ends = [at for one in ([stop] if isinstance(stop, str) else stop or []) if (at := text.find(one)) >= 0]
+    return ([text[: min(ends)]], "stop") if ends else (words, reason)
 
 
 async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
