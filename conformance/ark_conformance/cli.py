@@ -43,13 +43,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         calls = CallSet.read(options.files or [SHIPPED])
         if options.list:
             return _list(console, _chosen(calls, options.profile or "ark", options.only))
-        for path in (options.json, options.junit):
-            if path is not None:
-                # Before the calls are made, whose results would be lost.
-                path.touch()
         target = _target(options)
         profile: Profile = options.profile or ("ark" if target.is_ark else "openai")
         runs = _chosen(calls, profile, options.only)
+        for path in (options.json, options.junit):
+            if path is not None:
+                # Before the calls are made, whose results would be lost.
+                path.open("ab").close()
     except (CallFileError, TargetError, _NoCallsError, OSError) as error:
         errors.print(str(error), style="red", markup=False, highlight=False)
         return UNUSABLE
@@ -161,6 +161,8 @@ def _positive(kind: Callable[[str], float]) -> Callable[[str], float]:
             raise argparse.ArgumentTypeError(f"{text} is not over 0")
         return number
 
+    # What the parser calls a text that is no number.
+    read.__name__ = "number"
     return read
 
 

@@ -32,8 +32,13 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     limited_key: str | None = None
     """A key with limits of its own, which calls may use up."""
     timeout: float = 60.0
-    """Seconds of silence after which a call fails."""
+    """Seconds of silence after which a call fails; a reply that is never silent has ten times as long."""
     proxy: str | None = None
+
+    @property
+    def longest(self) -> float:
+        """Seconds that a reply may take."""
+        return 10 * self.timeout
 
     @property
     def root(self) -> str:
@@ -136,7 +141,8 @@ class Caller:
         """The HTTP client with the request's cookie jar."""
         place = (request.client, request.key)
         if place not in self._clients:
-            transport = Recorder(httpx2.HTTPTransport(verify=tls(), proxy=self._server.proxy), self._exchanges.append)
+            inner = httpx2.HTTPTransport(verify=tls(), proxy=self._server.proxy)
+            transport = Recorder(inner, self._exchanges.append, self._server.longest)
             # Proxies of the environment would go around the transport.
             self._clients[place] = openai.DefaultHttpxClient(
                 transport=transport, trust_env=False, timeout=self._server.timeout
@@ -206,7 +212,7 @@ class AsyncCaller:
         place = (request.client, request.key)
         if place not in self._clients:
             inner = httpx2.AsyncHTTPTransport(verify=tls(), proxy=self._server.proxy)
-            transport = AsyncRecorder(inner, self._exchanges.append)
+            transport = AsyncRecorder(inner, self._exchanges.append, self._server.longest)
             self._clients[place] = openai.DefaultAsyncHttpxClient(
                 transport=transport, trust_env=False, timeout=self._server.timeout
             )

@@ -43,6 +43,9 @@ METHODS = {
 }
 """Which method of the client a request comes from, by the end of its path."""
 
+_TRIES = "x-stainless-retry-count"
+"""The header in which OpenAI's client says how often it has made a request before."""
+
 SHORTEST = 4
 """Characters of a text that is taken to come from an earlier reply."""
 
@@ -113,7 +116,7 @@ class Transcriber:
 
     def steps(self, exchanges: Sequence[Exchange]) -> list[Table]:
         """A step for each request of an API that is known; others are left out."""
-        for exchange in exchanges:
+        for exchange in answered(exchanges):
             found = self._step(exchange)
             if found is not None:
                 self._steps.append(found)
@@ -145,7 +148,7 @@ class Transcriber:
         return step
 
     def _arguments(self, exchange: Exchange) -> Table:
-        kind = next((value for name, value in exchange.request_headers if name.lower() == "content-type"), "")
+        kind = exchange.header_of_request("content-type")
         if kind.startswith("multipart/"):
             return self._form(kind, exchange.request_body)
         try:
@@ -210,17 +213,52 @@ class Transcriber:
         seen = view(exchange, None, None)
         reply = seen.get("reply")
         if not 200 <= exchange.status < 300:
-            error = (reply.get("error") if isinstance(reply, dict) else None) or {}
-            fields = {"status": exchange.status, "code": error.get("code"), "param": error.get("param")}
-            step["error"] = {name: value for name, value in fields.items() if value is not None}
+            step["error"] = {"status": exchange.status, **fault(reply)}
             return
         checks = [{"at": "status", "equals": exchange.status}]
         if exchange.is_stream:
-            checks.append({"at": "stream.done", "equals": seen["stream"]["done"]})
+            stream = seen["stream"]
+            broken = next((chunk for chunk in stream["chunks"] if "error" in chunk), None)
+            if broken is not None:
+                # The client raises it in the middle of the stream.
+                step["error"] = fault(broken)
+            elif stream["done"] or exchange.complete:
+                checks.append({"at": "stream.done", "equals": stream["done"]})
+            else:
+                # The program went before the end, and so does the replay.
+                step["leave_after"] = max(1, len(stream["events"]))
         step["expect"] = [*checks, *(shape("reply", reply) if reply is not None else _TEXT)]
         for path, value in _texts("reply", reply):
             if len(value) >= SHORTEST:
                 self._seen.setdefault(value, (len(self._steps), path))
+
+
+def answered(exchanges: Sequence[Exchange]) -> list[Exchange]:
+    """Without those that had no reply, and those that the client made once more by itself."""
+    kept: list[Exchange] = []
+    for exchange in exchanges:
+        if exchange.header_of_request(_TRIES) not in ("", "0"):
+            same = (exchange.method, exchange.url, tried(exchange))
+            before = [one for one in kept if (one.method, one.url, tried(one)) == same]
+            if before and before[-1].status >= 400:
+                kept.remove(before[-1])
+        if exchange.status:
+            kept.append(exchange)
+    return kept
+
+
+def tried(exchange: Exchange) -> bytes:
+    """What is the same of a request that is made once more: its body, of a form without the parts' borders."""
+    _, _, boundary = exchange.header_of_request("content-type").partition("boundary=")
+    return exchange.request_body.replace(boundary.encode(), b"") if boundary else exchange.request_body
+
+
+def fault(reply: Any) -> dict[str, str]:
+    """What is expected of an error: its code and its parameter, where it has them."""
+    error = reply.get("error") if isinstance(reply, dict) else None
+    if not isinstance(error, dict):
+        return {}
+    return {name: error[name] for name in ("code", "param") if isinstance(error.get(name), str)}
 
 
 def shape(path: str, value: Any) -> list[Table]:
@@ -293,13 +331,17 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     area = re.sub(r"[^a-z0-9]+", "-", options.script.stem.lower()).strip("-") or "recorded"
     tape, status = Tape(), 0
-    before = sys.argv
+    before, paths = sys.argv, sys.path
     sys.argv = [str(options.script), *options.arguments]
+    # As Python does it: a script finds the modules beside it.
+    sys.path = [str(options.script.resolve().parent), *paths]
     try:
         with tape.running():
             runpy.run_path(str(options.script), run_name="__main__")
     except SystemExit as ended:
         status = 1 if ended.code not in (None, 0) else 0
+        if isinstance(ended.code, str):
+            print(ended.code, file=sys.stderr)
     except KeyboardInterrupt:
         # A program that listens for ever is ended so.
         status = 130
@@ -307,7 +349,7 @@ def main(arguments: Sequence[str]) -> int:
         print(f"{options.script} failed: {type(error).__name__}: {error}", file=sys.stderr)
         status = 1
     finally:
-        sys.argv = before
+        sys.argv, sys.path = before, paths
     try:
         steps = write(output, tape.exchanges, area)
     except CallFileError as error:

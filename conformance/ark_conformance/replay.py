@@ -25,6 +25,8 @@ PAUSE = 0.1
 SHOWN = 4000
 """Characters of a request or a reply that a report shows."""
 
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+
 
 @dataclass(kw_only=True)
 class Result:
@@ -60,7 +62,7 @@ class Result:
         lines = [self.name, f"  {self.about}", "", f"  step {self.step}: what does not hold"]
         lines += [f"    - {problem}" for problem in self.problems]
         lines += ["", "  request", _indent(self.request), "", "  reply", _indent(self.reply)]
-        return "\n".join(lines)
+        return printable("\n".join(lines))
 
 
 def replay(call: Call, variant: Variant, calls: CallSet, target: Target, profile: Profile) -> Result:
@@ -190,7 +192,7 @@ class _Replay:
                 return [f"no error was raised, but {show(_said(step))} was expected"]
             found += fault_problems(step.error, seen["error"], self._variables)
         elif outcome.error is not None:
-            return [f"the client raised {type(outcome.error).__name__}: {_first_lines(str(outcome.error))}"]
+            return [f"the client raised {_told(outcome.error)}"]
         checks = (*self._calls.checks(step.holds), *step.expect)
         return found + problems(checks, seen, self._profile, self._variables)
 
@@ -259,7 +261,7 @@ def show_request(request: Request, outcome: Outcome) -> str:
 def show_reply(outcome: Outcome) -> str:
     exchange = outcome.exchange
     if exchange is None or not exchange.status:
-        return f"none came: {type(outcome.error).__name__}: {outcome.error}"
+        return f"none came: {_told(outcome.error)}" if outcome.error is not None else "none came"
     lines = [str(exchange.status), *(f"{name}: {value}" for name, value in exchange.headers)]
     text = _cut(exchange.text)
     with suppress(ValueError):
@@ -283,8 +285,19 @@ def _readable_part(part: bytes) -> str:
     return (head + blank + data).decode("utf-8", "replace")
 
 
+def printable(text: str) -> str:
+    """The text with what a terminal would obey, and what cannot be written as UTF-8, as escapes."""
+    return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
 def _cut(text: str) -> str:
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}... ({len(text)} characters)"
+
+
+def _told(error: BaseException) -> str:
+    """An error in words, with what it came from: of what ended a connection the client says next to nothing."""
+    cause = f" ({type(error.__cause__).__name__}: {error.__cause__})" if error.__cause__ is not None else ""
+    return f"{type(error).__name__}: {_first_lines(str(error))}{_first_lines(cause)}"
 
 
 def _first_lines(text: str, lines: int = 6) -> str:

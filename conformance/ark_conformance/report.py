@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ark_conformance.calls import Profile
-from ark_conformance.replay import Result
+from ark_conformance.replay import Result, printable
 from ark_conformance.suite import Tally, by_area
 from ark_conformance.target import Target
 
@@ -96,5 +96,5 @@ def _cells(tally: Tally) -> list[str]:
 
 
 def _xml(text: str) -> str:
-    """Without the characters that XML cannot hold."""
-    return "".join(char for char in text if char in "\t\n\r" or (char >= " " and char not in "\ufffe\uffff"))
+    """With escapes for the characters that XML cannot hold."""
+    return printable(text).translate({0xFFFE: "\\ufffe", 0xFFFF: "\\uffff"})

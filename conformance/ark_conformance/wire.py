@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import re
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -25,6 +27,8 @@ class Exchange:
     pieces: list[bytes] = field(default_factory=list)
     complete: bool = False
     """The reply's body came to its end."""
+    begun: float = field(default_factory=time.monotonic)
+    """When the request went out, on the monotonic clock."""
 
     @property
     def request_body(self) -> bytes:
@@ -43,6 +47,10 @@ class Exchange:
         """The header's value; several of a name are joined by commas."""
         found = [value for key, value in self.headers if key == name]
         return ", ".join(found) if found else None
+
+    def header_of_request(self, name: str) -> str:
+        """The request header's value, empty where there is none."""
+        return next((value for key, value in self.request_headers if key.lower() == name), "")
 
     def json(self) -> Any:
         """The reply's body as JSON, None where it is none."""
@@ -125,15 +133,23 @@ class _AsyncSent(httpx2.AsyncByteStream):
         await self._stream.aclose()
 
 
+def _keep(exchange: Exchange, piece: bytes, longest: float) -> None:
+    """Raises ReadTimeout for a reply that goes on and on, which no silence ends."""
+    exchange.pieces.append(piece)
+    if time.monotonic() - exchange.begun > longest:
+        raise httpx2.ReadTimeout(f"the reply has not come to its end in {longest:g} seconds")
+
+
 class _Tee(httpx2.SyncByteStream):
-    def __init__(self, stream: httpx2.SyncByteStream, exchange: Exchange) -> None:
+    def __init__(self, stream: httpx2.SyncByteStream, exchange: Exchange, longest: float) -> None:
         self._stream = stream
         self._pieces = iter(stream)
         self._exchange = exchange
+        self._longest = longest
 
     def __iter__(self) -> Iterator[bytes]:
         for piece in self._pieces:
-            self._exchange.pieces.append(piece)
+            _keep(self._exchange, piece, self._longest)
             yield piece
         self._exchange.complete = True
 
@@ -147,13 +163,14 @@ class _Tee(httpx2.SyncByteStream):
 
 
 class _AsyncTee(httpx2.AsyncByteStream):
-    def __init__(self, stream: httpx2.AsyncByteStream, exchange: Exchange) -> None:
+    def __init__(self, stream: httpx2.AsyncByteStream, exchange: Exchange, longest: float) -> None:
         self._stream = stream
         self._exchange = exchange
+        self._longest = longest
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         async for piece in self._stream:
-            self._exchange.pieces.append(piece)
+            _keep(self._exchange, piece, self._longest)
             yield piece
         self._exchange.complete = True
 
@@ -162,11 +179,13 @@ class _AsyncTee(httpx2.AsyncByteStream):
 
 
 class Recorder(httpx2.BaseTransport):
-    """Hands each exchange to `sink` when its request goes out; its reply grows while it is read."""
+    """Hands each exchange to `sink` when its request goes out; its reply grows while it is read, for `longest` seconds
+    at most."""
 
-    def __init__(self, inner: httpx2.BaseTransport, sink: Sink) -> None:
+    def __init__(self, inner: httpx2.BaseTransport, sink: Sink, longest: float = math.inf) -> None:
         self._inner = inner
         self._sink = sink
+        self._longest = longest
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         exchange = _begun(request)
@@ -176,7 +195,7 @@ class Recorder(httpx2.BaseTransport):
         response = self._inner.handle_request(request)
         _answered(exchange, response)
         if isinstance(response.stream, httpx2.SyncByteStream):
-            response.stream = _Tee(response.stream, exchange)
+            response.stream = _Tee(response.stream, exchange, self._longest)
         return response
 
     def close(self) -> None:
@@ -186,9 +205,10 @@ class Recorder(httpx2.BaseTransport):
 class AsyncRecorder(httpx2.AsyncBaseTransport):
     """`Recorder` for the asyncio client."""
 
-    def __init__(self, inner: httpx2.AsyncBaseTransport, sink: Sink) -> None:
+    def __init__(self, inner: httpx2.AsyncBaseTransport, sink: Sink, longest: float = math.inf) -> None:
         self._inner = inner
         self._sink = sink
+        self._longest = longest
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         exchange = _begun(request)
@@ -198,7 +218,7 @@ class AsyncRecorder(httpx2.AsyncBaseTransport):
         response = await self._inner.handle_async_request(request)
         _answered(exchange, response)
         if isinstance(response.stream, httpx2.AsyncByteStream):
-            response.stream = _AsyncTee(response.stream, exchange)
+            response.stream = _AsyncTee(response.stream, exchange, self._longest)
         return response
 
     async def aclose(self) -> None:

@@ -13,7 +13,7 @@ from xml.etree import ElementTree as ET
 import pytest
 from flawed_server import KEY, app, serve_plain, silent_streams
 
-from ark_conformance.calls import read_file
+from ark_conformance.calls import Step, read_file
 from ark_conformance.cli import main
 
 
@@ -87,10 +87,17 @@ def test_nothing_that_is_called_so(url: str, capsys: pytest.CaptureFixture[str])
 def test_a_file_that_cannot_be_written_is_said_before_the_calls(
     url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([*server(url), "--only", "chat/user", "--json", str(tmp_path / "no" / "a.json")]) == 2
-    shown = capsys.readouterr()
-    assert "No such file or directory" in shown.err
-    assert "calls of the profile" not in shown.out
+    for path, says in ((tmp_path / "no" / "a.json", "No such file or directory"), (tmp_path, "Is a directory")):
+        assert main([*server(url), "--only", "chat/user", "--json", str(path)]) == 2
+        shown = capsys.readouterr()
+        assert says in shown.err
+        assert "calls of the profile" not in shown.out
+
+
+def test_a_server_that_is_not_there_leaves_no_empty_results(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    assert main(["--base-url", "http://127.0.0.1:9/v1", "--json", str(path)]) == 2
+    assert not path.exists()
 
 
 @pytest.mark.parametrize("option", ["--jobs", "--timeout", "--body-timeout"])
@@ -98,6 +105,9 @@ def test_numbers_that_are_none(option: str, capsys: pytest.CaptureFixture[str]) 
     with pytest.raises(SystemExit):
         main([option, "0"])
     assert "0 is not over 0" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([option, "some"])
+    assert "invalid number value: 'some'" in capsys.readouterr().err
 
 
 def test_a_server_that_falls_silent_ends_the_run(url: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -106,6 +116,32 @@ def test_a_server_that_falls_silent_ends_the_run(url: str, capsys: pytest.Captur
     shown = capsys.readouterr()
     assert "the server no longer answers; 3 of 4 calls were not made" in shown.err
     assert "none came: APITimeoutError" in shown.out
+
+
+@pytest.mark.parametrize("variant", ["stream", "async-stream"])
+def test_a_stream_that_goes_on_and_on_is_given_up(url: str, capsys: pytest.CaptureFixture[str], variant: str) -> None:
+    only = f"streaming/done-is-the-end[{variant}]"
+    assert main([*server(url, "a-stream-without-end"), "--only", only, "--timeout", "0.2"]) == 1
+    shown = capsys.readouterr().out
+    assert "the reply has not come to its end in 2 seconds" in shown
+    assert ": still here" in shown
+
+
+def test_words_that_a_terminal_would_obey_or_cannot_show(
+    url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = ["--json", str(tmp_path / "a.json"), "--junit", str(tmp_path / "a.xml")]
+    run = [*server(url, "words-that-cannot-be-shown"), "--only", "errors/an-unknown-model[sync]", *files]
+    assert main([*run, "--chat-model", "none"]) == 0
+    assert main([*run[:-4], "--only", "chat/user", "--chat-model", "none", *files]) == 1
+    shown = capsys.readouterr().out
+    assert "Half a character: \\ud800. A bell: \\x07. \\x1b[2JAn empty screen." in shown
+    assert "Half a character: \\ud800." in ET.tostring(ET.parse(tmp_path / "a.xml").getroot(), encoding="unicode")
+    assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))["failed"] == 1
+
+
+def test_models_with_details_of_another_kind(url: str) -> None:
+    assert main([*server(url, "details-of-another-kind"), "--only", "chat/user"]) == 0
 
 
 @pytest.mark.parametrize("variant", ["stream", "async-stream"])
@@ -232,3 +268,77 @@ def test_what_a_script_did_until_it_ended_is_kept(url: str, tmp_path: Path, end:
     output = tmp_path / "ends.json"
     assert main(["record", "-o", str(output), str(script)]) == status
     assert [step.call for step in read_file(output).case[0].step] == ["models.list"]
+
+
+def record(folder: Path, url: str, *lines: str, retries: int = 0) -> tuple[int, list[Step]]:
+    """Record a script that has a client; the exit status and the steps."""
+    script = folder / "mine.py"
+    head = ["import openai", f"client = openai.OpenAI(base_url='{url}/v1', api_key='{KEY}', max_retries={retries})"]
+    script.write_text("\n".join([*head, *lines, "client.close()"]), encoding="utf-8")
+    status = main(["record", "-o", str(folder / "mine.toml"), str(script)])
+    return status, list(read_file(folder / "mine.toml").case[0].step)
+
+
+HELLO = "model='right', messages=[{'role': 'user', 'content': 'Hello'}]"
+
+
+def test_a_script_finds_the_modules_beside_it(url: str, tmp_path: Path) -> None:
+    (tmp_path / "beside_mine.py").write_text("NAME = 'right'", encoding="utf-8")
+    lines = ["import beside_mine", "client.embeddings.create(model=beside_mine.NAME, input='one')"]
+    status, (step,) = record(tmp_path, f"{url}/none", *lines)
+    assert (status, step.arguments["model"]) == (0, "right")
+    assert str(tmp_path) not in sys.path
+
+
+def test_a_stream_that_a_script_left_is_left_in_the_replay(url: str, tmp_path: Path) -> None:
+    lines = [f"with client.chat.completions.create({HELLO}, stream=True) as chunks:", "    next(iter(chunks))"]
+    status, (step,) = record(tmp_path, f"{url}/none", *lines)
+    assert status == 0
+    assert step.leave_after is not None
+    assert step.stream
+    assert main([*server(url), str(tmp_path / "mine.toml")]) == 0
+    assert main([*server(url, "another-object"), str(tmp_path / "mine.toml")]) == 0
+    assert main([*server(url, "no-role"), str(tmp_path / "mine.toml")]) == 1
+
+
+def test_an_error_in_a_stream_is_expected(url: str, tmp_path: Path) -> None:
+    lines = ["try:", f"    list(client.chat.completions.create({HELLO}, stream=True))", "except openai.APIError: pass"]
+    _, (step,) = record(tmp_path, f"{url}/an-error-in-the-stream", *lines)
+    assert step.error is not None
+    assert step.error.code == "engine_failed"
+    assert main([*server(url, "an-error-in-the-stream"), str(tmp_path / "mine.toml")]) == 0
+    assert main([*server(url), str(tmp_path / "mine.toml")]) == 1
+
+
+def test_what_the_client_made_again_by_itself_is_one_call(url: str, tmp_path: Path) -> None:
+    lines = [
+        f"client.chat.completions.create({HELLO})",
+        "client.audio.transcriptions.create(model='right', file=('a.wav', b'one'), response_format='text')",
+    ]
+    status, steps = record(tmp_path, f"{url}/one-fault-in-two", *lines, retries=1)
+    assert status == 0
+    assert [step.call for step in steps] == ["chat.completions.create", "audio.transcriptions.create"]
+    assert [step.error for step in steps] == [None, None]
+    assert main([*server(url), str(tmp_path / "mine.toml")]) == 0
+
+
+def test_errors_of_no_known_form_and_calls_without_a_reply(url: str, tmp_path: Path) -> None:
+    lines = [
+        "try:",
+        f"    client.chat.completions.create({HELLO}, temperature=9)",
+        "except openai.APIError: pass",
+        "try:",
+        "    client.with_options(base_url='http://127.0.0.1:9/v1').models.list()",
+        "except openai.APIError: pass",
+    ]
+    status, (step,) = record(tmp_path, f"{url}/an-error-of-one-word", *lines)
+    assert status == 0
+    assert step.error is not None
+    assert (step.error.status, step.error.code) == (400, None)
+    assert main([*server(url), str(tmp_path / "mine.toml")]) == 0
+
+
+def test_what_a_script_says_at_its_end_is_shown(url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, _ = record(tmp_path, f"{url}/none", "client.models.list()", "client.close()", "raise SystemExit('no more')")
+    assert status == 1
+    assert "no more" in capsys.readouterr().err
