@@ -112,7 +112,7 @@ class Turn:
         parts = [f"{self.cached} of {self.prompt} prompt tokens cached", f"{self.reply} in the reply"]
         if self.first is not None:
             parts.append(f"first token after {self.first * 1000:.0f} ms")
-        return ", ".join([*parts, f"{self.whole:.1f} s in all"])
+        return ", ".join([*parts, f"{self.whole:.1f} s"])
 
 
 class Talk:
