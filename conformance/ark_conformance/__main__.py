@@ -4,4 +4,6 @@ import sys
 
 from ark_conformance.cli import main
 
-sys.exit(main())
+# A child process that multiprocessing spawns reads this file again.
+if __name__ == "__main__":
+    sys.exit(main())
