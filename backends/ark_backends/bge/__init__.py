@@ -14,6 +14,7 @@ import anyio.to_thread
 
 from ark.backends import Capabilities, Embedding, EmbeddingBackend, EmbeddingJob, EmbeddingStatus
 from ark.config import ConfigError, ModelConfig
+from ark_backends.apart import apart
 from ark_backends.bge.options import BgeOptions
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class Bge:
     @classmethod
     async def open(cls, model: ModelConfig) -> Bge:
         options = model.engine_options(BgeOptions)
-        engine, reader, dimensions, heads = await anyio.to_thread.run_sync(_load, model, options)
+        engine, reader, dimensions, heads = await anyio.to_thread.run_sync(apart, lambda: _load(model, options))
         # Not in the worker: cancelled meanwhile, it would leave a running thread that nobody closes.
         engine.start()
         return cls(engine, reader, dimensions, heads=heads)

@@ -15,8 +15,9 @@ from transformers import AttentionInterface
 
 from ark.backends import Embedding
 from ark_backends.bge.attention import NAME, Run, UnsupportedModel, runs, unpadded_attention
-from ark_backends.bge.lanes import Lanes, deal
+from ark_backends.bge.lanes import MIN_TOKENS, Lanes, deal
 from ark_backends.bge.options import Pooling
+from ark_backends.threads import among_ourselves, compute_with
 
 log = logging.getLogger("ark.bge")
 
@@ -93,6 +94,9 @@ class Encoder:
         """Compute batches on so many threads side by side, where nothing is padded. On the thread that encodes."""
         if count > 1 and self.device.type == "cpu" and not self.padding:
             self._lanes = Lanes(count)
+            # Helpers that this thread kept would be more than there are processors, see `apart`.
+            with among_ourselves():
+                compute_with(1)
 
     def unload(self) -> None:
         """Let go of the weights, and of threads."""
@@ -103,8 +107,13 @@ class Encoder:
 
     def encode(self, items: Sequence[Item]) -> list[Embedding | NotFinite]:
         """Embed rows, in their order; they are computed fastest when sorted by length."""
-        parts = deal([len(item.row) for item in items], self._lanes.count) if self._lanes is not None else None
-        if self._lanes is None or parts is None:
+        if self._lanes is None:
+            return self._encode(items)
+        lengths = [len(item.row) for item in items]
+        parts = deal(lengths, self._lanes.count)
+        if parts is None and sum(lengths) >= MIN_TOKENS:
+            return self._lanes.together(lambda: self._encode(items))
+        if parts is None:
             return self._encode(items)
         results = self._lanes.map(self._encode, [[items[index] for index in part] for part in parts])
         found = {

@@ -11,13 +11,15 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from ark_backends.apart import apart
 from ark_backends.threads import among_ourselves, compute_with
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 MIN_TOKENS = 128
-"""Tokens of a part at least: with fewer, a pass costs more for its layers than for its tokens."""
+"""Tokens of a part at least, or of a batch that several threads compute together: with fewer, a pass costs more for its
+layers than for its tokens."""
 
 UNEVEN = 1.25
 """How much longer than the mean the longest part may be: beyond, threads would idle longer than they wait."""
@@ -61,6 +63,16 @@ class Lanes:
         if problems:
             raise problems[0]
         return [one.result() for one in started]
+
+    def together(self, work: Callable[[], R]) -> R:
+        """`work` with as many threads for each of its operations as there are lanes."""
+
+        def run() -> R:
+            compute_with(self.count)
+            return work()
+
+        with among_ourselves():
+            return apart(run)
 
     def close(self) -> None:
         self._pool.shutdown()

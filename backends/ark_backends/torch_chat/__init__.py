@@ -11,6 +11,7 @@ import anyio.to_thread
 
 from ark.backends import ChatBackend, SamplingParams
 from ark.config import ConfigError, ModelConfig
+from ark_backends.apart import apart
 from ark_backends.chat import PARAMETERS, EngineChat
 from ark_backends.torch_chat.options import TorchChatOptions
 
@@ -28,7 +29,7 @@ class TorchChat(EngineChat):
     @classmethod
     async def open(cls, model: ModelConfig) -> TorchChat:
         options = model.engine_options(TorchChatOptions)
-        engine, tokenizer, grammars, sampling = await anyio.to_thread.run_sync(_load, model, options)
+        engine, tokenizer, grammars, sampling = await anyio.to_thread.run_sync(apart, lambda: _load(model, options))
         # Not in the worker: cancelled meanwhile, it would leave a running thread that nobody closes.
         engine.start()
         return cls(engine, tokenizer, grammars, sampling)

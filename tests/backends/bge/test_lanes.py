@@ -49,3 +49,19 @@ def test_lanes_leave_the_threads_of_others_as_they_are():
     assert torch.get_num_threads() == before
     assert lanes.map(lambda _: [torch.get_num_threads()], [0, 1]) == [[1], [1]]
     lanes.close()
+
+
+def test_lanes_compute_together_what_cannot_be_dealt():
+    import torch
+
+    lanes = Lanes(2)
+    before = torch.get_num_threads()
+    assert lanes.together(torch.get_num_threads) == 2
+    assert torch.get_num_threads() == before
+    with pytest.raises(RuntimeError, match="no memory"):
+        lanes.together(_fail)
+    lanes.close()
+
+
+def _fail():
+    raise RuntimeError("no memory")
