@@ -180,9 +180,10 @@ async def conversation(options: argparse.Namespace, names: list[str], *, thinks:
         named = {"ark_stateful": str(uuid.uuid4())}
         for turn in range(options.turns):
             for name, client in clients.items():
-                asked = user(letters(USER, turn))
-                histories[name].append(asked)
                 stateful = name.endswith("ark_stateful")
+                # With the same words it would be the other conversation of ARK's, whose state it would have to copy.
+                asked = user(letters(USER, turn + 500 * stateful))
+                histories[name].append(asked)
                 sent = [asked] if stateful else histories[name]
                 reply = await client.ask(sent, options.added - USER - 5, **more, **(named if stateful else {}))
                 histories[name].append({"role": "assistant", "content": reply.text})

@@ -26,6 +26,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from ark.backends import GenerationJob, SamplingParams
+from ark_backends.apart import apart
 from ark_backends.torch_chat.engine import Engine, Limits
 from ark_backends.torch_chat.quantize import quantize
 from ark_backends.torch_chat.runner import Runner
@@ -72,13 +73,8 @@ def main() -> None:
     options = arguments()
     if options.threads:
         torch.set_num_threads(options.threads)
-    model = build(options.shape, getattr(torch, options.dtype))
-    runner = Runner(model)
-    runner.speed_up()
-    if options.quantization == "int8":
-        quantize(runner, list(range(100)))
-    else:
-        runner.pack()
+    # As a server does it: this thread is not to compute, or it keeps helpers that make the engine's sleep.
+    runner = apart(lambda: prepare(options))
     engine = Engine(runner, limits(options, runner))
     engine.start()
     try:
@@ -105,6 +101,16 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=0, help="torch's own choice when it is 0")
     parser.add_argument("--json", type=Path, help="write the result to this file as well")
     return parser.parse_args()
+
+
+def prepare(options: argparse.Namespace) -> Runner:
+    runner = Runner(build(options.shape, getattr(torch, options.dtype)))
+    runner.speed_up()
+    if options.quantization == "int8":
+        quantize(runner, list(range(100)))
+    else:
+        runner.pack()
+    return runner
 
 
 def build(shape: str, dtype: torch.dtype) -> Any:
