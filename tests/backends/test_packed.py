@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from ark_backends.packed import PackedLinear, pack
+from ark_backends.packed import PackedLinear, pack, rounded_up
 
 
 class Small(torch.nn.Module):
@@ -31,11 +31,18 @@ def no_gradients() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("shape", [(1, 48), (7, 48), (1, 200, 48), (3, 5, 48)])
+@pytest.mark.parametrize("shape", [(1, 48), (7, 48), (17, 48), (1, 200, 48), (1, 203, 48), (3, 5, 48), (0, 48)])
 def test_computes_what_the_layer_computes(shape: tuple[int, ...], bias: bool) -> None:
     layer = torch.nn.Linear(48, 80, bias=bias)
     x = torch.randn(shape)
     torch.testing.assert_close(PackedLinear(layer.weight, layer.bias)(x), layer(x), rtol=1e-5, atol=1e-5)
+
+
+def test_few_numbers_of_rows_are_computed() -> None:
+    sizes = [rounded_up(rows) for rows in range(1, 2049)]
+    assert all(rows <= size <= rows * 9 / 8 for rows, size in enumerate(sizes, 1))
+    assert sizes == sorted(sizes)
+    assert len(set(sizes)) <= 16 + 7 * 8
 
 
 def test_the_weight_can_be_looked_at() -> None:
