@@ -84,8 +84,8 @@ def quantize(runner: Runner, tokens: list[int], store: Store | None = None) -> R
         raise Unfit(str(problem)) from problem
     if not error <= LOGITS_ERROR:
         raise Unfit(f"its logits are off by {error:.2g}")
-    if store is not None and made is not None:
-        store.write(Kept(report.total, error, made))
+    if store is not None:
+        store.write(Kept(report.total, error, made or {}))
     return replace(report, logits_error=error)
 
 
@@ -147,13 +147,7 @@ class _Found:
 class _Fitting:
     """Stands in the place of a linear layer for one pass, then puts there what is right."""
 
-    def __init__(
-        self,
-        name: str,
-        layer: FloatLinear,
-        put: Callable[[Linear], None],
-        found: _Found,
-    ) -> None:
+    def __init__(self, name: str, layer: FloatLinear, put: Callable[[Linear], None], found: _Found) -> None:
         self._name = name
         self._layer = layer
         self._put = put
