@@ -11,6 +11,7 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 
+from ark import heap
 from ark import log as logs
 from ark.asgi import ClientGone, Receive, Request, Scope, Send, body_pieces, check_head, route_path
 from ark.config import Config, ConfigError, KeyConfig, LimitsConfig, load_config
@@ -67,6 +68,7 @@ class Ark:
             raise RuntimeError("this ARK is running already")
         config = self._config if isinstance(self._config, Config) else load_config(self._config)
         logs.configure(config.server.log_level)
+        heap.keep()
         services = Services(config)
         await services.sessions.open()
         services.tracer = await anyio.to_thread.run_sync(open_tracer, os.environ)

@@ -1,21 +1,41 @@
-"""The process' heap: what was freed in it, given back to the system."""
+"""The process' heap: when what is freed in it goes back to the system."""
 
 from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
 
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""Parameters of glibc's `mallopt`."""
 
-def _find_trim() -> Callable[[int], int] | None:
+BLOCK = 32 << 20
+"""Bytes from which a block is the system's own, and goes back when it is freed: the most that glibc takes."""
+
+KEPT = 128 << 20
+"""Free bytes that may stand at the end of a heap."""
+
+
+def _find(name: str) -> Callable[..., int] | None:
     try:
-        trim: Callable[[int], int] = ctypes.CDLL(None).malloc_trim
+        function: Callable[..., int] = getattr(ctypes.CDLL(None), name)
     except (AttributeError, OSError, TypeError):
         # Not glibc.
         return None
-    return trim
+    return function
 
 
-_trim = _find_trim()
+_trim, _mallopt = _find("malloc_trim"), _find("mallopt")
+
+
+def keep() -> None:
+    """Keep what is freed until `give_back`, where the C library can.
+
+    The tensors of a step are some megabytes, and come and go by the hundred. By itself glibc returns each to the
+    system, which fills the next one with zeros page by page: that can take longer than what is computed in it.
+    """
+    if _mallopt is not None and _trim is not None:
+        _mallopt(M_MMAP_THRESHOLD, BLOCK)
+        _mallopt(M_TRIM_THRESHOLD, KEPT)
 
 
 def give_back() -> None:

@@ -116,12 +116,13 @@ def _is_faster(weight: torch.Tensor, bias: torch.Tensor | None) -> bool:
         return False
     ways: tuple[Callable[[], object], ...] = (lambda: packed(x), lambda: linear(x, weight, bias))
     # In turns, so that what else runs on the machine slows both.
-    times = [[_seconds(way) for way in ways] for _ in range(ROUNDS)]
+    times = [[seconds(way) for way in ways] for _ in range(ROUNDS)]
     ours, usual = (median(column) for column in zip(*times, strict=True))
     return bool(ours <= FASTER * usual)
 
 
-def _seconds(work: Callable[[], object]) -> float:
+def seconds(work: Callable[[], object]) -> float:
+    """How long some work takes."""
     begun = time.perf_counter()
     work()
     return time.perf_counter() - begun

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 
 import psutil
@@ -26,6 +28,36 @@ def test_what_lies_free_between_what_is_used_is_given_back() -> None:
     heap.give_back()
     assert before - resident() > 50_000_000
     assert all(block[-1] == ord("x") for block in used)
+
+
+@pytest.mark.skipif(not GLIBC, reason="another C library")
+@pytest.mark.parametrize("kept", [True, False])
+def test_memory_that_comes_and_goes_is_kept_until_then(kept: bool) -> None:
+    # In a process of its own, as it is for the whole of one.
+    script = f"""
+import ctypes, resource
+from ark import heap
+heap.keep() if {kept} else None
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+def come_and_go():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    # As the tensors of a step do: several at a time, of which each is larger than the one before.
+    blocks = [(libc.malloc(size), size) for size in range(4 << 20, 20 << 20, 4 << 20)]
+    for block, size in blocks:
+        ctypes.memset(block, 1, size)
+    for block, _ in blocks:
+        libc.free(block)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+come_and_go()
+print(min(come_and_go() for _ in range(5)))
+heap.give_back()
+print(come_and_go())
+"""
+    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    again, after = map(int, out)
+    assert (again < 500) is kept
+    assert after > 5000
 
 
 @pytest.mark.anyio

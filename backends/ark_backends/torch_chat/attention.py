@@ -13,8 +13,10 @@ from typing import Any
 import torch
 from torch.nn.functional import scaled_dot_product_attention as sdpa
 
+from ark_backends.torch_chat import blocks
 from ark_backends.torch_chat.kv import KVBuffer, KVSpec
 from ark_backends.torch_chat.plain_attention import attention
+from ark_backends.torch_chat.ways import Ways
 
 NAME = "ark_packed"
 
@@ -37,8 +39,11 @@ class Plan:
     Views are made here once for all layers: inside a layer only attention itself should cost time.
     """
 
-    def __init__(self, spec: KVSpec, pieces: Sequence[Piece], *, joined: bool = False) -> None:
-        """`joined` plans for `write_joined` instead of `write`."""
+    def __init__(
+        self, spec: KVSpec, pieces: Sequence[Piece], *, ways: Ways | None = None, joined: bool = False
+    ) -> None:
+        """`ways` are used where they suit a piece, of float32 on a CPU. `joined` plans for `write_joined` instead of
+        `write`."""
         self.lengths = [len(piece.token_ids) for piece in pieces]
         self.longest = max(piece.kv.length + len(piece.token_ids) for piece in pieces) - 1
         """The largest position of the step."""
@@ -55,9 +60,22 @@ class Plan:
             layers = range(spec.layers)
             self._targets = [[row[2 * i] for row in rows] + [row[2 * i + 1] for row in rows] for i in layers]
         self._windows = spec.windows
-        self._reads = {window: [_read(piece, window) for piece in pieces] for window in set(spec.windows)}
+        ways = ways or Ways()
+        windows = set(spec.windows)
+        self._reads = {window: [_read(piece, window) for piece in pieces] for window in windows}
+        self._each = {
+            window: [read[0].shape[2] <= ways.each_up_to for read in reads[: self.singles]]
+            for window, reads in self._reads.items()
+        }
         longer = pieces[self.singles :]
-        self._masks = {window: [_mask(piece, window, spec) for piece in longer] for window in set(spec.windows)}
+        self._blocks = {
+            window: [_blocks(piece, window, spec) if ways.blocks else [] for piece in longer] for window in windows
+        }
+        self._masks = {
+            window: [None if planned else _mask(piece, window, spec) for piece, planned in zip(longer, of, strict=True)]
+            for window, of in self._blocks.items()
+        }
+        self._whole = [piece.kv.heads() for piece in longer]
 
     def write(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> None:
         """Store the new keys and values, both (1, kv heads, tokens of the row, head_dim)."""
@@ -76,23 +94,41 @@ class Plan:
         """Attention of query (1, heads, tokens, head_dim); returns (1, tokens, heads, head_dim)."""
         if not self._fused:
             return self._written_out(layer, query, scale, options)
-        heads, head_dim = query.shape[1], query.shape[3]
         window = self._windows[layer]
-        reads, masks = self._reads[window], self._masks[window]
-        k, v, singles = 2 * layer, 2 * layer + 1, self.singles
         parts: list[torch.Tensor] = []
-        if singles:
-            # The queries that share a KV head stand where SDPA expects positions: no mask, no repeated keys.
-            grouped = query[0, :, :singles].transpose(0, 1)
-            grouped = grouped.reshape(singles, 1, self._heads, heads // self._heads, head_dim)
-            done = [sdpa(q, read[k], read[v], scale=scale) for q, read in zip(grouped.unbind(0), reads, strict=False)]
-            parts.append((torch.cat(done) if singles > 1 else done[0]).reshape(1, singles, heads, head_dim))
-        if masks:
-            rest = query[:, :, singles:].split(self.lengths[singles:], dim=2)
-            for q, read, mask in zip(rest, reads[singles:], masks, strict=True):
-                out = sdpa(q, read[k], read[v], attn_mask=mask, is_causal=mask is None, scale=scale, enable_gqa=True)
-                parts.append(out.transpose(1, 2))
+        if self.singles:
+            parts.append(self._attend_singles(layer, query[:, :, : self.singles], scale))
+        if self.singles < len(self.lengths):
+            rest = query[:, :, self.singles :].split(self.lengths[self.singles :], dim=2)
+            reads, masks, planned = self._reads[window][self.singles :], self._masks[window], self._blocks[window]
+            k, v = 2 * layer, 2 * layer + 1
+            for q, read, whole, mask, blocked in zip(rest, reads, self._whole, masks, planned, strict=True):
+                if blocked:
+                    parts.append(blocks.attend(blocked, q, whole[k], whole[v], scale))
+                else:
+                    causal = mask is None
+                    out = sdpa(q, read[k], read[v], attn_mask=mask, is_causal=causal, scale=scale, enable_gqa=True)
+                    parts.append(out.transpose(1, 2))
         return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
+
+    def _attend_singles(self, layer: int, query: torch.Tensor, scale: float | None) -> torch.Tensor:
+        window = self._windows[layer]
+        reads, each = self._reads[window], self._each[window]
+        _, heads, singles, head_dim = query.shape
+        k, v = 2 * layer, 2 * layer + 1
+        # The queries that share a KV head stand where SDPA expects positions: no mask, no repeated keys. One by one
+        # they stand where it expects heads.
+        rows = query[0].transpose(0, 1)
+        grouped = rows.reshape(singles, 1, self._heads, heads // self._heads, head_dim).unbind(0)
+        alone = rows.reshape(singles, 1, heads, 1, head_dim).unbind(0)
+        shape = grouped[0].shape
+        done = [
+            sdpa(one, read[k], read[v], scale=scale, enable_gqa=True).view(shape)
+            if apart
+            else sdpa(group, read[k], read[v], scale=scale)
+            for group, one, read, apart in zip(grouped, alone, reads[:singles], each, strict=True)
+        ]
+        return (torch.cat(done) if singles > 1 else done[0]).reshape(1, singles, heads, head_dim)
 
     def _written_out(
         self, layer: int, query: torch.Tensor, scale: float | None, options: dict[str, Any]
@@ -112,10 +148,12 @@ class Probe:
     """Stands in for a plan once, at load, and notes what each layer asks of attention. No sequence is kept."""
 
     def __init__(self) -> None:
-        self.layers: dict[int, tuple[torch.Size, torch.dtype, int | None]] = {}
+        self.layers: dict[int, tuple[int, torch.Size, torch.dtype, int | None]] = {}
         self.fused = True
 
-    def see(self, layer: int, key: torch.Tensor, value: torch.Tensor, options: dict[str, Any]) -> None:
+    def see(
+        self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, options: dict[str, Any]
+    ) -> None:
         if layer in self.layers:
             raise UnsupportedModel(f"layer {layer} attends twice in one pass")
         if options.get("position_bias") is not None:
@@ -124,18 +162,18 @@ class Probe:
             self.fused = False
         if key.shape != value.shape:
             raise UnsupportedModel("its keys and values differ in shape")
-        self.layers[layer] = (key.shape, key.dtype, options.get("sliding_window"))
+        self.layers[layer] = (query.shape[1], key.shape, key.dtype, options.get("sliding_window"))
 
     def spec(self, device: torch.device) -> KVSpec:
         """The KV of a token. Raises UnsupportedModel when layers differ in more than their window."""
         if not self.layers or sorted(self.layers) != list(range(len(self.layers))):
             raise UnsupportedModel("it does not call the attention interface once for every layer")
-        kinds = {(shape[1], shape[3], dtype) for shape, dtype, _ in self.layers.values()}
+        kinds = {(queries, shape[1], shape[3], dtype) for queries, shape, dtype, _ in self.layers.values()}
         if len(kinds) > 1:
             raise UnsupportedModel("its layers differ in the shape of their KV")
-        heads, head_dim, dtype = kinds.pop()
-        windows = tuple(self.layers[i][2] for i in range(len(self.layers)))
-        return KVSpec(len(windows), heads, head_dim, dtype, device, windows, self.fused)
+        queries, heads, head_dim, dtype = kinds.pop()
+        windows = tuple(self.layers[i][3] for i in range(len(self.layers)))
+        return KVSpec(len(windows), heads, head_dim, dtype, device, windows, queries // heads, self.fused)
 
 
 def packed_attention(  # noqa: PLR0917 - transformers passes these by position
@@ -154,7 +192,7 @@ def packed_attention(  # noqa: PLR0917 - transformers passes these by position
         ark_plan.write(layer, key, value)
         return ark_plan.attend(layer, query, scaling, options), None
     if isinstance(ark_plan, Probe):
-        ark_plan.see(layer, key, value, options)
+        ark_plan.see(layer, query, key, value, options)
         return query.transpose(1, 2).contiguous(), None
     raise UnsupportedModel("it does not hand its keywords to attention")
 
@@ -167,6 +205,16 @@ def _start(piece: Piece, window: int | None) -> int:
 def _read(piece: Piece, window: int | None) -> tuple[torch.Tensor, ...]:
     start = _start(piece, window)
     return piece.kv.views(start, piece.kv.length + len(piece.token_ids) - start)
+
+
+def _blocks(piece: Piece, window: int | None, spec: KVSpec) -> list[blocks.Block]:
+    """How a piece is attended in blocks; empty where it is not worth that."""
+    new, past = len(piece.token_ids), piece.kv.length
+    if not blocks.is_worth(new, past + new - _start(piece, window), spec.group):
+        return []
+    planned = blocks.blocks(past, new, window, spec.group)
+    piece.kv.zero_values(past + new, max(block.first + block.keys for block in planned))
+    return planned
 
 
 def _mask(piece: Piece, window: int | None, spec: KVSpec) -> torch.Tensor | None:

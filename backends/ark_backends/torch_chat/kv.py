@@ -17,6 +17,8 @@ class KVSpec:
     dtype: torch.dtype
     device: torch.device
     windows: tuple[int | None, ...]
+    group: int = 1
+    """Queries for each of its heads."""
     fused: bool = True
     """SDPA computes the model's attention; otherwise it is written out."""
 
@@ -59,6 +61,15 @@ class KVBuffer:
         layers = self.data.view(spec.layers, 2, spec.heads, self.capacity, spec.head_dim)
         rows: tuple[torch.Tensor, ...] = layers.narrow(3, start, length).unbind(0)
         return rows
+
+    def heads(self) -> tuple[torch.Tensor, ...]:
+        """Keys and values of the whole capacity, by row: 2 * layers of (1, heads, capacity, head_dim)."""
+        rows: tuple[torch.Tensor, ...] = self.data.unbind(0)
+        return rows
+
+    def zero_values(self, start: int, stop: int) -> None:
+        """Make the values from `start` to `stop`, or to the capacity, finite: memory may hold anything."""
+        self.data[1::2, :, :, start:stop].zero_()
 
     def resize(self, capacity: int) -> None:
         """Move to another capacity, of at least `length`. Old and new exist together for a moment."""

@@ -66,12 +66,15 @@ def _checked(model: ModelConfig, options: TorchChatOptions, loaded: Any, *, fast
     """`fast` tries the fast pass first; `pack` has linear layers computed in the fastest way."""
     try:
         runner = Runner(loaded)
-        if fast and runner.speed_up() and options.self_check:
+        fast = fast and runner.speed_up()
+        runner.measure()
+        if fast and options.self_check:
             try:
                 self_check(runner)
             except UnsupportedModel as error:
                 log.warning("%s: the fast pass is not used: %s", model.name, error)
                 runner.slow_down()
+                runner.measure()
         if pack and runner.pack():
             log.info("%s: linear layers by oneDNN, which is faster here", model.name)
         if runner.decoder is None and options.self_check:

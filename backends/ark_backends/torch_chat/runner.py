@@ -20,6 +20,7 @@ from ark_backends.torch_chat.attention import NAME, Piece, Plan, Probe, Unsuppor
 from ark_backends.torch_chat.decoder import Decoder
 from ark_backends.torch_chat.kv import KVBuffer, KVSpec
 from ark_backends.torch_chat.linear import FloatLinear, PackedFloatLinear
+from ark_backends.torch_chat.ways import Ways, measured
 
 log = logging.getLogger("ark.torch_chat")
 
@@ -44,6 +45,8 @@ class Runner:
         self.decoder: Decoder | None = None
         """The fast pass, where the model is one that it knows; otherwise the model's own runs."""
         self.spec = self.probe()
+        self.ways = Ways()
+        """How attention is computed; see `measure`."""
 
     @property
     def network(self) -> Any:
@@ -73,9 +76,9 @@ class Runner:
     def _compute(self, pieces: Sequence[Piece], ids: list[int], positions: list[int], keep: list[int]) -> torch.Tensor:
         with torch.inference_mode():
             if self.decoder is None:
-                return self._call(ids, positions, keep, Plan(self.spec, pieces))
+                return self._call(ids, positions, keep, Plan(self.spec, pieces, ways=self.ways))
             rows = torch.tensor([ids, positions])
-            plan = Plan(self.spec, pieces, joined=True)
+            plan = Plan(self.spec, pieces, ways=self.ways, joined=True)
             logits: torch.Tensor = self.decoder(input_ids=rows[:1], position_ids=rows[1:], keep=keep, plan=plan)
             return logits
 
@@ -118,6 +121,13 @@ class Runner:
         """Back to the model's own pass."""
         self.decoder = None
         self.spec = self.probe()
+
+    def measure(self) -> None:
+        """Compute attention in the ways that are fastest here, which are measured now."""
+        spec = self.spec
+        suits = spec.fused and spec.device.type == "cpu" and spec.dtype is torch.float32
+        heads = spec.group * spec.heads
+        self.ways = measured(heads, spec.heads, spec.head_dim, torch.get_num_threads()) if suits else Ways()
 
     def pack(self) -> int:
         """Compute linear layers by oneDNN where that is faster, and return their number. What the fast pass was made

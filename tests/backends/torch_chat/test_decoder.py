@@ -5,13 +5,14 @@ import copy
 import pytest
 import torch
 
-from ark_backends.torch_chat import int8
+from ark_backends.torch_chat import blocks, int8
 from ark_backends.torch_chat.attention import Piece
 from ark_backends.torch_chat.decoder import Decoder, _gated
 from ark_backends.torch_chat.int8 import Int8Linear
 from ark_backends.torch_chat.kv import KVBuffer
 from ark_backends.torch_chat.rope import BLOCK, Rope
 from ark_backends.torch_chat.runner import Runner
+from ark_backends.torch_chat.ways import Ways
 
 LOUD = 198
 """The id whose embedding is made a thousand times as large."""
@@ -72,8 +73,11 @@ def test_gates_do_not_depend_on_how_rows_are_shared_among_threads(threads, width
 
 @pytest.mark.skipif(int8.supported() is not None, reason="this CPU is not one for int8")
 @pytest.mark.parametrize("architecture", ["Llama", "Qwen2", "Qwen3"])
-def test_a_sequence_in_int8_does_not_depend_on_its_neighbours(architecture, tiny):
+@pytest.mark.parametrize("ways", [Ways(), Ways(blocks=True, each_up_to=24)], ids=["usual", "others"])
+def test_a_sequence_in_int8_does_not_depend_on_its_neighbours(architecture, ways, tiny, monkeypatch):
+    monkeypatch.setattr(blocks, "WORTH", 0)
     runner = quantized(tiny(architecture).plain)
+    runner.ways = ways
     alone = follow(runner, others=0)
     for others in (1, 2, 3, 7, 16):
         for got, expected in zip(follow(runner, others), alone, strict=True):

@@ -1,0 +1,120 @@
+"""Attention of many tokens to long histories by oneDNN, in blocks of rows whose scores stay in the caches.
+
+torch's own attention multiplies tiles of float32 by MKL, which leaves AVX-512 unused on processors that are not
+Intel's (see `packed`); there this takes half of the time. The queries that share a KV head are the rows of one matrix,
+so that its keys are read once for all of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch.nn.functional import pad
+
+SCORES = 1 << 20
+"""Scores of a block, about: 4 MB. Memory that is larger and new costs more than what is computed in it."""
+
+MOST_ROWS = 512
+
+GRAIN_ROWS = 32
+GRAIN_KEYS = 128
+"""Rows and keys are computed in multiples of these, and of an eighth of their number where that is more: oneDNN makes
+and keeps a kernel of half a megabyte for each number that it meets."""
+
+WORTH = 1 << 17
+"""Scores of a KV head below which the calls cost more than is gained, where this is faster at all."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Consecutive new tokens of a sequence and the keys that they are compared with, for all layers of a kind."""
+
+    tokens: slice
+    """Among the new ones."""
+    rows: int
+    """Rows that are computed for each KV head."""
+    first: int
+    """The first key."""
+    keys: int
+    """Keys from there, counting some behind the last one, which nobody attends to."""
+    shown: int
+    """Keys at the beginning that every token of the block attends to."""
+    hidden: torch.Tensor
+    """What a token does not attend to among the others: bool (tokens, keys - shown)."""
+
+
+def is_worth(new: int, read: int, group: int) -> bool:
+    """Whether `new` tokens that read so many, with `group` queries for each KV head, gain by this."""
+    return new * group * read >= WORTH and 2 * new * group >= GRAIN_ROWS
+
+
+def blocks(past: int, new: int, window: int | None, group: int) -> list[Block]:
+    """The blocks of `new` tokens behind `past` others, each of which has `group` queries for a KV head."""
+    widest = past + new if window is None else min(past + new, window + new)
+    most = max(GRAIN_ROWS, min(MOST_ROWS, SCORES // widest))
+    # As many tokens in each, nearly: a small rest would cost as much as many.
+    number = -(-new * group // most)
+    length = -(-new // number)
+    return [_block(past, begin, min(begin + length, new), window, group) for begin in range(0, new, length)]
+
+
+def _block(past: int, begin: int, end: int, window: int | None, group: int) -> Block:
+    first = 0 if window is None else max(0, past + begin + 1 - window)
+    keys = _rounded(past + end - first, GRAIN_KEYS)
+    shown = past + begin + 1 - first if window is None else 0
+    query = torch.arange(past + begin, past + end)[:, None]
+    key = torch.arange(first + shown, first + keys)[None, :]
+    hidden = key > query
+    if window is not None:
+        hidden |= key <= query - window
+    return Block(slice(begin, end), _rounded((end - begin) * group, GRAIN_ROWS), first, keys, shown, hidden)
+
+
+def attend(
+    of: list[Block], query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float | None
+) -> torch.Tensor:
+    """Attention of query (1, heads, new tokens, head_dim) to keys and values (1, kv heads, capacity, head_dim), all
+    float32; returns (1, new tokens, heads, head_dim).
+
+    What lies behind the last token in the capacity has to be finite.
+    """
+    _, heads, new, width = query.shape
+    kv_heads = key.shape[1]
+    group = heads // kv_heads
+    grouped = query.reshape(kv_heads, group, new, width) * (width**-0.5 if scale is None else scale)
+    out = query.new_empty(kv_heads, group, new, width)
+    for block in of:
+        count = block.tokens.stop - block.tokens.start
+        filled = group * count
+        rows = grouped[:, :, block.tokens].reshape(kv_heads, filled, width)
+        if filled != block.rows:
+            rows = pad(rows, (0, 0, 0, block.rows - filled))
+        for head in range(kv_heads):
+            scores = _product(rows[head], _keys(key[0, head], block))
+            hidden = scores[:filled].view(group, count, block.keys)[:, :, block.shown :]
+            hidden.masked_fill_(block.hidden, float("-inf"))
+            # In place: memory that is as large and new costs more than all this.
+            torch.softmax(scores, dim=-1, out=scores)
+            seen = _product(scores, _keys(value[0, head], block).t())
+            out[head, :, block.tokens] = seen[:filled].view(group, count, width)
+    return out.view(1, heads, new, width).transpose(1, 2)
+
+
+def _keys(rows: torch.Tensor, block: Block) -> torch.Tensor:
+    """Keys or values of a block (keys, head_dim), of all that there is room for (capacity, head_dim)."""
+    missing = block.first + block.keys - len(rows)
+    if missing <= 0:
+        return rows[block.first : block.first + block.keys]
+    return pad(rows[block.first :], (0, 0, 0, missing))
+
+
+def _product(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """`x` (rows, inputs) times the transpose of `weight` (outputs, inputs)."""
+    product: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
+    return product
+
+
+def _rounded(number: int, grain: int) -> int:
+    step = max(grain, 1 << max(0, (number - 1).bit_length() - 4))
+    return -(-number // step) * step
