@@ -75,6 +75,8 @@ def _checked(model: ModelConfig, options: TorchChatOptions, loaded: Any, *, fast
                 log.warning("%s: the fast pass is not used: %s", model.name, error)
                 runner.slow_down()
                 runner.measure()
+        if runner.ways.blocks:
+            log.info("%s: attention to long histories by oneDNN, which is faster here", model.name)
         if pack and runner.pack():
             log.info("%s: linear layers by oneDNN, which is faster here", model.name)
         if runner.decoder is None and options.self_check:
