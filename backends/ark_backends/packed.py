@@ -6,12 +6,17 @@ oneDNN takes less than half of the time. Importing this module imports torch.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from statistics import median
 
 import torch
 from torch.nn.functional import linear, pad
+
+# oneDNN keeps a kernel of about half a megabyte for every shape of a product, by itself 1024 of them: a server that
+# meets ever more numbers of rows would grow for hours. Making one takes a millisecond. It reads this once.
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "256")
 
 ROWS = 64
 """Rows of the product that is timed: between one short text and a full batch."""

@@ -13,7 +13,12 @@ from book import Book
 from server import Sample
 
 RSS_BAND = 0.05
-"""Share by which resident memory may move once the warm-up is over."""
+"""Share by which a minute's resident memory may differ from the middle of all once the warm-up is over. A minute's is
+the median of its samples: what a request takes and gives back is no growth."""
+FILES_EACH = 4
+"""File descriptors of a client at most: its connections, of which those that it left may take some seconds to end."""
+MINUTE = 6
+"""Samples that make a minute."""
 FILES_LEFT = 3
 """File descriptors that may be open more at the end than before the first client came."""
 
@@ -58,20 +63,21 @@ def bars(run: Run) -> list[Bar]:
     lines = [line for line in run.log.splitlines() if '"level":"error"' in line]
     unexpected = [line for line in lines if "model broken cannot be opened" not in line]
     before, after = run.idle_files
-    spread, middle = spread_of([sample.rss for sample in warm])
+    minutes = by_minute(warm)
+    spread, middle = spread_of(minutes)
     return [
         Bar("nothing went wrong", _counts(book.failures) or "no failure", not book.failures),
         Bar("no 5xx but those asked for", f"{failed} of which {run.asked_5xx} asked for", failed == run.asked_5xx),
         Bar(
             f"resident memory within {RSS_BAND:.0%} after the warm-up",
-            f"{_range(warm)}; {middle / 2**20:.0f} MiB in the middle and {spread:.1%} from it at most",
-            len(warm) > 5 and spread <= RSS_BAND,
+            f"{_range(warm, minutes)}; {middle / 2**20:.0f} MiB in the middle, a minute {spread:.1%} from it at most",
+            len(minutes) > 1 and spread <= RSS_BAND,
         ),
         Bar("file descriptors are given back", f"{before} before, {after} after", after <= before + FILES_LEFT),
         Bar(
             "file descriptors in the run",
             f"{max((sample.files for sample in warm), default=0)} at most",
-            all(sample.files <= before + 3 * run.clients for sample in warm),
+            all(sample.files <= before + FILES_EACH * run.clients for sample in warm),
         ),
         Bar(
             "nothing runs or waits at the end",
@@ -85,14 +91,26 @@ def bars(run: Run) -> list[Bar]:
     ]  # fmt: skip
 
 
-def _range(samples: Sequence[Sample]) -> str:
+def by_minute(samples: Sequence[Sample]) -> list[float]:
+    """The median of resident memory in each minute, in bytes; a last minute of few samples is left out."""
     if not samples:
-        return "no sample"
-    first, last = samples[0].rss / 2**20, samples[-1].rss / 2**20
-    return f"{first:.0f} MiB then, {last:.0f} at the end, {len(samples)} samples"
+        return []
+    begun = samples[0].seconds
+    minutes: dict[int, list[int]] = {}
+    for sample in samples:
+        minutes.setdefault(int((sample.seconds - begun) // 60), []).append(sample.rss)
+    return [statistics.median(values) for values in minutes.values() if len(values) >= MINUTE]
 
 
-def spread_of(values: Sequence[int]) -> tuple[float, float]:
+def _range(samples: Sequence[Sample], minutes: Sequence[float]) -> str:
+    if not minutes:
+        return "no minute"
+    first, last = minutes[0] / 2**20, minutes[-1] / 2**20
+    low, high = min(sample.rss for sample in samples) / 2**20, max(sample.rss for sample in samples) / 2**20
+    return f"{first:.0f} MiB in the first minute, {last:.0f} in the last, single samples from {low:.0f} to {high:.0f}"
+
+
+def spread_of(values: Sequence[float]) -> tuple[float, float]:
     """Largest distance from the median as a share of it, and the median."""
     if not values:
         return 0.0, 0.0
