@@ -14,9 +14,11 @@ from statistics import median
 import torch
 from torch.nn.functional import linear, pad
 
-# oneDNN keeps a kernel of about half a megabyte for every shape of a product, by itself 1024 of them: a server that
-# meets ever more numbers of rows would grow for hours. Making one takes a millisecond. It reads this once.
-os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "256")
+# oneDNN keeps a kernel for every shape of a product, and torch another for some, each of about half a megabyte and by
+# itself 1024 of them: a server that meets ever more shapes would grow for hours. Making one takes a millisecond. Both
+# read this once.
+for cache in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
+    os.environ.setdefault(cache, "256")
 
 ROWS = 64
 """Rows of the product that is timed: between one short text and a full batch."""

@@ -17,12 +17,12 @@ SCORES = 1 << 21
 
 MOST_ROWS = 512
 
-GRAIN_ROWS = 16
-GRAIN_KEYS = 128
-"""Rows and keys are computed in multiples of these, and of an eighth of their number where that is more: oneDNN makes
-and keeps a kernel of half a megabyte for each number that it meets."""
+FEWEST_ROWS = 16
 
-WORTH = 1 << 17
+GRAIN = 128
+"""Keys are read in multiples of this: with an odd rest oneDNN is slower, and has to make a kernel for each length."""
+
+WORTH = 1 << 16
 """Scores of a KV head below which the calls cost more than is gained, where this is faster at all."""
 
 
@@ -32,8 +32,6 @@ class Block:
 
     tokens: slice
     """Among the new ones."""
-    rows: int
-    """Rows that are computed for each KV head."""
     first: int
     """The first key."""
     keys: int
@@ -46,13 +44,13 @@ class Block:
 
 def is_worth(new: int, read: int, group: int) -> bool:
     """Whether `new` tokens that read so many, with `group` queries for each KV head, gain by this."""
-    return new * group * read >= WORTH and new * group >= GRAIN_ROWS
+    return new * group * read >= WORTH and new * group >= FEWEST_ROWS
 
 
 def blocks(past: int, new: int, window: int | None, group: int) -> list[Block]:
     """The blocks of `new` tokens behind `past` others, each of which has `group` queries for a KV head."""
     widest = past + new if window is None else min(past + new, window + new)
-    most = max(GRAIN_ROWS, min(MOST_ROWS, SCORES // widest))
+    most = max(FEWEST_ROWS, min(MOST_ROWS, SCORES // widest))
     # As many tokens in each, nearly: a small rest would cost as much as many.
     number = -(-new * group // most)
     length = -(-new // number)
@@ -61,14 +59,14 @@ def blocks(past: int, new: int, window: int | None, group: int) -> list[Block]:
 
 def _block(past: int, begin: int, end: int, window: int | None, group: int) -> Block:
     first = 0 if window is None else max(0, past + begin + 1 - window)
-    keys = _rounded(past + end - first, GRAIN_KEYS)
+    keys = -(-(past + end - first) // GRAIN) * GRAIN
     shown = past + begin + 1 - first if window is None else 0
     query = torch.arange(past + begin, past + end)[:, None]
     key = torch.arange(first + shown, first + keys)[None, :]
     hidden = key > query
     if window is not None:
         hidden |= key <= query - window
-    return Block(slice(begin, end), _rounded((end - begin) * group, GRAIN_ROWS), first, keys, shown, hidden)
+    return Block(slice(begin, end), first, keys, shown, hidden)
 
 
 def attend(
@@ -86,18 +84,15 @@ def attend(
     out = query.new_empty(kv_heads, group, new, width)
     for block in of:
         count = block.tokens.stop - block.tokens.start
-        filled = group * count
-        rows = grouped[:, :, block.tokens].reshape(kv_heads, filled, width)
-        if filled != block.rows:
-            rows = pad(rows, (0, 0, 0, block.rows - filled))
+        rows = grouped[:, :, block.tokens].reshape(kv_heads, group * count, width)
         for head in range(kv_heads):
             scores = _product(rows[head], _keys(key[0, head], block))
-            hidden = scores[:filled].view(group, count, block.keys)[:, :, block.shown :]
+            hidden = scores.view(group, count, block.keys)[:, :, block.shown :]
             hidden.masked_fill_(block.hidden, float("-inf"))
             # In place: memory that is as large and new costs more than all this.
             torch.softmax(scores, dim=-1, out=scores)
             seen = _product(scores, _keys(value[0, head], block).t())
-            out[head, :, block.tokens] = seen[:filled].view(group, count, width)
+            out[head, :, block.tokens] = seen.view(group, count, width)
     return out.view(1, heads, new, width).transpose(1, 2)
 
 
@@ -113,8 +108,3 @@ def _product(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """`x` (rows, inputs) times the transpose of `weight` (outputs, inputs)."""
     product: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
     return product
-
-
-def _rounded(number: int, grain: int) -> int:
-    step = max(grain, 1 << max(0, (number - 1).bit_length() - 4))
-    return -(-number // step) * step
