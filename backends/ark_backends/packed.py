@@ -14,12 +14,6 @@ from statistics import median
 import torch
 from torch.nn.functional import linear, pad
 
-# oneDNN keeps a kernel for every shape of a product, and torch another for some, each of about half a megabyte and by
-# itself 1024 of them: a server that meets ever more shapes would grow for hours. Making one takes a millisecond. Both
-# read this once.
-for cache in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
-    os.environ.setdefault(cache, "256")
-
 ROWS = 64
 """Rows of the product that is timed: between one short text and a full batch."""
 
@@ -32,8 +26,24 @@ ROUNDS = 9
 FASTER = 0.8
 """Share of the usual way's time above which a layer stays as it is."""
 
+KERNELS = "256"
+
 TOLERANCE = 1e-4
 """Relative error above which a layer stays as it is: sums of float32 in another order are far below."""
+
+
+def keep_few_kernels() -> None:
+    """Bound the kernels that oneDNN and torch keep, before they read how many, unless somebody has.
+
+    Each keeps one of about half a megabyte for every shape of a product, and 1024 of them: a server that meets ever
+    more shapes would grow for hours. Making one takes a millisecond.
+    """
+    if "DNNL_PRIMITIVE_CACHE_CAPACITY" not in os.environ:  # oneDNN's older name
+        os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", KERNELS)
+    os.environ.setdefault("LRU_CACHE_CAPACITY", KERNELS)
+
+
+keep_few_kernels()
 
 
 def rounded_up(rows: int) -> int:

@@ -18,7 +18,7 @@ the median of its samples: what a request takes and gives back is no growth."""
 FILES_EACH = 4
 """File descriptors of a client at most: its connections, of which those that it left may take some seconds to end."""
 MINUTE = 6
-"""Samples that make a minute."""
+"""Samples of a minute below which it does not count: half of them."""
 FILES_LEFT = 3
 """File descriptors that may be open more at the end than before the first client came."""
 
@@ -71,7 +71,7 @@ def bars(run: Run) -> list[Bar]:
         Bar(
             f"resident memory within {RSS_BAND:.0%} after the warm-up",
             f"{_range(warm, minutes)}; {middle / 2**20:.0f} MiB in the middle, a minute {spread:.1%} from it at most",
-            len(minutes) > 1 and spread <= RSS_BAND,
+            len(minutes) > 2 and spread <= RSS_BAND,
         ),
         Bar("file descriptors are given back", f"{before} before, {after} after", after <= before + FILES_LEFT),
         Bar(
@@ -92,7 +92,7 @@ def bars(run: Run) -> list[Bar]:
 
 
 def by_minute(samples: Sequence[Sample]) -> list[float]:
-    """The median of resident memory in each minute, in bytes; a last minute of few samples is left out."""
+    """The median of resident memory in each minute, in bytes, without those that have few samples."""
     if not samples:
         return []
     begun = samples[0].seconds

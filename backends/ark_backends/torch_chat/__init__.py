@@ -43,7 +43,12 @@ if TYPE_CHECKING:
 def _load(model: ModelConfig, options: TorchChatOptions) -> Opened:
     """Everything that takes long, in a worker thread. Raises ConfigError."""
     try:
-        from ark_backends.torch_chat.opening import open_model  # noqa: PLC0415 - torch is loaded only here
+        from ark_backends.threads import among_ourselves, compute_with  # noqa: PLC0415 - torch is loaded only here
+        from ark_backends.torch_chat.opening import open_model  # noqa: PLC0415
     except ImportError as error:
         raise ConfigError(f"the backend torch_chat needs the extra 'torch': {error}") from error
+    if options.threads is not None:
+        # What is measured at open is measured with the threads of the engine.
+        with among_ourselves():
+            compute_with(options.threads)
     return open_model(model, options)

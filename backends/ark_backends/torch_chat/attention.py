@@ -42,8 +42,7 @@ class Plan:
     def __init__(
         self, spec: KVSpec, pieces: Sequence[Piece], *, ways: Ways | None = None, joined: bool = False
     ) -> None:
-        """`ways` are used where they suit a piece, of float32 on a CPU. `joined` plans for `write_joined` instead of
-        `write`."""
+        """`ways` are used where they suit a piece and the model. `joined` plans for `write_joined`, not for `write`."""
         self.lengths = [len(piece.token_ids) for piece in pieces]
         self.longest = max(piece.kv.length + len(piece.token_ids) for piece in pieces) - 1
         """The largest position of the step."""
@@ -60,7 +59,7 @@ class Plan:
             layers = range(spec.layers)
             self._targets = [[row[2 * i] for row in rows] + [row[2 * i + 1] for row in rows] for i in layers]
         self._windows = spec.windows
-        ways = ways or Ways()
+        ways = ways if ways is not None and spec.has_ways else Ways()
         windows = set(spec.windows)
         self._reads = {window: [_read(piece, window) for piece in pieces] for window in windows}
         self._each = {
@@ -120,7 +119,7 @@ class Plan:
         # they stand where it expects heads.
         rows = query[0].transpose(0, 1)
         grouped = rows.reshape(singles, 1, self._heads, heads // self._heads, head_dim).unbind(0)
-        alone = rows.reshape(singles, 1, heads, 1, head_dim).unbind(0)
+        alone = rows.reshape(singles, 1, heads, 1, head_dim).unbind(0) if any(each) else grouped
         shape = grouped[0].shape
         done = [
             sdpa(one, read[k], read[v], scale=scale, enable_gqa=True).view(shape)
@@ -168,12 +167,14 @@ class Probe:
         """The KV of a token. Raises UnsupportedModel when layers differ in more than their window."""
         if not self.layers or sorted(self.layers) != list(range(len(self.layers))):
             raise UnsupportedModel("it does not call the attention interface once for every layer")
-        kinds = {(queries, shape[1], shape[3], dtype) for queries, shape, dtype, _ in self.layers.values()}
+        kinds = {(shape[1], shape[3], dtype) for _, shape, dtype, _ in self.layers.values()}
         if len(kinds) > 1:
             raise UnsupportedModel("its layers differ in the shape of their KV")
-        queries, heads, head_dim, dtype = kinds.pop()
+        heads, head_dim, dtype = kinds.pop()
+        groups = {queries // heads for queries, *_ in self.layers.values()}
+        group = groups.pop() if len(groups) == 1 else None
         windows = tuple(self.layers[i][3] for i in range(len(self.layers)))
-        return KVSpec(len(windows), heads, head_dim, dtype, device, windows, queries // heads, self.fused)
+        return KVSpec(len(windows), heads, head_dim, dtype, device, windows, group, self.fused)
 
 
 def packed_attention(  # noqa: PLR0917 - transformers passes these by position
@@ -210,7 +211,7 @@ def _read(piece: Piece, window: int | None) -> tuple[torch.Tensor, ...]:
 def _blocks(piece: Piece, window: int | None, spec: KVSpec) -> list[blocks.Block]:
     """How a piece is attended in blocks; empty where it is not worth that."""
     new, past = len(piece.token_ids), piece.kv.length
-    if not blocks.is_worth(new, past + new - _start(piece, window), spec.group):
+    if spec.group is None or not blocks.is_worth(new, past + new - _start(piece, window), spec.group):
         return []
     planned = blocks.blocks(past, new, window, spec.group)
     piece.kv.zero_values(past + new, max(block.first + block.keys for block in planned))

@@ -44,7 +44,8 @@ class Block:
 
 def is_worth(new: int, read: int, group: int) -> bool:
     """Whether `new` tokens that read so many, with `group` queries for each KV head, gain by this."""
-    return new * group * read >= WORTH and new * group >= FEWEST_ROWS
+    # Of a prompt's beginning torch computes only what is attended to, which is the half of it.
+    return new * group * (read - new // 2) >= WORTH and new * group >= FEWEST_ROWS
 
 
 def blocks(past: int, new: int, window: int | None, group: int) -> list[Block]:
@@ -75,13 +76,14 @@ def attend(
     """Attention of query (1, heads, new tokens, head_dim) to keys and values (1, kv heads, capacity, head_dim), all
     float32; returns (1, new tokens, heads, head_dim).
 
-    What lies behind the last token in the capacity has to be finite.
+    Values behind the last token in the capacity have to be finite.
     """
     _, heads, new, width = query.shape
     kv_heads = key.shape[1]
     group = heads // kv_heads
     grouped = query.reshape(kv_heads, group, new, width) * (width**-0.5 if scale is None else scale)
-    out = query.new_empty(kv_heads, group, new, width)
+    # As models expect it: some make views of it.
+    out = query.new_empty(new, kv_heads, group, width)
     for block in of:
         count = block.tokens.stop - block.tokens.start
         rows = grouped[:, :, block.tokens].reshape(kv_heads, group * count, width)
@@ -92,8 +94,8 @@ def attend(
             # In place: memory that is as large and new costs more than all this.
             torch.softmax(scores, dim=-1, out=scores)
             seen = _product(scores, _keys(value[0, head], block).t())
-            out[head, :, block.tokens] = seen.view(group, count, width)
-    return out.view(1, heads, new, width).transpose(1, 2)
+            out[block.tokens, head] = seen.view(group, count, width).transpose(0, 1)
+    return out.view(1, new, heads, width)
 
 
 def _keys(rows: torch.Tensor, block: Block) -> torch.Tensor:

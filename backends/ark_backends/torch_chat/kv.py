@@ -17,10 +17,15 @@ class KVSpec:
     dtype: torch.dtype
     device: torch.device
     windows: tuple[int | None, ...]
-    group: int = 1
-    """Queries for each of its heads."""
+    group: int | None = 1
+    """Queries for each KV head, None where layers differ in that."""
     fused: bool = True
     """SDPA computes the model's attention; otherwise it is written out."""
+
+    @property
+    def has_ways(self) -> bool:
+        """Whether attention may be computed in another of the `ways` than by SDPA."""
+        return self.fused and self.group is not None and self.dtype is torch.float32 and self.device.type == "cpu"
 
     @property
     def token_bytes(self) -> int:

@@ -125,9 +125,9 @@ class Runner:
     def measure(self) -> None:
         """Compute attention in the ways that are fastest here, which are measured now."""
         spec = self.spec
-        suits = spec.fused and spec.device.type == "cpu" and spec.dtype is torch.float32
-        heads = spec.group * spec.heads
-        self.ways = measured(heads, spec.heads, spec.head_dim, torch.get_num_threads()) if suits else Ways()
+        self.ways = Ways()
+        if spec.has_ways and spec.group is not None:
+            self.ways = measured(spec.group * spec.heads, spec.heads, spec.head_dim, torch.get_num_threads())
 
     def pack(self) -> int:
         """Compute linear layers by oneDNN where that is faster, and return their number. What the fast pass was made

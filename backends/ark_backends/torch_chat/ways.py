@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import functools
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,13 +19,16 @@ FASTER = 0.95
 TOLERANCE = 1e-4
 """Relative error above which the usual way is used."""
 
-ROUNDS = 9
+ROUNDS = 5
 """Runs of each way that are timed; the best counts."""
+
+LONGEST = 0.3
+"""Seconds after which no further round begins, where the machine is busy."""
 
 SHORT = 1024
 """Tokens up to which a way that is for short histories is used."""
 
-COLD = 96 << 20
+COLD = 48 << 20
 """Bytes of keys and values that are read in turn: more than the caches hold, as in a step of many sequences."""
 
 
@@ -38,13 +42,20 @@ class Ways:
     """A single token's queries are each attended by themselves where there are so many tokens to read, or fewer."""
 
 
-@functools.cache
+_known: dict[tuple[int, int, int, int], Ways] = {}
+_measuring = threading.Lock()
+"""Models open at the same time; measurements would slow each other."""
+
+
 def measured(heads: int, kv_heads: int, head_dim: int, threads: int) -> Ways:
     """The ways for such heads in float32 on this machine, with the `threads` that torch computes with now: measured
     once, in some 100 ms."""
-    with torch.inference_mode():
-        short = SHORT if kv_heads < heads and _each_is_faster(heads, kv_heads, head_dim) else 0
-        return Ways(blocks=_blocks_are_faster(heads, kv_heads, head_dim), each_up_to=short)
+    key = (heads, kv_heads, head_dim, threads)
+    with _measuring, torch.inference_mode():
+        if key not in _known:
+            short = SHORT if kv_heads < heads and _each_is_faster(heads, kv_heads, head_dim) else 0
+            _known[key] = Ways(blocks=_blocks_are_faster(heads, kv_heads, head_dim), each_up_to=short)
+        return _known[key]
 
 
 def _blocks_are_faster(heads: int, kv_heads: int, head_dim: int) -> bool:
@@ -93,6 +104,10 @@ def _each_is_faster(heads: int, kv_heads: int, head_dim: int) -> bool:
 
 def _faster(ours: Callable[[], object], usual: Callable[[], object]) -> bool:
     # The best of several, taken in turns: a server that starts does other things beside this.
-    times = [[seconds(way) for way in (ours, usual)] for _ in range(ROUNDS)]
-    mine, theirs = (min(column) for column in zip(*times, strict=True))
-    return bool(mine <= FASTER * theirs)
+    end = time.monotonic() + LONGEST
+    mine = theirs = float("inf")
+    for _ in range(ROUNDS):
+        mine, theirs = min(mine, seconds(ours)), min(theirs, seconds(usual))
+        if time.monotonic() > end:
+            break
+    return mine <= FASTER * theirs

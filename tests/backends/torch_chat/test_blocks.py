@@ -124,3 +124,12 @@ def test_ways_are_measured_once():
     assert measured(4, 2, 16, threads) is measured(4, 2, 16, threads)
     # One query for each KV head: there is nothing to choose.
     assert measured(4, 4, 16, threads).each_up_to == 0
+
+
+def test_the_result_lies_in_memory_as_models_expect_it():
+    # JetMoe makes a view of it, which another order in memory refuses.
+    spec = spec_of(2, 2, 16, None)
+    kv, query = filled(spec, 300, 40, 500, 1)
+    with torch.inference_mode():
+        got = Plan(spec, [Piece(kv, range(40))], ways=Ways(blocks=True)).attend(0, query, None, {})
+    assert got.is_contiguous()

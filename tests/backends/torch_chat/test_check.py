@@ -6,10 +6,11 @@ import pytest
 import torch
 import transformers
 
-from ark_backends.torch_chat import check
+from ark_backends.torch_chat import blocks, check
 from ark_backends.torch_chat.attention import Plan, UnsupportedModel
 from ark_backends.torch_chat.check import self_check
 from ark_backends.torch_chat.runner import Runner, longest_context
+from ark_backends.torch_chat.ways import Ways
 
 SMALL = {"vocab_size": 101, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
          "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 256,
@@ -65,6 +66,16 @@ def test_others_are_refused(model, reason):
 def test_a_model_that_drops_the_keyword_is_refused():
     with pytest.raises(UnsupportedModel):
         self_check(Runner(build("StableLm")))
+
+
+def test_layers_may_differ_in_their_queries(monkeypatch):
+    more = {"num_attention_heads_per_layer": [4, 8], "layer_types": ["full_attention", "sliding_attention"]}
+    model = build("Laguna", head_dim=8, sliding_window=16, mlp_layer_types=["dense", "dense"], **more)
+    runner = Runner(model)
+    runner.measure()
+    assert runner.ways == Ways()
+    monkeypatch.setattr(blocks, "WORTH", 0)
+    self_check(runner)
 
 
 @pytest.mark.parametrize("fault", ["history", "window", "scale"])

@@ -84,6 +84,22 @@ def test_a_sequence_in_int8_does_not_depend_on_its_neighbours(architecture, ways
             assert torch.equal(got, expected), others
 
 
+@pytest.mark.parametrize("architecture", ["Gemma2", "GptOss", "Llama"])
+def test_other_ways_are_taken_only_where_they_compute_the_same(architecture, tiny, monkeypatch):
+    monkeypatch.setattr(blocks, "WORTH", 0)
+    plain = copy.deepcopy(tiny(architecture).plain)
+    if architecture == "Llama":
+        plain = plain.to(torch.bfloat16)
+    runner = Runner(plain)
+    assert not runner.spec.has_ways
+    expected = follow(runner, others=1)
+    runner.ways = Ways(blocks=True, each_up_to=1024)
+    for got, usual in zip(follow(runner, others=1), expected, strict=True):
+        assert torch.equal(got, usual)
+    runner.measure()
+    assert runner.ways == Ways()
+
+
 def quantized(plain):
     model = copy.deepcopy(plain)
     with torch.no_grad():
