@@ -211,7 +211,8 @@ def _read(piece: Piece, window: int | None) -> tuple[torch.Tensor, ...]:
 def _blocks(piece: Piece, window: int | None, spec: KVSpec) -> list[blocks.Block]:
     """How a piece is attended in blocks; empty where it is not worth that."""
     new, past = len(piece.token_ids), piece.kv.length
-    if spec.group is None or not blocks.is_worth(new, past + new - _start(piece, window), spec.group):
+    read = past + new - _start(piece, window)
+    if spec.group is None or not blocks.is_worth(new, read, spec.group, spec.head_dim):
         return []
     planned = blocks.blocks(past, new, window, spec.group)
     piece.kv.zero_values(past + new, max(block.first + block.keys for block in planned))

@@ -22,8 +22,9 @@ FEWEST_ROWS = 16
 GRAIN = 128
 """Keys are read in multiples of this: with an odd rest oneDNN is slower, and has to make a kernel for each length."""
 
-WORTH = 1 << 16
-"""Scores of a KV head below which the calls cost more than is gained, where this is faster at all."""
+WORTH = 1 << 22
+"""Products of numbers for the scores of a KV head below which the calls cost more than is gained, where this is faster
+at all."""
 
 
 @dataclass(frozen=True)
@@ -42,10 +43,10 @@ class Block:
     """What a token does not attend to among the others: bool (tokens, keys - shown)."""
 
 
-def is_worth(new: int, read: int, group: int) -> bool:
+def is_worth(new: int, read: int, group: int, head_dim: int) -> bool:
     """Whether `new` tokens that read so many, with `group` queries for each KV head, gain by this."""
     # Of a prompt's beginning torch computes only what is attended to, which is the half of it.
-    return new * group * (read - new // 2) >= WORTH and new * group >= FEWEST_ROWS
+    return new * group * (read - new // 2) * head_dim >= WORTH and new * group >= FEWEST_ROWS
 
 
 def blocks(past: int, new: int, window: int | None, group: int) -> list[Block]:

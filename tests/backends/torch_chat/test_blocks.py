@@ -90,10 +90,10 @@ def test_every_token_stands_in_one_block_which_is_small_and_holds_what_it_attend
 
 def test_a_short_piece_is_left_to_torch(monkeypatch):
     monkeypatch.undo()
-    assert not blocks.is_worth(36, 500, 3)
-    assert not blocks.is_worth(2, 100_000, 1)
-    assert blocks.is_worth(36, 4000, 3)
-    assert blocks.is_worth(512, 512, 1)
+    assert not blocks.is_worth(36, 500, 3, 64)
+    assert not blocks.is_worth(2, 100_000, 1, 64)
+    assert blocks.is_worth(36, 4000, 3, 64)
+    assert blocks.is_worth(512, 512, 1, 64)
 
 
 def test_nothing_before_the_end_is_touched():
