@@ -176,8 +176,8 @@ def ark(options: argparse.Namespace, kind: str) -> Generate:
 
 
 def as_read_from_disk(path: Path) -> None:
-    """Take a file out of the page cache. llama.cpp computes with its pages where they lie: those of a file that was just
-    written are small, and a stream then has half the speed that it has with those that are read ahead from a disk."""
+    """Take a file out of the page cache. llama.cpp computes with its pages where they lie: those of a file that was
+    just written are small, and a stream then has two thirds of the speed that it has with those read from a disk."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
