@@ -27,6 +27,7 @@ FASTER = 0.8
 """Share of the usual way's time above which a layer stays as it is."""
 
 KERNELS = "256"
+"""How many kernels each of them keeps."""
 
 TOLERANCE = 1e-4
 """Relative error above which a layer stays as it is: sums of float32 in another order are far below."""

@@ -186,6 +186,8 @@ def llama(options: argparse.Namespace, kind: str) -> Generate:
     )
     writer.start()
     writer.join()
+    if writer.exitcode:
+        raise RuntimeError(f"{weights} could not be written")
     params = xllamacpp.CommonParams()
     params.model.path = str(weights)
     params.n_parallel = max(STREAMS)

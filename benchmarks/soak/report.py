@@ -13,10 +13,7 @@ from book import Book
 from server import Sample
 
 RSS_BAND = 0.05
-"""Share by which a minute's resident memory may differ from the middle of all once the warm-up is over. A minute's is
-the median of its samples: what a request takes and gives back is no growth."""
-FILES_EACH = 4
-"""File descriptors of a client at most: its connections, of which those that it left may take some seconds to end."""
+"""Share by which resident memory may move once the warm-up is over."""
 MINUTE = 6
 """Samples of a minute below which it does not count: half of them."""
 FILES_LEFT = 3
@@ -64,20 +61,20 @@ def bars(run: Run) -> list[Bar]:
     unexpected = [line for line in lines if "model broken cannot be opened" not in line]
     before, after = run.idle_files
     minutes = by_minute(warm)
-    spread, middle = spread_of(minutes)
+    spread, middle = spread_of([sample.rss for sample in warm])
     return [
         Bar("nothing went wrong", _counts(book.failures) or "no failure", not book.failures),
         Bar("no 5xx but those asked for", f"{failed} of which {run.asked_5xx} asked for", failed == run.asked_5xx),
         Bar(
             f"resident memory within {RSS_BAND:.0%} after the warm-up",
-            f"{_range(warm, minutes)}; {middle / 2**20:.0f} MiB in the middle, a minute {spread:.1%} from it at most",
-            len(minutes) > 2 and spread <= RSS_BAND,
+            f"{_range(warm, minutes)}; {middle / 2**20:.0f} MiB in the middle and {spread:.1%} from it at most",
+            len(warm) > 5 and spread <= RSS_BAND,
         ),
         Bar("file descriptors are given back", f"{before} before, {after} after", after <= before + FILES_LEFT),
         Bar(
             "file descriptors in the run",
             f"{max((sample.files for sample in warm), default=0)} at most",
-            all(sample.files <= before + FILES_EACH * run.clients for sample in warm),
+            all(sample.files <= before + 3 * run.clients for sample in warm),
         ),
         Bar(
             "nothing runs or waits at the end",
@@ -110,7 +107,7 @@ def _range(samples: Sequence[Sample], minutes: Sequence[float]) -> str:
     return f"{first:.0f} MiB in the first minute, {last:.0f} in the last, single samples from {low:.0f} to {high:.0f}"
 
 
-def spread_of(values: Sequence[float]) -> tuple[float, float]:
+def spread_of(values: Sequence[int]) -> tuple[float, float]:
     """Largest distance from the median as a share of it, and the median."""
     if not values:
         return 0.0, 0.0

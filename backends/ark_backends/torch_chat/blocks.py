@@ -16,8 +16,8 @@ SCORES = 1 << 21
 """Scores of a block, about: 8 MB, which a server's processor has in its caches."""
 
 MOST_ROWS = 512
-
 FEWEST_ROWS = 16
+"""Rows of a block, where its tokens have so many queries."""
 
 GRAIN = 128
 """Keys are read in multiples of this: with an odd rest oneDNN is slower, and has to make a kernel for each length."""
