@@ -69,8 +69,8 @@ class Decoder(torch.nn.Module):  # type: ignore[misc]
         self.rope = Rope(body.rotary_emb, model.device)
         self._embedding: torch.Tensor = body.embed_tokens.weight.detach()
         self.layers = [self._layer(layer) for layer in body.layers]
-        self._norm = Norm(body.norm)
-        self._vocabulary = int(model.lm_head.out_features)
+        self.norm = Norm(body.norm)
+        self.head_size = int(model.lm_head.out_features)
         self.head: Linear = FloatLinear(model.lm_head.weight, model.lm_head.bias)
 
     @staticmethod
@@ -93,7 +93,7 @@ class Decoder(torch.nn.Module):  # type: ignore[misc]
         self, input_ids: torch.Tensor, position_ids: torch.Tensor, keep: Sequence[int], plan: Plan
     ) -> torch.Tensor:
         """Logits (len(keep), vocabulary) after the tokens at `keep`. Ids and positions are (1, tokens)."""
-        x = self._embedding.index_select(0, input_ids[0]).float()
+        x = self.embedded(input_ids[0])
         tokens, narrow, query = len(x), self.head_dim, self.heads * self.head_dim
         turned = self.heads + self.kv_heads
         cosine, sine = self.rope.at(position_ids[0], plan.longest)
@@ -109,7 +109,7 @@ class Decoder(torch.nn.Module):  # type: ignore[misc]
             plan.write_joined(index, joined[:, query:].view(tokens, 2, self.kv_heads, narrow))
             if index == last and not keep:
                 # A piece of a prompt: its keys and values are all that anybody needs.
-                return x.new_empty(0, self._vocabulary)
+                return x.new_empty(0, self.head_size)
             queries = joined[:, :query].view(1, tokens, self.heads, narrow).transpose(1, 2)
             seen = plan.attend(index, queries, self.scale, {}).reshape(tokens, query)
             if index == last and len(keep) < tokens:
@@ -118,7 +118,11 @@ class Decoder(torch.nn.Module):  # type: ignore[misc]
                 x, seen = x.index_select(0, chosen), seen.index_select(0, chosen)
             x.add_(layer.write(seen))
             x.add_(layer.close(_gated(layer.open(*layer.before_mlp(x)))))
-        return self.head(*self._norm(x))
+        return self.head(*self.norm(x))
+
+    def embedded(self, ids: torch.Tensor) -> torch.Tensor:
+        """What the first layer reads: (tokens, hidden), float32, of ids (tokens)."""
+        return self._embedding.index_select(0, ids).float()
 
     def linears(self) -> Iterator[tuple[str, Linear, Callable[[Linear], None]]]:
         """Every linear layer in the order of computation: its name, itself, and what puts another in its place."""

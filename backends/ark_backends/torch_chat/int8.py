@@ -61,12 +61,18 @@ class Int8Linear:
         steps = whole.steps
         self.outputs = len(steps)
         # The steps of the activations are counted here: one product less for every call.
-        self._scale = whole.scale / STEPS
-        self._bias = None if bias is None else bias.detach().float()
+        self.scale = whole.scale / STEPS
+        self.bias = None if bias is None else bias.detach().float()
         choice = choice or kernels(self.outputs, steps.shape[1])
         # As it lies in memory, the matrix is read once for one token. More tokens want it in blocks.
         self._columns = steps.t() if choice.plain else None
         self._packed = pack(steps) if choice.packed else None
+
+    @property
+    def steps(self) -> torch.Tensor:
+        """The weight (outputs, inputs), int8, of a layer with `Kernels.plain`."""
+        assert self._columns is not None
+        return self._columns.t()
 
     @property
     def nbytes(self) -> int:
@@ -80,11 +86,11 @@ class Int8Linear:
         # In float32 the largest product rounds to 127 and never beyond: nothing is left to clamp.
         steps = (x * largest.reciprocal().mul_(STEPS)).round_()
         if self._columns is not None and (len(x) == 1 or self._packed is None):
-            out = plain(steps, self._columns, self._scale)
+            out = plain(steps, self._columns, self.scale)
         else:
-            out = packed(steps, self._packed, self._scale)
+            out = packed(steps, self._packed, self.scale)
         out.mul_(largest if factor is None else largest.mul_(factor))
-        return out if self._bias is None else out.add_(self._bias)
+        return out if self.bias is None else out.add_(self.bias)
 
 
 class Int8Module(torch.nn.Module):  # type: ignore[misc]
@@ -128,6 +134,9 @@ class Kernels:
     packed: bool
 
 
+AS_THEY_ARE = Kernels(plain=True, packed=False)
+"""What compiled steps read. A second copy would cost more memory than it saves time in prompts."""
+
 _zero_points: dict[int, torch.Tensor] = {}
 _chosen: dict[tuple[int, int, int], Kernels] = {}
 
@@ -154,16 +163,16 @@ def _measured(outputs: int, inputs: int) -> Kernels:
         pairs = [(plain(x, matrix.t(), scale), packed(x.clone(), blocks, scale)) for x in rows]
     except (RuntimeError, AttributeError, TypeError) as error:
         log.info("int8: packed weights cannot be used with this torch: %s", str(error).splitlines()[0])
-        return Kernels(plain=True, packed=False)
+        return AS_THEY_ARE
     if not all(torch.equal(one, other) for one, other in pairs):
-        return Kernels(plain=True, packed=False)
+        return AS_THEY_ARE
 
     def compared(x: torch.Tensor) -> list[float]:
         return _times(lambda: plain(x, matrix.t(), scale), lambda: packed(x.clone(), blocks, scale))
 
     single, several = compared(rows[0]), compared(rows[1])
     if several[0] <= several[1]:
-        return Kernels(plain=True, packed=False)
+        return AS_THEY_ARE
     return Kernels(plain=single[0] * CLEARLY < single[1], packed=True)
 
 

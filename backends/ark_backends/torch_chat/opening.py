@@ -13,10 +13,11 @@ from ark.backends import SamplingParams
 from ark.config import ConfigError, ModelConfig
 from ark_backends.grammar import Grammars
 from ark_backends.tokenizer import HFTokenizer, load_tokenizer
-from ark_backends.torch_chat import devices
+from ark_backends.torch_chat import compiled, devices
 from ark_backends.torch_chat.attention import UnsupportedModel
 from ark_backends.torch_chat.check import self_check
 from ark_backends.torch_chat.engine import Engine, Limits
+from ark_backends.torch_chat.int8 import AS_THEY_ARE
 from ark_backends.torch_chat.kept import Store
 from ark_backends.torch_chat.options import TorchChatOptions
 from ark_backends.torch_chat.quantize import SAMPLE, Unfit, quantize
@@ -45,8 +46,12 @@ def _runner(model: ModelConfig, options: TorchChatOptions, path: Path, sample: l
         return runner
     # What is replaced below is to go at once.
     del loaded
+    reason = "it is not one of the fast pass"
+    if runner.decoder is not None:
+        reason = compiled.unable(runner.decoder, runner.spec)
+    choice = AS_THEY_ARE if reason is None else None
     try:
-        report = quantize(runner, sample, Store(path) if options.keep_quantized else None)
+        report = quantize(runner, sample, Store(path) if options.keep_quantized else None, choice=choice)
     except Unfit as error:
         log.warning("%s: quantization none: in int8 %s", model.name, error)
         return _runner(model, msgspec.structs.replace(options, quantization="none"), path, sample)
@@ -59,6 +64,12 @@ def _runner(model: ModelConfig, options: TorchChatOptions, path: Path, sample: l
     )
     if report.kept:
         log.info("%s: not in int8: %s", model.name, ", ".join(report.kept[:10]) + (" ..." if report.kept[10:] else ""))
+    if reason is None and not runner.compile():
+        reason = "torch is as fast here"
+    if reason is None:
+        log.info("%s: single tokens by compiled steps, which are faster here", model.name)
+    else:
+        log.info("%s: compiled steps are not used: %s", model.name, reason)
     return runner
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from ark_backends.torch_chat.int8 import Int8Linear, Int8Module, Rounded, rounded
+from ark_backends.torch_chat.int8 import Int8Linear, Int8Module, Kernels, Rounded, rounded
 from ark_backends.torch_chat.kept import Kept, Store
 from ark_backends.torch_chat.linear import FloatLinear, Linear
 from ark_backends.torch_chat.runner import Runner
@@ -61,10 +61,11 @@ class Report:
     logits_error: float = 0.0
 
 
-def quantize(runner: Runner, tokens: list[int], store: Store | None = None) -> Report:
+def quantize(runner: Runner, tokens: list[int], store: Store | None = None, *, choice: Kernels | None = None) -> Report:
     """Put int8 in the place of every linear layer that bears it; `tokens` are those of a text such as `SAMPLE`.
 
-    Layers that a `store` has are taken from there, and what is made anew is kept in it. Raises Unfit when the model is
+    Layers that a `store` has are taken from there, and what is made anew is kept in it. The kernels are measured
+    unless they are given, which the fast pass may be. Raises Unfit when the model is
     not what it was afterwards; it is lost then.
     """
     tokens = tokens[:SAMPLE_TOKENS]
@@ -72,9 +73,9 @@ def quantize(runner: Runner, tokens: list[int], store: Store | None = None) -> R
     made: dict[str, Rounded] | None = None if store is None else {}
     try:
         if kept is not None:
-            return _restore(runner, kept)
+            return _restore(runner, kept, choice)
         if runner.decoder is not None:
-            before, report = _fit_decoder(runner, tokens, made)
+            before, report = _fit_decoder(runner, tokens, made, choice)
         else:
             before, report = _fit_modules(runner, tokens, made)
         # Most rows and not all: where a model chooses among experts, a token may go to others.
@@ -89,14 +90,14 @@ def quantize(runner: Runner, tokens: list[int], store: Store | None = None) -> R
     return replace(report, logits_error=error)
 
 
-def _restore(runner: Runner, kept: Kept) -> Report:
+def _restore(runner: Runner, kept: Kept, choice: Kernels | None) -> Report:
     """Layers that were fitted before. Others have shown that they do not bear it."""
     left: list[str] = []
     if runner.decoder is not None:
         runner.let_go()
         for name, layer, put in runner.decoder.linears():
             if name in kept.layers and isinstance(layer, FloatLinear):
-                put(Int8Linear(kept.layers[name], layer.bias))
+                put(Int8Linear(kept.layers[name], layer.bias, choice))
             else:
                 left.append(name)
     else:
@@ -115,12 +116,14 @@ def relative_errors(got: torch.Tensor, expected: torch.Tensor) -> torch.Tensor:
     return difference / torch.linalg.vector_norm(expected.float(), dim=-1).clamp_min(1e-12)
 
 
-def _fit_decoder(runner: Runner, tokens: list[int], made: dict[str, Rounded] | None) -> tuple[torch.Tensor, Report]:
+def _fit_decoder(
+    runner: Runner, tokens: list[int], made: dict[str, Rounded] | None, choice: Kernels | None
+) -> tuple[torch.Tensor, Report]:
     decoder = runner.decoder
     assert decoder is not None
     runner.let_go()
     places = [(name, layer, put) for name, layer, put in decoder.linears() if isinstance(layer, FloatLinear)]
-    found = _Found(_Progress(len(places)), made)
+    found = _Found(_Progress(len(places)), made, choice)
     for name, layer, put in places:
         put(_Fitting(name, layer, put, found))
     del places, layer, put
@@ -140,6 +143,7 @@ class _Found:
     progress: _Progress
     made: dict[str, Rounded] | None
     """Layers in 8 bits, where they are to be kept."""
+    choice: Kernels | None
     kept: list[str] = field(default_factory=list)
     """Names of layers that stay as they are."""
 
@@ -157,7 +161,7 @@ class _Fitting:
         layer = self._layer
         expected = layer(x, factor)
         whole = rounded(layer.weight)
-        small = Int8Linear(whole, layer.bias)
+        small = Int8Linear(whole, layer.bias, self._found.choice)
         fits = _bears(small(x, factor), expected)
         self._put(small if fits else layer)
         if not fits:

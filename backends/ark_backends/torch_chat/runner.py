@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import AttentionInterface, AutoConfig, AutoModelForCausalLM
@@ -15,12 +15,15 @@ from transformers.utils import logging as transformers_logging
 
 from ark.config import ConfigError
 from ark_backends.packed import Packer, pack
-from ark_backends.torch_chat import devices, int8
+from ark_backends.torch_chat import compiled, devices, int8
 from ark_backends.torch_chat.attention import NAME, Piece, Plan, Probe, UnsupportedModel, packed_attention
 from ark_backends.torch_chat.decoder import Decoder
 from ark_backends.torch_chat.kv import KVBuffer, KVSpec
 from ark_backends.torch_chat.linear import FloatLinear, PackedFloatLinear
 from ark_backends.torch_chat.ways import Ways, measured
+
+if TYPE_CHECKING:
+    from ark_backends.torch_chat.compiled.steps import Steps
 
 log = logging.getLogger("ark.torch_chat")
 
@@ -47,6 +50,8 @@ class Runner:
         self.spec = self.probe()
         self.ways = Ways()
         """How attention is computed; see `measure`."""
+        self.steps: Steps | None = None
+        """What computes single tokens, where that is not the fast pass; see `compile`."""
 
     @property
     def network(self) -> Any:
@@ -57,8 +62,24 @@ class Runner:
         """Compute pieces and write their KV, whose length is left to the caller to raise.
 
         Pieces of one token come first. Returns the logits after the last token of each piece whose index is
-        `wanted`: (len(wanted), vocabulary).
+        `wanted`, in ascending order: (len(wanted), vocabulary).
         """
+        singles = sum(1 for piece in pieces if len(piece.token_ids) == 1)
+        if self.steps is None or not singles:
+            return self._pass(pieces, wanted)
+        # Whatever stands beside them: what computes a token must not depend on that.
+        logits = self.steps(
+            [piece.token_ids[0] for piece in pieces[:singles]], [piece.kv for piece in pieces[:singles]]
+        )
+        chosen = [index for index in wanted if index < singles]
+        if len(chosen) < singles:
+            logits = logits[chosen]
+        if singles == len(pieces):
+            return logits
+        others = self._pass(pieces[singles:], [index - singles for index in wanted if index >= singles])
+        return torch.cat((logits, others))
+
+    def _pass(self, pieces: Sequence[Piece], wanted: Sequence[int]) -> torch.Tensor:
         ids: list[int] = []
         positions: list[int] = []
         ends: list[int] = []
@@ -128,6 +149,12 @@ class Runner:
         self.ways = Ways()
         if spec.has_ways and spec.group is not None:
             self.ways = measured(spec.group * spec.heads, spec.heads, spec.head_dim, torch.get_num_threads())
+
+    def compile(self) -> bool:
+        """Compute single tokens by one compiled function from now on. False where that is no faster, or wrong."""
+        assert self.decoder is not None
+        self.steps = compiled.compile_steps(self.decoder, self.spec, torch.get_num_threads(), self._pass)
+        return self.steps is not None
 
     def pack(self) -> int:
         """Compute linear layers by oneDNN where that is faster, and return their number. What the fast pass was made

@@ -1,0 +1,64 @@
+"""How functions are compiled, and where what was compiled is kept for the next start."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numba
+
+log = logging.getLogger("ark.torch_chat")
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+OPTIONS: dict[str, Any] = {
+    "nogil": True,
+    # Sums may be taken in any order that suits vectors. Infinities and what is not a number have to stay visible.
+    "fastmath": {"reassoc", "contract", "nsz", "arcp"},
+    "error_model": "numpy",
+    # Nothing is allocated, so nothing has to be counted.
+    "_nrt": False,
+}
+
+
+def compiled(function: Function) -> Function:
+    """Compile a function when it is first called from one that is compiled."""
+    made: Function = numba.njit(**OPTIONS)(function)
+    return made
+
+
+def kept(function: Function) -> Function:
+    """Compile a function at its first call, or take what an earlier process compiled."""
+    try:
+        with _in(directory()):
+            made: Function = numba.njit(cache=True, **OPTIONS)(function)
+            return made
+    except (OSError, RuntimeError) as error:
+        log.info("compiled functions cannot be kept: %s", error)
+        return compiled(function)
+
+
+def directory() -> Path:
+    """Where it is kept: numba's own directory where one is set, the user's cache otherwise."""
+    # numba looks at the file of a function alone to see whether what it kept is still right. The name has it all.
+    sources = sorted(Path(__file__).parent.glob("*.py"))
+    name = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:16]
+    if numba.config.CACHE_DIR:
+        return Path(numba.config.CACHE_DIR) / f"ark-{name}"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ark" / "compiled" / name
+
+
+@contextmanager
+def _in(path: Path) -> Iterator[None]:
+    path.mkdir(parents=True, exist_ok=True)
+    before = numba.config.CACHE_DIR
+    numba.config.CACHE_DIR = str(path)
+    try:
+        yield
+    finally:
+        numba.config.CACHE_DIR = before
