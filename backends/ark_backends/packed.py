@@ -6,7 +6,6 @@ oneDNN takes less than half of the time. Importing this module imports torch.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from statistics import median
@@ -26,25 +25,8 @@ ROUNDS = 9
 FASTER = 0.8
 """Share of the usual way's time above which a layer stays as it is."""
 
-KERNELS = "256"
-"""How many kernels each of them keeps."""
-
 TOLERANCE = 1e-4
 """Relative error above which a layer stays as it is: sums of float32 in another order are far below."""
-
-
-def keep_few_kernels() -> None:
-    """Bound the kernels that oneDNN and torch keep, before they read how many, unless somebody has.
-
-    Each keeps one of about half a megabyte for every shape of a product, and 1024 of them: a server that meets ever
-    more shapes would grow for hours. Making one takes a millisecond.
-    """
-    if "DNNL_PRIMITIVE_CACHE_CAPACITY" not in os.environ:  # oneDNN's older name
-        os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", KERNELS)
-    os.environ.setdefault("LRU_CACHE_CAPACITY", KERNELS)
-
-
-keep_few_kernels()
 
 
 def rounded_up(rows: int) -> int:

@@ -46,9 +46,7 @@ def _runner(model: ModelConfig, options: TorchChatOptions, path: Path, sample: l
         return runner
     # What is replaced below is to go at once.
     del loaded
-    reason = "it is not one of the fast pass"
-    if runner.decoder is not None:
-        reason = compiled.unable(runner.decoder, runner.spec)
+    reason = compiled.unable(runner.decoder, runner.spec)
     choice = AS_THEY_ARE if reason is None else None
     try:
         report = quantize(runner, sample, Store(path) if options.keep_quantized else None, choice=choice)

@@ -6,6 +6,7 @@ numba is not installed, or the CPU or the model is not one for it, torch compute
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -14,17 +15,21 @@ import torch
 from ark_backends.torch_chat.attention import Piece
 from ark_backends.torch_chat.decoder import Decoder
 from ark_backends.torch_chat.kv import KVSpec
-from ark_backends.torch_chat.linear import FloatLinear
+from ark_backends.torch_chat.linear import FloatLinear, Linear
 
 if TYPE_CHECKING:
     from ark_backends.torch_chat.compiled.steps import Steps
+
+log = logging.getLogger("ark.torch_chat")
 
 ALIGNED = 64
 """What the inputs of linear layers have to be a multiple of."""
 
 
-def unable(decoder: Decoder, spec: KVSpec) -> str | None:
+def unable(decoder: Decoder | None, spec: KVSpec) -> str | None:
     """Why a model whose linear layers are going to be in 8 bits cannot be computed here; None where it can."""
+    if decoder is None:
+        return "the model is none of the fast pass"
     try:
         from ark_backends.torch_chat.compiled import simd  # noqa: PLC0415 - it imports numba
     except ImportError as error:
@@ -32,14 +37,16 @@ def unable(decoder: Decoder, spec: KVSpec) -> str | None:
     if not simd.WIDTH:
         return "this CPU lacks the instructions"
     if spec.dtype is not torch.float32 or spec.head_dim % (simd.PAIR * simd.LANES):
-        return f"it is not made for heads of {spec.head_dim} numbers"
-    for name, linear, _ in decoder.linears():
-        if not isinstance(linear, FloatLinear) or linear.weight.dtype not in {torch.float32, torch.bfloat16}:
-            return f"it is not made for the weights of {name}"
-        outputs, inputs = linear.weight.shape
-        if inputs % ALIGNED or outputs < simd.LANES:
-            return f"it is not made for layers of {inputs} to {outputs} numbers ({name})"
-    return None
+        return f"they are not made for heads of {spec.head_dim} numbers"
+    unfit = [name for name, linear, _ in decoder.linears() if not _fits(linear, simd.LANES)]
+    return f"they are not made for the weights of {unfit[0]}" if unfit else None
+
+
+def _fits(linear: Linear, least: int) -> bool:
+    if not isinstance(linear, FloatLinear) or linear.weight.dtype not in {torch.float32, torch.bfloat16}:
+        return False
+    outputs, inputs = linear.weight.shape
+    return bool(outputs >= least and inputs % ALIGNED == 0)
 
 
 def compile_steps(
@@ -47,11 +54,16 @@ def compile_steps(
 ) -> Steps | None:
     """What computes the steps of a decoder that `unable` had nothing against, whose int8 layers keep their steps.
 
-    None where it is no faster than the `usual` pass of pieces, which gives the logits of those wanted, or wrong.
+    None where it is no faster than the `usual` pass of pieces, which gives the logits of those wanted, or wrong, or
+    cannot be compiled.
     """
     # Only here, because they import numba.
     from ark_backends.torch_chat.compiled.steps import Steps  # noqa: PLC0415
     from ark_backends.torch_chat.compiled.trial import is_better  # noqa: PLC0415
 
-    made = Steps(decoder, spec, threads)
+    try:
+        made = Steps(decoder, spec, threads)
+    except Exception:  # a compiler may fail in any way, and its next version in others
+        log.exception("steps cannot be compiled")
+        return None
     return made if is_better(made, usual, spec) else None

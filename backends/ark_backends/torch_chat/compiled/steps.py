@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import threading
+import time
 import weakref
 from collections.abc import Sequence
 from queue import SimpleQueue
@@ -11,12 +13,16 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 
-from ark_backends.torch_chat.compiled.kernels import (
+from ark_backends.torch_chat.compiled.cache import directory
+from ark_backends.torch_chat.compiled.kernels import step
+from ark_backends.torch_chat.compiled.simd import LANES
+from ark_backends.torch_chat.compiled.tables import (
     BFLOAT16,
     BLOCK,
     COUNTERS,
     FLOAT32,
     INT8,
+    OPEN,
     PART,
     PHASES,
     WIDEST,
@@ -24,18 +30,21 @@ from ark_backends.torch_chat.compiled.kernels import (
     Linears,
     Model,
     Work,
-    step,
 )
-from ark_backends.torch_chat.compiled.simd import LANES
 from ark_backends.torch_chat.decoder import Decoder
 from ark_backends.torch_chat.int8 import Int8Linear
 from ark_backends.torch_chat.kv import KVBuffer, KVSpec
 from ark_backends.torch_chat.linear import FloatLinear, Linear
 
+log = logging.getLogger("ark.torch_chat")
+
 TASKS = 8
 """Tasks for each thread that a linear layer is cut into, where it has the outputs."""
 
 KINDS = {torch.int8: INT8, torch.float32: FLOAT32, torch.bfloat16: BFLOAT16}
+
+NOTICED = 2.0
+"""Seconds of compiling from which on a line says what took so long."""
 
 ROOM = 4
 """Tokens that there is room for at first."""
@@ -53,6 +62,7 @@ class Steps:
         self._held: list[torch.Tensor] = []
         self._model = self._tables(spec)
         self._work = self._room(ROOM, 1)
+        self._compile()
         self._tasks: SimpleQueue[Task | None] = SimpleQueue()
         for number in range(1, threads):
             threading.Thread(target=_help, args=(self._tasks,), name=f"ark-step-{number}", daemon=True).start()
@@ -60,8 +70,11 @@ class Steps:
 
     def __call__(self, token_ids: Sequence[int], sequences: Sequence[KVBuffer]) -> torch.Tensor:
         """Logits (tokens, vocabulary), float32, after one token of each sequence, whose keys and values are written
-        behind the sequence's length."""
+        behind the sequence's length. Raises ValueError where a sequence has no room for them."""
         kv = np.array([[one.data.data_ptr(), one.capacity, one.length] for one in sequences], dtype=np.int64)
+        if (kv[:, 2] >= kv[:, 1]).any():
+            # The kernels write where they are told.
+            raise ValueError("a sequence has no room for another token")
         longest = int(kv[:, 2].max())
         with torch.inference_mode():
             cosine, sine = self._decoder.rope.at(torch.from_numpy(kv[:, 2].copy()), longest)
@@ -75,13 +88,28 @@ class Steps:
             cosine=cosine[:, 0].numpy(),
             sine=sine[:, 0].numpy(),
             logits=logits.numpy(),
-            # New ones for every step: who comes late looks at these, finds all done, and touches nothing else.
-            counters=np.zeros((PHASES * len(self._model.linears.kind), COUNTERS), dtype=np.int64),
+            counters=self._counters(),
         )
         for thread in range(1, self._threads):
             self._tasks.put((self._model, work, inputs, thread))
         step(self._model, work, inputs, 0)
         return logits
+
+    def _compile(self) -> None:
+        """A step of no tokens. It takes seconds once on a machine, and only then may others call it."""
+        begun = time.perf_counter()
+        rotary = np.empty((0, self._model.head_dim), dtype=np.float32)
+        logits = np.empty((0, self._decoder.head_size), dtype=np.float32)
+        kv = np.empty((0, 3), dtype=np.int64)
+        inputs = Inputs(tokens=0, kv=kv, cosine=rotary, sine=rotary, logits=logits, counters=self._counters())
+        step(self._model, self._work, inputs, 0)
+        taken = time.perf_counter() - begun
+        if taken > NOTICED:
+            log.info("steps were compiled in %.1f s, and are kept in %s", taken, directory())
+
+    def _counters(self) -> Any:
+        # New ones for every step: who comes late looks at these, finds all done, and touches nothing else.
+        return np.zeros((PHASES * len(self._model.linears.kind), COUNTERS), dtype=np.int64)
 
     def _tables(self, spec: KVSpec) -> Model:
         decoder = self._decoder
@@ -136,7 +164,7 @@ class Steps:
         model = self._model
         hidden, width = model.gains.shape[1], len(model.ones)
         group = model.heads // model.kv_heads
-        open_outputs = model.linears.outputs[2]
+        open_outputs = model.linears.outputs[OPEN]
 
         def floats(*shape: int) -> Any:
             return np.empty(shape, dtype=np.float32)

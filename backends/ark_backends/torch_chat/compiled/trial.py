@@ -6,6 +6,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 
@@ -57,15 +58,16 @@ def is_better(steps: Steps, usual: Callable[[Sequence[Piece], Sequence[int]], to
     if not error <= ERROR:
         log.warning("compiled steps are not used: their logits are off by %.2g", error)
         return False
-    for count in (1, SEVERAL):
-        best = [float("inf")] * 2
-        end = time.perf_counter() + LONGEST
-        for _ in range(ROUNDS):
-            for i, way in enumerate((ours, theirs)):
-                best[i] = min(best[i], seconds(lambda way=way: way(count)))
-            if time.perf_counter() > end:
-                break
-        log.debug("%d tokens: compiled %.2f ms, torch %.2f ms", count, 1e3 * best[0], 1e3 * best[1])
-        if best[0] >= best[1]:
-            return False
-    return True
+    return all(_is_faster(ours, theirs, count) for count in (1, SEVERAL))
+
+
+def _is_faster(ours: Callable[[int], object], theirs: Callable[[int], object], count: int) -> bool:
+    best = [float("inf"), float("inf")]
+    end = time.perf_counter() + LONGEST
+    for _ in range(ROUNDS):
+        for i, way in enumerate((ours, theirs)):
+            best[i] = min(best[i], seconds(partial(way, count)))
+        if time.perf_counter() > end:
+            break
+    log.debug("%d tokens: compiled %.2f ms, torch %.2f ms", count, 1e3 * best[0], 1e3 * best[1])
+    return best[0] < best[1]
