@@ -32,6 +32,7 @@ LOUD, BROKEN = 198, 197
 """Ids whose embedding is made a thousand times as large, and not a number."""
 
 VOCABULARY = 199
+HERE = os.environ | {"PYTHONPATH": os.path.dirname(__file__)}
 WINDOW = 16
 
 ARCHITECTURES = {
@@ -192,6 +193,27 @@ def test_nothing_is_written_beyond_a_sequence():
         runner.steps([VOCABULARY], [read(runner, 4)])
 
 
+def test_nothing_is_read_beyond_a_sequence():
+    code = """
+import ctypes, mmap, torch, test_compiled
+runner = test_compiled.compiled_steps(test_compiled.a_runner())
+for length in (1, 15, 16, 20):
+    kv = test_compiled.read(runner, length, room=1)
+    size = kv.data.nbytes
+    pages = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
+    memory = mmap.mmap(-1, pages + mmap.PAGESIZE)
+    end = ctypes.addressof(ctypes.c_char.from_buffer(memory)) + pages
+    # Whoever touches what comes behind ends here.
+    assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(end), mmap.PAGESIZE, 0) == 0
+    data = torch.frombuffer(memory, dtype=torch.float32, count=size // 4, offset=pages - size)
+    kv.data = data.view(kv.data.shape).copy_(kv.data)
+    print(float(runner.steps([40], [kv]).norm()))
+"""
+    run = subprocess.run([sys.executable, "-c", code], env=HERE, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert len(run.stdout.split()) == 4
+
+
 def test_only_logits_that_are_wanted_are_given():
     runner = compiled_steps(a_runner(kind=torch.float32))
 
@@ -245,7 +267,7 @@ for kind in ("int8", test_compiled.torch.float32, test_compiled.torch.bfloat16):
 """
     run = subprocess.run(
         [sys.executable, "-c", code],
-        env=os.environ | {"PYTHONPATH": os.path.dirname(__file__), "NUMBA_CACHE_DIR": ""},
+        env=HERE,
         capture_output=True,
         text=True,
         check=False,
