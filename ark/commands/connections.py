@@ -1,8 +1,9 @@
 """Connections of ``ark serve``: hypercorn's, held to the time for a head and to HTTP alone.
 
 By itself hypercorn closes one whose head comes too slowly without a word, keeps one for ever that begins HTTP/2 or a
-WebSocket and then does nothing, changes to HTTP/2 where a request asks for it, past what a proxy in front lets through,
-and writes the head of a request whose change fails into the log, with its key.
+WebSocket and then does nothing, keeps one that its client has closed as long as one that may still be used, changes to
+HTTP/2 where a request asks for it, past what a proxy in front lets through, and writes the head of a request whose
+change fails into the log, with its key.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ log = logging.getLogger("ark.app")
 class Connection(TCPServer):
     """One connection."""
 
+    _ended = False
+    """Nothing comes over it any more."""
+
     async def run(self) -> None:
         try:
             await super().run()
@@ -38,8 +42,16 @@ class Connection(TCPServer):
             log.warning("a connection was closed for what came over it", extra={"fields": fields})
 
     async def protocol_send(self, event: Event) -> None:
+        if isinstance(event, Updated) and self._ended:
+            return
         # Hypercorn stops its clock while a connection is not idle, which is what it also calls one without a request.
         await super().protocol_send(Updated(idle=True) if isinstance(event, Updated) else event)
+
+    async def _read_data(self) -> None:
+        await super()._read_data()
+        # There is no next request to wait for, and the socket is closed when the last one is over.
+        self._ended = True
+        await self.idle_task.stop()
 
     async def _idle_timeout(self) -> None:
         while True:

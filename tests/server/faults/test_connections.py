@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import resource
 import socket
+import struct
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -177,6 +178,24 @@ class TestMany:
             for connection in connections:
                 assert connection.recv(1) == b""
         echo.until(lambda: process.num_fds() <= files + 10)
+
+    @pytest.mark.parametrize("reset", [False, True])
+    def test_those_that_clients_close_are_closed_at_once(self, echo: Server, reset: bool) -> None:
+        """And not as late as those that may still be used."""
+        process = psutil.Process(echo.pid)
+        echo.until(lambda: process.num_fds() < 40)
+        with idle(echo, 60) as connections:
+            for connection in connections[:20]:
+                connection.sendall(post(chat()))
+                assert read_reply(connection)[0] == 200
+            for connection in connections[20:40]:
+                connection.sendall(head("GET", "/health")[:-10])
+            echo.until(lambda: process.num_fds() >= 60)
+            if reset:
+                for connection in connections:
+                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        # Below the 6 s of `header_timeout`, for which an open one would be kept.
+        echo.until(lambda: process.num_fds() < 40, seconds=3)
 
     def test_more_connections_than_files(self, echo: Server) -> None:
         """No more can be accepted; those that are there are served, and all others once there is room."""
