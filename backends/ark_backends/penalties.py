@@ -38,7 +38,7 @@ class Penalties:
         self._stop_ids = [i for i in stop_ids if 0 <= i < width] if params.min_tokens > 0 else []
         self._ids = torch.zeros(64, dtype=torch.long)
         # Rows: what divides or multiplies, what is subtracted, what is added.
-        self._numbers = torch.zeros(3, 64)
+        self._numbers = torch.zeros(3, 64, dtype=torch.float32)
         for token, bias in params.logit_bias.items():
             if 0 <= token < width:
                 self._bias(token, bias)

@@ -63,6 +63,13 @@ class Int8Linear:
         # The steps of the activations are counted here: one product less for every call.
         self.scale = whole.scale / STEPS
         self.bias = None if bias is None else bias.detach().float()
+        self._hold(steps, choice)
+
+    def keep(self, choice: Kernels | None) -> None:
+        """Keep other copies of the weight, of a layer with `Kernels.plain`."""
+        self._hold(self.steps, choice)
+
+    def _hold(self, steps: torch.Tensor, choice: Kernels | None) -> None:
         choice = choice or kernels(self.outputs, steps.shape[1])
         # As it lies in memory, the matrix is read once for one token. More tokens want it in blocks.
         self._columns = steps.t() if choice.plain else None

@@ -62,10 +62,13 @@ def _runner(model: ModelConfig, options: TorchChatOptions, path: Path, sample: l
     )
     if report.kept:
         log.info("%s: not in int8: %s", model.name, ", ".join(report.kept[:10]) + (" ..." if report.kept[10:] else ""))
-    if reason is None and not runner.compile():
-        reason = "torch is as fast here"
+    try:
+        if reason is None:
+            runner.compile()
+    except compiled.NotUsed as error:
+        reason = str(error)
     if reason is None:
-        log.info("%s: single tokens by compiled steps, which are faster here", model.name)
+        log.info("%s: running streams by compiled steps, which are faster here", model.name)
     else:
         log.info("%s: compiled steps are not used: %s", model.name, reason)
     return runner

@@ -64,9 +64,9 @@ class Report:
 def quantize(runner: Runner, tokens: list[int], store: Store | None = None, *, choice: Kernels | None = None) -> Report:
     """Put int8 in the place of every linear layer that bears it; `tokens` are those of a text such as `SAMPLE`.
 
-    Layers that a `store` has are taken from there, and what is made anew is kept in it. The kernels are measured
-    unless they are given, which the fast pass may be. Raises Unfit when the model is
-    not what it was afterwards; it is lost then.
+    Layers that a `store` has are taken from there, and what is made anew is kept in it. `choice` says which copies the
+    layers of the fast pass keep; others, and those without it, are measured. Raises Unfit when the model is not what it
+    was afterwards; it is lost then.
     """
     tokens = tokens[:SAMPLE_TOKENS]
     kept = None if store is None else store.read()

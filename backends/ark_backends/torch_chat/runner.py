@@ -15,9 +15,11 @@ from transformers.utils import logging as transformers_logging
 
 from ark.config import ConfigError
 from ark_backends.packed import Packer, pack
-from ark_backends.torch_chat import compiled, devices, int8
+from ark_backends.torch_chat import devices, int8
 from ark_backends.torch_chat.attention import NAME, Piece, Plan, Probe, UnsupportedModel, packed_attention
+from ark_backends.torch_chat.compiled import NotUsed, compile_steps
 from ark_backends.torch_chat.decoder import Decoder
+from ark_backends.torch_chat.int8 import Int8Linear
 from ark_backends.torch_chat.kv import KVBuffer, KVSpec
 from ark_backends.torch_chat.linear import FloatLinear, PackedFloatLinear
 from ark_backends.torch_chat.ways import Ways, measured
@@ -150,11 +152,17 @@ class Runner:
         if spec.has_ways and spec.group is not None:
             self.ways = measured(spec.group * spec.heads, spec.heads, spec.head_dim, torch.get_num_threads())
 
-    def compile(self) -> bool:
-        """Compute single tokens by one compiled function from now on. False where that is no faster, or wrong."""
+    def compile(self) -> None:
+        """Compute single tokens by one compiled function from now on. Raises NotUsed where that is no faster, or wrong;
+        then torch has the weights in the order that suits it."""
         assert self.decoder is not None
-        self.steps = compiled.compile_steps(self.decoder, self.spec, torch.get_num_threads(), self._pass)
-        return self.steps is not None
+        try:
+            self.steps = compile_steps(self.decoder, self.spec, torch.get_num_threads(), self._pass)
+        except NotUsed:
+            for _, linear, _ in self.decoder.linears():
+                if isinstance(linear, Int8Linear):
+                    linear.keep(None)
+            raise
 
     def pack(self) -> int:
         """Compute linear layers by oneDNN where that is faster, and return their number. What the fast pass was made

@@ -47,7 +47,7 @@ ARCHITECTURES = {
 }
 
 
-def a_runner(architecture="Llama", *, kind="int8", **more):
+def a_runner(architecture="Llama", *, kind="int8", checked=True, **more):
     """A random model on the fast pass, its linear layers in a kind."""
     shape = {
         "vocab_size": VOCABULARY,
@@ -69,7 +69,7 @@ def a_runner(architecture="Llama", *, kind="int8", **more):
         model.get_input_embeddings().weight[LOUD] *= 1000.0
     runner = Runner(model)
     assert runner.speed_up()
-    assert compiled.unable(runner.decoder, runner.spec) is None
+    assert not checked or compiled.unable(runner.decoder, runner.spec) is None
     with torch.inference_mode():
         for _, layer, put in runner.decoder.linears():
             if kind == "int8":
@@ -318,32 +318,97 @@ def test_machines_and_weights_that_are_not_made_for_it_are_left_to_torch(monkeyp
     monkeypatch.delattr(compiled, "simd")
     monkeypatch.setitem(sys.modules, "ark_backends.torch_chat.compiled.simd", None)
     assert "numba cannot be used" in compiled.unable(runner.decoder, runner.spec)
+    assert compiled.unable(None, runner.spec) == "the model is none of the fast pass"
 
 
 def test_steps_that_are_slower_or_wrong_are_not_used(monkeypatch, caplog):
     runner = a_runner()
     with caplog.at_level(logging.DEBUG, "ark.torch_chat"):
-        assert runner.compile()
+        runner.compile()
+    assert runner.steps is not None
     assert "8 tokens: compiled" in caplog.text
     monkeypatch.setattr(trial, "seconds", lambda work: 0.0)
-    assert not a_runner().compile()
+    slow = a_runner()
+    expected = slow.logits([3, 4, 5])
+    with pytest.raises(compiled.NotUsed, match="torch is as fast here"):
+        slow.compile()
+    # The copies of the weights are those that suit torch, and the numbers are the same.
+    assert slow.steps is None
+    assert torch.equal(slow.logits([3, 4, 5]), expected)
+    layer = slow.decoder.layers[0].read
+    assert (layer._packed is not None) == int8.kernels(layer.outputs, 128).packed
     monkeypatch.undo()
     broken = a_runner()
     with torch.inference_mode():
         broken.decoder.layers[1].write.scale.mul_(-3.0)
     usual = a_runner()
-    steps = Steps(broken.decoder, broken.spec, 1)
-    assert not trial.is_better(steps, usual._pass, usual.spec)
-    assert "their logits are off by" in caplog.text
+    wrong = Steps(broken.decoder, broken.spec, 1)
+    assert "their logits are off by" in trial.objection(wrong, usual._pass, usual.spec)
 
 
 def test_what_cannot_be_compiled_is_left_to_torch(monkeypatch, caplog):
     def fails(*arguments):
         raise numba.core.errors.TypingError("another numba")
 
+    fails.py_func = fails
     monkeypatch.setattr(steps, "step", fails)
-    assert not a_runner().compile()
+    monkeypatch.setattr(steps, "again", lambda function: function)
+    with pytest.raises(compiled.NotUsed, match="they cannot be compiled"):
+        a_runner().compile()
     assert "steps cannot be compiled" in caplog.text
+
+
+def test_they_do_not_depend_on_the_type_that_a_model_being_loaded_has_set():
+    runner = compiled_steps(a_runner())
+    expected = runner.steps([40], [read(runner, 4)])
+    try:
+        for kind in (torch.bfloat16, torch.float16, torch.float64):
+            torch.set_default_dtype(kind)
+            assert torch.equal(runner.steps([40], [read(runner, 4)]), expected)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+OPENED = """
+import sys, test_compiled
+runner = test_compiled.compiled_steps(test_compiled.a_runner())
+print(float(runner.steps([40], [test_compiled.read(runner, 4)]).norm()), end="")
+"""
+
+
+def opened(**variables):
+    """What a process prints whose environment has these too."""
+    run = subprocess.run(
+        [sys.executable, "-c", OPENED], env=HERE | variables, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    return run.stdout
+
+
+def test_what_was_kept_and_cannot_be_read_is_made_anew(tmp_path):
+    expected = opened(NUMBA_CACHE_DIR=str(tmp_path))
+    kept = sorted(file for file in tmp_path.rglob("*") if file.suffix in {".nbi", ".nbc"})
+    assert len(kept) == 2
+    for file in kept:
+        file.write_bytes(b"")
+    assert opened(NUMBA_CACHE_DIR=str(tmp_path)) == expected
+    assert not any(file.exists() for file in kept)
+
+
+def test_where_nothing_can_be_written_steps_are_compiled_each_time():
+    assert opened(XDG_CACHE_HOME="/proc/nothing", NUMBA_CACHE_DIR="") == opened()
+
+
+@pytest.mark.parametrize("told", [{"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}, {"NUMBA_ENABLE_AVX": "0"}])
+def test_where_numba_compiles_for_another_cpu_torch_computes(told):
+    code = """
+import test_compiled
+runner = test_compiled.a_runner("Llama", kind=test_compiled.torch.float32)
+print(test_compiled.compiled.unable(runner.decoder, runner.spec))
+"""
+    code = code.replace("a_runner(", "a_runner(checked=False, architecture=")
+    run = subprocess.run([sys.executable, "-c", code], env=HERE | told, capture_output=True, text=True, check=False)
+    assert "this CPU lacks the instructions" in run.stdout, run.stderr
 
 
 def test_helpers_end_with_what_they_help():

@@ -26,13 +26,17 @@ ALIGNED = 64
 """What the inputs of linear layers have to be a multiple of."""
 
 
+class NotUsed(Exception):
+    """Steps are left to torch; the message says why."""
+
+
 def unable(decoder: Decoder | None, spec: KVSpec) -> str | None:
     """Why a model whose linear layers are going to be in 8 bits cannot be computed here; None where it can."""
     if decoder is None:
         return "the model is none of the fast pass"
     try:
         from ark_backends.torch_chat.compiled import simd  # noqa: PLC0415 - it imports numba
-    except ImportError as error:
+    except Exception as error:  # noqa: BLE001 - it loads a library of its own, which may fail in any way
         return f"numba cannot be used ({error})"
     if not simd.WIDTH:
         return "this CPU lacks the instructions"
@@ -51,19 +55,22 @@ def _fits(linear: Linear, least: int) -> bool:
 
 def compile_steps(
     decoder: Decoder, spec: KVSpec, threads: int, usual: Callable[[Sequence[Piece], Sequence[int]], torch.Tensor]
-) -> Steps | None:
+) -> Steps:
     """What computes the steps of a decoder that `unable` had nothing against, whose int8 layers keep their steps.
 
-    None where it is no faster than the `usual` pass of pieces, which gives the logits of those wanted, or wrong, or
-    cannot be compiled.
+    Raises NotUsed where it cannot be compiled, or is wrong, or no faster than the `usual` pass of pieces, which gives
+    the logits of those wanted.
     """
-    # Only here, because they import numba.
-    from ark_backends.torch_chat.compiled.steps import Steps  # noqa: PLC0415
-    from ark_backends.torch_chat.compiled.trial import is_better  # noqa: PLC0415
-
     try:
+        # Only here, because they import numba.
+        from ark_backends.torch_chat.compiled.steps import Steps  # noqa: PLC0415
+        from ark_backends.torch_chat.compiled.trial import objection  # noqa: PLC0415
+
         made = Steps(decoder, spec, threads)
-    except Exception:  # a compiler may fail in any way, and its next version in others
+        reason = objection(made, usual, spec)
+    except Exception as error:  # a compiler may fail in any way, and its next version in others
         log.exception("steps cannot be compiled")
-        return None
-    return made if is_better(made, usual, spec) else None
+        raise NotUsed("they cannot be compiled") from error
+    if reason is not None:
+        raise NotUsed(reason)
+    return made

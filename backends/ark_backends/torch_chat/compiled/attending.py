@@ -167,7 +167,8 @@ def exp(x: Any) -> Any:
     # What is smaller or larger is cut off where float32 nearly ends.
     power = np.float32(-126.0) if power < np.float32(-126.0) else power
     power = np.float32(126.0) if power > np.float32(126.0) else power
-    whole = np.rint(power)
+    # What is not a number has no whole part; the rest keeps it.
+    whole = np.rint(power) if power == power else np.float32(0.0)  # noqa: PLR0124
     rest = power - whole
     value = np.float32(1.535336188319500e-4)
     value = value * rest + np.float32(1.339887440266574e-3)

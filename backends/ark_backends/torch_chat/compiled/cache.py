@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numba
+
+from ark_backends.torch_chat.compiled.simd import WIDTH
 
 log = logging.getLogger("ark.torch_chat")
 
@@ -43,11 +46,22 @@ def kept(function: Function) -> Function:
         return compiled(function)
 
 
+def again(function: Any) -> Any:
+    """Compile a `kept` function anew, and forget what was kept: it may be what cannot be read."""
+    with suppress(OSError, RuntimeError):
+        shutil.rmtree(directory())
+    return compiled(function.py_func)
+
+
 def directory() -> Path:
-    """Where it is kept: numba's own directory where one is set, the user's cache otherwise."""
+    """Where it is kept: numba's own directory where one is set, the user's cache otherwise.
+
+    Raises RuntimeError where the user has no home.
+    """
     # numba looks at the file of a function alone to see whether what it kept is still right. The name has it all.
     sources = sorted(Path(__file__).parent.glob("*.py"))
-    name = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:16]
+    seen = hashlib.sha256(b"".join(source.read_bytes() for source in sources))
+    name = f"{seen.hexdigest()[:16]}-{8 * WIDTH}"
     if numba.config.CACHE_DIR:
         return Path(numba.config.CACHE_DIR) / f"ark-{name}"
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ark" / "compiled" / name
@@ -56,6 +70,9 @@ def directory() -> Path:
 @contextmanager
 def _in(path: Path) -> Iterator[None]:
     path.mkdir(parents=True, exist_ok=True)
+    if not os.access(path, os.W_OK):
+        # numba would look for another place, where it sees less of what is out of date.
+        raise PermissionError(f"{path} cannot be written")
     before = numba.config.CACHE_DIR
     numba.config.CACHE_DIR = str(path)
     try:

@@ -130,7 +130,7 @@ def _computed(model: Model, work: Work, inputs: Inputs, phase: int, linear: int,
         task = _take(inputs, phase)
         if task >= tasks:
             break
-        # The last rows may be computed twice, where their number does not divide.
+        # The last rows may be computed twice, where their number does not divide: never where they are added.
         first = min(task * rows, outputs - rows)
         for half in range(halves):
             _multiply(model, work, inputs.tokens, linear, half * outputs + first, half, thread)
@@ -192,13 +192,15 @@ def _ready(work: Work, token: int, x: Any, gain: Any, width: int, whole: bool) -
         size = abs(x[i] * gain[i])
         largest = max(largest, size)
         total += size
+    if not np.isfinite(total):
+        # It has no place in 8 bits, and must not be lost in them.
+        return np.float32(np.nan)
     scale = np.float32(127.0) / largest
     steps = work.steps[token]
     for i in range(width):
         # Unsigned, as the instruction wants them; the products know.
         steps[i] = np.uint8(np.int32(np.rint(x[i] * gain[i] * scale)) + np.int32(128))
-    # What is not finite has no place in 8 bits, and must not be lost in them.
-    return largest if np.isfinite(total) else np.float32(np.nan)
+    return largest
 
 
 @compiled
@@ -207,7 +209,6 @@ def _multiply(model: Model, work: Work, tokens: int, linear: int, first: int, pl
     linears, results = model.linears, work.results[thread, place]
     kind, width, stride = linears.kind[linear], linears.inputs[linear], linears.stride[linear]
     weight, rows = linears.weight[linear] + first * stride, linears.rows[linear]
-    last = rows - 1
     for row in range(0, rows, LANES):
         here = weight + row * stride
         for token in range(tokens):
@@ -221,11 +222,11 @@ def _multiply(model: Model, work: Work, tokens: int, linear: int, first: int, pl
                 )
             elif kind == FLOAT32:
                 float32_dots(
-                    results[token, row:].ctypes.data, here, stride, last, work.floats[token].ctypes.data, width
+                    results[token, row:].ctypes.data, here, stride, LANES, work.floats[token].ctypes.data, width
                 )
             else:
                 bfloat16_dots(
-                    results[token, row:].ctypes.data, here, stride, last, work.floats[token].ctypes.data, width
+                    results[token, row:].ctypes.data, here, stride, LANES, work.floats[token].ctypes.data, width
                 )
     first += linears.first[linear]
     scale, shift = model.scales[first : first + rows], model.shifts[first : first + rows]

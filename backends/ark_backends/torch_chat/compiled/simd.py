@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import llvmlite.binding
+import numba
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -19,6 +20,10 @@ I8, I32, I64, F32 = ir.IntType(8), ir.IntType(32), ir.IntType(64), ir.FloatType(
 
 
 def _width() -> int:
+    told = numba.config
+    if told.CPU_NAME or told.CPU_FEATURES is not None or not told.ENABLE_AVX:
+        # numba compiles for another CPU than this one, and LLVM ends the process at an instruction that it lacks.
+        return 0
     features = llvmlite.binding.get_host_cpu_features()
     if features.get("avx512vnni") and features.get("avx512vl"):
         return 64

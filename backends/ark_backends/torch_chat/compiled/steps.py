@@ -6,14 +6,14 @@ import logging
 import threading
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 
-from ark_backends.torch_chat.compiled.cache import directory
+from ark_backends.torch_chat.compiled.cache import again
 from ark_backends.torch_chat.compiled.kernels import step
 from ark_backends.torch_chat.compiled.simd import LANES
 from ark_backends.torch_chat.compiled.tables import (
@@ -49,7 +49,8 @@ NOTICED = 2.0
 ROOM = 4
 """Tokens that there is room for at first."""
 
-Task: TypeAlias = tuple[Model, Work, Inputs, int]
+Step: TypeAlias = Callable[[Model, Work, Inputs, int], None]
+Task: TypeAlias = tuple[Step, Model, Work, Inputs, int]
 
 
 class Steps:
@@ -62,11 +63,11 @@ class Steps:
         self._held: list[torch.Tensor] = []
         self._model = self._tables(spec)
         self._work = self._room(ROOM, 1)
-        self._compile()
+        self._step = self._compiled()
         self._tasks: SimpleQueue[Task | None] = SimpleQueue()
+        weakref.finalize(self, _dismiss, self._tasks, threads - 1)
         for number in range(1, threads):
             threading.Thread(target=_help, args=(self._tasks,), name=f"ark-step-{number}", daemon=True).start()
-        weakref.finalize(self, _dismiss, self._tasks, threads - 1)
 
     def __call__(self, token_ids: Sequence[int], sequences: Sequence[KVBuffer]) -> torch.Tensor:
         """Logits (tokens, vocabulary), float32, after one token of each sequence, whose keys and values are written
@@ -79,7 +80,7 @@ class Steps:
         with torch.inference_mode():
             cosine, sine = self._decoder.rope.at(torch.from_numpy(kv[:, 2].copy()), longest)
             x = self._decoder.embedded(torch.tensor(token_ids))
-            logits = torch.empty(len(x), self._decoder.head_size)
+            logits = torch.empty(len(x), self._decoder.head_size, dtype=torch.float32)
         work = self._work_for(len(x), longest // PART + 1)
         work.x[: len(x)] = x.numpy()
         inputs = Inputs(
@@ -91,21 +92,28 @@ class Steps:
             counters=self._counters(),
         )
         for thread in range(1, self._threads):
-            self._tasks.put((self._model, work, inputs, thread))
-        step(self._model, work, inputs, 0)
+            self._tasks.put((self._step, self._model, work, inputs, thread))
+        self._step(self._model, work, inputs, 0)
         return logits
 
-    def _compile(self) -> None:
-        """A step of no tokens. It takes seconds once on a machine, and only then may others call it."""
+    def _compiled(self) -> Step:
+        """The function, which has computed a step of no tokens: only then may others call it."""
         begun = time.perf_counter()
         rotary = np.empty((0, self._model.head_dim), dtype=np.float32)
         logits = np.empty((0, self._decoder.head_size), dtype=np.float32)
         kv = np.empty((0, 3), dtype=np.int64)
-        inputs = Inputs(tokens=0, kv=kv, cosine=rotary, sine=rotary, logits=logits, counters=self._counters())
-        step(self._model, self._work, inputs, 0)
+        nothing = Inputs(tokens=0, kv=kv, cosine=rotary, sine=rotary, logits=logits, counters=self._counters())
+        found: Step = step
+        try:
+            found(self._model, self._work, nothing, 0)
+        except Exception as error:  # noqa: BLE001 - broken files, and those that cannot be written, fail in many ways
+            log.info("compiled steps cannot be read or kept: %s", error)
+            found = again(step)
+            found(self._model, self._work, nothing._replace(counters=self._counters()), 0)
         taken = time.perf_counter() - begun
         if taken > NOTICED:
-            log.info("steps were compiled in %.1f s, and are kept in %s", taken, directory())
+            log.info("steps were compiled in %.1f s", taken)
+        return found
 
     def _counters(self) -> Any:
         # New ones for every step: who comes late looks at these, finds all done, and touches nothing else.
@@ -195,7 +203,7 @@ def _weight(linear: Linear) -> torch.Tensor:
 
 
 def _scale(linear: Linear) -> torch.Tensor:
-    return linear.scale if isinstance(linear, Int8Linear) else torch.ones(len(_weight(linear)))
+    return linear.scale if isinstance(linear, Int8Linear) else torch.ones(len(_weight(linear)), dtype=torch.float32)
 
 
 def _shift(linear: Linear) -> torch.Tensor:
@@ -206,14 +214,17 @@ def _shift(linear: Linear) -> torch.Tensor:
 
 def _bias(linear: Linear) -> torch.Tensor:
     assert isinstance(linear, Int8Linear | FloatLinear)
-    return torch.zeros(len(_weight(linear))) if linear.bias is None else linear.bias.float()
+    if linear.bias is not None:
+        return linear.bias.float()
+    return torch.zeros(len(_weight(linear)), dtype=torch.float32)
 
 
 def _help(tasks: SimpleQueue[Task | None]) -> None:
     while (task := tasks.get()) is not None:
-        step(*task)
+        function, model, work, inputs, thread = task
+        function(model, work, inputs, thread)
         # Nothing of a model is held while there is nothing to do.
-        del task
+        del task, function, model, work, inputs
 
 
 def _dismiss(tasks: SimpleQueue[Task | None], helpers: int) -> None:
