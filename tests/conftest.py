@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+# What is compiled is kept beside the tests, for the processes that they start as well, and not with the user's own.
+os.environ.setdefault("NUMBA_CACHE_DIR", str(Path(__file__).parents[1] / ".cache" / "numba"))
 
 # An example may take long on a busy machine; pytest's own timeout is enough.
 settings.register_profile("ark", deadline=None)

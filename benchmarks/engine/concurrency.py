@@ -22,13 +22,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+# isort: off
+import ark_backends  # noqa: F401 - before torch, which reads how long its threads wait for work
+
 import torch
+
+# isort: on
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from ark.backends import GenerationJob, SamplingParams
 from ark_backends.apart import apart
 from ark_backends.torch_chat.engine import Engine, Limits
-from ark_backends.torch_chat.quantize import quantize
+from ark_backends.torch_chat.opening import in_int8
 from ark_backends.torch_chat.runner import Runner
 
 SHAPES = {
@@ -106,8 +111,9 @@ def arguments() -> argparse.Namespace:
 def prepare(options: argparse.Namespace) -> Runner:
     runner = Runner(build(options.shape, getattr(torch, options.dtype)))
     runner.speed_up()
+    runner.measure()
     if options.quantization == "int8":
-        quantize(runner, list(range(100)))
+        in_int8(runner, list(range(100)))
     else:
         runner.pack()
     return runner

@@ -20,7 +20,7 @@ from ark_backends.torch_chat.engine import Engine, Limits
 from ark_backends.torch_chat.int8 import AS_THEY_ARE
 from ark_backends.torch_chat.kept import Store
 from ark_backends.torch_chat.options import TorchChatOptions
-from ark_backends.torch_chat.quantize import SAMPLE, Unfit, quantize
+from ark_backends.torch_chat.quantize import SAMPLE, Report, Unfit, quantize
 from ark_backends.torch_chat.runner import Runner, load, longest_context
 from ark_backends.weights import recommended_sampling, resolve
 
@@ -46,10 +46,8 @@ def _runner(model: ModelConfig, options: TorchChatOptions, path: Path, sample: l
         return runner
     # What is replaced below is to go at once.
     del loaded
-    reason = compiled.unable(runner.decoder, runner.spec)
-    choice = AS_THEY_ARE if reason is None else None
     try:
-        report = quantize(runner, sample, Store(path) if options.keep_quantized else None, choice=choice)
+        report, reason = in_int8(runner, sample, Store(path) if options.keep_quantized else None)
     except Unfit as error:
         log.warning("%s: quantization none: in int8 %s", model.name, error)
         return _runner(model, msgspec.structs.replace(options, quantization="none"), path, sample)
@@ -62,16 +60,26 @@ def _runner(model: ModelConfig, options: TorchChatOptions, path: Path, sample: l
     )
     if report.kept:
         log.info("%s: not in int8: %s", model.name, ", ".join(report.kept[:10]) + (" ..." if report.kept[10:] else ""))
-    try:
-        if reason is None:
-            runner.compile()
-    except compiled.NotUsed as error:
-        reason = str(error)
     if reason is None:
         log.info("%s: running streams by compiled steps, which are faster here", model.name)
     else:
         log.info("%s: compiled steps are not used: %s", model.name, reason)
     return runner
+
+
+def in_int8(runner: Runner, sample: list[int], store: Store | None = None) -> tuple[Report, str | None]:
+    """Put a runner's linear layers in 8 bits, and its single tokens on compiled steps.
+
+    Returns what was quantized, and why steps are not compiled where they are not. Raises Unfit as `quantize` does.
+    """
+    reason = compiled.unable(runner.decoder, runner.spec)
+    report = quantize(runner, sample, store, choice=AS_THEY_ARE if reason is None else None)
+    try:
+        if reason is None:
+            runner.compile()
+    except compiled.NotUsed as error:
+        reason = str(error)
+    return report, reason
 
 
 def _checked(model: ModelConfig, options: TorchChatOptions, loaded: Any, *, fast: bool, pack: bool) -> Runner:

@@ -1,5 +1,6 @@
 """Compiled steps: the numbers of the fast pass, and no token that knows of another, of threads or of cores."""
 
+import asyncio
 import gc
 import logging
 import os
@@ -12,8 +13,11 @@ import numba
 import pytest
 import torch
 import transformers
+from tiny_model import save_tiny_llama
 
-from ark_backends.torch_chat import compiled, int8
+from ark.backends import GenerationJob, SamplingParams
+from ark.config import ModelConfig
+from ark_backends.torch_chat import TorchChat, compiled, int8
 from ark_backends.torch_chat.attention import Piece
 from ark_backends.torch_chat.compiled import cache, simd, steps, tables, trial
 from ark_backends.torch_chat.compiled.steps import Steps
@@ -465,3 +469,25 @@ def test_where_nothing_can_be_kept_it_is_compiled_each_time(monkeypatch, tmp_pat
     with caplog.at_level(logging.INFO, "ark.torch_chat"):
         assert cache.kept(lambda x: 2 * x)(21) == 42
     assert "compiled functions cannot be kept" in caplog.text
+
+
+@pytest.mark.anyio
+async def test_a_model_opened_in_int8_serves_by_them(tmp_path, caplog):
+    save_tiny_llama(tmp_path, hidden=128)
+    engine = {"dtype": "float32", "threads": 2, "quantization": "int8"}
+    with caplog.at_level(logging.INFO, "ark.torch_chat"):
+        backend = await TorchChat.open(ModelConfig(name="tiny", path=str(tmp_path), engine=engine))
+    try:
+        assert "tiny: running streams by compiled steps" in caplog.text
+        assert backend._engine._runner.steps is not None
+
+        async def reply(prompt):
+            job = GenerationJob(request_id="", prompt=prompt, max_tokens=20, sampling=SamplingParams(temperature=0.0))
+            return [token async for batch in backend.generate(job) for token in batch.token_ids]
+
+        prompts = [list(range(3 + i, 40 + 3 * i)) for i in range(6)]
+        alone = [await reply(prompt) for prompt in prompts]
+        assert await asyncio.gather(*map(reply, prompts)) == alone
+        assert len(set(map(tuple, alone))) > 1
+    finally:
+        await backend.close()

@@ -90,6 +90,7 @@ def merge(model: Model, work: Work, inputs: Inputs, layer: int, token: int) -> N
 
 @compiled
 def parts_of(model: Model, inputs: Inputs, token: int, layer: int) -> Any:
+    """In how many parts a token attends to its keys, of which the last has the newest."""
     return (inputs.kv[token, 2] - _start(model, inputs, token, layer)) // PART + 1
 
 
@@ -121,6 +122,7 @@ def _weights(found: Any, scores: Any, count: int, query: int, group: int, head_d
 
 @compiled
 def _weigh(out: int, weights: Any, values: int, count: int, group: int, head_dim: int) -> None:
+    """Add the values of a block, at an address, to what each query has found."""
     query = 0
     stride = weights.strides[0]
     while query < group:
