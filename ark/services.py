@@ -20,8 +20,8 @@ from ark.sessions.sqlite import SqliteStorage
 from ark.sessions.store import Evicted
 from ark.tracing import Tracer
 
-SWEEP_INTERVAL = 10.0
-"""Seconds. Under load some 20 MB of holes come about meanwhile, which takes a few milliseconds to give back."""
+SWEEP_INTERVAL = 30.0
+"""Seconds."""
 
 
 class Services:
@@ -57,11 +57,12 @@ class Services:
             self.tracer.add(record)
 
     async def sweep(self) -> None:
-        """Expire sessions now and then, and give free memory back, so that it does not grow; until cancelled."""
+        """Expire sessions now and then, and give free memory back while nothing runs; until cancelled."""
         while True:
             await anyio.sleep(SWEEP_INTERVAL)
             self.sessions.sweep()
-            await anyio.to_thread.run_sync(heap.give_back)
+            if not self.limiter.running:
+                await anyio.to_thread.run_sync(heap.give_back)
 
     @property
     def fingerprint(self) -> str:

@@ -6,10 +6,12 @@ import os
 import subprocess
 import sys
 import threading
+from functools import partial
 
+import anyio
 import psutil
 import pytest
-from asgi_client import running, until
+from asgi_client import ECHO, running, until
 
 from ark import heap, services
 
@@ -61,6 +63,34 @@ print(come_and_go())
     assert after > 2500
 
 
+@pytest.mark.skipif(not GLIBC, reason="another C library")
+@pytest.mark.parametrize(("variables", "most"), [({}, 2), ({"MALLOC_ARENA_MAX": "4"}, 4)])
+def test_threads_share_their_heaps(variables: dict[str, str], most: int) -> None:
+    script = """
+import ctypes, sys, tempfile, threading
+from ark import heap
+heap.keep()
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.fopen.restype = ctypes.c_void_p, ctypes.c_void_p
+libc.malloc_info.argtypes, libc.fclose.argtypes = [ctypes.c_int, ctypes.c_void_p], [ctypes.c_void_p]
+met = threading.Barrier(12)
+def take():
+    libc.malloc(100_000)
+    met.wait()
+threads = [threading.Thread(target=take) for _ in range(12)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+with tempfile.NamedTemporaryFile() as file:
+    out = libc.fopen(file.name.encode(), b"w")
+    libc.malloc_info(0, out)
+    libc.fclose(out)
+    print(file.read().count(b"<heap nr="))
+"""
+    variables = {name: value for name, value in os.environ.items() if name not in heap.OWN_ARENAS} | variables
+    run = subprocess.run([sys.executable, "-c", script], env=variables, capture_output=True, text=True, check=True)
+    assert int(run.stdout) == most
+
+
 @pytest.mark.anyio
 async def test_a_server_keeps_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     called: list[bool] = []
@@ -70,10 +100,19 @@ async def test_a_server_keeps_its_memory(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.anyio
-async def test_a_server_does_it_now_and_then_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_server_does_it_now_and_then_in_a_thread_while_nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     threads: list[int] = []
     monkeypatch.setattr(services, "SWEEP_INTERVAL", 0.01)
     monkeypatch.setattr(heap, "give_back", lambda: threads.append(threading.get_ident()))
-    async with running():
+    table = {**ECHO, "name": "slow", "engine": {"tokens_per_second": 5}}
+    async with running(models=[table]) as client, anyio.create_task_group() as tasks:
         await until(lambda: len(threads) >= 3)
-    assert threading.get_ident() not in threads
+        assert threading.get_ident() not in threads
+        limiter = client.app.services.limiter
+        tasks.start_soon(partial(client.chat, "0123456789", model="slow"))
+        await until(lambda: limiter.running == 1)
+        await anyio.sleep(0.1)
+        before = len(threads)
+        await anyio.sleep(0.3)
+        assert limiter.running == 1
+        assert len(threads) == before
