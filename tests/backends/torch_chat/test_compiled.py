@@ -11,9 +11,9 @@ import time
 
 import numba
 import pytest
+import tiny_model
 import torch
 import transformers
-from tiny_model import save_tiny_llama
 
 from ark.backends import GenerationJob, SamplingParams
 from ark.config import ModelConfig
@@ -36,7 +36,7 @@ LOUD, BROKEN = 198, 197
 """Ids whose embedding is made a thousand times as large, and not a number."""
 
 VOCABULARY = 199
-HERE = os.environ | {"PYTHONPATH": os.path.dirname(__file__)}
+HERE = os.environ | {"PYTHONPATH": os.pathsep.join([os.path.dirname(__file__), os.path.dirname(tiny_model.__file__)])}
 WINDOW = 16
 
 ARCHITECTURES = {
@@ -473,7 +473,7 @@ def test_where_nothing_can_be_kept_it_is_compiled_each_time(monkeypatch, tmp_pat
 
 @pytest.mark.anyio
 async def test_a_model_opened_in_int8_serves_by_them(tmp_path, caplog):
-    save_tiny_llama(tmp_path, hidden=128)
+    tiny_model.save_tiny_llama(tmp_path, hidden=128)
     engine = {"dtype": "float32", "threads": 2, "quantization": "int8"}
     with caplog.at_level(logging.INFO, "ark.torch_chat"):
         backend = await TorchChat.open(ModelConfig(name="tiny", path=str(tmp_path), engine=engine))
