@@ -13,8 +13,7 @@ BLOCK = 32 << 20
 """Bytes from which a block is the system's own, and goes back when it is freed: the most that glibc takes."""
 
 KEPT = 32 << 20
-"""Free bytes that may stand at the end of a heap. Each thread that computes may have one of its own, whose end
-`give_back` does not reach."""
+"""Free bytes that may stand at the end of a heap, which `give_back` reaches in the first one only."""
 
 ARENAS = 2
 """Heaps of the process. By itself glibc makes up to eight for each core, and what one thread has freed in its own

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from ark_backends.torch_chat.closeness import relative_errors
 from ark_backends.torch_chat.int8 import Int8Linear, Int8Module, Kernels, Rounded, rounded
 from ark_backends.torch_chat.kept import Kept, Store
 from ark_backends.torch_chat.linear import FloatLinear, Linear
@@ -108,12 +109,6 @@ def _restore(runner: Runner, kept: Kept, choice: Kernels | None) -> Report:
             elif type(module) is torch.nn.Linear:
                 left.append(name)
     return Report(kept.total, tuple(left), kept.logits_error)
-
-
-def relative_errors(got: torch.Tensor, expected: torch.Tensor) -> torch.Tensor:
-    """For each row (rows, width): the length of the difference over that of what was expected."""
-    difference = torch.linalg.vector_norm(got.float() - expected.float(), dim=-1)
-    return difference / torch.linalg.vector_norm(expected.float(), dim=-1).clamp_min(1e-12)
 
 
 def _fit_decoder(

@@ -1,118 +1,27 @@
 """Compiled steps: the numbers of the fast pass, and no token that knows of another, of threads or of cores."""
 
-import asyncio
 import gc
-import logging
-import os
 import subprocess
 import sys
 import threading
 import time
 
-import numba
 import pytest
-import tiny_model
 import torch
-import transformers
+from compiled_runner import ARCHITECTURES, BROKEN, HERE, LOUD, VOCABULARY, a_runner, both, compiled_steps, read
 
-from ark.backends import GenerationJob, SamplingParams
-from ark.config import ModelConfig
-from ark_backends.torch_chat import TorchChat, compiled, int8
+from ark_backends.torch_chat import int8
 from ark_backends.torch_chat.attention import Piece
-from ark_backends.torch_chat.compiled import cache, simd, steps, tables, trial
-from ark_backends.torch_chat.compiled.steps import Steps
-from ark_backends.torch_chat.int8 import AS_THEY_ARE, Int8Linear
+from ark_backends.torch_chat.closeness import relative_errors
+from ark_backends.torch_chat.compiled import simd, tables
+from ark_backends.torch_chat.int8 import Int8Linear
 from ark_backends.torch_chat.kv import KVBuffer
 from ark_backends.torch_chat.linear import FloatLinear
-from ark_backends.torch_chat.quantize import relative_errors
-from ark_backends.torch_chat.runner import Runner
 
 pytestmark = [
     pytest.mark.skipif(int8.supported() is not None, reason="this CPU is not one for int8"),
     pytest.mark.skipif(not simd.WIDTH, reason="this CPU is not one for compiled steps"),
 ]
-
-LOUD, BROKEN = 198, 197
-"""Ids whose embedding is made a thousand times as large, and not a number."""
-
-VOCABULARY = 199
-HERE = os.environ | {"PYTHONPATH": os.pathsep.join([os.path.dirname(__file__), os.path.dirname(tiny_model.__file__)])}
-WINDOW = 16
-
-ARCHITECTURES = {
-    "Llama": {"tie_word_embeddings": True},
-    "Qwen2": {
-        "use_sliding_window": True,
-        "sliding_window": WINDOW,
-        "layer_types": ["sliding_attention", "full_attention"],
-    },
-    "Qwen3": {"head_dim": 64},
-    "Mistral": {"sliding_window": WINDOW, "num_attention_heads": 10, "head_dim": 32},
-}
-
-
-def a_runner(architecture="Llama", *, kind="int8", checked=True, **more):
-    """A random model on the fast pass, its linear layers in a kind."""
-    shape = {
-        "vocab_size": VOCABULARY,
-        "hidden_size": 128,
-        "intermediate_size": 192,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "max_position_embeddings": 8192,
-        "initializer_range": 0.1,
-    }
-    torch.manual_seed(5)
-    config = getattr(transformers, f"{architecture}Config")(**shape | ARCHITECTURES[architecture] | more)
-    model = transformers.AutoModelForCausalLM.from_config(config).float().eval()
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if name.endswith(("bias", "norm.weight", "layernorm.weight")):
-                parameter.add_(torch.randn_like(parameter) * 0.2)
-        model.get_input_embeddings().weight[LOUD] *= 1000.0
-    runner = Runner(model)
-    assert runner.speed_up()
-    assert not checked or compiled.unable(runner.decoder, runner.spec) is None
-    with torch.inference_mode():
-        for _, layer, put in runner.decoder.linears():
-            if kind == "int8":
-                put(Int8Linear(layer.weight, layer.bias, AS_THEY_ARE))
-            else:
-                bias = None if layer.bias is None else layer.bias.to(kind)
-                put(FloatLinear(layer.weight.to(kind), bias))
-    return runner
-
-
-def compiled_steps(runner, threads=2):
-    runner.steps = Steps(runner.decoder, runner.spec, threads)
-    return runner
-
-
-def read(runner, count, seed=0, *, room=8):
-    """KV of a sequence of so many tokens."""
-    tokens = torch.randint(3, 190, (count,), generator=torch.Generator().manual_seed(seed)).tolist()
-    kv = KVBuffer(runner.spec, count + room)
-    if tokens:
-        runner._pass([Piece(kv, tokens)], [])
-    kv.length = count
-    return kv
-
-
-def both(runner, lengths, usual=None):
-    """Logits of one token behind so many, compiled and by torch, and the KV that each wrote."""
-    usual = usual or runner
-    ids = list(range(30, 30 + len(lengths)))
-
-    def by_torch(ids, kvs):
-        return usual._pass([Piece(kv, [token]) for token, kv in zip(ids, kvs, strict=True)], range(len(ids)))
-
-    found = []
-    for compute in (runner.steps, by_torch):
-        kvs = [read(usual, length, seed) for seed, length in enumerate(lengths)]
-        logits = compute(ids, kvs)
-        found.append((logits, torch.cat([kv.data[:, 0, :, : kv.length + 1].flatten() for kv in kvs])))
-    return found
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -199,10 +108,10 @@ def test_nothing_is_written_beyond_a_sequence():
 
 def test_nothing_is_read_beyond_a_sequence():
     code = """
-import ctypes, mmap, torch, test_compiled
-runner = test_compiled.compiled_steps(test_compiled.a_runner())
+import ctypes, mmap, torch, compiled_runner
+runner = compiled_runner.compiled_steps(compiled_runner.a_runner())
 for length in (1, 15, 16, 20):
-    kv = test_compiled.read(runner, length, room=1)
+    kv = compiled_runner.read(runner, length, room=1)
     size = kv.data.nbytes
     pages = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
     memory = mmap.mmap(-1, pages + mmap.PAGESIZE)
@@ -263,11 +172,12 @@ binding.get_host_cpu_features = lambda: {"avxvnni": True, "fma": True}
 from ark_backends.torch_chat.compiled import simd
 assert simd.WIDTH == 32
 binding.get_host_cpu_features = real
-import test_compiled
-for kind in ("int8", test_compiled.torch.float32, test_compiled.torch.bfloat16):
-    runner = test_compiled.compiled_steps(test_compiled.a_runner("Qwen3", kind=kind))
-    (logits, _), (expected, _) = test_compiled.both(runner, [0, 7, 40, 300])
-    print(float(test_compiled.relative_errors(logits, expected).median()))
+import compiled_runner
+from ark_backends.torch_chat.closeness import relative_errors
+for kind in ("int8", compiled_runner.torch.float32, compiled_runner.torch.bfloat16):
+    runner = compiled_runner.compiled_steps(compiled_runner.a_runner("Qwen3", kind=kind))
+    (logits, _), (expected, _) = compiled_runner.both(runner, [0, 7, 40, 300])
+    print(float(relative_errors(logits, expected).median()))
 """
     run = subprocess.run(
         [sys.executable, "-c", code],
@@ -283,85 +193,6 @@ for kind in ("int8", test_compiled.torch.float32, test_compiled.torch.bfloat16):
     assert half < 0.03
 
 
-@pytest.mark.parametrize(
-    ("more", "reason"),
-    [
-        ({"head_dim": 16}, "heads of 16"),
-        ({"hidden_size": 96, "head_dim": 32}, "weights of layer 0 read"),
-        ({"intermediate_size": 96}, "weights of layer 0 close"),
-        ({"vocab_size": 7}, "weights of head"),
-    ],
-)
-def test_models_of_other_shapes_are_left_to_torch(more, reason):
-    config = transformers.LlamaConfig(
-        **{
-            "vocab_size": VOCABULARY,
-            "hidden_size": 128,
-            "intermediate_size": 192,
-            "num_hidden_layers": 1,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 2,
-            "pad_token_id": 0,
-            "bos_token_id": 1,
-            "eos_token_id": 2,
-            **more,
-        }
-    )
-    runner = Runner(transformers.LlamaForCausalLM(config).float())
-    assert runner.speed_up()
-    assert reason in compiled.unable(runner.decoder, runner.spec)
-
-
-def test_machines_and_weights_that_are_not_made_for_it_are_left_to_torch(monkeypatch):
-    runner = a_runner(kind=torch.float16)
-    assert "weights of layer 0 read" in compiled.unable(runner.decoder, runner.spec)
-    runner = a_runner(kind=torch.float32)
-    monkeypatch.setattr(simd, "WIDTH", 0)
-    assert "lacks the instructions" in compiled.unable(runner.decoder, runner.spec)
-    monkeypatch.setattr(simd, "WIDTH", 64)
-    monkeypatch.delattr(compiled, "simd")
-    monkeypatch.setitem(sys.modules, "ark_backends.torch_chat.compiled.simd", None)
-    assert "numba cannot be used" in compiled.unable(runner.decoder, runner.spec)
-    assert compiled.unable(None, runner.spec) == "the model is none of the fast pass"
-
-
-def test_steps_that_are_slower_or_wrong_are_not_used(monkeypatch, caplog):
-    runner = a_runner()
-    with caplog.at_level(logging.DEBUG, "ark.torch_chat"):
-        runner.compile()
-    assert runner.steps is not None
-    assert "8 tokens: compiled" in caplog.text
-    monkeypatch.setattr(trial, "seconds", lambda work: 0.0)
-    slow = a_runner()
-    expected = slow.logits([3, 4, 5])
-    with pytest.raises(compiled.NotUsed, match="torch is as fast here"):
-        slow.compile()
-    # The copies of the weights are those that suit torch, and the numbers are the same.
-    assert slow.steps is None
-    assert torch.equal(slow.logits([3, 4, 5]), expected)
-    layer = slow.decoder.layers[0].read
-    assert (layer._packed is not None) == int8.kernels(layer.outputs, 128).packed
-    monkeypatch.undo()
-    broken = a_runner()
-    with torch.inference_mode():
-        broken.decoder.layers[1].write.scale.mul_(-3.0)
-    usual = a_runner()
-    wrong = Steps(broken.decoder, broken.spec, 1)
-    assert "their logits are off by" in trial.objection(wrong, usual._pass, usual.spec)
-
-
-def test_what_cannot_be_compiled_is_left_to_torch(monkeypatch, caplog):
-    def fails(*arguments):
-        raise numba.core.errors.TypingError("another numba")
-
-    fails.py_func = fails
-    monkeypatch.setattr(steps, "step", fails)
-    monkeypatch.setattr(steps, "again", lambda function: function)
-    with pytest.raises(compiled.NotUsed, match="they cannot be compiled"):
-        a_runner().compile()
-    assert "steps cannot be compiled" in caplog.text
-
-
 def test_they_do_not_depend_on_the_type_that_a_model_being_loaded_has_set():
     runner = compiled_steps(a_runner())
     expected = runner.steps([40], [read(runner, 4)])
@@ -373,61 +204,20 @@ def test_they_do_not_depend_on_the_type_that_a_model_being_loaded_has_set():
         torch.set_default_dtype(torch.float32)
 
 
-OPENED = """
-import sys, test_compiled
-runner = test_compiled.compiled_steps(test_compiled.a_runner())
-print(float(runner.steps([40], [test_compiled.read(runner, 4)]).norm()), end="")
-"""
-
-
-def opened(**variables):
-    """What a process prints whose environment has these too."""
-    run = subprocess.run(
-        [sys.executable, "-c", OPENED], env=HERE | variables, capture_output=True, text=True, check=False
-    )
-    assert run.returncode == 0, run.stderr
-    return run.stdout
-
-
-def test_what_was_kept_and_cannot_be_read_is_made_anew(tmp_path):
-    expected = opened(NUMBA_CACHE_DIR=str(tmp_path))
-    kept = sorted(file for file in tmp_path.rglob("*") if file.suffix in {".nbi", ".nbc"})
-    assert len(kept) == 2
-    for file in kept:
-        file.write_bytes(b"")
-    assert opened(NUMBA_CACHE_DIR=str(tmp_path)) == expected
-    assert not any(file.exists() for file in kept)
-
-
-def test_where_nothing_can_be_written_steps_are_compiled_each_time():
-    assert opened(XDG_CACHE_HOME="/proc/nothing", NUMBA_CACHE_DIR="") == opened()
-
-
-@pytest.mark.parametrize("told", [{"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}, {"NUMBA_ENABLE_AVX": "0"}])
-def test_where_numba_compiles_for_another_cpu_torch_computes(told):
-    code = """
-import test_compiled
-runner = test_compiled.a_runner("Llama", kind=test_compiled.torch.float32)
-print(test_compiled.compiled.unable(runner.decoder, runner.spec))
-"""
-    code = code.replace("a_runner(", "a_runner(checked=False, architecture=")
-    run = subprocess.run([sys.executable, "-c", code], env=HERE | told, capture_output=True, text=True, check=False)
-    assert "this CPU lacks the instructions" in run.stdout, run.stderr
-
-
 def test_helpers_end_with_what_they_help():
     def helpers():
-        return [thread for thread in threading.enumerate() if thread.name.startswith("ark-step-")]
+        return {thread for thread in threading.enumerate() if thread.name.startswith("ark-step-")}
 
-    gc.collect()
-    before = len(helpers())
+    # Those of earlier tests may be ending.
+    others = helpers()
     runner = compiled_steps(a_runner(), threads=4)
     runner.steps([40], [read(runner, 4)])
-    assert len(helpers()) == before + 3
+    own = helpers() - others
+    assert len(own) == 3
     runner.steps = None
     gc.collect()
     end = time.monotonic() + 30
-    while len(helpers()) > before:
+    while any(thread.is_alive() for thread in own):
         assert time.monotonic() < end
         time.sleep(0.01)
 
@@ -449,45 +239,3 @@ def test_several_models_step_at_the_same_time():
     for thread in threads:
         thread.join()
     assert not wrong
-
-
-def test_what_is_compiled_is_kept_where_numba_keeps_or_the_user_does(monkeypatch, tmp_path):
-    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path / "numba"))
-    assert cache.directory().parent == tmp_path / "numba"
-    monkeypatch.setattr(numba.config, "CACHE_DIR", "")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert cache.directory().parent == tmp_path / "xdg" / "ark" / "compiled"
-    twice = cache.kept(lambda x: 2 * x)
-    assert twice(21) == 42
-    assert list(cache.directory().rglob("*.nbi"))
-    assert numba.config.CACHE_DIR == ""
-
-
-def test_where_nothing_can_be_kept_it_is_compiled_each_time(monkeypatch, tmp_path, caplog):
-    (tmp_path / "file").write_text("")
-    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path / "file"))
-    with caplog.at_level(logging.INFO, "ark.torch_chat"):
-        assert cache.kept(lambda x: 2 * x)(21) == 42
-    assert "compiled functions cannot be kept" in caplog.text
-
-
-@pytest.mark.anyio
-async def test_a_model_opened_in_int8_serves_by_them(tmp_path, caplog):
-    tiny_model.save_tiny_llama(tmp_path, hidden=128)
-    engine = {"dtype": "float32", "threads": 2, "quantization": "int8"}
-    with caplog.at_level(logging.INFO, "ark.torch_chat"):
-        backend = await TorchChat.open(ModelConfig(name="tiny", path=str(tmp_path), engine=engine))
-    try:
-        assert "tiny: running streams by compiled steps" in caplog.text
-        assert backend._engine._runner.steps is not None
-
-        async def reply(prompt):
-            job = GenerationJob(request_id="", prompt=prompt, max_tokens=20, sampling=SamplingParams(temperature=0.0))
-            return [token async for batch in backend.generate(job) for token in batch.token_ids]
-
-        prompts = [list(range(3 + i, 40 + 3 * i)) for i in range(6)]
-        alone = [await reply(prompt) for prompt in prompts]
-        assert await asyncio.gather(*map(reply, prompts)) == alone
-        assert len(set(map(tuple, alone))) > 1
-    finally:
-        await backend.close()

@@ -12,6 +12,7 @@ import torch
 
 from ark_backends.packed import seconds
 from ark_backends.torch_chat.attention import Piece
+from ark_backends.torch_chat.closeness import relative_errors
 from ark_backends.torch_chat.compiled.steps import Steps
 from ark_backends.torch_chat.kv import KVBuffer, KVSpec
 
@@ -54,9 +55,7 @@ def objection(
     def theirs(count: int) -> torch.Tensor:
         return usual(pieces[:count], range(count))
 
-    expected = theirs(SEVERAL)
-    lengths = torch.linalg.vector_norm(expected, dim=-1)
-    error = float((torch.linalg.vector_norm(ours(SEVERAL) - expected, dim=-1) / lengths).median())
+    error = float(relative_errors(ours(SEVERAL), theirs(SEVERAL)).median())
     if not error <= ERROR:
         return f"their logits are off by {error:.2g}"
     if all(_is_faster(ours, theirs, count) for count in (1, SEVERAL)):
