@@ -13,7 +13,7 @@ import anyio.to_thread
 
 from ark import heap
 from ark import log as logs
-from ark.asgi import ClientGone, Receive, Request, Scope, Send, body_pieces, check_head, route_path
+from ark.asgi import Body, ClientGone, Receive, Request, Scope, Send, check_head, route_path
 from ark.config import Config, ConfigError, KeyConfig, LimitsConfig, load_config
 from ark.cors import is_preflight
 from ark.errors import Unavailable, UnsupportedMediaType, shorten
@@ -199,7 +199,7 @@ class Ark:
         if route.work:
             exchange.ticket = held.enter_context(services.limiter.admit(key))
         limits = services.config.limits
-        pieces = body_pieces(
+        sent = Body(
             exchange.receive,
             headers,
             limit=_body_limit(route, limits),
@@ -207,12 +207,12 @@ class Ark:
             total_timeout=limits.body_total_timeout,
         )
         body, form = b"", None
-        async with aclosing(pieces):
-            if route.form is None:
-                body = b"".join([piece async for piece in pieces])
-            else:
+        if route.form is None:
+            body = await sent.read()
+        else:
+            async with aclosing(sent.pieces()) as pieces:
                 form = await read_form(pieces, boundary, files=FILES)
-                held.push_async_callback(form.aclose)
+            held.push_async_callback(form.aclose)
         exchange.record.arrive()
         return route, Request(
             id=exchange.id,

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, MutableMapping, Sequence
-from contextlib import aclosing
 from typing import Any
 from urllib.parse import quote
 
@@ -158,57 +157,74 @@ def read_cookies(header: str) -> dict[str, str]:
     return cookies
 
 
-async def body_pieces(
-    receive: Receive,
-    headers: Mapping[bytes, bytes],
-    *,
-    limit: int,
-    piece_timeout: float,
-    total_timeout: float,
-) -> AsyncGenerator[bytes, None]:
-    """The body as it comes, at most `limit` bytes.
+class Body:
+    """A request's body, read once, at most `limit` bytes of it.
 
     A declared length over the limit is refused before anything is read; the bytes are counted as they come all the
-    same. Timeouts are in seconds: `piece_timeout` between two pieces, `total_timeout` for all of them. Raises
-    BodyTooLarge, RequestTimeout or ClientGone.
+    same. Timeouts are in seconds: `piece_timeout` between two pieces, `total_timeout` for all of them. Making it and
+    reading it raise BodyTooLarge, reading it RequestTimeout and ClientGone.
     """
-    declared = headers.get(b"content-length", b"")
-    if declared.isdigit() and (len(declared) > 18 or int(declared) > limit):
-        raise _too_large(limit)
-    size = 0
-    deadline = anyio.current_time() + total_timeout
-    while True:
-        with anyio.move_on_at(min(deadline, anyio.current_time() + piece_timeout)) as scope:
-            message = await receive()
-        if scope.cancelled_caught:
-            raise RequestTimeout("The request's body came too slowly.")
+
+    def __init__(
+        self,
+        receive: Receive,
+        headers: Mapping[bytes, bytes],
+        *,
+        limit: int,
+        piece_timeout: float,
+        total_timeout: float,
+    ) -> None:
+        self._receive = receive
+        self._limit = limit
+        self._piece_timeout = piece_timeout
+        self._end = anyio.current_time() + total_timeout
+        self._size = 0
+        self._ended = False
+        declared = headers.get(b"content-length", b"")
+        if declared.isdigit() and (len(declared) > 18 or int(declared) > limit):
+            raise self._too_large()
+
+    async def read(self) -> bytes:
+        """The whole body."""
+        pieces = []
+        # One limit of time, which is put off: making one anew for each piece costs more than reading a small body.
+        with anyio.CancelScope(deadline=self._deadline()) as scope:
+            while True:
+                pieces.append(self._take(await self._receive()))
+                if self._ended:
+                    break
+                scope.deadline = self._deadline()
+        self._check_time(scope)
+        return b"".join(pieces)
+
+    async def pieces(self) -> AsyncGenerator[bytes, None]:
+        """The body as it comes."""
+        while not self._ended:
+            # Not around the `yield`: there a scope would cancel whoever reads.
+            with anyio.CancelScope(deadline=self._deadline()) as scope:
+                piece = self._take(await self._receive())
+            self._check_time(scope)
+            yield piece
+
+    def _deadline(self) -> float:
+        return min(self._end, anyio.current_time() + self._piece_timeout)
+
+    def _take(self, message: Message) -> bytes:
         if message["type"] == "http.disconnect":
             raise ClientGone
         piece: bytes = message.get("body", b"")
-        size += len(piece)
-        if size > limit:
-            raise _too_large(limit)
-        yield piece
-        if not message.get("more_body", False):
-            return
+        self._size += len(piece)
+        if self._size > self._limit:
+            raise self._too_large()
+        self._ended = not message.get("more_body", False)
+        return piece
 
+    def _check_time(self, scope: anyio.CancelScope) -> None:
+        if scope.cancelled_caught:
+            raise RequestTimeout("The request's body came too slowly.")
 
-async def read_body(
-    receive: Receive,
-    headers: Mapping[bytes, bytes],
-    *,
-    limit: int,
-    piece_timeout: float,
-    total_timeout: float,
-) -> bytes:
-    """The whole body; see `body_pieces`."""
-    pieces = body_pieces(receive, headers, limit=limit, piece_timeout=piece_timeout, total_timeout=total_timeout)
-    async with aclosing(pieces):
-        return b"".join([piece async for piece in pieces])
-
-
-def _too_large(limit: int) -> BodyTooLarge:
-    return BodyTooLarge(f"The request's body is larger than {limit} bytes.")
+    def _too_large(self) -> BodyTooLarge:
+        return BodyTooLarge(f"The request's body is larger than {self._limit} bytes.")
 
 
 async def wait_for_disconnect(receive: Receive) -> None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 import math
 import re
+import secrets
 import time
-import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing, suppress
 
 import anyio
 import msgspec
+from anyio.abc import TaskGroup
+from anyio.lowlevel import checkpoint
 
 from ark.asgi import (
     KEEP_ALIVE,
@@ -62,7 +64,7 @@ class Exchange:
     def __init__(self, scope: Scope, receive: Receive, send: Send, services: Services | None = None) -> None:
         self.headers = read_headers(scope)
         sent = self.headers.get(b"x-request-id", b"")
-        self.id = sent.decode() if _REQUEST_ID.fullmatch(sent) else f"req_{uuid.uuid4().hex}"
+        self.id = sent.decode() if _REQUEST_ID.fullmatch(sent) else f"req_{secrets.token_hex(16)}"
         self.record = Record(self.id, scope["method"], scope.get("scheme", "http"), self.headers)
         self._services = services
         self._receive_message = receive
@@ -78,7 +80,8 @@ class Exchange:
         self._error: str | None = None
         self._error_event: Callable[[APIError], bytes] | None = None
         self._close = False
-        self._scope = anyio.CancelScope()
+        self._tasks: TaskGroup | None = None
+        """Of the race."""
         self._stopped = False
         self.ticket: Ticket | None = None
         """There once the request was admitted to an engine."""
@@ -117,19 +120,26 @@ class Exchange:
 
         # Of its own: to end the watch with the whole group would cancel this task as well, which costs more.
         watching = anyio.CancelScope()
+        heard = False
 
         async def watch() -> None:
+            nonlocal heard
             with watching:
                 await wait_for_disconnect(self.receive)
+                heard = True
                 # The same message also follows a reply that was sent whole.
                 if not self._finished:
                     tasks.cancel_scope.cancel()
 
         try:
-            with self._scope:
-                async with anyio.create_task_group() as tasks:
-                    tasks.start_soon(watch)
-                    await self._run(endpoint, request, services)
+            async with anyio.create_task_group() as tasks:
+                self._tasks = tasks
+                tasks.start_soon(watch)
+                await self._run(endpoint, request, services)
+                # Behind a whole reply most servers tell of a disconnect at once. To let the watch hear that costs less
+                # than to cancel it.
+                await checkpoint()
+                if not heard:
                     watching.cancel()
             if self._stopped and not (self._finished or self._gone):
                 await self._break_off()
@@ -144,7 +154,8 @@ class Exchange:
     def stop(self) -> None:
         """Break off a reply that is being made, and tell the client that the server stops."""
         self._stopped = True
-        self._scope.cancel()
+        if self._tasks is not None:
+            self._tasks.cancel_scope.cancel()
 
     def log(self) -> None:
         """The exchange is over: into the log, the metrics and the traces."""

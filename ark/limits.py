@@ -9,10 +9,9 @@ may be drawn below nothing by what is under way; the next request waits until th
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-
-import anyio
 
 from ark.config import KeyConfig, LimitsConfig
 from ark.errors import APIError, TooManyRequests, Unavailable
@@ -98,7 +97,7 @@ class Ticket:
 class Limiter:
     """Admits the requests of one running server that ask an engine for work."""
 
-    def __init__(self, config: LimitsConfig, clock: Clock = anyio.current_time) -> None:
+    def __init__(self, config: LimitsConfig, clock: Clock = time.monotonic) -> None:
         self._config = config
         self._clock = clock
         self._accounts: dict[str, Account] = {}

@@ -69,6 +69,8 @@ class Served(Generic[B]):
         self.config = config
         self.aliases = tuple(aliases)
         self.backend: B | None = None
+        self.capabilities: Capabilities | None = None
+        """What the backend can do, narrowed by the configuration; None until it is open."""
         self.failed = False
         self._settled = anyio.Event()
 
@@ -81,11 +83,6 @@ class Served(Generic[B]):
         if self.failed or (self.backend is not None and not self.backend.status().alive):
             return "failed"
         return "loading" if self.backend is None else "ready"
-
-    @property
-    def capabilities(self) -> Capabilities | None:
-        """What the backend can do, narrowed by the configuration; None until it is open."""
-        return None if self.backend is None else self.backend.capabilities
 
     async def open(self) -> None:
         """Load the model. A failure is logged and kept as the model's state: the others still serve."""
@@ -113,6 +110,7 @@ class Served(Generic[B]):
 
     def _prepare(self, backend: B) -> None:
         """Make what the model's requests need beside the backend."""
+        self.capabilities = backend.capabilities
 
     async def close(self) -> None:
         """Close the backend. A failure is logged: it must not keep the other models' memory."""
@@ -141,6 +139,10 @@ class ServedChat(Served[ChatBackend]):
     def __init__(self, config: ModelConfig, aliases: Sequence[str]) -> None:
         super().__init__(config, aliases)
         self._prompts: PromptBuilder | None = None
+        self.tool_format: ToolFormat | None = None
+        """How the model writes tool calls; None where it knows none, and until it is open."""
+        self.default_sampling = SamplingParams()
+        """What a request that does not say gets: the configuration's values over the model's own."""
 
     @property
     def prompts(self) -> PromptBuilder:
@@ -149,35 +151,20 @@ class ServedChat(Served[ChatBackend]):
             raise RuntimeError(f"the model {self.name} is not open")
         return self._prompts
 
-    @property
-    def capabilities(self) -> Capabilities | None:
-        capabilities = super().capabilities
-        if capabilities is None:
-            return None
-        parameters = capabilities.parameters - self._beyond_template()
-        if self.config.capabilities == "document":
-            parameters -= DOCUMENT_UNSUPPORTED
-        return msgspec.structs.replace(capabilities, parameters=parameters)
-
-    @property
-    def tool_format(self) -> ToolFormat | None:
-        """How the model writes tool calls; None where it knows none."""
-        template = None if self.backend is None else self.backend.tokenizer.chat_template
-        return find_format(template, self.config.tool_format)
-
-    def default_sampling(self, backend: ChatBackend) -> SamplingParams:
-        """What a request that does not say gets: the configuration's values over the model's own."""
-        chosen = {
-            name: value for name, value in msgspec.structs.asdict(self.config.sampling).items() if value is not None
-        }
-        return msgspec.structs.replace(backend.default_sampling, **chosen)
-
     def _prepare(self, backend: ChatBackend) -> None:
         self._prompts = PromptBuilder(backend.tokenizer, model=self.name, context_length=backend.context_length)
+        template = backend.tokenizer.chat_template
+        self.tool_format = find_format(template, self.config.tool_format)
+        configured = msgspec.structs.asdict(self.config.sampling)
+        chosen = {name: value for name, value in configured.items() if value is not None}
+        self.default_sampling = msgspec.structs.replace(backend.default_sampling, **chosen)
+        parameters = backend.capabilities.parameters - self._beyond(template or "")
+        if self.config.capabilities == "document":
+            parameters -= DOCUMENT_UNSUPPORTED
+        self.capabilities = msgspec.structs.replace(backend.capabilities, parameters=parameters)
 
-    def _beyond_template(self) -> frozenset[str]:
+    def _beyond(self, template: str) -> frozenset[str]:
         """Parameters that need something of the chat template which the model's does not have."""
-        template = "" if self.backend is None else self.backend.tokenizer.chat_template or ""
         missing = frozenset[str]()
         if self.tool_format is None:
             missing |= TOOL_PARAMETERS
@@ -191,13 +178,10 @@ class ServedChat(Served[ChatBackend]):
 class ServedEmbedding(Served[EmbeddingBackend]):
     """An embedding model."""
 
-    @property
-    def capabilities(self) -> Capabilities | None:
-        found = super().capabilities
-        if found is None:
-            return None
+    def _prepare(self, backend: EmbeddingBackend) -> None:
         # The encoding is the server's own work, whatever the backend.
-        return msgspec.structs.replace(found, parameters=found.parameters | {"encoding_format"})
+        found = backend.capabilities
+        self.capabilities = msgspec.structs.replace(found, parameters=found.parameters | {"encoding_format"})
 
 
 class ServedTranscription(Served[TranscriptionBackend]):

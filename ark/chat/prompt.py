@@ -37,6 +37,8 @@ class PromptBuilder:
         self._fingerprint = fingerprint(tokenizer)
         self.model = model
         """The served name, which conversations belong to."""
+        self._opened = "", 0
+        """The last prompt's opening, which most have, and how many ids it was."""
 
     def build(
         self,
@@ -108,13 +110,20 @@ class PromptBuilder:
             base = _common_length(piece.text, render(piece.messages, False))
         except BadRequest:
             base = len(piece.text)
-        opening = piece.text[base:]
-        start = len(piece.ids)
-        # The opening is a few tokens, so its ids are found from the end.
-        for count in range(min(start, len(opening.encode())) + 1):
-            if self._tokenizer.decode(piece.ids[start - count :]) == opening:
-                return _Opening(start - count, base)
-        return _Opening(-1, base)
+        count = self._count(piece.ids, piece.text[base:])
+        return _Opening(-1 if count is None else len(piece.ids) - count, base)
+
+    def _count(self, ids: list[int], opening: str) -> int | None:
+        """How many ids at the end are the opening's; None where no number of them is."""
+        known, count = self._opened
+        if opening == known and count <= len(ids) and self._tokenizer.decode(ids[len(ids) - count :]) == opening:
+            return count
+        # It is a few tokens, so they are found from the end.
+        for count in range(min(len(ids), len(opening.encode())) + 1):
+            if self._tokenizer.decode(ids[len(ids) - count :]) == opening:
+                self._opened = opening, count
+                return count
+        return None
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
 import time
-import uuid
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from typing import Any
@@ -42,7 +42,8 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def new(cls, model: str, fingerprint: str) -> Head:
-        return cls(id=f"chatcmpl-{uuid.uuid4().hex}", created=int(time.time()), model=model, fingerprint=fingerprint)
+        name = f"chatcmpl-{secrets.token_hex(16)}"
+        return cls(id=name, created=int(time.time()), model=model, fingerprint=fingerprint)
 
 
 def completion(head: Head, turn: ChatTurn) -> bytes:

@@ -7,7 +7,6 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
-import anyio
 import msgspec
 
 from ark.aside import aside
@@ -215,6 +214,4 @@ class ChatTurn:
         fold = self.fold
         message = reply_message(fold.content, fold.reasoning, fold.calls, legacy=self.legacy)
         transcript = prompt.finish(fold.token_ids, message, stop_ids=job.stop_token_ids, kept=fold.kept)
-        # A turn is kept whole or not at all, so a client that leaves now does not stop it half-way.
-        with anyio.CancelScope(shield=True):
-            await turn.commit(transcript)
+        await turn.commit(transcript)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import uuid
+import secrets
 from contextlib import suppress
 
 import h11
@@ -67,7 +67,7 @@ class Connection(TCPServer):
     async def _initiate_server_close(self) -> None:
         # One that sent nothing is idle, and wants no reply; and a server that stops has not waited the whole time.
         if self._head_has_begun() and not self.context.terminated.is_set():
-            request_id = f"req_{uuid.uuid4().hex}"
+            request_id = f"req_{secrets.token_hex(16)}"
             self.writer.write(_reply(request_id))
             fields = {"request_id": request_id, "status": RequestTimeout.status, "error": RequestTimeout.code}
             log.info("slow head", extra={"fields": fields})

@@ -48,7 +48,7 @@ async def create(request: Request, services: Services) -> Reply | Stream:
             stateful=body.ark_stateful,
             messages=messages,
             max_tokens=body.max_completion_tokens or body.max_tokens,
-            sampling=parameters.sampling(body, served.default_sampling(backend), tokenizer.vocab_size),
+            sampling=parameters.sampling(body, served.default_sampling, tokenizer.vocab_size),
             stop_token_ids=parameters.stop_ids(body, tokenizer.stop_token_ids),
             stops=parameters.stop_strings(body),
             reasoning=backend.capabilities.reasoning,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cached_property
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
@@ -81,18 +81,28 @@ class RequestMetrics:
         self._prompt = histogram("ark:request_prompt_tokens", "Tokens of a request's prompt.", TOKENS)
         self._generation = histogram("ark:request_generation_tokens", "Tokens of all replies to a request.", TOKENS)
         self._reasons: set[str] = set()
+        self._meters: dict[str, ModelMeter] = {}
 
     def meter(self, served: AnyServed) -> ModelMeter:
         """What a model's requests are measured with. Its metrics are there from now on, at 0."""
         name = served.name
-        for reason in FINISHED:
-            self._success.labels(name, reason)
-        self._latency.labels(name)
-        if served.config.task == "chat":
-            times = (self._first_token, self._next_token, self._queue, self._prefill, self._decode)
-            for one in (*times, self._prompt, self._generation):
-                one.labels(name)
-        return ModelMeter(name, self._first_token, self._next_token)
+
+        def bound(metric: Histogram) -> Observe:
+            return metric.labels(name).observe if served.config.task == "chat" else _pass_over
+
+        meter = ModelMeter(
+            finished={reason: self._success.labels(name, reason) for reason in FINISHED},
+            latency=self._latency.labels(name).observe,
+            first_token=bound(self._first_token),
+            next_token=bound(self._next_token),
+            queue=bound(self._queue),
+            prefill=bound(self._prefill),
+            decode=bound(self._decode),
+            prompt=bound(self._prompt),
+            generation=bound(self._generation),
+        )
+        self._meters[name] = meter
+        return meter
 
     def add(self, record: Record) -> None:
         """Count a request that is over."""
@@ -110,20 +120,19 @@ class RequestMetrics:
             # The engine would not have it.
             return
         broken = "abort" if error is None or error.code == "draining" else "error"
+        meter = self._meters[work.model]
         for reason in work.finish_reasons:
             told = broken if reason is None else reason
-            self._success.labels(work.model, told if told in FINISHED else "stop").inc()
+            meter.finished[told if told in FINISHED else "stop"].inc()
         if not record.whole:
             return
-        self._latency.labels(work.model).observe(record.ended - record.arrived)
-        if work.operation != "chat":
-            return
-        self._prompt.labels(work.model).observe(work.prompt_tokens)
-        self._generation.labels(work.model).observe(work.completion_tokens)
+        meter.latency(record.ended - record.arrived)
+        meter.prompt(work.prompt_tokens)
+        meter.generation(work.completion_tokens)
         if work.admitted and work.first:
-            self._queue.labels(work.model).observe(work.admitted - work.asked)
-            self._prefill.labels(work.model).observe(work.first - work.admitted)
-            self._decode.labels(work.model).observe(work.last - work.first)
+            meter.queue(work.admitted - work.asked)
+            meter.prefill(work.first - work.admitted)
+            meter.decode(work.last - work.first)
 
     def _bounded(self, reason: str) -> str:
         if reason not in self._reasons and len(self._reasons) >= MAX_REASONS:
@@ -132,19 +141,21 @@ class RequestMetrics:
         return reason
 
 
+@dataclass(frozen=True)
 class ModelMeter:
-    """Observes the tokens of one model."""
+    """The metrics of one model. They are looked up once: each request is told to most of them, each token to one."""
 
-    def __init__(self, model: str, first_token: Histogram, next_token: Histogram) -> None:
-        self._model = model
-        self._first_token = first_token
-        self._next_token = next_token
+    finished: Mapping[str, Counter]
+    """Replies, by the reasons of `FINISHED`."""
+    latency: Observe
+    first_token: Observe
+    next_token: Observe
+    queue: Observe
+    prefill: Observe
+    decode: Observe
+    prompt: Observe
+    generation: Observe
 
-    @cached_property
-    def first_token(self) -> Observe:
-        return self._first_token.labels(self._model).observe
 
-    @cached_property
-    def next_token(self) -> Observe:
-        """Bound once: it is called for each token."""
-        return self._next_token.labels(self._model).observe
+def _pass_over(_: float) -> None:
+    """In place of what is measured of chat models alone."""

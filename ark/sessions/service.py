@@ -8,6 +8,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
+import anyio
+
 from ark.errors import BadRequest, NotFound
 from ark.sessions.config import SessionsConfig
 from ark.sessions.gate import Gate
@@ -154,7 +156,9 @@ class Sessions:
                 transcript=transcript,
             )
             try:
-                await self._storage.save(turn)
+                # A turn is kept whole or not at all, so a client that leaves now does not stop it half-way.
+                with anyio.CancelScope(shield=True):
+                    await self._storage.save(turn)
             except StorageError as error:
                 self.write_failures += 1
                 log.error("a turn of session %s was not written to disk: %s", session.id, error)

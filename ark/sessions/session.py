@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import uuid
+import secrets
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -88,7 +88,7 @@ class SessionInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 def new_key() -> str:
     """A name for a conversation's state that no other conversation ever had."""
-    return uuid.uuid4().hex
+    return secrets.token_hex(16)
 
 
 def choose_match(session: Session, messages: tuple[Message, ...], model: str) -> Choice:

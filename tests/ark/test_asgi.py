@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from sse import Event, read_events
 
 from ark.asgi import (
+    Body,
     ClientGone,
     encode_headers,
     json_event,
-    read_body,
     read_cookies,
     read_headers,
     route_path,
@@ -83,8 +83,8 @@ def test_a_malformed_cookie_loses_no_other(others: list[str], place: int) -> Non
     assert read_cookies(";".join(others))["ark_session_id"] == "1234"
 
 
-class Body:
-    """A client's body; each message is given by its bytes, None is a disconnect, a number a pause in seconds."""
+class Client:
+    """A client that sends a body: bytes are a message, None is a disconnect, a number a pause in seconds."""
 
     def __init__(self, *messages: bytes | float | None, ends: bool = True) -> None:
         self._messages = list(messages)
@@ -102,66 +102,82 @@ class Body:
             await anyio.sleep(message)
         return await anyio.sleep_forever()
 
-    def read(self, *, declared: str | None = None, limit: int = 10, piece: float = 5.0, total: float = 5.0) -> bytes:
+    def read(
+        self, how: str, *, declared: str | None = None, limit: int = 10, piece: float = 5.0, total: float = 5.0
+    ) -> bytes:
         headers = {} if declared is None else {b"content-length": declared.encode()}
 
         async def run() -> bytes:
             with anyio.fail_after(20):
-                return await read_body(self.receive, headers, limit=limit, piece_timeout=piece, total_timeout=total)
+                body = Body(self.receive, headers, limit=limit, piece_timeout=piece, total_timeout=total)
+                if how == "whole":
+                    return await body.read()
+                return b"".join([piece async for piece in body.pieces()])
 
         return anyio.run(run)
 
 
-def test_a_body_of_several_pieces() -> None:
-    assert Body(b"one", b"", b"two").read() == b"onetwo"
-    assert Body(b"").read() == b""
+both = pytest.mark.parametrize("how", ["whole", "in pieces"])
 
 
-def test_a_body_of_exactly_the_limit() -> None:
-    assert Body(b"12345", b"67890").read(declared="10") == b"1234567890"
+@both
+def test_a_body_of_several_pieces(how: str) -> None:
+    assert Client(b"one", b"", b"two").read(how) == b"onetwo"
+    assert Client(b"").read(how) == b""
 
 
-def test_a_declared_length_over_the_limit_is_refused_unread() -> None:
-    body = Body(b"12345678901")
+@both
+def test_a_body_of_exactly_the_limit(how: str) -> None:
+    assert Client(b"12345", b"67890").read(how, declared="10") == b"1234567890"
+
+
+@both
+def test_a_declared_length_over_the_limit_is_refused_unread(how: str) -> None:
+    body = Client(b"12345678901")
     for declared in ("11", "1" * 400):
         with pytest.raises(BodyTooLarge, match="10 bytes"):
-            body.read(declared=declared)
+            body.read(how, declared=declared)
     assert body.taken == 0
 
 
+@both
 @pytest.mark.parametrize("declared", ["5", "0", "-1", "many", "10", "1e9", "", None])
-def test_a_body_is_counted_whatever_was_declared(declared: str | None) -> None:
-    body = Body(b"1234567890", b"1", b"never read")
+def test_a_body_is_counted_whatever_was_declared(how: str, declared: str | None) -> None:
+    body = Client(b"1234567890", b"1", b"never read")
     with pytest.raises(BodyTooLarge):
-        body.read(declared=declared)
+        body.read(how, declared=declared)
     assert body.taken == 2
 
 
+@both
 @given(st.lists(st.binary(max_size=6), min_size=1, max_size=8), st.integers(1, 30))
-def test_a_body_is_read_whole_or_refused(pieces: list[bytes], limit: int) -> None:
+def test_a_body_is_read_whole_or_refused(how: str, pieces: list[bytes], limit: int) -> None:
     whole = b"".join(pieces)
-    body = Body(*pieces)
+    body = Client(*pieces)
     if len(whole) <= limit:
-        assert body.read(limit=limit) == whole
+        assert body.read(how, limit=limit) == whole
     else:
         with pytest.raises(BodyTooLarge):
-            body.read(limit=limit)
+            body.read(how, limit=limit)
 
 
-def test_a_pause_between_pieces_is_bounded() -> None:
+@both
+def test_a_pause_between_pieces_is_bounded(how: str) -> None:
     with pytest.raises(RequestTimeout):
-        Body(b"1", 5.0, b"2").read(piece=0.02)
-    assert Body(0.05, b"1", 0.05, b"2").read(piece=1.0) == b"12"
+        Client(b"1", 5.0, b"2").read(how, piece=0.02)
+    assert Client(0.05, b"1", 0.05, b"2").read(how, piece=1.0) == b"12"
 
 
-def test_the_whole_body_is_bounded_in_time() -> None:
+@both
+def test_the_whole_body_is_bounded_in_time(how: str) -> None:
     with pytest.raises(RequestTimeout):
-        Body(*[0.03, b"1"] * 9).read(total=0.1)
+        Client(*[0.03, b"1"] * 9).read(how, total=0.1)
 
 
-def test_a_client_that_leaves_in_its_body() -> None:
+@both
+def test_a_client_that_leaves_in_its_body(how: str) -> None:
     with pytest.raises(ClientGone):
-        Body(b"1", None).read()
+        Client(b"1", None).read(how)
 
 
 def test_a_header_of_a_reply_holds_no_line_break() -> None:

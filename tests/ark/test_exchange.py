@@ -244,6 +244,14 @@ async def test_a_client_that_leaves_and_is_only_noticed_by_send() -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
+async def test_a_server_that_says_nothing_behind_a_whole_reply(stream: bool) -> None:
+    """ASGI has it tell of a disconnect; to wait for that would be to wait for ever."""
+    async with running() as client, client.open(*CHAT, **chat_request("hello", stream=stream)) as request:
+        request.deaf = True
+    assert request.response.complete
+
+
+@pytest.mark.parametrize("stream", [False, True])
 async def test_a_client_that_does_not_read_is_given_up(stream: bool, caplog: pytest.LogCaptureFixture) -> None:
     """A server's `send` waits while the connection takes no more."""
     caplog.set_level(logging.INFO)

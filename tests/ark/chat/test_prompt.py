@@ -73,6 +73,31 @@ def test_a_prompt_that_opens_the_reasoning_says_so_and_the_opening_stays(of_shap
     )
 
 
+def test_openings_that_change_from_prompt_to_prompt(of_shape: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A builder remembers how many ids the last one was."""
+    tokenizer = of_shape("opened")
+    plain = tokenizer.render
+
+    def render(messages: Any, *, add_generation_prompt: bool, **options: Any) -> str:
+        return str(plain(messages, add_generation_prompt=False) + opening * add_generation_prompt)
+
+    monkeypatch.setattr(tokenizer, "render", render)
+    builder = builder_of(tokenizer)
+    for opening in (
+        "<|assistant|>",
+        "<|assistant|><think>\n",
+        "<|assistant|>",
+        "a",
+        "",
+        "<|assistant|>" * 40,
+        "b",
+        "b",
+    ):
+        for text in ("", "hi", "the quick brown fox"):
+            prompt = builder.build(Past(read_messages([user(text)])))
+            assert tokenizer.decode(prompt.ids[prompt.opening.start :]) == opening
+
+
 def test_a_reply_cut_by_its_length_is_closed_as_the_template_closes_it(of_shape: Any) -> None:
     tokenizer = of_shape("chatml")
     first = begin(tokenizer, user("hi"))
