@@ -1,6 +1,7 @@
 """What the server itself costs: CPU time for a streamed token and for a whole reply, with an engine that costs nothing.
 
-Beside ARK under hypercorn stands a minimal FastAPI application under uvicorn that sends chunks of the same kind and no
+ARK is run by hypercorn, and by its own ``ark serve``: hypercorn with ARK's connections, and on uvloop where that is
+installed. Beside them stands a minimal FastAPI application under uvicorn that sends chunks of the same kind and no
 more. The figures are CPU seconds of the server's process, so that other programs on the machine disturb them little;
 requests come one after another.
 
@@ -40,7 +41,10 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 def main() -> None:
     options = arguments()
-    servers = {"ark": [sys.executable, "-m", "hypercorn", "-w", "0", "ark.app:app", "--bind"]}
+    servers = {
+        "ark": [sys.executable, "-m", "hypercorn", "-w", "0", "ark.app:app", "--bind"],
+        "ark serve": [sys.executable, "-m", "ark", "serve", "--port"],
+    }
     if options.uvloop:
         servers["ark, uvloop"] = [*servers["ark"][:-1], "-k", "uvloop", "--bind"]
     if options.peer:
