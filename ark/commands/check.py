@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from ark import __version__, hub
+from ark import __version__, hub, machine
 from ark.backends import load_backend
 from ark.choice import choose_by
 from ark.commands.arguments import add_model_arguments, chosen_config
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     config = chosen_config(args)
     print(f"ark {__version__}, Python {platform.python_version()} on {platform.system()} {platform.machine()}")
     print(f"installed: {', '.join(_versions())}")
-    print(f"processor: {os.cpu_count()} cores, {_memory() // MB} MB of memory free")
+    print(f"processor: {_processors()}, {machine.free_memory() // MB} MB of memory free")
     print(f"device:    {_device()}")
     found = [look(model) for model in config.models or default_models()]
     for finding in found:
@@ -155,7 +155,7 @@ def _measure(finding: Finding, model: ModelConfig, identity: Identity, directory
         return
     method = f", {identity.quantization} weights" if identity.quantization else ""
     finding.facts.append(f"model: {identity.architecture}{method}")
-    free = _memory()
+    free = machine.free_memory()
     needed, where = identity.weights_bytes, "on disk"
     if not needed and not Path(model.source).expanduser().is_dir():
         needed, where = _to_download(model), f"to download, by the server or by 'ark pull {_name(model)}'"
@@ -185,15 +185,9 @@ def _versions() -> list[str]:
     return found
 
 
-def _memory() -> int:
-    """Bytes of main memory that can still be taken; all of it where the system does not say."""
-    try:
-        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+def _processors() -> str:
+    there, usable = os.cpu_count() or 1, machine.processors()
+    return f"{there} cores" if usable == there else f"{usable} of {there} cores"
 
 
 def _device() -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from ark import machine
 from ark_backends.devices import device
 
 __all__ = ["KV_SHARE", "checkpoint_bytes", "device", "dtype", "free_bytes"]
@@ -84,8 +84,7 @@ def free_bytes(target: torch.device) -> int:
     if target.type == "cuda":
         free, _ = torch.cuda.mem_get_info(target)
         return int(free)
-    limits = [_available(), _cgroup()]
-    return min((limit for limit in limits if limit is not None), default=4 << 30)
+    return machine.free_memory()
 
 
 def _matmul_times(hidden: int, wide: int) -> tuple[float, float]:
@@ -103,25 +102,3 @@ def _matmul_times(hidden: int, wide: int) -> tuple[float, float]:
                 torch.nn.functional.linear(rows, weight)
                 best[i] = min(best[i], time.perf_counter() - start)
     return best[0], best[1]
-
-
-def _available() -> int | None:
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration, ValueError):
-        pass
-    try:
-        # No figure of what is free: take half of what there is.
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-    except (ValueError, OSError, AttributeError):
-        return None
-
-
-def _cgroup() -> int | None:
-    """What a container's limit leaves, None where there is no limit."""
-    root = Path("/sys/fs/cgroup")
-    try:
-        return int((root / "memory.max").read_text()) - int((root / "memory.current").read_text())
-    except (OSError, ValueError):
-        return None

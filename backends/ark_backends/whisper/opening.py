@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-import os
 from pathlib import Path
 
 import ctranslate2
 
+from ark import machine
 from ark.config import ConfigError, ModelConfig
 from ark_backends.weights import resolve
 from ark_backends.whisper.conversion import converted
@@ -98,7 +98,7 @@ def _compute_type(name: str, device: str, index: int) -> str:
 
 def _shares(options: WhisperOptions, device: str) -> tuple[int, int]:
     """Workers, and CPU threads of each."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = machine.processors()
     # As many threads as faster-whisper takes by itself, so that one request alone is as fast as there; a second worker
     # fills the cores while the first one is at what only one thread can do, and costs a twentieth where both compute.
     threads = options.threads or min(THREADS, cores)
