@@ -12,7 +12,6 @@ from contextlib import aclosing, suppress
 
 import anyio
 import msgspec
-from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
 from ark.asgi import (
@@ -75,13 +74,15 @@ class Exchange:
         self._body_ended = False
         self._gone = False
         self._started = False
+        self._streaming = False
+        """The head of a stream was sent, and events may follow."""
         self._finished = False
         self._status = 0
         self._error: str | None = None
         self._error_event: Callable[[APIError], bytes] | None = None
         self._close = False
-        self._tasks: TaskGroup | None = None
-        """Of the race."""
+        self._race: anyio.CancelScope | None = None
+        """Around the endpoint and its reply, once they have begun."""
         self._stopped = False
         self.ticket: Ticket | None = None
         """There once the request was admitted to an engine."""
@@ -133,7 +134,9 @@ class Exchange:
 
         try:
             async with anyio.create_task_group() as tasks:
-                self._tasks = tasks
+                self._race = tasks.cancel_scope
+                if self._stopped:
+                    self._race.cancel()
                 tasks.start_soon(watch)
                 await self._run(endpoint, request, services)
                 # Behind a whole reply most servers tell of a disconnect at once. To let the watch hear that costs less
@@ -154,8 +157,8 @@ class Exchange:
     def stop(self) -> None:
         """Break off a reply that is being made, and tell the client that the server stops."""
         self._stopped = True
-        if self._tasks is not None:
-            self._tasks.cancel_scope.cancel()
+        if self._race is not None:
+            self._race.cancel()
 
     def log(self) -> None:
         """The exchange is over: into the log, the metrics and the traces."""
@@ -210,7 +213,7 @@ class Exchange:
         """The funnel: an error reply, or the last event of a stream that has begun."""
         if not self._started:
             await self._reply(_error_reply(error))
-        elif self._error_event is not None and not self._finished:
+        elif self._error_event is not None and self._streaming and not self._finished:
             self._finished = True
             await self._send({"type": "http.response.body", "body": self._error_event(error), "more_body": False})
         else:
@@ -235,12 +238,17 @@ class Exchange:
         self._started, self._finished, self._status = True, True, reply.status
         headers = self._headers(reply.headers)
         reply = msgspec.structs.replace(reply, headers=headers)
-        if len(reply.body) > PIECE:
-            await send_reply(self._send, reply, head=self._head, end=end)
-            return
-        # One piece, and one limit of time for it and its head.
-        with self._limit() as scope:
-            await send_reply(self._hand_over, reply, head=self._head, end=end)
+        try:
+            if len(reply.body) > PIECE:
+                await send_reply(self._send, reply, head=self._head, end=end)
+                return
+            # One piece, and one limit of time for it and its head.
+            with self._limit() as scope:
+                await send_reply(self._hand_over, reply, head=self._head, end=end)
+        except anyio.get_cancelled_exc_class():
+            # By the server, which stops. How much of it the client has is not known.
+            self._finished = False
+            raise
         self._check_limit(scope)
 
     async def _stream(self, stream: Stream, interval: float) -> None:
@@ -308,6 +316,7 @@ class Exchange:
         if not self._started:
             self._started, self._status = True, 200
             await send_stream_start(self._send, self._headers(stream.headers))
+            self._streaming = True
 
     async def _send(self, message: Message) -> None:
         with self._limit() as scope:

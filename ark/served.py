@@ -94,7 +94,12 @@ class Served(Generic[B]):
             kind = await anyio.to_thread.run_sync(load_backend, choice.backend, self.config.task)
             # `load_backend` has seen that the class does the task.
             backend = cast(B, await kind.open(self.config))
-            self._prepare(backend)
+            try:
+                self._prepare(backend)
+            except BaseException:
+                # Nobody would close it later.
+                await backend.close()
+                raise
             self.backend = backend
         except (ConfigError, LookupError) as error:
             # The operator's to mend: the message says it all.

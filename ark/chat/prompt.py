@@ -38,7 +38,7 @@ class PromptBuilder:
         self.model = model
         """The served name, which conversations belong to."""
         self._opened = "", 0
-        """The last prompt's opening, which most have, and how many ids it was."""
+        """The last prompt's opening, which most have, and how many ids it was. Any thread may replace it whole."""
 
     def build(
         self,

@@ -35,7 +35,8 @@ class Metrics(Collector):
         """Sessions that the store dropped, by cause."""
         self._registry = CollectorRegistry()
         self._requests = RequestMetrics(self._registry)
-        self._meters = {served.name: self._requests.meter(served) for served in registry.models}
+        for served in registry.models:
+            self._requests.add_model(served)
         ProcessCollector(registry=self._registry)
 
     def text(self) -> bytes:
@@ -44,7 +45,7 @@ class Metrics(Collector):
 
     def meter(self, model: str) -> ModelMeter:
         """What the requests of a served model are measured with."""
-        return self._meters[model]
+        return self._requests.meters[model]
 
     def add(self, record: Record) -> None:
         """Count a request that is over."""

@@ -81,16 +81,17 @@ class RequestMetrics:
         self._prompt = histogram("ark:request_prompt_tokens", "Tokens of a request's prompt.", TOKENS)
         self._generation = histogram("ark:request_generation_tokens", "Tokens of all replies to a request.", TOKENS)
         self._reasons: set[str] = set()
-        self._meters: dict[str, ModelMeter] = {}
+        self.meters: dict[str, ModelMeter] = {}
+        """By the name of the served model."""
 
-    def meter(self, served: AnyServed) -> ModelMeter:
-        """What a model's requests are measured with. Its metrics are there from now on, at 0."""
+    def add_model(self, served: AnyServed) -> None:
+        """Make what a model's requests are measured with. Its metrics are there from now on, at 0."""
         name = served.name
 
         def bound(metric: Histogram) -> Observe:
             return metric.labels(name).observe if served.config.task == "chat" else _pass_over
 
-        meter = ModelMeter(
+        self.meters[name] = ModelMeter(
             finished={reason: self._success.labels(name, reason) for reason in FINISHED},
             latency=self._latency.labels(name).observe,
             first_token=bound(self._first_token),
@@ -101,8 +102,6 @@ class RequestMetrics:
             prompt=bound(self._prompt),
             generation=bound(self._generation),
         )
-        self._meters[name] = meter
-        return meter
 
     def add(self, record: Record) -> None:
         """Count a request that is over."""
@@ -120,7 +119,7 @@ class RequestMetrics:
             # The engine would not have it.
             return
         broken = "abort" if error is None or error.code == "draining" else "error"
-        meter = self._meters[work.model]
+        meter = self.meters[work.model]
         for reason in work.finish_reasons:
             told = broken if reason is None else reason
             meter.finished[told if told in FINISHED else "stop"].inc()

@@ -156,7 +156,7 @@ class Sessions:
                 transcript=transcript,
             )
             try:
-                # A turn is kept whole or not at all, so a client that leaves now does not stop it half-way.
+                # It is written even if the client leaves now, and so are failures told and counted.
                 with anyio.CancelScope(shield=True):
                     await self._storage.save(turn)
             except StorageError as error:

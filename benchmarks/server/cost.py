@@ -21,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ def main() -> None:
     options = arguments()
     servers = {
         "ark": [sys.executable, "-m", "hypercorn", "-w", "0", "ark.app:app", "--bind"],
-        "ark serve": [sys.executable, "-m", "ark", "serve", "--port"],
+        f"ark serve{', uvloop' * (find_spec('uvloop') is not None)}": [sys.executable, "-m", "ark", "serve", "--port"],
     }
     if options.uvloop:
         servers["ark, uvloop"] = [*servers["ark"][:-1], "-k", "uvloop", "--bind"]

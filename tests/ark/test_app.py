@@ -9,6 +9,7 @@ from typing import Any
 import anyio
 import pytest
 from asgi_client import ECHO, Client, backend_of, chat_request, is_request_id, make_config, running, settled, until
+from faulty_backend import Faulty
 
 from ark.app import create_app
 
@@ -215,6 +216,16 @@ async def test_a_model_that_cannot_be_closed_does_not_keep_the_others_open() -> 
     async with running(models=models) as client:
         backends = [served.backend for served in client.app.services.registry.models]
     assert all(backend.closed for backend in backends)
+
+
+async def test_a_model_that_opens_and_cannot_be_served_is_closed_at_once() -> None:
+    """Nobody else knows it, and what it holds may be all of a GPU."""
+    broken = {"name": "broken", "backend": "faulty_backend:Faulty", "engine": {"unable": True}}
+    async with running(models=[broken, ECHO]) as client:
+        assert Faulty.latest.closed
+        refused = await client.chat(model="broken")
+        assert (refused.status, refused.error["code"]) == (503, "model_failed")
+        assert (await client.chat()).status == 200
 
 
 async def test_while_it_drains_only_health_is_served() -> None:

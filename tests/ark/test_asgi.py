@@ -169,6 +169,11 @@ def test_a_pause_between_pieces_is_bounded(how: str) -> None:
 
 
 @both
+def test_the_time_for_a_piece_begins_with_each(how: str) -> None:
+    assert Client(*[0.25, b"1"] * 6).read(how, piece=1.0) == b"111111"
+
+
+@both
 def test_the_whole_body_is_bounded_in_time(how: str) -> None:
     with pytest.raises(RequestTimeout):
         Client(*[0.03, b"1"] * 9).read(how, total=0.1)

@@ -279,6 +279,41 @@ async def test_a_client_that_does_not_read_is_given_up(stream: bool, caplog: pyt
     assert (line["message"], line["error"]) == ("client gone", "write_timeout")
 
 
+@pytest.mark.parametrize(("stream", "place"), [(False, 1), (False, 2), (True, 1), (True, 3)])
+async def test_a_reply_is_stopped_in_the_middle_of_a_message(
+    stream: bool, place: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """How much of the message the server has written is not known, so behind a head there may be no other."""
+    caplog.set_level(logging.INFO)
+    body = json.dumps(chat_request("hello", stream=stream)["json"]).encode()
+    messages = [{"type": "http.request", "body": body}]
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        return messages.pop() if messages else await anyio.sleep_forever()
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+        if len(sent) == place:
+            await anyio.sleep_forever()
+
+    async with running() as client:
+        scope = {"type": "http", "method": "POST", "path": "/chat/completions", "headers": []}
+        with anyio.fail_after(10):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(client.app, scope, receive, send)
+                await until(lambda: len(sent) == place)
+                await client.app.drain(0)
+    last = sent.pop()
+    if stream and place > 1:
+        assert b"draining" in last["body"]
+        sent.pop()
+    assert len(sent) == place - 1
+    assert b"draining" not in b"".join(message.get("body", b"") for message in sent)
+    (line,) = [line for line in lines(caplog, "ark.app") if "request_id" in line]
+    assert (line["message"], line["status"], line["error"]) == ("request", 200, "draining")
+
+
 async def test_a_slow_client_has_its_time_for_each_piece_of_a_large_reply() -> None:
     sent: list[bytes] = []
     body = json.dumps(chat_request("x" * 300_000)["json"]).encode()

@@ -6,6 +6,7 @@ import json
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -16,9 +17,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import h2.connection
+import h2.events
 import httpx
 import openai
 import pytest
+from certificates import self_signed
 from process import ECHO_TOML, Process, launch
 
 from ark_embedded import chat_model_path
@@ -33,6 +37,14 @@ def url(server: Process, path: str = "/v1/chat/completions") -> str:
 
 def post(server: Process, **fields: Any) -> httpx.Response:
     return httpx.post(url(server), json=BODY | fields, timeout=20)
+
+
+def accepts(server: Process) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", server.port), timeout=5).close()
+    except OSError:
+        return False
+    return True
 
 
 @contextmanager
@@ -113,6 +125,63 @@ def test_what_takes_too_long_is_broken_off_and_told_so(tmp_path: Path, stream: b
     (reply,) = replies
     assert reply.status_code == (200 if stream else 503)
     assert '"code":"draining"' in reply.text
+    assert "Traceback" not in server.log
+
+
+def test_a_client_of_https_that_keeps_its_connection_does_not_keep_the_server(tmp_path: Path) -> None:
+    certificate, key = self_signed(tmp_path)
+    with launch(tmp_path, program="ark", arguments=["--certfile", certificate, "--keyfile", key]) as server:
+        server.listening()
+        with httpx.Client(verify=ssl.create_default_context(cafile=certificate)) as kept:
+            assert kept.get(url(server, "/health").replace("http:", "https:")).status_code == 200
+            server.terminate()
+            # TLS by itself would wait for the client for half a minute.
+            assert server.wait(20) == 0
+    assert "Traceback" not in server.log
+
+
+def test_a_connection_of_http_2_is_closed_behind_its_last_reply(tmp_path: Path) -> None:
+    """It is told to its client that it ends, which may take no notice."""
+    link = h2.connection.H2Connection()
+    head = [(":method", "POST"), (":path", "/v1/chat/completions"), (":scheme", "http"), (":authority", "ark")]
+    with (
+        serving(tmp_path) as server,
+        socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection,
+    ):
+        link.initiate_connection()
+        link.send_headers(1, head)
+        connection.sendall(link.data_to_send())
+        # For the request to be there without its body.
+        time.sleep(0.5)
+        server.terminate()
+        while accepts(server):
+            time.sleep(0.05)
+        link.send_data(1, json.dumps(BODY).encode(), end_stream=True)
+        connection.sendall(link.data_to_send())
+        told = b""
+        while data := connection.recv(65536):
+            told += data
+        assert server.wait() == 0
+    assert any(isinstance(event, h2.events.StreamEnded) for event in link.receive_data(told))
+    # Nothing was broken off.
+    assert "Traceback" not in server.log
+
+
+def test_clients_that_ask_again_and_leave_keep_nothing(tmp_path: Path) -> None:
+    """What they sent behind a stream that they did not wait for is nobody's."""
+    asked = httpx.Request("POST", "http://ark/", json=BODY | {"stream": True}).content
+    request = (
+        f"POST /v1/chat/completions HTTP/1.1\r\nhost: ark\r\ncontent-length: {len(asked)}\r\n\r\n".encode() + asked
+    )
+    with serving(tmp_path) as server:
+        for _ in range(20):
+            with socket.create_connection(("127.0.0.1", server.port), timeout=20) as client:
+                client.sendall(request * 3)
+                client.recv(100)
+        assert post(server).status_code == 200
+        server.terminate()
+        assert server.wait() == 0
+    # A task that waits for ever is cancelled in the end, and says so.
     assert "Traceback" not in server.log
 
 

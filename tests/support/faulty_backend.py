@@ -37,10 +37,15 @@ class FaultyOptions(EchoOptions, frozen=True, kw_only=True, forbid_unknown_field
     when: Literal["admission", "prefill", "middle"] = "admission"
     reasoning: bool = False
     all_parameters: bool = False
+    unable: bool = False
+    """It does not say what it can do, and so cannot be served."""
 
 
 class Faulty(EchoBackend):
     """Fails when and how its options say; remembers its jobs."""
+
+    latest: Faulty
+    """The last one that was opened, whatever became of it."""
 
     def __init__(self, model: ModelConfig) -> None:
         options = model.engine_options(FaultyOptions)
@@ -54,6 +59,9 @@ class Faulty(EchoBackend):
         if options.all_parameters:
             parameters |= EVERY_PARAMETER
         self.capabilities = Capabilities(parameters=parameters, reasoning=options.reasoning)
+        if options.unable:
+            del self.capabilities
+        Faulty.latest = self
 
     def status(self) -> BackendStatus:
         return msgspec.structs.replace(super().status(), alive=self.alive)

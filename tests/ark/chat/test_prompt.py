@@ -83,19 +83,15 @@ def test_openings_that_change_from_prompt_to_prompt(of_shape: Any, monkeypatch: 
 
     monkeypatch.setattr(tokenizer, "render", render)
     builder = builder_of(tokenizer)
-    for opening in (
-        "<|assistant|>",
-        "<|assistant|><think>\n",
-        "<|assistant|>",
-        "a",
-        "",
-        "<|assistant|>" * 40,
-        "b",
-        "b",
-    ):
-        for text in ("", "hi", "the quick brown fox"):
-            prompt = builder.build(Past(read_messages([user(text)])))
-            assert tokenizer.decode(prompt.ids[prompt.opening.start :]) == opening
+    # The last ids of some are those of words that the text before begins.
+    openings = ["<|assistant|>", "<|assistant|><think>\n", "<|assistant|>", "a", "", "<|assistant|>" * 40, "lo", "orld"]
+    for opening in openings:
+        for text in ("", "hi", "the quick brown fox", "hel", "hello w", "hi"):
+            past = Past(read_messages([user(text)]))
+            prompt = builder.build(past)
+            assert prompt.opening == builder_of(tokenizer).build(past).opening
+            if prompt.opening.start >= 0:
+                assert tokenizer.decode(prompt.ids[prompt.opening.start :]) == opening
 
 
 def test_a_reply_cut_by_its_length_is_closed_as_the_template_closes_it(of_shape: Any) -> None:

@@ -7,9 +7,7 @@ import io
 import json
 import os
 import re
-import shutil
 import socket
-import subprocess
 import sys
 import time
 import uuid
@@ -17,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from certificates import self_signed
 from process import EXAMPLES, launch
 from rich.console import Console
 from written_speech import recording
@@ -95,17 +94,6 @@ def test_no_server(command: list[str], address: str, capsys: pytest.CaptureFixtu
     out, err = told(capsys, *command, *([where] if command == ["bench"] else ["--url", where]), status=1)
     assert out == ""
     assert re.match(r"ark: (no server answers at|.* is not the address of a server)", err)
-
-
-def self_signed(directory: Path) -> tuple[str, str]:
-    """The files of a certificate for 127.0.0.1 and of its key."""
-    if shutil.which("openssl") is None:
-        pytest.skip("there is no openssl here")
-    certificate, key = str(directory / "cert.pem"), str(directory / "key.pem")
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=ark", "-days", "2"]
-    command += ["-addext", "subjectAltName=IP:127.0.0.1", "-out", certificate, "-keyout", key]
-    subprocess.run(command, check=True, capture_output=True)
-    return certificate, key
 
 
 def test_a_certificate_that_nobody_trusts(

@@ -185,12 +185,15 @@ async def test_an_expired_cookie_starts_anew_but_not_where_its_messages_are_need
 
 
 class FullDisk:
-    """A storage that cannot write."""
+    """A storage that cannot write, which it knows after some time."""
+
+    seconds = 0.0
 
     async def open(self) -> Saved:
         return Saved()
 
     async def save(self, turn: SavedTurn) -> None:
+        await anyio.sleep(self.seconds)
         raise StorageError("database or disk is full")
 
     def forget_session(self, owner: str, session: str, *, expired: bool) -> None:
@@ -211,3 +214,17 @@ async def test_a_turn_that_cannot_be_written_is_answered_and_kept_in_memory(
     assert (await say(sessions, "b", stateful=NAME))[1] == "continued"
     assert sessions.write_failures == 2
     assert "disk is full" in caplog.text
+
+
+async def test_that_it_cannot_be_written_is_told_though_the_client_has_left(
+    sessions_of: Any, say: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    disk = FullDisk()
+    disk.seconds = 0.05
+    sessions = sessions_of(disk)
+    with anyio.move_on_after(0.01):
+        await say(sessions, "a", stateful=NAME)
+    assert sessions.write_failures == 1
+    assert "disk is full" in caplog.text
+    disk.seconds = 0
+    assert (await say(sessions, "b", stateful=NAME))[1] == "continued"
