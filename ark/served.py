@@ -96,7 +96,7 @@ class Served(Generic[B]):
             backend = cast(B, await kind.open(self.config))
             try:
                 self._prepare(backend)
-            except BaseException:
+            except Exception:
                 # Nobody would close it later.
                 await backend.close()
                 raise
