@@ -251,30 +251,40 @@ async def test_a_server_that_says_nothing_behind_a_whole_reply(stream: bool) -> 
     assert request.response.complete
 
 
+class Stuck:
+    """A connection that takes so many messages, and never comes back from the last one."""
+
+    def __init__(self, count: int, content: str, *, stream: bool) -> None:
+        body = json.dumps(chat_request(content, stream=stream)["json"]).encode()
+        self._messages = [{"type": "http.request", "body": body}]
+        self._count = count
+        self.sent: list[Any] = []
+
+    async def ask(self, client: Client) -> None:
+        scope = {"type": "http", "method": "POST", "path": "/chat/completions", "headers": []}
+        await client.app(scope, self._receive, self._send)
+
+    async def _receive(self) -> dict[str, Any]:
+        return self._messages.pop() if self._messages else await anyio.sleep_forever()
+
+    async def _send(self, message: Any) -> None:
+        self.sent.append(message)
+        await anyio.lowlevel.checkpoint()
+        if len(self.sent) == self._count:
+            await anyio.sleep_forever()
+
+
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_client_that_does_not_read_is_given_up(stream: bool, caplog: pytest.LogCaptureFixture) -> None:
     """A server's `send` waits while the connection takes no more."""
     caplog.set_level(logging.INFO)
     models = echo(tokens_per_second=1000) if stream else echo()
-    body = json.dumps(chat_request("hello " * 100, stream=stream)["json"]).encode()
-    messages = [{"type": "http.request", "body": body}]
-    sent: list[Any] = []
-
-    async def receive() -> dict[str, Any]:
-        return messages.pop() if messages else await anyio.sleep_forever()
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-        await anyio.lowlevel.checkpoint()
-        if len(sent) == (5 if stream else 2):
-            await anyio.sleep_forever()
-
+    connection = Stuck(5 if stream else 2, "hello " * 100, stream=stream)
     async with running(models=models, limits={"write_timeout": 0.05}) as client:
-        scope = {"type": "http", "method": "POST", "path": "/chat/completions", "headers": []}
         with anyio.fail_after(10):
-            await client.app(scope, receive, send)
+            await connection.ask(client)
         assert backend_of(client).status().running == client.app.services.limiter.running == 0
-    assert len(sent) == (5 if stream else 2)
+    assert len(connection.sent) == (5 if stream else 2)
     (line,) = [line for line in lines(caplog, "ark.app") if "request_id" in line]
     assert (line["message"], line["error"]) == ("client gone", "write_timeout")
 
@@ -285,23 +295,12 @@ async def test_a_reply_is_stopped_in_the_middle_of_a_message(
 ) -> None:
     """How much of the message the server has written is not known, so behind a head there may be no other."""
     caplog.set_level(logging.INFO)
-    body = json.dumps(chat_request("hello", stream=stream)["json"]).encode()
-    messages = [{"type": "http.request", "body": body}]
-    sent: list[Any] = []
-
-    async def receive() -> dict[str, Any]:
-        return messages.pop() if messages else await anyio.sleep_forever()
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-        if len(sent) == place:
-            await anyio.sleep_forever()
-
+    connection = Stuck(place, "hello", stream=stream)
+    sent = connection.sent
     async with running() as client:
-        scope = {"type": "http", "method": "POST", "path": "/chat/completions", "headers": []}
         with anyio.fail_after(10):
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(client.app, scope, receive, send)
+                tasks.start_soon(connection.ask, client)
                 await until(lambda: len(sent) == place)
                 await client.app.drain(0)
     last = sent.pop()
