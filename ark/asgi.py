@@ -194,7 +194,7 @@ class Body:
                 if self._ended:
                     break
                 scope.deadline = self._deadline()
-        self._check_time(scope)
+        _check_time(scope)
         return b"".join(pieces)
 
     async def pieces(self) -> AsyncGenerator[bytes, None]:
@@ -203,7 +203,7 @@ class Body:
             # Not around the `yield`: there a scope would cancel whoever reads.
             with anyio.CancelScope(deadline=self._deadline()) as scope:
                 piece = self._take(await self._receive())
-            self._check_time(scope)
+            _check_time(scope)
             yield piece
 
     def _deadline(self) -> float:
@@ -219,12 +219,13 @@ class Body:
         self._ended = not message.get("more_body", False)
         return piece
 
-    def _check_time(self, scope: anyio.CancelScope) -> None:
-        if scope.cancelled_caught:
-            raise RequestTimeout("The request's body came too slowly.")
-
     def _too_large(self) -> BodyTooLarge:
         return BodyTooLarge(f"The request's body is larger than {self._limit} bytes.")
+
+
+def _check_time(scope: anyio.CancelScope) -> None:
+    if scope.cancelled_caught:
+        raise RequestTimeout("The request's body came too slowly.")
 
 
 async def wait_for_disconnect(receive: Receive) -> None:

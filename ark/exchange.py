@@ -74,15 +74,14 @@ class Exchange:
         self._body_ended = False
         self._gone = False
         self._started = False
-        self._streaming = False
-        """The head of a stream was sent, and events may follow."""
         self._finished = False
         self._status = 0
         self._error: str | None = None
         self._error_event: Callable[[APIError], bytes] | None = None
+        """There once the head of a stream was sent, and events may follow."""
         self._close = False
-        self._race: anyio.CancelScope | None = None
-        """Around the endpoint and its reply, once they have begun."""
+        self._tasks = anyio.create_task_group()
+        """The endpoint with its reply, and the watch of the client."""
         self._stopped = False
         self.ticket: Ticket | None = None
         """There once the request was admitted to an engine."""
@@ -133,10 +132,7 @@ class Exchange:
                     tasks.cancel_scope.cancel()
 
         try:
-            async with anyio.create_task_group() as tasks:
-                self._race = tasks.cancel_scope
-                if self._stopped:
-                    self._race.cancel()
+            async with self._tasks as tasks:
                 tasks.start_soon(watch)
                 await self._run(endpoint, request, services)
                 # Behind a whole reply most servers tell of a disconnect at once. To let the watch hear that costs less
@@ -157,8 +153,7 @@ class Exchange:
     def stop(self) -> None:
         """Break off a reply that is being made, and tell the client that the server stops."""
         self._stopped = True
-        if self._race is not None:
-            self._race.cancel()
+        self._tasks.cancel_scope.cancel()
 
     def log(self) -> None:
         """The exchange is over: into the log, the metrics and the traces."""
@@ -183,7 +178,6 @@ class Exchange:
             try:
                 reply = await endpoint(request, services)
                 if isinstance(reply, Stream):
-                    self._error_event = reply.error_event
                     await self._stream(reply, services.config.server.keep_alive)
                 else:
                     await self._reply(reply)
@@ -213,7 +207,7 @@ class Exchange:
         """The funnel: an error reply, or the last event of a stream that has begun."""
         if not self._started:
             await self._reply(_error_reply(error))
-        elif self._error_event is not None and self._streaming and not self._finished:
+        elif self._error_event is not None and not self._finished:
             self._finished = True
             await self._send({"type": "http.response.body", "body": self._error_event(error), "more_body": False})
         else:
@@ -316,7 +310,7 @@ class Exchange:
         if not self._started:
             self._started, self._status = True, 200
             await send_stream_start(self._send, self._headers(stream.headers))
-            self._streaming = True
+            self._error_event = stream.error_event
 
     async def _send(self, message: Message) -> None:
         with self._limit() as scope:
