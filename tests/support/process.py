@@ -33,8 +33,11 @@ class Process:
 
     @property
     def log(self) -> str:
-        """What it has written to standard output and standard error."""
-        return self._log.read_text(encoding="utf-8")
+        """What it has written to standard output and standard error, in whole lines while it runs: a reader may see
+        a line in part that is just being written."""
+        ended = self._process.poll() is not None
+        written = self._log.read_bytes()
+        return (written if ended else written[: written.rfind(b"\n") + 1]).decode()
 
     def terminate(self, how: signal.Signals = signal.SIGTERM) -> None:
         self._process.send_signal(how)
