@@ -11,8 +11,7 @@ BIN := $(VENV)/bin
 .PHONY: serve test check format docs bench fuzz clean
 
 serve: $(VENV)/.serve
-	@# Without worker processes (-w 0) a failed start exits non-zero, and a stream may finish for a minute after SIGTERM.
-	$(BIN)/hypercorn -w 0 --bind $(HOST):$(PORT) --graceful-timeout 60 ark.app:app
+	$(BIN)/ark serve --host $(HOST) --port $(PORT)
 
 test: $(VENV)/.dev
 	$(BIN)/pytest

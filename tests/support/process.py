@@ -1,4 +1,4 @@
-"""A real server in a process of its own, started as `make serve` does."""
+"""A real server in a process of its own: hypercorn's command, or ``ark serve``, which `make serve` starts."""
 
 from __future__ import annotations
 
