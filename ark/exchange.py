@@ -283,8 +283,9 @@ class Exchange:
                         tasks.cancel_scope.cancel()
                         return
                     last = time.monotonic()
-                # A write that began while this slept is given up a little late.
-                await anyio.sleep(max(0.0, min(last + interval - now, timeout / 4)) if since is None else timeout / 4)
+                # A write that begins while this sleeps is given up late, by a quarter of its time at most.
+                wait = interval if since is not None else max(0.0, last + interval - now)
+                await anyio.sleep(min(wait, timeout / 4))
 
         failure: Exception | None = None
         async with aclosing(stream.events) as events, anyio.create_task_group() as tasks:

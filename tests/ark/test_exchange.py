@@ -1,4 +1,4 @@
-"""One request and its reply: refusals, the funnel for errors, disconnects at each stage."""
+"""One request and its reply: refusals, the funnel for errors, comments in a stream, the log."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import anyio
 import pytest
-from asgi_client import ECHO, Client, backend_of, chat_request, running, until
+from asgi_client import ECHO, Client, chat_request, logged, running
 from faulty_backend import SECRET
 
 from ark import exchange
@@ -183,6 +183,23 @@ async def test_a_stream_that_takes_long_is_kept_alive_by_comments() -> None:
     assert [chunk["choices"][0]["delta"].get("content") for chunk in reply.chunks] == ["", "h", "i", None]
 
 
+async def test_a_comment_comes_though_an_event_was_being_written_when_it_was_due() -> None:
+    body = json.dumps(chat_request("hi", stream=True)["json"]).encode()
+    messages = [{"type": "http.request", "body": body}]
+    sent: list[bytes] = []
+
+    async def receive() -> dict[str, Any]:
+        return messages.pop() if messages else await anyio.sleep_forever()
+
+    async def send(message: Any) -> None:
+        await anyio.sleep(0.1 if b"assistant" in message.get("body", b"") else 0)
+        sent.append(message.get("body", b""))
+
+    async with running(models=echo(prefill_seconds=0.4), server={"keep_alive": 0.02}) as client:
+        await client.app({"type": "http", "method": "POST", "path": "/chat/completions", "headers": []}, receive, send)
+    assert sent.count(b": keep-alive\n\n") >= 2
+
+
 async def test_a_comment_starts_the_reply_when_admission_takes_long() -> None:
     app = running(models=faulty(fault="hang"), server={"keep_alive": 0.02})
     async with app as client, client.open(*CHAT, **chat_request(stream=True)) as request:
@@ -202,175 +219,6 @@ async def test_an_error_behind_a_comment_is_an_event() -> None:
     assert reply.chunks[-1]["error"]["code"] == "engine_failed"
 
 
-async def left(client: Client) -> None:
-    """The job that ran was cancelled, and no other has run."""
-    status = backend_of(client).status()
-    assert (status.running, status.jobs_cancelled, status.jobs_finished) == (0, 1, 0)
-
-
-@pytest.mark.parametrize("send_fails", [False, True])
-@pytest.mark.parametrize("fields", [{}, {"stream": True}, {"stream": True, "ark_simplified": True}])
-async def test_a_client_that_leaves_during_the_prefill(fields: dict[str, Any], send_fails: bool) -> None:
-    async with running(models=echo(prefill_seconds=10.0), server={"keep_alive": 0.01}) as client:
-        async with client.open(*CHAT, **chat_request(**fields), send_fails=send_fails) as request:
-            await until(lambda: backend_of(client).status().running == 1)
-            sent = len(request.response.pieces)
-            request.disconnect()
-        await left(client)
-    assert len(request.response.pieces) == sent
-    assert not request.response.complete
-
-
-@pytest.mark.parametrize("send_fails", [False, True])
-@pytest.mark.parametrize("simplified", [False, True])
-async def test_a_client_that_leaves_in_mid_stream(simplified: bool, send_fails: bool) -> None:
-    fields = chat_request("hello " * 100, stream=True, ark_simplified=simplified)
-    async with running(models=echo(tokens_per_second=1000)) as client:
-        async with client.open(*CHAT, **fields, send_fails=send_fails) as request:
-            await request.until(4)
-            request.disconnect()
-        await left(client)
-    assert not request.response.complete
-
-
-async def test_a_client_that_leaves_and_is_only_noticed_by_send() -> None:
-    """A server may know it first from the socket it writes to."""
-    async with running(models=echo(tokens_per_second=1000), server={"keep_alive": 0.01}) as client:
-        async with client.open(*CHAT, **chat_request("hello " * 100, stream=True), send_fails=True) as request:
-            request.deaf = True
-            await request.until(4)
-            request.disconnect()
-        await left(client)
-
-
-@pytest.mark.parametrize("stream", [False, True])
-async def test_a_server_that_says_nothing_behind_a_whole_reply(stream: bool) -> None:
-    """ASGI has it tell of a disconnect; to wait for that would be to wait for ever."""
-    async with running() as client, client.open(*CHAT, **chat_request("hello", stream=stream)) as request:
-        request.deaf = True
-    assert request.response.complete
-
-
-class Stuck:
-    """A connection that takes so many messages, and never comes back from the last one."""
-
-    def __init__(self, count: int, content: str, *, stream: bool) -> None:
-        body = json.dumps(chat_request(content, stream=stream)["json"]).encode()
-        self._messages = [{"type": "http.request", "body": body}]
-        self._count = count
-        self.sent: list[Any] = []
-
-    async def ask(self, client: Client) -> None:
-        scope = {"type": "http", "method": "POST", "path": "/chat/completions", "headers": []}
-        await client.app(scope, self._receive, self._send)
-
-    async def _receive(self) -> dict[str, Any]:
-        return self._messages.pop() if self._messages else await anyio.sleep_forever()
-
-    async def _send(self, message: Any) -> None:
-        self.sent.append(message)
-        await anyio.lowlevel.checkpoint()
-        if len(self.sent) == self._count:
-            await anyio.sleep_forever()
-
-
-@pytest.mark.parametrize("stream", [False, True])
-async def test_a_client_that_does_not_read_is_given_up(stream: bool, caplog: pytest.LogCaptureFixture) -> None:
-    """A server's `send` waits while the connection takes no more."""
-    caplog.set_level(logging.INFO)
-    models = echo(tokens_per_second=1000) if stream else echo()
-    connection = Stuck(5 if stream else 2, "hello " * 100, stream=stream)
-    async with running(models=models, limits={"write_timeout": 0.05}) as client:
-        with anyio.fail_after(10):
-            await connection.ask(client)
-        assert backend_of(client).status().running == client.app.services.limiter.running == 0
-    assert len(connection.sent) == (5 if stream else 2)
-    (line,) = [line for line in lines(caplog, "ark.app") if "request_id" in line]
-    assert (line["message"], line["error"]) == ("client gone", "write_timeout")
-
-
-@pytest.mark.parametrize(("stream", "place"), [(False, 1), (False, 2), (True, 1), (True, 3)])
-async def test_a_reply_is_stopped_in_the_middle_of_a_message(
-    stream: bool, place: int, caplog: pytest.LogCaptureFixture
-) -> None:
-    """How much of the message the server has written is not known, so behind a head there may be no other."""
-    caplog.set_level(logging.INFO)
-    connection = Stuck(place, "hello", stream=stream)
-    sent = connection.sent
-    async with running() as client:
-        with anyio.fail_after(10):
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(connection.ask, client)
-                await until(lambda: len(sent) == place)
-                await client.app.drain(0)
-    last = sent.pop()
-    if stream and place > 1:
-        assert b"draining" in last["body"]
-        sent.pop()
-    assert len(sent) == place - 1
-    assert b"draining" not in b"".join(message.get("body", b"") for message in sent)
-    (line,) = [line for line in lines(caplog, "ark.app") if "request_id" in line]
-    assert (line["message"], line["status"], line["error"]) == ("request", 200, "draining")
-
-
-async def test_a_slow_client_has_its_time_for_each_piece_of_a_large_reply() -> None:
-    sent: list[bytes] = []
-    body = json.dumps(chat_request("x" * 300_000)["json"]).encode()
-    messages = [{"type": "http.request", "body": body}]
-
-    async def receive() -> dict[str, Any]:
-        return messages.pop() if messages else await anyio.sleep_forever()
-
-    async def send(message: Any) -> None:
-        await anyio.sleep(len(message.get("body", b"")) / 300_000)
-        sent.append(message.get("body", b""))
-
-    async with running(models=[ECHO | {"context_length": 1_000_000}], limits={"write_timeout": 0.6}) as client:
-        scope = {"type": "http", "method": "POST", "path": "/chat/completions", "headers": []}
-        await client.app(scope, receive, send)
-    assert json.loads(b"".join(sent))["choices"][0]["message"]["content"] == "x" * 300_000
-    assert max(map(len, sent)) <= 64 * 1024
-
-
-async def test_a_client_that_leaves_while_the_model_loads() -> None:
-    models = [ECHO | {"backend": "faulty_backend:NeverOpens"}]
-    async with running(models=models, settle=False) as client, client.open(*CHAT, **chat_request()) as request:
-        await anyio.sleep(0.01)
-        request.disconnect()
-    assert not request.response.status
-
-
-@pytest.mark.parametrize("stream", [False, True])
-async def test_a_server_that_stops_says_so(stream: bool) -> None:
-    """A server stops a request by cancelling it."""
-    sent: list[Any] = []
-    messages = [{"type": "http.request", "body": json.dumps(chat_request(stream=stream)["json"]).encode()}]
-
-    async def receive() -> dict[str, Any]:
-        return messages.pop() if messages else await anyio.sleep_forever()
-
-    async def send(message: Any) -> None:
-        await anyio.lowlevel.checkpoint()
-        sent.append(message)
-
-    async with running(models=echo(prefill_seconds=10.0)) as client:
-        with anyio.move_on_after(0.05):
-            scope = {"type": "http", "method": "POST", "path": "/chat/completions", "headers": []}
-            await client.app(scope, receive, send)
-        assert backend_of(client).status().jobs_cancelled == 1
-    assert [message["status"] for message in sent if "status" in message] == [200 if stream else 503]
-    assert b'"code":"draining"' in sent[-1]["body"]
-    assert not sent[-1]["more_body"]
-
-
-def lines(caplog: pytest.LogCaptureFixture, logger: str) -> list[dict[str, Any]]:
-    return [
-        {"message": record.message, **getattr(record, "fields", {})}
-        for record in caplog.records
-        if record.name == logger
-    ]
-
-
 @pytest.mark.parametrize(
     ("method", "path", "status", "error"),
     [
@@ -388,7 +236,7 @@ async def test_every_request_is_logged(
     async with running() as client:
         caplog.clear()
         reply = await client.request(method, path)
-    (line,) = lines(caplog, "ark.app")
+    (line,) = logged(caplog, "ark.app")
     assert line.pop("seconds") >= 0
     expected = {
         "message": "request",
@@ -406,7 +254,7 @@ async def test_a_client_that_left_is_logged_as_such(caplog: pytest.LogCaptureFix
             await request.until(1)
             request.disconnect()
         whole = await client.chat(max_tokens=1, headers=[("x-request-id", "refused")], temperature=5)
-    messages = {line["request_id"]: line["message"] for line in lines(caplog, "ark.app") if "request_id" in line}
+    messages = {line["request_id"]: line["message"] for line in logged(caplog, "ark.app") if "request_id" in line}
     assert messages.pop(whole.headers["x-request-id"]) == "request"
     assert list(messages.values()) == ["client gone"]
 

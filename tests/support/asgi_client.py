@@ -16,6 +16,7 @@ from urllib.parse import unquote
 import anyio
 import anyio.abc
 import msgspec
+import pytest
 from sse import Event, read_events
 
 from ark.app import Ark, create_app
@@ -263,6 +264,15 @@ async def until(condition: Callable[[], bool]) -> None:
 def backend_of(client: Client, model: int = 0) -> Any:
     """The opened backend of a running ARK."""
     return client.app.services.registry.models[model].backend
+
+
+def logged(caplog: pytest.LogCaptureFixture, logger: str) -> list[dict[str, Any]]:
+    """What a logger has written so far: messages with their fields."""
+    return [
+        {"message": record.message, **getattr(record, "fields", {})}
+        for record in caplog.records
+        if record.name == logger
+    ]
 
 
 def is_request_id(value: str) -> bool:
