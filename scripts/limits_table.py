@@ -13,7 +13,7 @@ import hypercorn.config
 import msgspec
 
 from ark.asgi import HEAD_BYTES
-from ark.commands.serve import BACKLOG
+from ark.commands.listening import BACKLOG
 from ark.config import KeyConfig, LimitsConfig, ModelConfig, ServerConfig
 from ark.embeddings.inputs import MAX_INPUTS
 from ark.errors import SHOWN

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import errno
 import logging
 import os
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator
 from importlib.util import find_spec
-from ipaddress import ip_address
 from typing import Any
 
 import anyio
@@ -22,6 +21,7 @@ from ark.asgi import HEAD_BYTES
 from ark.commands.arguments import add_model_arguments, chosen_config
 from ark.commands.client import CommandError
 from ark.commands.key import digest
+from ark.commands.listening import BACKLOG, FullHandler, Listening, address, loopback
 from ark.commands.usage import Help
 from ark.config import Config, KeyConfig
 
@@ -40,9 +40,6 @@ drain_seconds; a second signal breaks them off. Then the sessions are written, a
 
 CLOSING = 3
 """Seconds for connections to close once no reply is made any more."""
-
-BACKLOG = 2048
-"""Connections that may wait to be accepted: a burst of clients, before the system makes them try again later."""
 
 
 def add(commands: Any) -> None:
@@ -125,8 +122,8 @@ async def _serve(config: Config, args: argparse.Namespace) -> None:
     class ServerConfig(hypercorn.config.Config):
         def create_sockets(self) -> hypercorn.config.Sockets:
             sockets = super().create_sockets()
-            for listening in (*sockets.secure_sockets, *sockets.insecure_sockets):
-                _set_user_timeout(listening, config.limits.write_timeout)
+            for some in (sockets.secure_sockets, sockets.insecure_sockets):
+                some[:] = [Listening.of(bound, config.limits.write_timeout) for bound in some]
             return sockets
 
     server = ServerConfig()
@@ -141,6 +138,7 @@ async def _serve(config: Config, args: argparse.Namespace) -> None:
     server.errorlog = logging.getLogger("ark.server")
     # Its name and version are nobody's business.
     server.include_server_header = False
+    asyncio.get_running_loop().set_exception_handler(FullHandler())
     app = create_app(config)
     app.local = all(loopback(bind) for bind in server.bind)
     # Around everything: a signal that comes while the server starts is not lost.
@@ -151,22 +149,6 @@ async def _serve(config: Config, args: argparse.Namespace) -> None:
             await _drain(app, signals)
 
         await hypercorn.asyncio.serve(app, server, shutdown_trigger=told_to_stop)  # type: ignore[arg-type]
-
-
-def address(host: str, port: int) -> str:
-    """Host and port as --bind takes them."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def loopback(bind: str) -> bool:
-    """Whether what --bind names can be reached from this machine alone."""
-    if bind.startswith("unix:"):
-        return True
-    host = bind.rpartition(":")[0] if ":" in bind else bind
-    try:
-        return ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 async def _drain(app: Ark, signals: AsyncIterator[signal.Signals]) -> None:
@@ -180,10 +162,3 @@ async def _drain(app: Ark, signals: AsyncIterator[signal.Signals]) -> None:
         tasks.start_soon(hurry)
         await app.drain()
         tasks.cancel_scope.cancel()
-
-
-def _set_user_timeout(listening: socket.socket, seconds: float) -> None:
-    """Have the kernel end connections whose client takes nothing of what is sent: ARK gives its reply up, but what is
-    buffered would keep the connection open. A connection has what its listening socket has."""
-    if listening.family != socket.AF_UNIX and hasattr(socket, "TCP_USER_TIMEOUT"):
-        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(seconds * 1000))
