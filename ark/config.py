@@ -156,7 +156,8 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Entry point of the group ``ark.backends``, or ``package.module:Class``; the task's usual one when it is not
     set."""
     path: str | None = None
-    """A directory, or a hub id, ``name@revision`` too; the name is taken as the id when it is not set."""
+    """A directory, a hub id, ``name@revision`` too, or an embedded model's name; the model's own name is taken when it
+    is not set."""
     revision: str | None = None
     """Branch, tag or commit of a hub id."""
     aliases: tuple[Name, ...] = ()
@@ -240,6 +241,38 @@ def default_models() -> tuple[ModelConfig, ...]:
         hearing = {"device": "cpu", "compute_type": "int8", "condition_on_previous_text": False}
         models.append(ModelConfig(name=EMBEDDED_TRANSCRIPTION, task="transcription", path=str(path), engine=hearing))
     return tuple(models)
+
+
+def served_models(config: Config) -> tuple[ModelConfig, ...]:
+    """The models to serve: the configured ones, or the embedded ones where there are none.
+
+    A configured model may be an embedded one, by its name or `path`, unless a directory is called so. What its table
+    does not say is as if it were served by itself; an engine of another kind has its own options.
+    """
+    if not config.models:
+        return default_models()
+    return tuple(map(_with_embedded, config.models))
+
+
+def _with_embedded(model: ModelConfig) -> ModelConfig:
+    embedded = embedded_model(model.source)
+    if embedded is None:
+        return model
+    sampling = embedded.sampling if model.sampling == SamplingConfig() else model.sampling
+    usual = model.backend is None and model.task == embedded.task
+    return msgspec.structs.replace(
+        model,
+        path=embedded.path,
+        sampling=sampling if usual else model.sampling,
+        engine={**embedded.engine, **model.engine} if usual else model.engine,
+    )
+
+
+def embedded_model(name: str) -> ModelConfig | None:
+    """The embedded model of a name; none where a directory has that name, or what it needs is not installed."""
+    if name not in (EMBEDDED_CHAT, EMBEDDED_EMBEDDING, EMBEDDED_TRANSCRIPTION) or Path(name).is_dir():
+        return None
+    return next((model for model in default_models() if model.name == name), None)
 
 
 def load_config(path: str | Path | None = None, environ: Mapping[str, str] | None = None) -> Config:

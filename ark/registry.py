@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 
 from ark.auth import may_use
-from ark.config import EMBEDDED_EMBEDDING, Config, KeyConfig, ModelConfig, default_models
+from ark.config import EMBEDDED_EMBEDDING, Config, KeyConfig, ModelConfig, served_models
 from ark.errors import BadRequest, ModelNotFound, shorten
 from ark.served import ServedChat, ServedEmbedding, ServedTranscription
 
@@ -38,7 +38,7 @@ class Registry:
     """Every served model, by name and by alias."""
 
     def __init__(self, config: Config) -> None:
-        models = config.models or default_models()
+        models = served_models(config)
         if not config.models:
             _tell_of_defaults(models)
         aliases = all_aliases(models, config.aliases)

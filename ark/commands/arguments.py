@@ -9,7 +9,7 @@ import msgspec
 
 from ark import hub
 from ark.commands.client import CommandError
-from ark.config import Config, ModelConfig, load_config
+from ark.config import Config, ModelConfig, embedded_model, load_config
 from ark.identify import Identity, identify
 
 
@@ -19,7 +19,8 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         "models",
         metavar="MODEL",
         nargs="*",
-        help="directories, or names on the hub (ORG/NAME or ORG/NAME@REVISION), instead of the configuration's models",
+        help="directories, names on the hub (ORG/NAME or ORG/NAME@REVISION) or embedded models (ark-embedded-chat, "
+        "all-MiniLM-L6-v2, ark-embedded-whisper), instead of the configuration's models",
     )
     parser.add_argument(
         "--config", metavar="FILE", help="the configuration; otherwise $ARK_CONFIG, or ark.toml in this directory"
@@ -36,8 +37,10 @@ def chosen_config(args: argparse.Namespace) -> Config:
 
 
 def named(text: str) -> ModelConfig:
-    """The model that a directory or hub id stands for; its task is seen from its files. Raises CommandError,
-    ConfigError."""
+    """The model that a directory, a hub id or an embedded model's name stands for; its task is seen from its files.
+    Raises CommandError, ConfigError."""
+    if (embedded := embedded_model(text)) is not None:
+        return embedded
     directory = Path(text).expanduser()
     if directory.is_dir():
         name = directory.resolve().name

@@ -18,7 +18,7 @@ from ark.backends import load_backend
 from ark.choice import choose_by
 from ark.commands.arguments import add_model_arguments, chosen_config
 from ark.commands.usage import Help
-from ark.config import BACKENDS, ConfigError, ModelConfig, default_models
+from ark.config import BACKENDS, ConfigError, ModelConfig, served_models
 from ark.identify import QUANTIZED, WEIGHTS, Identity, identify, kv_bytes, read_json
 
 _DESCRIPTION = """\
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     print(f"installed: {', '.join(_versions())}")
     print(f"processor: {_processors()}, {machine.free_memory() // MB} MB of memory free")
     print(f"device:    {_device()}")
-    found = [look(model) for model in config.models or default_models()]
+    found = [look(model) for model in served_models(config)]
     for finding in found:
         print(f"\n{finding.name} ({finding.task}, {finding.backend})")
         for line in finding.facts:

@@ -9,7 +9,7 @@ from typing import Any
 from ark.commands.arguments import named
 from ark.commands.client import CommandError, need
 from ark.commands.usage import Help
-from ark.config import ModelConfig, load_config
+from ark.config import ModelConfig, load_config, served_models
 from ark.identify import identify
 
 _DESCRIPTION = """\
@@ -41,7 +41,9 @@ def run(args: argparse.Namespace) -> int:
     # The module imports the hub's client, which the other commands need not have.
     from ark_backends.weights import files_of, resolve  # noqa: PLC0415
 
-    models: list[ModelConfig] = [named(text) for text in args.models] or list(load_config(args.config).models)
+    models: list[ModelConfig] = [named(text) for text in args.models]
+    if not models and (config := load_config(args.config)).models:
+        models = list(served_models(config))
     if not models:
         raise CommandError("there is nothing to download: name a model, for the configuration has none")
     for model in models:

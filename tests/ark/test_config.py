@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 import ark_embedded
@@ -20,8 +21,10 @@ from ark.config import (
     ConfigError,
     KeyConfig,
     ModelConfig,
+    SamplingConfig,
     default_models,
     load_config,
+    served_models,
 )
 from ark.registry import Registry, all_aliases
 
@@ -246,6 +249,28 @@ def test_the_default_models(with_embeddings: None) -> None:
     assert aliases["gpt-4o"] == EMBEDDED_CHAT
     for name in ("text-embedding-ada-002", "text-embedding-3-small", "text-embedding-3-large"):
         assert aliases[name] == EMBEDDED_EMBEDDING
+
+
+def test_an_embedded_model_among_others(with_embeddings: None, empty_directory: Path) -> None:
+    chat, embedding = default_models()[:2]
+    config = Config(
+        models=(
+            ModelConfig(name="org/large"),
+            ModelConfig(name=EMBEDDED_EMBEDDING, task="embedding", aliases=("e",), engine={"threads": 1}),
+            ModelConfig(name="small", path=EMBEDDED_CHAT, max_queue=3),
+            ModelConfig(name="warm", path=EMBEDDED_CHAT, sampling=SamplingConfig(temperature=1.0)),
+            ModelConfig(name="own", path=EMBEDDED_CHAT, backend="exllamav2"),
+        )
+    )
+    other, given, small, warm, own = served_models(config)
+    assert other == config.models[0]
+    assert given == msgspec.structs.replace(embedding, aliases=("e",), engine={**embedding.engine, "threads": 1})
+    assert small == msgspec.structs.replace(chat, name="small", max_queue=3)
+    assert (warm.path, warm.sampling.temperature, warm.engine) == (chat.path, 1.0, chat.engine)
+    assert (own.path, own.sampling, own.engine) == (chat.path, SamplingConfig(), {})
+    # A directory of that name is what is meant.
+    (empty_directory / EMBEDDED_CHAT).mkdir()
+    assert served_models(config)[2] == config.models[2]
 
 
 def test_names_and_keys_may_point_at_both_default_models(with_embeddings: None) -> None:

@@ -16,7 +16,7 @@ import pytest
 from ark.cli import main
 from ark.commands.arguments import chosen_config, named
 from ark.commands.client import CommandError
-from ark.config import ConfigError, ModelConfig
+from ark.config import EMBEDDED_CHAT, ConfigError, ModelConfig, default_models
 from ark.identify import identify, kv_bytes
 
 LLAMA = {
@@ -142,6 +142,10 @@ def test_a_model_named_on_the_command_line(tmp_path: Path, monkeypatch: pytest.M
     config = chosen_config(argparse.Namespace(models=["small"], config=None))
     assert [model.name for model in config.models] == ["small"]
     assert (config.server.log_level, config.aliases) == ("debug", None)
+
+
+def test_an_embedded_model_named_on_the_command_line() -> None:
+    assert named(EMBEDDED_CHAT) == default_models()[0]
 
 
 @pytest.mark.parametrize("name", ["/no/such", "./none", "~/none", "a/b/c"])
