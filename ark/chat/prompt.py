@@ -32,7 +32,7 @@ class PromptBuilder:
 
     def __init__(self, tokenizer: Tokenizer, *, model: str, context_length: int) -> None:
         self._tokenizer = tokenizer
-        self._verbatim = Verbatim(tokenizer)
+        self._verbatim = Verbatim(tokenizer, context_length)
         self._context_length = context_length
         self._fingerprint = fingerprint(tokenizer)
         self.model = model

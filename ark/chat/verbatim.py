@@ -9,10 +9,12 @@ exactly the ids that it always had.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from ark.backends import Tokenizer
+from ark.errors import ContextLengthExceeded
+from ark.overlong import overlong
 
 # Letters and digits, which no template trims, escapes or splits at. Whoever writes it into a message gains nothing:
 # there it only divides text. It is the same for ever, because transcripts keep digests of renderings.
@@ -29,24 +31,33 @@ _WRITTEN = frozenset({"content", "reasoning_content", "tool_calls"})
 class Verbatim:
     """Text and ids of one model where messages are what they say. Safe to call from any thread."""
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, context_length: int) -> None:
         self._tokenizer = tokenizer
+        self._context_length = context_length
         texts = [text for text in tokenizer.special_texts if len(text) > 1]
-        self._any = _Marker(texts)
-        self._hidden = _Marker(text for text in texts if not _shown(tokenizer, text))
+        self._any = _Marker(texts, self._check_length)
+        self._hidden = _Marker((text for text in texts if not _shown(tokenizer, text)), self._check_length)
 
     def mark(self, messages: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-        """The messages as they are to be rendered."""
+        """The messages as they are to be rendered. Raises ContextLengthExceeded, as `encode` does."""
         return [self._marked(message) for message in messages]
 
     def encode(self, text: str) -> list[int]:
-        """Ids of a rendering of marked messages."""
+        """Ids of a rendering of marked messages. Raises ContextLengthExceeded for one that is far too long."""
+        self._check_length(text.replace(_MARK, ""))
         if _MARK not in text:
             return self._tokenizer.encode(text)
         return [token for piece in text.split(_MARK) for token in self._tokenizer.encode(piece)]
 
     def decode(self, token_ids: Sequence[int]) -> str:
         return self._tokenizer.decode(token_ids)
+
+    def _check_length(self, text: str) -> None:
+        if overlong(text, self._context_length, lambda piece: len(self._tokenizer.encode(piece))):
+            raise ContextLengthExceeded(
+                f"The messages are far longer than the model's context of {self._context_length} tokens.",
+                param="messages",
+            )
 
     def _marked(self, message: Mapping[str, Any]) -> Mapping[str, Any]:
         marker = self._any if message.get("role") in _STRANGERS else self._hidden
@@ -56,7 +67,8 @@ class Verbatim:
 class _Marker:
     """Puts marks into some texts wherever they stand."""
 
-    def __init__(self, texts: Iterable[str]) -> None:
+    def __init__(self, texts: Iterable[str], check_length: Callable[[str], object]) -> None:
+        self._check_length = check_length
         choice = "|".join(re.escape(text) for text in sorted(texts, key=len, reverse=True))
         # Searching for the texts themselves is fast; looking ahead at every letter, to find those that overlap, is not.
         self._some = re.compile(choice) if choice else None
@@ -65,6 +77,8 @@ class _Marker:
     def mark(self, content: str) -> str:
         if self._some is None or self._some.search(content) is None:
             return content
+        # A long one takes seconds, in which nothing else in the process runs.
+        self._check_length(content)
         return self._each.sub(rf"\g<1>{_MARK}", content)
 
     def mark_all(self, value: Any) -> Any:

@@ -8,13 +8,10 @@ from typing import Any
 from ark.backends import EmbeddingJob
 from ark.config import ConfigError
 from ark.errors import BadRequest, ContextLengthExceeded
+from ark.overlong import PIECE, overlong
 
 Row = list[int]
 """The ids of one input, special ones included."""
-
-PIECE = 64 * 1024
-"""Characters that the tokenizer gets at once, some hundredths of a second of work; one text may have more. It spreads
-texts over threads of its own, which all jobs share: until they are through with what they have, others wait."""
 
 
 class Reader:
@@ -61,7 +58,12 @@ class Reader:
 
         `between` is called before each piece of the job's texts; what it raises ends the reading.
         """
-        encoded = self._encode([_whole(item) for item in job.inputs if isinstance(item, str)], between)
+        texts = [
+            self._read_part(_whole(item), index, job.truncate, between)
+            for index, item in enumerate(job.inputs)
+            if isinstance(item, str)
+        ]
+        encoded = self._encode(texts, between)
         rows: list[Row] = []
         for index, item in enumerate(job.inputs):
             row = next(encoded) if isinstance(item, str) else self._around(item, index)
@@ -72,6 +74,20 @@ class Reader:
             rows.append(self._fit(row, index, job.truncate))
         self._check_colbert(job, rows)
         return rows
+
+    def _read_part(self, text: str, index: int, truncate: bool, between: Callable[[], object]) -> str:
+        """The part of an input that is read: of one that is far too long its beginning, to be cut off."""
+
+        def count(piece: str) -> int:
+            between()
+            return len(self._core.encode_batch_fast([piece])[0].ids)
+
+        enough = overlong(text, self.max_length, count)
+        if enough == 0:
+            return text
+        if truncate:
+            return text[:enough]
+        raise self._too_long(index, "far more")
 
     def _encode(self, texts: Sequence[str], between: Callable[[], object]) -> Iterator[Row]:
         """The ids of texts. One that is alone in its piece is read on this thread."""
@@ -104,23 +120,30 @@ class Reader:
         return row
 
     def _fit(self, row: Row, index: int, truncate: bool) -> Row:
-        param = f"input[{index}]"
         if not row:
+            param = f"input[{index}]"
             raise BadRequest(f"{param} has no token that this model reads.", param=param, code="invalid_value")
         if len(row) <= self.max_length:
             return row
         if truncate:
             end = self.max_length - len(self._suffix)
             return row[:end] + self._suffix
-        raise ContextLengthExceeded(
-            f"This model reads at most {self.max_length} tokens at once; {param} has {len(row)}, special ones "
+        raise self._too_long(index, str(len(row)))
+
+    def _too_long(self, index: int, tokens: str) -> ContextLengthExceeded:
+        return ContextLengthExceeded(
+            f"This model reads at most {self.max_length} tokens at once; input[{index}] has {tokens}, special ones "
             'included. Shorten it, or send "ark_truncate": true to have its end cut off.',
-            param=param,
+            param=f"input[{index}]",
         )
 
 
 def _pieces(texts: Sequence[str]) -> Iterator[Sequence[str]]:
-    """Texts that follow each other, of `PIECE` characters together at most, or one that has more."""
+    """Texts that follow each other, of `PIECE` characters together at most, or one that has more.
+
+    The tokenizer spreads them over threads of its own, which all jobs share: until they are through with what they
+    have, others wait.
+    """
     start = length = 0
     for index, text in enumerate(texts):
         if length + len(text) > PIECE and index > start:

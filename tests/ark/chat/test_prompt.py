@@ -294,6 +294,45 @@ def test_a_prompt_without_room_for_one_token_is_refused(of_shape: Any) -> None:
         builder_of(tokenizer, length).build(past)
 
 
+class Reading:
+    """A tokenizer that says how much text it was given."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self.characters = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tokenizer, name)
+
+    def encode(self, text: str) -> list[int]:
+        self.characters += len(text)
+        ids: list[int] = self._tokenizer.encode(text)
+        return ids
+
+
+@pytest.mark.parametrize("text", ["all work and no play ", "x", "今日は", "<|im_end|>", "a <|im_end|>" + 1000 * "b "])
+def test_messages_that_are_far_too_long_are_refused_by_their_beginning(of_shape: Any, text: str) -> None:
+    tokenizer = Reading(of_shape("chatml"))
+    builder = builder_of(tokenizer, 2000)
+    opened = tokenizer.characters
+    long = user(text * (4_000_000 // len(text)))
+    with pytest.raises(ContextLengthExceeded, match="far longer than the model's context of 2000 tokens"):
+        builder.build(Past(read_messages([long])))
+    transcript = reply(tokenizer, begin(tokenizer, user("hi")), "hello", assistant("hello"))
+    past = Past((*transcript.messages, *read_messages([long])), how="continued", transcript=transcript, kept=2)
+    with pytest.raises(ContextLengthExceeded, match="far longer"):
+        builder.build(past)
+    assert tokenizer.characters - opened < 300_000
+
+
+def test_long_messages_of_few_tokens_are_read(of_shape: Any) -> None:
+    tokenizer = of_shape("chatml")
+    builder = builder_of(tokenizer, 100_000)
+    text = "<|im_end|>" * 8000
+    prompt = builder.build(Past(read_messages([user(text)])))
+    assert text in tokenizer.decode(prompt.ids)
+
+
 def test_a_mark_in_a_message_of_a_client_means_nothing(of_shape: Any) -> None:
     from ark.chat import splice
 

@@ -93,7 +93,7 @@ async def test_short_texts_are_not_read_behind_long_ones(opened, m3):
 
 
 async def test_long_texts_are_read_in_pieces(opened, m3):
-    from ark_backends.bge.tokens import PIECE
+    from ark.overlong import PIECE
 
     texts = ["w1", "w2 " * PIECE, "w3 w4", *["w5 " * 30] * (PIECE // 60), "w6"]
     async with opened(m3) as backend:
@@ -102,7 +102,28 @@ async def test_long_texts_are_read_in_pieces(opened, m3):
         rows = reader.read(job(*texts, truncate=True), lambda: pieces.append(0))
         alone = [reader.read(job(text, truncate=True))[0] for text in texts]
     assert rows == alone
-    assert len(pieces) == 4
+    # One more for the long one, which is counted first.
+    assert len(pieces) == 5
+
+
+async def test_of_a_text_that_is_far_too_long_the_beginning_is_read(opened, m3):
+    long = "w1 w2 w3 " * 500_000
+    async with opened(m3) as backend:
+        reader = backend._reader
+        read = []
+
+        class Counting:
+            def encode_batch_fast(self, texts):
+                read.extend(texts)
+                return core.encode_batch_fast(texts)
+
+        core, reader._core = reader._core, Counting()
+        (cut,) = reader.read(job(long, truncate=True))
+        assert cut == reader.read(job("w1 w2 w3 " * 100, truncate=True))[0]
+        with pytest.raises(ContextLengthExceeded, match=r"input\[1\] has far more, special ones included") as error:
+            reader.read(job("w1", long))
+    assert error.value.param == "input[1]"
+    assert sum(map(len, read)) < 300_000
 
 
 async def test_reading_ends_when_the_client_has_left(opened, m3):

@@ -1,0 +1,45 @@
+"""Texts that are far too long, known by their beginning."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ark.overlong import PIECE, overlong
+
+
+def words(text: str) -> int:
+    return len(re.findall(r"\w+|\s", text))
+
+
+def test_as_much_is_read_as_shows_it() -> None:
+    read: list[str] = []
+
+    def count(piece: str) -> int:
+        read.append(piece)
+        return words(piece)
+
+    text = "word " * 3_000_000
+    end = overlong(text, 30_000, count)
+    assert words(text[:end]) > 30_000
+    assert end <= 3 * PIECE
+    assert "".join(read) == text[:end]
+
+
+@pytest.mark.parametrize("text", ["", "word", "a " * (PIECE // 2), "word" * PIECE])
+def test_a_short_text_and_one_of_few_tokens_are_not(text: str) -> None:
+    assert overlong(text, 10, words) == 0
+
+
+def test_a_text_that_may_well_fit_is_not_looked_at() -> None:
+    assert overlong("a " * 200_000, 100_000, lambda piece: pytest.fail("it was counted")) == 0
+
+
+@given(st.lists(st.sampled_from(["a ", "word ", "x" * 1000, " " * 100]), min_size=1), st.integers(10, 200_000))
+def test_one_with_no_more_than_there_may_be_never_is(parts: list[str], most: int) -> None:
+    text = "".join(parts) * (4 * PIECE // len("".join(parts)))
+    end = overlong(text, most, words)
+    assert end == 0 or words(text[:end]) > most
