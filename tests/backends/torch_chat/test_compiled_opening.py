@@ -134,6 +134,21 @@ def test_where_nothing_can_be_written_steps_are_compiled_each_time():
     assert opened(XDG_CACHE_HOME="/proc/nothing", NUMBA_CACHE_DIR="") == opened()
 
 
+def test_a_process_ends_when_no_thread_computes_any_more(tmp_path):
+    """One that comes out of compiled code while the interpreter ends aborts the process."""
+    ended = tmp_path / "ended"
+    code = f"""
+import pathlib, time, compiled_runner
+def step(model, work, inputs, thread):
+    time.sleep(0.5)
+    pathlib.Path({str(ended)!r}).touch()
+runner = compiled_runner.compiled_steps(compiled_runner.a_runner(), threads=3)
+runner.steps._tasks.put((step, None, None, None, 1))
+"""
+    subprocess.run([sys.executable, "-c", code], env=HERE, check=True, timeout=120)
+    assert ended.exists()
+
+
 @pytest.mark.parametrize("told", [{"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}, {"NUMBA_ENABLE_AVX": "0"}])
 def test_where_numba_compiles_for_another_cpu_torch_computes(told):
     code = """

@@ -65,9 +65,14 @@ class Steps:
         self._work = self._room(ROOM, 1)
         self._step = self._compiled()
         self._tasks: SimpleQueue[Task | None] = SimpleQueue()
-        weakref.finalize(self, _dismiss, self._tasks, threads - 1)
-        for number in range(1, threads):
-            threading.Thread(target=_help, args=(self._tasks,), name=f"ark-step-{number}", daemon=True).start()
+        helpers = [
+            threading.Thread(target=_help, args=(self._tasks,), name=f"ark-step-{number}", daemon=True)
+            for number in range(1, threads)
+        ]
+        # At the end of the process too: a thread that came out of compiled code then would end it by an abort.
+        weakref.finalize(self, _dismiss, self._tasks, helpers)
+        for helper in helpers:
+            helper.start()
 
     def __call__(self, token_ids: Sequence[int], sequences: Sequence[KVBuffer]) -> torch.Tensor:
         """Logits (tokens, vocabulary), float32, after one token of each sequence, whose keys and values are written
@@ -227,6 +232,10 @@ def _help(tasks: SimpleQueue[Task | None]) -> None:
         del task, function, model, work, inputs
 
 
-def _dismiss(tasks: SimpleQueue[Task | None], helpers: int) -> None:
-    for _ in range(helpers):
+def _dismiss(tasks: SimpleQueue[Task | None], helpers: Sequence[threading.Thread]) -> None:
+    for _ in helpers:
         tasks.put(None)
+    for helper in helpers:
+        # Rubbish may be collected on any thread.
+        if helper is not threading.current_thread():
+            helper.join()
