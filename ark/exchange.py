@@ -6,7 +6,6 @@ import logging
 import math
 import re
 import secrets
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing, suppress
 
@@ -15,7 +14,6 @@ import msgspec
 from anyio.lowlevel import checkpoint
 
 from ark.asgi import (
-    KEEP_ALIVE,
     PIECE,
     ClientGone,
     Message,
@@ -33,6 +31,7 @@ from ark.asgi import (
 )
 from ark.cors import reply_headers
 from ark.errors import APIError, RequestTimeout, Unavailable
+from ark.events import EventWriter
 from ark.limits import Ticket
 from ark.record import Record
 from ark.schemas.errors import encode_error
@@ -247,62 +246,37 @@ class Exchange:
 
     async def _stream(self, stream: Stream, interval: float) -> None:
         """Send events as they come, and a comment after each `interval` seconds of silence."""
+
+        async def hand_over(event: bytes) -> None:
+            await self._start(stream)
+            await self._hand_over({"type": "http.response.body", "body": event, "more_body": True})
+
+        async def send(comment: bytes) -> None:
+            await self._start(stream)
+            await self._send({"type": "http.response.body", "body": comment, "more_body": True})
+
         timeout = math.inf if self._services is None else self._services.config.limits.write_timeout
-        # An event is sent for every token: no turn of the event loop for a lock that is free, and no timer for each.
-        lock = anyio.Lock(fast_acquire=True)
-        last = time.monotonic()
-        since: float | None = None
-        """When the event was handed over that the server has not taken yet."""
-        unread = False
-
-        async def write(event: bytes) -> None:
-            nonlocal last, since
-            async with lock:
-                await self._start(stream)
-                since = time.monotonic()
-                await self._hand_over({"type": "http.response.body", "body": event, "more_body": True})
-                last, since = time.monotonic(), None
-
-        async def comment() -> None:
-            async with lock:
-                await self._start(stream)
-                await self._send({"type": "http.response.body", "body": KEEP_ALIVE, "more_body": True})
-
-        async def keep_alive() -> None:
-            nonlocal last, unread
-            while True:
-                now = time.monotonic()
-                if since is not None and now - since >= timeout:
-                    unread = True
-                    tasks.cancel_scope.cancel()
-                    return
-                if since is None and now - last >= interval:
-                    try:
-                        await comment()
-                    except ClientGone:
-                        tasks.cancel_scope.cancel()
-                        return
-                    last = time.monotonic()
-                # A write that begins while this sleeps is given up late, by a quarter of its time at most.
-                wait = interval if since is not None else max(0.0, last + interval - now)
-                await anyio.sleep(min(wait, timeout / 4))
-
+        writer = EventWriter(hand_over, send, interval=interval, timeout=timeout)
         failure: Exception | None = None
         async with aclosing(stream.events) as events, anyio.create_task_group() as tasks:
-            tasks.start_soon(keep_alive)
+            tasks.start_soon(writer.keep_alive, tasks.cancel_scope.cancel)
             # Caught here: a task group would wrap it, and the comment must stop before the error is sent.
             try:
                 async for event in events:
-                    await write(event)
+                    await writer.write(event)
             except Exception as error:  # noqa: BLE001
                 failure = error
-            tasks.cancel_scope.cancel()
-        if unread:
+            writer.end()
+        if writer.unread:
             self._give_up()
         if self._gone:
             raise ClientGone
         if failure is not None:
-            raise failure
+            try:
+                raise failure
+            finally:
+                # Its traceback has this frame.
+                del failure
         self._finished = True
         await self._start(stream)
         await send_end(self._send)

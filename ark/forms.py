@@ -6,6 +6,7 @@ Nothing here reads from a connection. What is wrong with a body is a 400 that sa
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Collection, Mapping, Sequence
+from functools import partial
 from tempfile import SpooledTemporaryFile
 from typing import IO
 
@@ -21,6 +22,7 @@ from multipart import (
     parse_options_header,
 )
 
+from ark.aside import in_thread
 from ark.errors import BadRequest, UnsupportedMediaType, shorten
 
 MULTIPART = "multipart/form-data"
@@ -222,11 +224,11 @@ async def read_form(pieces: AsyncIterable[bytes], boundary: bytes, *, files: Col
         async for piece in pieces:
             # A piece may hold a file's head and more of it than stays in memory.
             if reader.blocks(len(piece)) or len(piece) > IN_MEMORY:
-                await anyio.to_thread.run_sync(reader.feed, piece)
+                await in_thread(partial(reader.feed, piece))
             else:
                 reader.feed(piece)
         if reader.on_disk:
-            return await anyio.to_thread.run_sync(reader.end)
+            return await in_thread(reader.end)
         return reader.end()
     except BaseException:
         if reader.on_disk:

@@ -114,8 +114,11 @@ class Record:
         """Of the reply; 0 where none was begun."""
         self.gone = False
         """The client left before it had the whole reply."""
-        self.error: APIError | None = None
-        """What the client was told, before a stream or in it."""
+        # Not the error itself: its traceback has the frames of all who handled the request, with the whole of it, and
+        # in them this record, so that only the collector of garbage would let it go.
+        self.error_status: int | None = None
+        """Of what the client was told, before a stream or in it."""
+        self.error_code: str | None = None
         self.reason: str | None = None
         """What went wrong, in one word of a fixed set."""
         self.work: Work | None = None
@@ -134,7 +137,7 @@ class Record:
 
     def fail(self, error: APIError) -> None:
         """The client is told of an error."""
-        self.error = error
+        self.error_status, self.error_code = error.status, error.code
         self.reason = error.reason or error.code or error.type
 
     def end(self, *, status: int, gone: bool, error: str | None) -> None:
@@ -146,9 +149,9 @@ class Record:
     @property
     def failed(self) -> bool:
         """The server is to blame for what went wrong."""
-        return self.error is not None and self.error.status >= 500
+        return self.error_status is not None and self.error_status >= 500
 
     @property
     def whole(self) -> bool:
         """The client got all that it asked for."""
-        return not self.gone and self.error is None
+        return not self.gone and self.error_status is None

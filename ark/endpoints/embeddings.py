@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import logging
 
-import anyio.to_thread
 import msgspec
 
 from ark import capabilities
 from ark.asgi import Reply, Request
-from ark.aside import aside
+from ark.aside import aside, in_thread
 from ark.backends import EmbeddingJob
 from ark.embeddings import openai_ids, parameters, render
 from ark.embeddings.inputs import Inputs, read_inputs
@@ -35,7 +34,7 @@ async def create(request: Request, services: Services) -> Reply:
     dimensions = parameters.dimensions(body, backend)
     if body.model in openai_ids.NAMES and not isinstance(inputs.items[0], str):
         known = inputs
-        inputs = await anyio.to_thread.run_sync(lambda: openai_ids.decode(known, body.model, served.name))
+        inputs = await in_thread(lambda: openai_ids.decode(known, body.model, served.name))
     job = EmbeddingJob(
         request_id=request.id,
         inputs=inputs.items,

@@ -114,11 +114,10 @@ class RequestMetrics:
             self._add_work(record, record.work)
 
     def _add_work(self, record: Record, work: Work) -> None:
-        error = record.error
-        if error is not None and not record.failed:
+        if record.error_status is not None and not record.failed:
             # The engine would not have it.
             return
-        broken = "abort" if error is None or error.code == "draining" else "error"
+        broken = "abort" if record.error_status is None or record.error_code == "draining" else "error"
         meter = self.meters[work.model]
         for reason in work.finish_reasons:
             told = broken if reason is None else reason

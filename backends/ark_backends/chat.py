@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 import anyio
 import anyio.to_thread
 
+from ark.aside import in_thread
 from ark.backends import BackendStatus, Capabilities, GenerationJob, SamplingParams, TokenBatch
 from ark_backends.bridge import Mailbox
 
@@ -130,8 +131,7 @@ class EngineChat:
         matcher = None
         if job.grammar is not None:
             # A large schema takes long to compile; neither the event loop nor the engine waits for it.
-            compile_grammar = partial(self._grammars.compile, job.grammar)
-            matcher = await anyio.to_thread.run_sync(compile_grammar, limiter=self._compiling)
+            matcher = await in_thread(partial(self._grammars.compile, job.grammar), limiter=self._compiling)
         mailbox = self._engine.submit(job, matcher)
         left = job.n
         try:

@@ -12,6 +12,7 @@ import anyio
 import anyio.from_thread
 import anyio.to_thread
 
+from ark.aside import in_thread
 from ark.backends import Capabilities, Embedding, EmbeddingBackend, EmbeddingJob, EmbeddingStatus
 from ark.config import ConfigError, ModelConfig
 from ark_backends.apart import apart
@@ -73,7 +74,7 @@ class Bge:
         ticket = self._engine.enter(len(job.inputs))
         limiter = self._reading if self._reader.is_long(job) else None
         try:
-            await anyio.to_thread.run_sync(self._submit, ticket, job, limiter=limiter)
+            await in_thread(lambda: self._submit(ticket, job), limiter=limiter)
             return await ticket.get()
         finally:
             self._engine.leave(ticket)
