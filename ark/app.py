@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from pathlib import Path
 
@@ -41,6 +41,8 @@ class Ark:
         self._idle = anyio.Event()
         self.local = False
         """Set by whoever runs the server where it is reached from this machine alone: then it may be open unwarned."""
+        self.after_opening: Callable[[], object] | None = None
+        """Set by whoever runs the server: called behind each model that was opened, or could not be."""
 
     @property
     def services(self) -> Services | None:
@@ -78,7 +80,7 @@ class Ark:
         failure: Exception | None = None
         try:
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(services.registry.open)
+                tasks.start_soon(services.registry.open, self.after_opening)
                 tasks.start_soon(services.sweep)
                 tasks.start_soon(services.keys.watch)
                 # Kept: the task group would hand it to the parent wrapped in a group.

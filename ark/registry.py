@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from ark.auth import may_use
 from ark.config import EMBEDDED_EMBEDDING, Config, KeyConfig, ModelConfig, served_models
@@ -54,10 +54,13 @@ class Registry:
         """Whether every model answers."""
         return all(served.state == "ready" for served in self.models)
 
-    async def open(self) -> None:
-        """Open the models one after another: loading two at once takes the memory of both."""
+    async def open(self, after: Callable[[], object] | None = None) -> None:
+        """Open the models one after another: loading two at once takes the memory of both. `after` is called behind
+        each."""
         for served in self.models:
             await served.open()
+            if after is not None:
+                after()
 
     def release(self, released: Sequence[tuple[str, str]]) -> None:
         """Forget the state of conversations, each as the served model's name and the state's."""

@@ -16,6 +16,7 @@ from typing import Any
 import anyio
 import msgspec
 
+from ark import garbage
 from ark.app import Ark, create_app
 from ark.asgi import HEAD_BYTES
 from ark.commands.arguments import add_model_arguments, chosen_config
@@ -79,6 +80,7 @@ def _port(text: str) -> int:
 
 
 def run(args: argparse.Namespace) -> int:
+    garbage.collect_seldom()
     # Late, for the other commands.
     from hypercorn.utils import LifespanFailureError  # noqa: PLC0415
 
@@ -140,6 +142,7 @@ async def _serve(config: Config, args: argparse.Namespace) -> None:
     server.include_server_header = False
     asyncio.get_running_loop().set_exception_handler(FullHandler())
     app = create_app(config)
+    app.after_opening = garbage.set_apart
     app.local = all(loopback(bind) for bind in server.bind)
     # Around everything: a signal that comes while the server starts is not lost.
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:

@@ -211,6 +211,22 @@ async def test_a_parents_own_exception_comes_out_as_it_is() -> None:
             raise KeyError("its own")
 
 
+async def test_whoever_runs_the_server_is_told_of_each_model_that_was_opened_or_could_not_be() -> None:
+    app = create_app(
+        make_config(models=[ECHO, {"name": "bad", "backend": "echo_backend:Nobody"}, ECHO | {"name": "two"}])
+    )
+    states = []
+
+    def after_opening() -> None:
+        assert app.services is not None
+        states.append([served.state for served in app.services.registry.models])
+
+    app.after_opening = after_opening
+    async with app.lifespan():
+        await settled(app)
+    assert states == [["ready", "loading", "loading"], ["ready", "failed", "loading"], ["ready", "failed", "ready"]]
+
+
 async def test_a_model_that_cannot_be_closed_does_not_keep_the_others_open() -> None:
     models = [{"name": "bad", "backend": "faulty_backend:BadAtClosing"}, ECHO | {"backend": "faulty_backend:Faulty"}]
     async with running(models=models) as client:

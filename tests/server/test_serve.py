@@ -25,6 +25,7 @@ import pytest
 from certificates import self_signed
 from process import ECHO_TOML, Process, launch
 
+from ark import garbage
 from ark_embedded import chat_model_path
 
 BODY = {"model": "echo", "messages": [{"role": "user", "content": "hello"}]}
@@ -69,6 +70,25 @@ def test_it_serves_and_ends_when_asked_to(tmp_path: Path, how: signal.Signals) -
     assert any(line.startswith(f"Running on http://127.0.0.1:{server.port}") for line in said)
     # It is open, and only this machine can reach it.
     assert "no API keys are configured" not in server.log
+
+
+FROZEN = """
+import gc
+from echo_backend import EchoBackend
+
+class Frozen(EchoBackend):
+    def _answer(self, prompt):
+        return f"{gc.get_threshold()[0]} {gc.get_freeze_count()}".encode()
+"""
+
+
+def test_its_collector_of_garbage_looks_seldom_and_not_through_what_was_loaded(tmp_path: Path) -> None:
+    (tmp_path / "frozen.py").write_text(FROZEN)
+    with serving(tmp_path, ECHO_TOML.replace("echo_backend:EchoBackend", "frozen:Frozen")) as server:
+        content = post(server).json()["choices"][0]["message"]["content"]
+    new, apart = map(int, content.split())
+    assert new == garbage.NEW
+    assert apart > 10_000
 
 
 def test_while_streams_end_new_requests_are_told_to_go_elsewhere(tmp_path: Path) -> None:
