@@ -16,10 +16,9 @@ _MARGIN = 2
 
 
 def overlong(text: str, most: int, count: Callable[[str], int]) -> int:
-    """How many characters at the beginning of a text have far more than `most` tokens together.
+    """How many characters at the beginning of a text have more than `most` tokens together, where it has far more.
 
-    0 where the text has not, which does not say that it has no more than `most`. `count` gives the tokens of a piece of
-    the text.
+    0 where it has not, or is not known to. `count` gives the tokens of a text by itself.
     """
     if len(text) <= max(PIECE, _USUAL * most):
         return 0
@@ -27,5 +26,9 @@ def overlong(text: str, most: int, count: Callable[[str], int]) -> int:
     for start in range(0, len(text), PIECE):
         seen += count(text[start : start + PIECE])
         if seen > _MARGIN * most:
-            return min(start + PIECE, len(text))
+            # In one, and ending with a word: long words may be one token, and pieces of them many.
+            beginning = text[: start + PIECE]
+            words, _, _ = beginning.rpartition(" ")
+            beginning = words or beginning
+            return len(beginning) if count(beginning) > most else 0
     return 0

@@ -9,7 +9,7 @@ exactly the ids that it always had.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ark.backends import Tokenizer
@@ -35,11 +35,11 @@ class Verbatim:
         self._tokenizer = tokenizer
         self._context_length = context_length
         texts = [text for text in tokenizer.special_texts if len(text) > 1]
-        self._any = _Marker(texts, self._check_length)
-        self._hidden = _Marker((text for text in texts if not _shown(tokenizer, text)), self._check_length)
+        self._any = _Marker(texts)
+        self._hidden = _Marker(text for text in texts if not _shown(tokenizer, text))
 
     def mark(self, messages: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-        """The messages as they are to be rendered. Raises ContextLengthExceeded, as `encode` does."""
+        """The messages as they are to be rendered."""
         return [self._marked(message) for message in messages]
 
     def encode(self, text: str) -> list[int]:
@@ -67,19 +67,22 @@ class Verbatim:
 class _Marker:
     """Puts marks into some texts wherever they stand."""
 
-    def __init__(self, texts: Iterable[str], check_length: Callable[[str], object]) -> None:
-        self._check_length = check_length
+    def __init__(self, texts: Iterable[str]) -> None:
         choice = "|".join(re.escape(text) for text in sorted(texts, key=len, reverse=True))
-        # Searching for the texts themselves is fast; looking ahead at every letter, to find those that overlap, is not.
         self._some = re.compile(choice) if choice else None
-        self._each = re.compile(f"(?=(?:{choice}))(.)", re.DOTALL)
 
     def mark(self, content: str) -> str:
-        if self._some is None or self._some.search(content) is None:
+        if self._some is None or (found := self._some.search(content)) is None:
             return content
-        # A long one takes seconds, in which nothing else in the process runs.
-        self._check_length(content)
-        return self._each.sub(rf"\g<1>{_MARK}", content)
+        # One after another, with those that overlap: other threads run in between.
+        pieces, start = [], 0
+        while found is not None:
+            end = found.start() + 1
+            pieces.append(content[start:end])
+            start = end
+            found = self._some.search(content, start)
+        pieces.append(content[start:])
+        return _MARK.join(pieces)
 
     def mark_all(self, value: Any) -> Any:
         """A value with marks in all its texts, the names of fields among them."""

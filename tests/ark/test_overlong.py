@@ -26,12 +26,26 @@ def test_as_much_is_read_as_shows_it() -> None:
     end = overlong(text, 30_000, count)
     assert words(text[:end]) > 30_000
     assert end <= 3 * PIECE
-    assert "".join(read) == text[:end]
+    *pieces, beginning = read
+    assert "".join(pieces).startswith(beginning)
+    assert beginning == text[:end]
+    assert max(map(len, pieces)) == PIECE
 
 
 @pytest.mark.parametrize("text", ["", "word", "a " * (PIECE // 2), "word" * PIECE])
 def test_a_short_text_and_one_of_few_tokens_are_not(text: str) -> None:
     assert overlong(text, 10, words) == 0
+
+
+def test_long_words_that_are_a_token_each_are_counted_whole() -> None:
+    """As WordPiece has them: a word of more than 100 letters is one token, and a part of it that is cut off is many."""
+
+    def count(text: str) -> int:
+        return sum(1 if len(word) > 100 else len(word) for word in text.split())
+
+    words = ("x" * (PIECE - 100) + " ") * 40
+    assert overlong(words, 256, count) == 0
+    assert overlong(words + "a b " * PIECE, 256, count) > len(words)
 
 
 def test_a_text_that_may_well_fit_is_not_looked_at() -> None:

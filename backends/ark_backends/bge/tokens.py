@@ -80,7 +80,7 @@ class Reader:
 
         def count(piece: str) -> int:
             between()
-            return len(self._core.encode_batch_fast([piece])[0].ids)
+            return len(self._core.encode_batch_fast([piece], add_special_tokens=False)[0].ids)
 
         enough = overlong(text, self.max_length, count)
         if enough == 0:

@@ -328,9 +328,17 @@ def test_messages_that_are_far_too_long_are_refused_by_their_beginning(of_shape:
 def test_long_messages_of_few_tokens_are_read(of_shape: Any) -> None:
     tokenizer = of_shape("chatml")
     builder = builder_of(tokenizer, 100_000)
-    text = "<|im_end|>" * 8000
+    # With the marks that keep them text they are seven times as long.
+    text = "</s>" * 20_000
     prompt = builder.build(Past(read_messages([user(text)])))
     assert text in tokenizer.decode(prompt.ids)
+
+
+def test_what_the_template_drops_may_be_long(of_shape: Any) -> None:
+    tokenizer = of_shape("chatml")
+    earlier = assistant("fine", reasoning_content="<|im_end|>" + "all work and no play " * 10_000)
+    prompt = builder_of(tokenizer, 2000).build(Past(read_messages([user("hi"), earlier, user("go on")])))
+    assert "all work" not in tokenizer.decode(prompt.ids)
 
 
 def test_a_mark_in_a_message_of_a_client_means_nothing(of_shape: Any) -> None:
