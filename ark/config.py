@@ -258,13 +258,15 @@ def served_models(config: Config) -> tuple[ModelConfig, ...]:
 
 
 def _with_embedded(model: ModelConfig) -> ModelConfig:
-    embedded = embedded_model(model.source)
+    # One of a revision is the hub's.
+    embedded = embedded_model(model.source) if model.revision is None else None
     if embedded is None:
         return model
     found = msgspec.structs.replace(model, path=embedded.path)
-    if model.backend is not None or model.task != embedded.task:
+    if model.backend_name != embedded.backend_name:
         return found
-    sampling = embedded.sampling if model.sampling == SamplingConfig() else model.sampling
+    own = {name: value for name, value in msgspec.structs.asdict(model.sampling).items() if value is not None}
+    sampling = msgspec.structs.replace(embedded.sampling, **own)
     return msgspec.structs.replace(found, sampling=sampling, engine={**embedded.engine, **model.engine})
 
 

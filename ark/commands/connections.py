@@ -34,7 +34,7 @@ from ark.schemas.errors import encode_error
 log = logging.getLogger("ark.app")
 
 GOODBYE = 2.0
-"""Seconds for the client of an idle connection over TLS to say goodbye to a server that stops."""
+"""Seconds for the client of an idle connection over TLS to say goodbye."""
 
 
 class Connection(TCPServer):
@@ -88,8 +88,9 @@ class Connection(TCPServer):
             fields = {"request_id": request_id, "status": RequestTimeout.status, "error": RequestTimeout.code}
             log.info("slow head", extra={"fields": fields})
         await super()._initiate_server_close()
-        if self.context.terminated.is_set() and self.writer.get_extra_info("ssl_object") is not None:
-            # TLS ends when the client says so too, for which it would wait half a minute.
+        if self.writer.get_extra_info("ssl_object") is not None:
+            # TLS ends when the client says so too, for which it would wait half a minute, and a server that stops with
+            # it.
             self.loop.call_later(GOODBYE, self.writer.transport.abort)
 
     def _has_requests(self) -> bool:

@@ -65,6 +65,9 @@ class FullHandler:
 
     def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error = context.get("exception")
+        if isinstance(error, ValueError) and "_start_serving" in context["message"]:
+            # It would have tried again, and the server has stopped meanwhile.
+            return
         if not (isinstance(error, OSError) and error.errno in _FULL and "socket" in context):
             loop.default_exception_handler(context)
         elif loop.time() - self._said >= _SILENCE:

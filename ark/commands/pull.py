@@ -15,7 +15,7 @@ from ark.identify import identify
 _DESCRIPTION = """\
 Download models from the hub, each as ORG/NAME or ORG/NAME@REVISION, or without any those of the configuration: only
 the files that their backend reads. A file that is here already is not downloaded again, and a connection that breaks
-is taken up where it broke.
+is taken up where it broke. Of the models that come with ARK it tells where they are.
 
 The environment says the rest, as everywhere with huggingface_hub: HF_HOME for where, HF_TOKEN for gated models,
 HF_HUB_OFFLINE to stay offline.

@@ -259,14 +259,19 @@ def test_an_embedded_model_among_others(with_embeddings: None, empty_directory: 
             ModelConfig(name=EMBEDDED_EMBEDDING, task="embedding", aliases=("e",), engine={"threads": 1}),
             ModelConfig(name="small", path=EMBEDDED_CHAT, max_queue=3),
             ModelConfig(name="warm", path=EMBEDDED_CHAT, sampling=SamplingConfig(temperature=1.0)),
+            ModelConfig(name="narrow", path=EMBEDDED_CHAT, sampling=SamplingConfig(top_p=0.9), backend="torch_chat"),
             ModelConfig(name="own", path=EMBEDDED_CHAT, backend="exllamav2"),
+            ModelConfig(name="hub", path=EMBEDDED_CHAT, revision="main"),
         )
     )
-    other, given, small, warm, own = served_models(config)
+    other, given, small, warm, narrow, own, hub = served_models(config)
     assert other == config.models[0]
     assert given == msgspec.structs.replace(embedding, aliases=("e",), engine={**embedding.engine, "threads": 1})
     assert small == msgspec.structs.replace(chat, name="small", max_queue=3)
     assert (warm.path, warm.sampling.temperature, warm.engine) == (chat.path, 1.0, chat.engine)
+    assert narrow.sampling == msgspec.structs.replace(chat.sampling, top_p=0.9)
+    assert narrow.engine == chat.engine
+    assert hub == config.models[-1]
     assert (own.path, own.sampling, own.engine) == (chat.path, SamplingConfig(), {})
     # A directory of that name is what is meant.
     (empty_directory / EMBEDDED_CHAT).mkdir()

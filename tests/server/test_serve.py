@@ -148,12 +148,16 @@ def test_what_takes_too_long_is_broken_off_and_told_so(tmp_path: Path, stream: b
     assert "Traceback" not in server.log
 
 
-def test_a_client_of_https_that_keeps_its_connection_does_not_keep_the_server(tmp_path: Path) -> None:
+@pytest.mark.parametrize("idle", [0.0, 1.5])
+def test_a_client_of_https_that_keeps_its_connection_does_not_keep_the_server(idle: float, tmp_path: Path) -> None:
+    """Nor does one that takes no notice when its connection is closed for being idle."""
     certificate, key = self_signed(tmp_path)
-    with launch(tmp_path, program="ark", arguments=["--certfile", certificate, "--keyfile", key]) as server:
+    config = ECHO_TOML + "[limits]\nheader_timeout = 1.0\n"
+    with launch(tmp_path, config, program="ark", arguments=["--certfile", certificate, "--keyfile", key]) as server:
         server.listening()
         with httpx.Client(verify=ssl.create_default_context(cafile=certificate)) as kept:
             assert kept.get(url(server, "/health").replace("http:", "https:")).status_code == 200
+            time.sleep(idle)
             server.terminate()
             # TLS by itself would wait for the client for half a minute.
             assert server.wait(20) == 0

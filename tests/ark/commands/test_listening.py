@@ -82,11 +82,27 @@ def test_it_is_said_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
     assert others == []
 
 
+def test_a_new_try_to_accept_behind_the_end_is_nothing_to_tell(caplog: pytest.LogCaptureFixture) -> None:
+    loop = asyncio.new_event_loop()
+    listening = socket.create_server(("127.0.0.1", 0))
+    with no_more_files(), pytest.raises(OSError, match="Too many open files"):
+        listening.accept()
+    listening.close()
+    loop.set_exception_handler(FullHandler())
+    # As asyncio does a second later.
+    loop.call_soon(loop._start_serving, asyncio.Protocol, listening)  # type: ignore[attr-defined]
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    loop.close()
+    assert caplog.records == []
+
+
 @pytest.mark.parametrize(
     "context",
     [
         {"message": "a task failed", "exception": ZeroDivisionError()},
         {"message": "no exception at all"},
+        {"message": "a bad file", "exception": ValueError("Invalid file descriptor: -1")},
         {"message": "a file cannot be opened", "exception": OSError(errno.EMFILE, "Too many open files")},
         {"message": "reset", "exception": OSError(errno.ECONNRESET, "Connection reset by peer"), "socket": None},
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import threading
 import time
@@ -65,14 +66,11 @@ class Steps:
         self._work = self._room(ROOM, 1)
         self._step = self._compiled()
         self._tasks: SimpleQueue[Task | None] = SimpleQueue()
-        helpers = [
-            threading.Thread(target=_help, args=(self._tasks,), name=f"ark-step-{number}", daemon=True)
-            for number in range(1, threads)
-        ]
-        # At the end of the process too: a thread that came out of compiled code then would end it by an abort.
-        weakref.finalize(self, _dismiss, self._tasks, helpers)
-        for helper in helpers:
+        weakref.finalize(self, _dismiss, self._tasks, threads - 1).atexit = False
+        for number in range(1, threads):
+            helper = threading.Thread(target=_help, args=(self._tasks,), name=f"ark-step-{number}", daemon=True)
             helper.start()
+            _helpers[helper] = self._tasks
 
     def __call__(self, token_ids: Sequence[int], sequences: Sequence[KVBuffer]) -> torch.Tensor:
         """Logits (tokens, vocabulary), float32, after one token of each sequence, whose keys and values are written
@@ -224,18 +222,30 @@ def _bias(linear: Linear) -> torch.Tensor:
     return torch.zeros(len(_weight(linear)), dtype=torch.float32)
 
 
+_helpers: dict[threading.Thread, SimpleQueue[Task | None]] = {}
+"""Those that have not ended, and where each finds its tasks."""
+
+
 def _help(tasks: SimpleQueue[Task | None]) -> None:
     while (task := tasks.get()) is not None:
         function, model, work, inputs, thread = task
         function(model, work, inputs, thread)
         # Nothing of a model is held while there is nothing to do.
         del task, function, model, work, inputs
+    _helpers.pop(threading.current_thread(), None)
 
 
-def _dismiss(tasks: SimpleQueue[Task | None], helpers: Sequence[threading.Thread]) -> None:
-    for _ in helpers:
+def _dismiss(tasks: SimpleQueue[Task | None], helpers: int) -> None:
+    # Nobody waits for them here: garbage is collected on any thread, in the middle of whatever it does.
+    for _ in range(helpers):
         tasks.put(None)
-    for helper in helpers:
-        # Rubbish may be collected on any thread.
-        if helper is not threading.current_thread():
-            helper.join()
+
+
+@atexit.register
+def _end() -> None:
+    """Wait for all of them: one that came out of compiled code while the interpreter ends would abort the process."""
+    ending = list(_helpers.items())
+    for _, tasks in ending:
+        tasks.put(None)
+    for helper, _ in ending:
+        helper.join()
