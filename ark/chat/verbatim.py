@@ -44,10 +44,11 @@ class Verbatim:
 
     def encode(self, text: str) -> list[int]:
         """Ids of a rendering of marked messages. Raises ContextLengthExceeded for one that is far too long."""
-        self._check_length(text.replace(_MARK, ""))
-        if _MARK not in text:
+        pieces = text.split(_MARK)
+        self._check_length("".join(pieces))
+        if len(pieces) == 1:
             return self._tokenizer.encode(text)
-        return [token for piece in text.split(_MARK) for token in self._tokenizer.encode(piece)]
+        return [token for piece in pieces for token in self._tokenizer.encode(piece)]
 
     def decode(self, token_ids: Sequence[int]) -> str:
         return self._tokenizer.decode(token_ids)

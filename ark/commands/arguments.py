@@ -9,7 +9,7 @@ import msgspec
 
 from ark import hub
 from ark.commands.client import CommandError
-from ark.config import Config, ModelConfig, embedded_model, load_config
+from ark.config import EMBEDDED, Config, ModelConfig, embedded_model, load_config
 from ark.identify import Identity, identify
 
 
@@ -19,8 +19,8 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         "models",
         metavar="MODEL",
         nargs="*",
-        help="directories, names on the hub (ORG/NAME or ORG/NAME@REVISION) or embedded models (ark-embedded-chat, "
-        "all-MiniLM-L6-v2, ark-embedded-whisper), instead of the configuration's models",
+        help="directories, names on the hub (ORG/NAME or ORG/NAME@REVISION) or embedded models "
+        f"({', '.join(EMBEDDED)}), instead of the configuration's models",
     )
     parser.add_argument(
         "--config", metavar="FILE", help="the configuration; otherwise $ARK_CONFIG, or ark.toml in this directory"

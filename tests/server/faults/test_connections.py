@@ -33,13 +33,17 @@ FULL = "new connections wait"
 """What the server says when it may open no more files."""
 
 
+def complaints(server: Server) -> list[dict[str, Any]]:
+    return [line for line in server.complaints() if FULL not in line["message"]]
+
+
 @pytest.fixture(autouse=True)
 def undisturbed(echo: Server) -> Iterator[None]:
-    before = [line for line in echo.complaints() if FULL not in line["message"]]
+    before = complaints(echo)
     yield
     echo.until(lambda: echo.metric("requests_in_hand") == 0)
     assert is_served(echo)
-    assert [line for line in echo.complaints() if FULL not in line["message"]] == before
+    assert complaints(echo) == before
     assert "Traceback" not in echo.process.log
 
 
