@@ -11,18 +11,18 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 
-from ark import heap
-from ark import log as logs
-from ark.asgi import Body, ClientGone, Receive, Request, Scope, Send, check_head, route_path
+from ark.api.routes import FILES, PREFLIGHT, Route, match
 from ark.config import Config, ConfigError, KeyConfig, LimitsConfig, load_config
-from ark.cors import is_preflight
 from ark.errors import Unavailable, UnsupportedMediaType, shorten
-from ark.exchange import FAREWELL, SMALL_BODY, Exchange
-from ark.forms import boundary_of, read_form
-from ark.routes import FILES, PREFLIGHT, Route, match
+from ark.http.asgi import Body, ClientGone, Receive, Request, Scope, Send, check_head, route_path
+from ark.http.cors import is_preflight
+from ark.http.exchange import FAREWELL, SMALL_BODY, Exchange
+from ark.http.forms import boundary_of, read_form
+from ark.ops import logs
+from ark.ops.tracing import open_tracer
+from ark.process import allocator
 from ark.services import Services
 from ark.sessions.storage import StorageError
-from ark.tracing import open_tracer
 
 log = logging.getLogger("ark.app")
 
@@ -70,7 +70,7 @@ class Ark:
             raise RuntimeError("this ARK is running already")
         config = self._config if isinstance(self._config, Config) else load_config(self._config)
         logs.configure(config.server.log_level)
-        heap.keep()
+        allocator.keep()
         services = Services(config)
         await services.sessions.open()
         services.tracer = await anyio.to_thread.run_sync(open_tracer, os.environ)

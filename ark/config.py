@@ -17,9 +17,9 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 from msgspec import Meta
 
-from ark.cors import CORSConfig
-from ark.mistakes import told
+from ark.http.cors import CORSConfig
 from ark.sessions.config import SessionsConfig
+from ark.suggestions import told
 
 Positive = Annotated[int, Meta(ge=1)]
 Seconds = Annotated[float, Meta(gt=0)]

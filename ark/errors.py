@@ -1,7 +1,7 @@
 """The errors that a client sees.
 
-Every exception that is meant for a client carries its HTTP status and OpenAI's four error fields. One place in
-`ark.exchange` turns them into a reply, or into an event inside a stream that has begun; nothing else formats errors.
+Every exception that is meant for a client carries its HTTP status and OpenAI's four error fields. One place,
+`ark.http.exchange`, turns them into a reply, or into an event inside a stream that has begun.
 """
 
 from __future__ import annotations

@@ -8,17 +8,18 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 
-from ark import __version__, heap
-from ark.auth import Keys, KeysFile
+from ark import __version__
 from ark.config import Config
-from ark.limits import Limiter
-from ark.metrics import Metrics
-from ark.record import Record
-from ark.registry import Registry
+from ark.models.registry import Registry
+from ark.ops.keys import Keys, KeysFile
+from ark.ops.limits import Limiter
+from ark.ops.metrics import Metrics
+from ark.ops.record import Record
+from ark.ops.tracing import Tracer
+from ark.process import allocator
 from ark.sessions.service import Sessions
 from ark.sessions.sqlite import SqliteStorage
 from ark.sessions.store import Evicted
-from ark.tracing import Tracer
 
 SWEEP_INTERVAL = 30.0
 """Seconds."""
@@ -62,7 +63,7 @@ class Services:
             await anyio.sleep(SWEEP_INTERVAL)
             self.sessions.sweep()
             if not self.limiter.running:
-                await anyio.to_thread.run_sync(heap.give_back)
+                await anyio.to_thread.run_sync(allocator.give_back)
 
     @property
     def fingerprint(self) -> str:

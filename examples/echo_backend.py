@@ -22,8 +22,9 @@ from typing import Any
 import anyio
 import msgspec
 
-from ark.backends import BackendStatus, Capabilities, GenerationJob, SamplingParams, TokenBatch
 from ark.config import ModelConfig
+from ark.engines.backend import Capabilities
+from ark.engines.chat import BackendStatus, GenerationJob, SamplingParams, TokenBatch
 from ark.errors import TooManyRequests
 
 END = 256

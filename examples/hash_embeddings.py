@@ -20,8 +20,9 @@ from collections.abc import Sequence
 
 import anyio.to_thread
 
-from ark.backends import Capabilities, Embedding, EmbeddingJob, EmbeddingStatus
 from ark.config import ModelConfig
+from ark.engines.backend import Capabilities
+from ark.engines.embedding import Embedding, EmbeddingJob, EmbeddingStatus
 from ark.errors import BadRequest, ContextLengthExceeded, TooManyRequests
 
 VOCABULARY = 2**16

@@ -15,8 +15,8 @@ from typing import Any
 import msgspec
 
 from ark.config import KeyConfig, LimitsConfig, ModelConfig, SamplingConfig, ServerConfig
-from ark.cors import CORSConfig
-from ark.registry import DEFAULT_ALIASES
+from ark.http.cors import CORSConfig
+from ark.models.registry import DEFAULT_ALIASES
 from ark.sessions.config import SessionsConfig
 from ark_backends.bge.options import BgeOptions
 from ark_backends.exllama.options import ExLlamaV2Options, ExLlamaV3Options

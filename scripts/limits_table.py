@@ -12,12 +12,12 @@ from pathlib import Path
 import hypercorn.config
 import msgspec
 
-from ark.asgi import HEAD_BYTES
-from ark.commands.listening import BACKLOG
+from ark.api.embeddings.inputs import MAX_INPUTS
 from ark.config import KeyConfig, LimitsConfig, ModelConfig, ServerConfig
-from ark.embeddings.inputs import MAX_INPUTS
 from ark.errors import SHOWN
-from ark.exchange import SMALL_BODY
+from ark.http.asgi import HEAD_BYTES
+from ark.http.exchange import SMALL_BODY
+from ark.process.listening import BACKLOG
 from ark.sessions.config import SessionsConfig
 from ark_backends.bge.options import BgeOptions
 from ark_backends.exllama.options import ExLlamaV2Options, ExLlamaV3Options

@@ -12,13 +12,13 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from ark.chat.parameters import CHANGING
-from ark.embeddings.inputs import MAX_INPUTS
-from ark.embeddings.parameters import NEUTRAL
-from ark.schemas.chat import ChatRequest
-from ark.schemas.embeddings import EmbeddingRequest
-from ark.served import DOCUMENT_UNSUPPORTED
-from ark_backends.chat import PARAMETERS
+from ark.api.chat.parameters import CHANGING
+from ark.api.chat.schema import ChatRequest
+from ark.api.embeddings.inputs import MAX_INPUTS
+from ark.api.embeddings.parameters import NEUTRAL
+from ark.api.embeddings.schema import EmbeddingRequest
+from ark.models.served import DOCUMENT_UNSUPPORTED
+from ark_backends.kit.chat import PARAMETERS
 
 README = Path(__file__).parent.parent / "README.md"
 

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import msgspec
 
+from ark.api.audio.schema import TranscriptionRequest, TranslationRequest
+from ark.api.models.schema import ModelDetails
+from ark.api.routes import PAGE as PAGE_ROUTE
+from ark.api.routes import ROUTES
 from ark.openapi.docstrings import text
 from ark.openapi.operations import HEADERS
 from ark.openapi.operations import PARAMETERS as INPUTS
-from ark.routes import PAGE as PAGE_ROUTE
-from ark.routes import ROUTES
-from ark.schemas.audio import TranscriptionRequest, TranslationRequest
-from ark.schemas.models import ModelDetails
 from configuration_page import docstrings
 from parameter_table import chat_rows, embedding_rows, values
 

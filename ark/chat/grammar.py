@@ -12,11 +12,11 @@ from typing import Any, Literal
 
 import msgspec
 
-from ark.backends import Grammar
-from ark.chat.reasoning import CLOSE, OPEN
+from ark.chat.output.reasoning import CLOSE, OPEN
 from ark.chat.tools.formats import ToolFormat
 from ark.chat.tools.request import Tool, Toolbox
 from ark.chat.tools.xml import CALL_END, VALUE_END, is_free, is_text, json_types, texts
+from ark.engines.chat import Grammar
 from ark.errors import BadRequest
 
 SCHEMA_PARAM = "response_format.json_schema.schema"

@@ -9,20 +9,20 @@ from typing import Any
 
 import msgspec
 
-from ark.aside import aside
-from ark.backends import ChatBackend, GenerationJob, Grammar, SamplingParams
-from ark.chat.deadline import within
-from ark.chat.fold import Fold, Piece, fold_all
 from ark.chat.grammar import Answer, Reasoning, grammar
-from ark.chat.likelihood import Likelihoods
-from ark.chat.messages import check_results, reply_message
-from ark.chat.prompt import Prompt, PromptBuilder
-from ark.chat.reasoning import CLOSE, OPEN, ReasoningSplitter
+from ark.chat.output.deadline import within
+from ark.chat.output.logprobs import Likelihoods
+from ark.chat.output.processor import Fold, Piece, fold_all
+from ark.chat.output.reasoning import CLOSE, OPEN, ReasoningSplitter
+from ark.chat.prompt.builder import Prompt, PromptBuilder
+from ark.chat.prompt.messages import check_results, reply_message
 from ark.chat.tools.formats import ToolFormat
 from ark.chat.tools.parser import ToolParser
 from ark.chat.tools.request import Toolbox
+from ark.concurrency import aside
+from ark.engines.chat import ChatBackend, GenerationJob, Grammar, SamplingParams
 from ark.errors import APIError, BadRequest
-from ark.record import Work
+from ark.ops.record import Work
 from ark.sessions.messages import Message
 from ark.sessions.service import Sessions, Turn
 from ark.sessions.transcript import Past

@@ -9,10 +9,10 @@ from urllib.parse import quote
 import msgspec
 
 from ark import __version__
+from ark.api.error_body import ErrorReply
+from ark.api.routes import ROUTES
 from ark.openapi.operations import HEADERS, PARAMETERS, SCHEME, error_response, errors, operation
 from ark.openapi.schemas import Schemas
-from ark.routes import ROUTES
-from ark.schemas.errors import ErrorReply
 
 DESCRIPTION = """An inference server behind OpenAI's API that remembers: sessions keep the model's whole state.
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import msgspec
 
+from ark.api.error_body import ErrorReply
+from ark.api.routes import EVENT_STREAM, FILES, JSON, Route
 from ark.errors import (
     APIError,
     BadRequest,
@@ -19,11 +21,9 @@ from ark.errors import (
     Unavailable,
     UnsupportedMediaType,
 )
-from ark.forms import MULTIPART
+from ark.http.forms import MULTIPART
 from ark.openapi.docstrings import error_text, text
 from ark.openapi.schemas import Schema, Schemas
-from ark.routes import EVENT_STREAM, FILES, JSON, Route
-from ark.schemas.errors import ErrorReply
 from ark.sessions.identity import COOKIE
 
 SCHEME = "key"

@@ -12,10 +12,10 @@ import anyio
 
 from ark.errors import BadRequest, NotFound
 from ark.sessions.config import SessionsConfig
-from ark.sessions.gate import Gate
 from ark.sessions.identity import clear_cookie, parse_id, set_cookie, stateful_id
 from ark.sessions.messages import Message
 from ark.sessions.session import SessionInfo
+from ark.sessions.session_lock import Gate
 from ark.sessions.storage import SavedTurn, StorageError, TranscriptStorage
 from ark.sessions.store import Evicted, Lease, SessionStore
 from ark.sessions.transcript import Past, Transcript

@@ -13,6 +13,7 @@ from typing import Literal
 
 from ark.errors import Conflict, NotFound
 from ark.sessions.config import SessionsConfig
+from ark.sessions.expired_sessions import Tombstones
 from ark.sessions.identity import new_id, parse_id
 from ark.sessions.messages import Message
 from ark.sessions.session import (
@@ -25,7 +26,6 @@ from ark.sessions.session import (
     choose_match,
     new_key,
 )
-from ark.sessions.tombstones import Tombstones
 from ark.sessions.transcript import Past, Transcript
 
 Cause = Literal["idle", "age", "count", "bytes", "conversations", "deleted"]

@@ -1,5 +1,5 @@
 """ARK's own backends. Importing this package loads no engine; each backend loads its own when a model is opened."""
 
-from ark_backends.environment import set_defaults
+from ark_backends.kit.environment import set_defaults
 
 set_defaults()

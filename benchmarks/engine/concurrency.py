@@ -30,8 +30,8 @@ import torch
 # isort: on
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from ark.backends import GenerationJob, SamplingParams
-from ark_backends.apart import apart
+from ark.engines.chat import GenerationJob, SamplingParams
+from ark_backends.kit.own_thread import apart
 from ark_backends.torch_chat.engine import Engine, Limits
 from ark_backends.torch_chat.opening import in_int8
 from ark_backends.torch_chat.runner import Runner

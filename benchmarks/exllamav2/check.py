@@ -44,8 +44,9 @@ from tiny_model import HERMES, TAGS, save_tiny_llama
 from twelve_turns import USER_TOKENS, ask
 
 from ark.app import create_app
-from ark.backends import GenerationJob, SamplingParams, load_backend
 from ark.config import Config, KeyConfig, ModelConfig, ServerConfig
+from ark.engines.chat import GenerationJob, SamplingParams
+from ark.engines.loading import load_backend
 
 GREEDY = SamplingParams(temperature=0.0)
 UNFIT = ("streaming/whole-characters", "tools/required")

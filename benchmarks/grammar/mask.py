@@ -22,9 +22,9 @@ from typing import Any
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from ark.backends import GenerationJob, Grammar, SamplingParams
 from ark.chat.grammar import Answer, grammar
-from ark_backends.grammar import Grammars, apply_masks
+from ark.engines.chat import GenerationJob, Grammar, SamplingParams
+from ark_backends.kit.grammar import Grammars, apply_masks
 from ark_backends.torch_chat import TorchChat
 from ark_backends.torch_chat.engine import Engine, Limits
 from ark_backends.torch_chat.runner import Runner

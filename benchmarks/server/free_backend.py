@@ -8,8 +8,9 @@ from pathlib import Path
 
 from anyio.lowlevel import checkpoint
 
-from ark.backends import BackendStatus, Capabilities, GenerationJob, SamplingParams, TokenBatch
 from ark.config import ModelConfig
+from ark.engines.backend import Capabilities
+from ark.engines.chat import BackendStatus, GenerationJob, SamplingParams, TokenBatch
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "examples"))
 

@@ -26,7 +26,7 @@ from ark.config import (
     load_config,
     served_models,
 )
-from ark.registry import Registry, all_aliases
+from ark.models.registry import Registry, all_aliases
 
 KEY = "0" * 64
 
@@ -333,7 +333,7 @@ def test_the_defaults_are_known_without_loading_an_engine() -> None:
         "import sys\n"
         "from ark.app import create_app\n"
         "from ark.config import Config\n"
-        "from ark.registry import Registry\n"
+        "from ark.models.registry import Registry\n"
         "Registry(Config())\n"
         "heavy = {'torch', 'transformers', 'FlagEmbedding', 'faster_whisper', 'tiktoken', 'numpy'} & set(sys.modules)\n"
         "sys.exit(', '.join(heavy) or None)\n"

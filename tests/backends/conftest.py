@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from ark.backends import GenerationJob, SamplingParams
+from ark.engines.chat import GenerationJob, SamplingParams
 
 # numba is installed on x86-64 alone, where there are models in 8 bits.
 collect_ignore = [] if find_spec("numba") else ["torch_chat/test_compiled.py", "torch_chat/test_compiled_opening.py"]

@@ -19,7 +19,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from ark.embeddings.openai_ids import table_path
+from ark.api.embeddings.openai_ids import table_path
 from ark_conformance.plugin import ConformanceCall
 from ark_conformance.target import Target
 

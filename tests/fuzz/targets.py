@@ -8,15 +8,15 @@ from collections.abc import Callable, Iterator, Mapping
 import msgspec
 from sse import read_events
 
-from ark.asgi import read_cookies, text_event
-from ark.chat.reasoning import ReasoningSplitter
+from ark.api.chat.schema import ChatRequest
+from ark.api.decode import decode, is_deeper
+from ark.api.embeddings.schema import EmbeddingRequest
+from ark.chat.output.reasoning import ReasoningSplitter
 from ark.chat.tools.formats import FORMATS
 from ark.chat.tools.parser import ToolParser
 from ark.errors import APIError, BadRequest
-from ark.forms import FormReader, boundary_of
-from ark.schemas.chat import ChatRequest
-from ark.schemas.decode import decode, is_deeper
-from ark.schemas.embeddings import EmbeddingRequest
+from ark.http.asgi import read_cookies, text_event
+from ark.http.forms import FormReader, boundary_of
 
 DECODERS = [msgspec.json.Decoder(ChatRequest), msgspec.json.Decoder(EmbeddingRequest)]
 SCHEMAS = {"look": {"properties": {"city": {"type": "string"}, "days": {"type": "integer"}}}, "stop": {}}

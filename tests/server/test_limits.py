@@ -20,7 +20,7 @@ from running import Running, serve
 from tiny_model import save_tiny_llama
 
 from ark.app import create_app
-from ark.backends import BackendStatus
+from ark.engines.chat import BackendStatus
 
 HELLO: list[Any] = [{"role": "user", "content": "hello"}]
 MODELS = [

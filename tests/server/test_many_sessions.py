@@ -12,11 +12,11 @@ import anyio
 import pytest
 from tiny_model import save_tiny_llama
 
-from ark.backends import ChatBackend, SamplingParams
-from ark.chat.prompt import PromptBuilder
+from ark.chat.prompt.builder import PromptBuilder
 from ark.chat.turn import ChatTurn, TurnRequest
 from ark.config import ModelConfig
-from ark.record import Record
+from ark.engines.chat import ChatBackend, SamplingParams
+from ark.ops.record import Record
 from ark.sessions.config import SessionsConfig
 from ark.sessions.messages import read_messages
 from ark.sessions.service import Sessions

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy
 
-from ark.backends import Embedding, EmbeddingJob
 from ark.config import ModelConfig
+from ark.engines.embedding import Embedding, EmbeddingJob
 
 
 def configured(path: Path, **more: Any) -> ModelConfig:

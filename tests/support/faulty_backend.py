@@ -11,8 +11,9 @@ import anyio.to_thread
 import msgspec
 from echo_backend import END, EchoBackend, EchoOptions
 
-from ark.backends import BackendStatus, Capabilities, GenerationJob, TokenBatch
 from ark.config import ModelConfig
+from ark.engines.backend import Capabilities
+from ark.engines.chat import BackendStatus, GenerationJob, TokenBatch
 from ark.errors import TooManyRequests, Unavailable
 
 Fault = Literal["queue_full", "engine", "bug", "hang", "silent_end"]

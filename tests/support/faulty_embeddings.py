@@ -10,8 +10,8 @@ import anyio
 import msgspec
 from hash_embeddings import HashEmbeddings
 
-from ark.backends import Embedding, EmbeddingJob, EmbeddingStatus
 from ark.config import ModelConfig
+from ark.engines.embedding import Embedding, EmbeddingJob, EmbeddingStatus
 from ark.errors import TooManyRequests, Unavailable
 
 SECRET = "the internals of the engine"

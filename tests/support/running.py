@@ -16,8 +16,8 @@ import hypercorn.asyncio
 import hypercorn.config
 
 from ark.app import Ark
-from ark.backends import BackendStatus
-from ark.registry import Registry
+from ark.engines.chat import BackendStatus
+from ark.models.registry import Registry
 
 
 class Running:

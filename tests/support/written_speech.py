@@ -11,15 +11,15 @@ from collections.abc import AsyncGenerator
 import anyio
 import msgspec
 
-from ark.backends import (
-    Capabilities,
+from ark.config import ModelConfig
+from ark.engines.backend import Capabilities
+from ark.engines.transcription import (
     TranscriptionInfo,
     TranscriptionJob,
     TranscriptionSegment,
     TranscriptionStatus,
     TranscriptionWord,
 )
-from ark.config import ModelConfig
 from ark.errors import BadRequest, TooManyRequests, UnsupportedMediaType
 
 SECRET = "the disk at /dev/sda is on fire"

@@ -7,8 +7,7 @@ from typing import Any
 
 import msgspec
 
-from ark.errors import BadRequest
-from ark.schemas.tools import (
+from ark.api.chat.tool_schema import (
     AllowedTools,
     ChosenFunction,
     FunctionChoice,
@@ -17,6 +16,7 @@ from ark.schemas.tools import (
     ToolChoice,
     ToolDefinition,
 )
+from ark.errors import BadRequest
 
 
 class Tool(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,11 +12,12 @@ import anyio
 import anyio.from_thread
 import anyio.to_thread
 
-from ark.aside import in_thread
-from ark.backends import Capabilities, Embedding, EmbeddingBackend, EmbeddingJob, EmbeddingStatus
+from ark.concurrency import in_thread
 from ark.config import ConfigError, ModelConfig
-from ark_backends.apart import apart
+from ark.engines.backend import Capabilities
+from ark.engines.embedding import Embedding, EmbeddingBackend, EmbeddingJob, EmbeddingStatus
 from ark_backends.bge.options import BgeOptions
+from ark_backends.kit.own_thread import apart
 
 if TYPE_CHECKING:
     from ark_backends.bge.engine import Engine
@@ -33,7 +34,7 @@ READING = 4
 
 
 class Bge:
-    """`ark.backends.EmbeddingBackend` on FlagEmbedding's models."""
+    """`ark.engines.embedding.EmbeddingBackend` on FlagEmbedding's models."""
 
     def __init__(self, engine: Engine, reader: Reader, dimensions: Sequence[int], *, heads: bool = False) -> None:
         self._engine = engine

@@ -13,11 +13,11 @@ import torch
 from torch.nn.functional import normalize
 from transformers import AttentionInterface
 
-from ark.backends import Embedding
+from ark.engines.embedding import Embedding
 from ark_backends.bge.attention import NAME, Run, UnsupportedModel, runs, unpadded_attention
 from ark_backends.bge.lanes import MIN_TOKENS, Lanes, deal
 from ark_backends.bge.options import Pooling
-from ark_backends.threads import among_ourselves, compute_with
+from ark_backends.kit.threads import among_ourselves, compute_with
 
 log = logging.getLogger("ark.bge")
 

@@ -11,14 +11,14 @@ from queue import Empty, SimpleQueue
 
 import torch
 
-from ark.backends import Embedding, EmbeddingJob, EmbeddingStatus
+from ark.engines.embedding import Embedding, EmbeddingJob, EmbeddingStatus
 from ark.errors import APIError, TooManyRequests, Unavailable
 from ark_backends.bge.encoder import Encoder, Item, NotFinite
 from ark_backends.bge.ticket import Ticket
 from ark_backends.bge.tokens import Row
 from ark_backends.bge.turns import Part, Turns, Work
-from ark_backends.bridge import Outbox, engine_closed, engine_failed
-from ark_backends.threads import among_ourselves, compute_with
+from ark_backends.kit.results import Outbox, engine_closed, engine_failed
+from ark_backends.kit.threads import among_ourselves, compute_with
 
 log = logging.getLogger("ark.bge")
 

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from ark_backends.apart import apart
-from ark_backends.threads import among_ourselves, compute_with
+from ark_backends.kit.own_thread import apart
+from ark_backends.kit.threads import among_ourselves, compute_with
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -15,9 +15,9 @@ from ark_backends.bge.engine import Engine, Limits
 from ark_backends.bge.loading import load
 from ark_backends.bge.options import BgeOptions
 from ark_backends.bge.tokens import Reader
-from ark_backends.devices import device
-from ark_backends.packed import pack
-from ark_backends.weights import files_of, resolve
+from ark_backends.kit.devices import device
+from ark_backends.kit.packed import pack
+from ark_backends.kit.weights import files_of, resolve
 
 log = logging.getLogger("ark.bge")
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import anyio
 
-from ark.backends import Embedding
-from ark_backends.bridge import poster
+from ark.engines.embedding import Embedding
+from ark_backends.kit.results import poster
 
 Result = Sequence[Embedding] | Exception
 

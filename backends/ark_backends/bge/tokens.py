@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from ark.backends import EmbeddingJob
 from ark.config import ConfigError
+from ark.engines.embedding import EmbeddingJob
+from ark.engines.token_budget import PIECE, overlong
 from ark.errors import BadRequest, ContextLengthExceeded
-from ark.overlong import PIECE, overlong
 
 Row = list[int]
 """The ids of one input, special ones included."""

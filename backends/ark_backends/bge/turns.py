@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ark.backends import Embedding, EmbeddingJob
+from ark.engines.embedding import Embedding, EmbeddingJob
 from ark_backends.bge.encoder import Item
 from ark_backends.bge.ticket import Ticket
 

@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Self
 
 import anyio.to_thread
 
-from ark.backends import ChatBackend, SamplingParams
 from ark.config import ConfigError, ModelConfig
-from ark_backends.chat import EngineChat
+from ark.engines.chat import ChatBackend, SamplingParams
 from ark_backends.exllama.memory import lacking
 from ark_backends.exllama.needs import missing
 from ark_backends.exllama.options import ExLlamaOptions, ExLlamaV2Options, ExLlamaV3Options
+from ark_backends.kit.chat import EngineChat
 
 if TYPE_CHECKING:
     from ark_backends.exllama.engine import Engine
-    from ark_backends.grammar import Grammars
-    from ark_backends.tokenizer import HFTokenizer
+    from ark_backends.kit.grammar import Grammars
+    from ark_backends.kit.tokenizer import HFTokenizer
 
 __all__ = ["ExLlamaV2", "ExLlamaV2Options", "ExLlamaV3", "ExLlamaV3Options"]
 
@@ -57,14 +57,14 @@ class _ExLlama(EngineChat):
 
 
 class ExLlamaV2(_ExLlama):
-    """`ark.backends.ChatBackend` on exllamav2: EXL2 and plain safetensors weights."""
+    """`ark.engines.chat.ChatBackend` on exllamav2: EXL2 and plain safetensors weights."""
 
     package = "exllamav2"
     options = ExLlamaV2Options
 
 
 class ExLlamaV3(_ExLlama):
-    """`ark.backends.ChatBackend` on exllamav3: EXL3 and plain safetensors weights."""
+    """`ark.engines.chat.ChatBackend` on exllamav3: EXL3 and plain safetensors weights."""
 
     package = "exllamav3"
     options = ExLlamaV3Options

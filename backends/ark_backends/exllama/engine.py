@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from queue import Empty
 from typing import Literal
 
-from ark.backends import BackendStatus, TokenBatch
+from ark.engines.chat import BackendStatus, TokenBatch
 from ark.errors import APIError
-from ark_backends.bridge import Mailbox
-from ark_backends.engine import MAX_FAILURES, Cancel, EngineLimits, EngineThread, Release, Submit, request_failed
 from ark_backends.exllama.face import Face
 from ark_backends.exllama.reply import Reply, replies
+from ark_backends.kit.engine import MAX_FAILURES, Cancel, EngineLimits, EngineThread, Release, Submit, request_failed
+from ark_backends.kit.results import Mailbox
 
 log = logging.getLogger("ark.exllama")
 

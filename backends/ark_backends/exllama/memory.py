@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ark.identify import kv_bytes, read_json
+from ark.engines.model_files import kv_bytes, read_json
 from ark_backends.exllama.options import PAGE, AnyOptions, ExLlamaOptions
 
 ROOM = {"exllamav2": 1 << 30, "exllamav3": 3 << 29}

@@ -12,17 +12,17 @@ from typing import cast
 
 import torch
 
-from ark.backends import SamplingParams
 from ark.config import ConfigError, ModelConfig
-from ark.identify import quantization, read_json
-from ark_backends.engine import EngineLimits
+from ark.engines.chat import SamplingParams
+from ark.engines.model_files import quantization, read_json
 from ark_backends.exllama.engine import Engine
 from ark_backends.exllama.face import Face
 from ark_backends.exllama.memory import misplaced
 from ark_backends.exllama.options import PAGE, ExLlamaOptions, ExLlamaV2Options, ExLlamaV3Options
-from ark_backends.grammar import Grammars
-from ark_backends.tokenizer import HFTokenizer, load_tokenizer
-from ark_backends.weights import recommended_sampling, resolve
+from ark_backends.kit.engine import EngineLimits
+from ark_backends.kit.grammar import Grammars
+from ark_backends.kit.tokenizer import HFTokenizer, load_tokenizer
+from ark_backends.kit.weights import recommended_sampling, resolve
 
 log = logging.getLogger("ark.exllama")
 

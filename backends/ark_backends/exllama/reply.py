@@ -8,13 +8,13 @@ from typing import Any
 
 import torch
 
-from ark.backends import GenerationJob, TokenLogprob
+from ark.engines.chat import GenerationJob, TokenLogprob
 from ark.errors import APIError
-from ark_backends.bridge import Mailbox
-from ark_backends.engine import request_failed, shares
-from ark_backends.grammar import GrammarFailed, Matcher, apply_masks
-from ark_backends.logprobs import log_probabilities
-from ark_backends.penalties import Penalties, apply_penalties
+from ark_backends.kit.engine import request_failed, shares
+from ark_backends.kit.grammar import GrammarFailed, Matcher, apply_masks
+from ark_backends.kit.logprobs import log_probabilities
+from ark_backends.kit.penalties import Penalties, apply_penalties
+from ark_backends.kit.results import Mailbox
 
 log = logging.getLogger("ark.exllama")
 

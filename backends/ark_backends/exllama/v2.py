@@ -13,7 +13,7 @@ import torch
 from exllamav2.generator import ExLlamaV2DynamicGenerator, ExLlamaV2DynamicJob, ExLlamaV2Sampler, dynamic
 from exllamav2.generator.filters import ExLlamaV2Filter
 
-from ark.backends import SamplingParams
+from ark.engines.chat import SamplingParams
 from ark_backends.exllama.face import Ended
 from ark_backends.exllama.generator import GREEDY, Generator
 from ark_backends.exllama.pages import rooted

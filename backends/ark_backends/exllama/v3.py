@@ -25,7 +25,7 @@ from exllamav3.generator.sampler import (
     SS_TopP,
 )
 
-from ark.backends import SamplingParams
+from ark.engines.chat import SamplingParams
 from ark_backends.exllama.face import Ended
 from ark_backends.exllama.generator import GREEDY, Generator
 from ark_backends.exllama.pages import rooted

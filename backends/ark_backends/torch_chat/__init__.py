@@ -9,22 +9,22 @@ from typing import TYPE_CHECKING
 
 import anyio.to_thread
 
-from ark.backends import ChatBackend, SamplingParams
 from ark.config import ConfigError, ModelConfig
-from ark_backends.apart import apart
-from ark_backends.chat import PARAMETERS, EngineChat
+from ark.engines.chat import ChatBackend, SamplingParams
+from ark_backends.kit.chat import PARAMETERS, EngineChat
+from ark_backends.kit.own_thread import apart
 from ark_backends.torch_chat.options import TorchChatOptions
 
 if TYPE_CHECKING:
-    from ark_backends.grammar import Grammars
-    from ark_backends.tokenizer import HFTokenizer
+    from ark_backends.kit.grammar import Grammars
+    from ark_backends.kit.tokenizer import HFTokenizer
     from ark_backends.torch_chat.engine import Engine
 
 __all__ = ["PARAMETERS", "TorchChat", "TorchChatOptions"]
 
 
 class TorchChat(EngineChat):
-    """`ark.backends.ChatBackend` on torch and transformers."""
+    """`ark.engines.chat.ChatBackend` on torch and transformers."""
 
     @classmethod
     async def open(cls, model: ModelConfig) -> TorchChat:
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 def _load(model: ModelConfig, options: TorchChatOptions) -> Opened:
     """Everything that takes long, in a worker thread. Raises ConfigError."""
     try:
-        from ark_backends.threads import among_ourselves, compute_with  # noqa: PLC0415 - torch is loaded only here
+        from ark_backends.kit.threads import among_ourselves, compute_with  # noqa: PLC0415 - torch is loaded only here
         from ark_backends.torch_chat.opening import open_model  # noqa: PLC0415
     except ImportError as error:
         raise ConfigError(f"the backend torch_chat needs the extra 'torch': {error}") from error

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from ark import machine
-from ark_backends.devices import device
+from ark.engines import machine
+from ark_backends.kit.devices import device
 
 __all__ = ["KV_SHARE", "checkpoint_bytes", "device", "dtype", "free_bytes"]
 

@@ -10,12 +10,12 @@ from typing import Literal
 
 import torch
 
-from ark.backends import BackendStatus, GenerationJob, TokenBatch
+from ark.engines.chat import BackendStatus, GenerationJob, TokenBatch
 from ark.errors import APIError, ContextLengthExceeded
-from ark_backends.bridge import Mailbox, engine_failed
-from ark_backends.engine import MAX_FAILURES, Cancel, EngineLimits, EngineThread, Release, Submit, request_failed
-from ark_backends.grammar import GrammarFailed
-from ark_backends.threads import among_ourselves, compute_with
+from ark_backends.kit.engine import MAX_FAILURES, Cancel, EngineLimits, EngineThread, Release, Submit, request_failed
+from ark_backends.kit.grammar import GrammarFailed
+from ark_backends.kit.results import Mailbox, engine_failed
+from ark_backends.kit.threads import among_ourselves, compute_with
 from ark_backends.torch_chat.attention import Piece
 from ark_backends.torch_chat.runner import Runner
 from ark_backends.torch_chat.scheduler import Scheduler, Sequence, sequences

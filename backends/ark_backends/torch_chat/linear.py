@@ -6,7 +6,7 @@ from typing import Protocol
 
 import torch
 
-from ark_backends.packed import PackedLinear
+from ark_backends.kit.packed import PackedLinear
 
 
 class Linear(Protocol):

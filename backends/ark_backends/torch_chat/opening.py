@@ -9,10 +9,11 @@ from typing import Any
 import msgspec
 import torch
 
-from ark.backends import SamplingParams
 from ark.config import ConfigError, ModelConfig
-from ark_backends.grammar import Grammars
-from ark_backends.tokenizer import HFTokenizer, load_tokenizer
+from ark.engines.chat import SamplingParams
+from ark_backends.kit.grammar import Grammars
+from ark_backends.kit.tokenizer import HFTokenizer, load_tokenizer
+from ark_backends.kit.weights import recommended_sampling, resolve
 from ark_backends.torch_chat import compiled, devices
 from ark_backends.torch_chat.attention import UnsupportedModel
 from ark_backends.torch_chat.check import self_check
@@ -22,7 +23,6 @@ from ark_backends.torch_chat.kept import Store
 from ark_backends.torch_chat.options import TorchChatOptions
 from ark_backends.torch_chat.quantize import SAMPLE, Report, Unfit, quantize
 from ark_backends.torch_chat.runner import Runner, load, longest_context
-from ark_backends.weights import recommended_sampling, resolve
 
 log = logging.getLogger("ark.torch_chat")
 

@@ -14,7 +14,7 @@ from transformers import AttentionInterface, AutoConfig, AutoModelForCausalLM
 from transformers.utils import logging as transformers_logging
 
 from ark.config import ConfigError
-from ark_backends.packed import Packer, pack
+from ark_backends.kit.packed import Packer, pack
 from ark_backends.torch_chat import devices, int8
 from ark_backends.torch_chat.attention import NAME, Piece, Plan, Probe, UnsupportedModel, packed_attention
 from ark_backends.torch_chat.compiled import NotUsed, compile_steps

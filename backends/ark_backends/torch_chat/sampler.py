@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import torch
 
-from ark.backends import SamplingParams
+from ark.engines.chat import SamplingParams
 
 CANDIDATES = 1024
 """Most likely tokens looked at first for top_k and top_p: selecting them is far cheaper than sorting a vocabulary."""

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 
-from ark.backends import GenerationJob
-from ark_backends.bridge import Mailbox
-from ark_backends.engine import shares
-from ark_backends.grammar import Matcher
+from ark.engines.chat import GenerationJob
+from ark_backends.kit.engine import shares
+from ark_backends.kit.grammar import Matcher
+from ark_backends.kit.results import Mailbox
 from ark_backends.torch_chat.kv import KVBuffer
 from ark_backends.torch_chat.states import State, States
 from ark_backends.torch_chat.voice import Voice

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import torch
 
-from ark.backends import GenerationJob, TokenLogprob
+from ark.engines.chat import GenerationJob, TokenLogprob
 from ark.errors import APIError, Unavailable
-from ark_backends.grammar import GrammarFailed, Matcher, apply_masks, fill_masks
-from ark_backends.logprobs import log_probabilities
-from ark_backends.penalties import Penalties, apply_penalties
+from ark_backends.kit.grammar import GrammarFailed, Matcher, apply_masks, fill_masks
+from ark_backends.kit.logprobs import log_probabilities
+from ark_backends.kit.penalties import Penalties, apply_penalties
 from ark_backends.torch_chat.sampler import Chooser, NotFinite, choose
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn.functional import scaled_dot_product_attention as sdpa
 
-from ark_backends.packed import seconds
+from ark_backends.kit.packed import seconds
 from ark_backends.torch_chat import blocks
 
 FASTER = 0.95

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 import anyio
 import anyio.to_thread
 
-from ark.backends import (
-    Capabilities,
+from ark.config import ConfigError, ModelConfig
+from ark.engines.backend import Capabilities
+from ark.engines.transcription import (
     TranscriptionBackend,
     TranscriptionInfo,
     TranscriptionJob,
     TranscriptionSegment,
     TranscriptionStatus,
 )
-from ark.config import ConfigError, ModelConfig
 from ark.errors import BadRequest, shorten
 from ark_backends.whisper.options import VadConfig, WhisperOptions
 
@@ -34,7 +34,7 @@ PARAMETERS = frozenset(
 
 
 class Whisper:
-    """`ark.backends.TranscriptionBackend` on faster-whisper's models."""
+    """`ark.engines.transcription.TranscriptionBackend` on faster-whisper's models."""
 
     def __init__(self, engine: Engine, languages: Sequence[str]) -> None:
         self._engine = engine

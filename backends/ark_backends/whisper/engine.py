@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy
 
-from ark.backends import TranscriptionJob, TranscriptionStatus
+from ark.engines.transcription import TranscriptionJob, TranscriptionStatus
 from ark.errors import APIError, TooManyRequests, Unavailable
-from ark_backends.bridge import engine_closed, engine_failed
+from ark_backends.kit.results import engine_closed, engine_failed
 from ark_backends.whisper.audio import SAMPLE_RATE, decode
 from ark_backends.whisper.options import WhisperOptions
 from ark_backends.whisper.recogniser import Recogniser, transcribe

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import ctranslate2
 
-from ark import machine
 from ark.config import ConfigError, ModelConfig
-from ark_backends.weights import resolve
+from ark.engines import machine
+from ark_backends.kit.weights import resolve
 from ark_backends.whisper.conversion import converted
 from ark_backends.whisper.engine import Engine, check_model
 from ark_backends.whisper.options import WhisperOptions

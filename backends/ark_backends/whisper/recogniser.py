@@ -12,7 +12,7 @@ from faster_whisper.tokenizer import _LANGUAGE_CODES
 from faster_whisper.transcribe import Segment
 from numpy.typing import NDArray
 
-from ark.backends import TranscriptionInfo, TranscriptionJob, TranscriptionSegment, TranscriptionWord
+from ark.engines.transcription import TranscriptionInfo, TranscriptionJob, TranscriptionSegment, TranscriptionWord
 from ark_backends.whisper.features import PiecewiseExtractor
 from ark_backends.whisper.options import VadConfig, WhisperOptions
 

@@ -7,8 +7,8 @@ from concurrent.futures import Future
 
 import anyio
 
-from ark.backends import TranscriptionInfo, TranscriptionJob, TranscriptionSegment
-from ark_backends.bridge import poster
+from ark.engines.transcription import TranscriptionInfo, TranscriptionJob, TranscriptionSegment
+from ark_backends.kit.results import poster
 
 Result = TranscriptionInfo | TranscriptionSegment
 

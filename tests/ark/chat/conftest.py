@@ -163,7 +163,7 @@ class Stream:
 
 
 class TinyTokenizer:
-    """`ark.backends.Tokenizer` with one of the templates."""
+    """`ark.engines.chat.Tokenizer` with one of the templates."""
 
     def __init__(self, core: Core, shape: str) -> None:
         template, self.stop = TEMPLATES[shape]

@@ -12,13 +12,13 @@ pytest.importorskip("llguidance")
 import msgspec
 from letters import END, OTHER_END, START, TOKENS, encode
 
+from ark.api.chat.tool_schema import FunctionDefinition, ToolChoice, ToolDefinition
 from ark.chat.grammar import ANY_OBJECT, Answer, Reasoning, grammar
 from ark.chat.tools.formats import FORMATS, HERMES, LLAMA, MISTRAL, MISTRAL_ARGS, QWEN_XML, ToolFormat
 from ark.chat.tools.parser import ToolParser
 from ark.chat.tools.request import Toolbox, toolbox
 from ark.errors import BadRequest
-from ark.schemas.tools import FunctionDefinition, ToolChoice, ToolDefinition
-from ark_backends.grammar import GrammarFailed, Grammars
+from ark_backends.kit.grammar import GrammarFailed, Grammars
 
 NUMBER = {
     "type": "object",

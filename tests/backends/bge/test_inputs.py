@@ -93,7 +93,7 @@ async def test_short_texts_are_not_read_behind_long_ones(opened, m3):
 
 
 async def test_long_texts_are_read_in_pieces(opened, m3):
-    from ark.overlong import PIECE
+    from ark.engines.token_budget import PIECE
 
     texts = ["w1", "w2 " * PIECE, "w3 w4", *["w5 " * 30] * (PIECE // 60), "w6"]
     async with opened(m3) as backend:

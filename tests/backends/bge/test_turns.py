@@ -5,7 +5,7 @@ import pytest
 
 @pytest.fixture
 def add():
-    from ark.backends import EmbeddingJob
+    from ark.engines.embedding import EmbeddingJob
     from ark_backends.bge.turns import Turns, Work
 
     turns = Turns()

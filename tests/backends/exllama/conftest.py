@@ -13,7 +13,7 @@ from typing import Any
 import paged_model
 import pytest
 
-from ark.backends import GenerationJob, SamplingParams
+from ark.engines.chat import GenerationJob, SamplingParams
 
 
 @dataclass
@@ -32,9 +32,9 @@ class Chat:
         self, model: Any, face: Any, *, context_length: int, max_running: int, max_queue: int, by_hand: bool
     ) -> None:
         """With `by_hand` the engine has no thread: the test turns it."""
-        from ark_backends.engine import EngineLimits
         from ark_backends.exllama import ExLlamaV2
         from ark_backends.exllama.engine import Engine
+        from ark_backends.kit.engine import EngineLimits
 
         self.model = model
         self.face = face

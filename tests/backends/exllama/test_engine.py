@@ -5,7 +5,7 @@ import asyncio
 import paged_model
 import pytest
 
-from ark.backends import SamplingParams
+from ark.engines.chat import SamplingParams
 from ark.errors import BadRequest, ContextLengthExceeded, TooManyRequests, Unavailable
 
 pytestmark = pytest.mark.anyio
@@ -313,7 +313,7 @@ async def test_pages_that_cannot_be_given_back_fail_what_runs_and_no_more(opened
 
 
 async def test_failures_in_a_row_end_the_engine(opened, words):
-    from ark_backends.engine import MAX_FAILURES
+    from ark_backends.kit.engine import MAX_FAILURES
 
     async with opened() as chat:
         chat.model.fault = RuntimeError("device lost")

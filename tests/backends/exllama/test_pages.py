@@ -5,7 +5,7 @@ import asyncio
 import paged_model
 import pytest
 
-from ark.backends import SamplingParams
+from ark.engines.chat import SamplingParams
 
 pytestmark = pytest.mark.anyio
 

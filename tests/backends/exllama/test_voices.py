@@ -7,8 +7,8 @@ from collections import Counter
 import paged_model
 import pytest
 
-from ark.backends import SamplingParams
 from ark.chat.grammar import ANY_OBJECT, Answer, grammar
+from ark.engines.chat import SamplingParams
 
 pytestmark = pytest.mark.anyio
 
@@ -35,7 +35,7 @@ def tokens(batches):
     ],
 )
 async def test_penalties_against_a_plain_loop(opened, words, params):
-    from ark_backends.penalties import Penalties, apply_penalties
+    from ark_backends.kit.penalties import Penalties, apply_penalties
 
     # A prompt that has what the model likes to say, so that a penalty for it is seen.
     prompt = words(300) + paged_model.greedy(words(300), 30)
@@ -159,7 +159,7 @@ async def test_defaults_sample_from_the_models_own_distribution(opened, words):
 
 def bytes_grammars():
     """The model's 199 ids as bytes; those of text are in their order."""
-    from ark_backends.grammar import Grammars
+    from ark_backends.kit.grammar import Grammars
 
     table = [bytes([i]) for i in range(paged_model.VOCABULARY)]
     return Grammars(table, hidden=[0, 1], ends=[2])
@@ -196,7 +196,7 @@ async def test_a_complete_grammar_ends_before_min_tokens(opened, words):
 
 
 async def test_a_grammar_that_fails_in_the_middle_fails_its_job_alone(opened, words, monkeypatch):
-    from ark_backends.grammar import GrammarFailed, Matcher
+    from ark_backends.kit.grammar import GrammarFailed, Matcher
 
     fill, count = Matcher.fill, 0
 
@@ -220,7 +220,7 @@ async def test_a_grammar_that_fails_in_the_middle_fails_its_job_alone(opened, wo
 
 async def test_tokens_that_cannot_be_noted_fail_their_job_alone(opened, words, monkeypatch):
     from ark.errors import Unavailable
-    from ark_backends.penalties import Penalties
+    from ark_backends.kit.penalties import Penalties
 
     def failing(self, token):
         raise ValueError("secret internals")

@@ -12,8 +12,8 @@ import torch
 import transformers
 from compiled_runner import HERE, VOCABULARY, a_runner
 
-from ark.backends import GenerationJob, SamplingParams
 from ark.config import ModelConfig
+from ark.engines.chat import GenerationJob, SamplingParams
 from ark_backends.torch_chat import TorchChat, compiled, int8
 from ark_backends.torch_chat.compiled import cache, simd, steps, trial
 from ark_backends.torch_chat.compiled.steps import Steps

@@ -8,9 +8,9 @@ from contextlib import aclosing, contextmanager
 
 import pytest
 
-from ark.backends import SamplingParams
+from ark.engines.chat import SamplingParams
 from ark.errors import BadRequest, ContextLengthExceeded, TooManyRequests, Unavailable
-from ark_backends.engine import MAX_FAILURES
+from ark_backends.kit.engine import MAX_FAILURES
 
 pytestmark = pytest.mark.anyio
 

@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny_model import save_tiny_llama
 
-from ark.backends import GenerationJob, SamplingParams
 from ark.config import ConfigError, ModelConfig
+from ark.engines.chat import GenerationJob, SamplingParams
 from ark_backends.torch_chat import TorchChat, devices
 
 pytestmark = pytest.mark.anyio

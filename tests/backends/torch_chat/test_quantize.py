@@ -9,8 +9,8 @@ import torch
 from tiny_model import save_tiny_llama
 from transformers import AutoModelForCausalLM
 
-from ark.backends import GenerationJob, SamplingParams
 from ark.config import ModelConfig
+from ark.engines.chat import GenerationJob, SamplingParams
 from ark_backends.torch_chat import TorchChat, int8, quantize
 from ark_backends.torch_chat.int8 import Int8Linear, Int8Module
 from ark_backends.torch_chat.kept import FILE, Store

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ark.backends import SamplingParams
+from ark.engines.chat import SamplingParams
 from ark_backends.torch_chat import sampler
 from ark_backends.torch_chat.sampler import Chooser, NotFinite, choose
 

@@ -13,11 +13,11 @@ pytest.importorskip("torch")
 
 import torch
 
-from ark.backends import Grammar, SamplingParams, TokenBatch
 from ark.chat.grammar import ANY_OBJECT, Answer, grammar
+from ark.engines.chat import Grammar, SamplingParams, TokenBatch
 from ark.errors import TooManyRequests
-from ark_backends.grammar import GrammarFailed, Grammars
-from ark_backends.penalties import Penalties, apply_penalties
+from ark_backends.kit.grammar import GrammarFailed, Grammars
+from ark_backends.kit.penalties import Penalties, apply_penalties
 
 pytestmark = pytest.mark.anyio
 
@@ -253,7 +253,7 @@ async def test_a_grammar_binds_its_job_and_no_other(llama: Any, opened: Any, wor
 async def test_a_grammar_that_fails_in_the_middle_fails_its_job_alone(
     llama: Any, opened: Any, words: Words, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ark_backends.grammar import Matcher
+    from ark_backends.kit.grammar import Matcher
 
     fill, count = Matcher.fill, 0
 

@@ -7,7 +7,7 @@ import anyio
 import pytest
 from recordings import file_of, noise
 
-from ark.backends import TranscriptionInfo, TranscriptionJob
+from ark.engines.transcription import TranscriptionInfo, TranscriptionJob
 from ark.errors import APIError, TooManyRequests, Unavailable
 
 pytestmark = pytest.mark.anyio

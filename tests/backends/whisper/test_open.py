@@ -8,8 +8,9 @@ import pytest
 from huggingface_hub import constants
 from recordings import file_of, noise
 
-from ark.backends import TranscriptionJob, load_backend
 from ark.config import ConfigError
+from ark.engines.loading import load_backend
+from ark.engines.transcription import TranscriptionJob
 from ark_backends.whisper import Whisper, WhisperOptions
 from ark_backends.whisper.conversion import converted
 
@@ -202,7 +203,7 @@ async def test_a_hub_id_that_was_downloaded(english, tmp_path, monkeypatch):
 
 
 def test_only_the_files_needed_are_downloaded():
-    from ark_backends.weights import wanted
+    from ark_backends.kit.weights import wanted
     from ark_backends.whisper.opening import FILES
 
     files = ["README.md", "config.json", "model.bin", "tokenizer.json", "vocabulary.txt", ".gitattributes"]

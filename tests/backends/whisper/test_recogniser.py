@@ -4,7 +4,7 @@ import numpy
 import pytest
 from recordings import file_of, noise
 
-from ark.backends import TranscriptionInfo, TranscriptionJob
+from ark.engines.transcription import TranscriptionInfo, TranscriptionJob
 from ark.errors import BadRequest
 
 pytestmark = pytest.mark.anyio

@@ -10,7 +10,7 @@ from functools import partial
 
 import torch
 
-from ark_backends.packed import seconds
+from ark_backends.kit.packed import seconds
 from ark_backends.torch_chat.attention import Piece
 from ark_backends.torch_chat.closeness import relative_errors
 from ark_backends.torch_chat.compiled.steps import Steps

@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from ark.api.chat.tool_schema import FunctionChoice, FunctionDefinition, ToolChoice, ToolDefinition
 from ark.chat.tools.request import Toolbox, toolbox
 from ark.errors import BadRequest
-from ark.schemas.tools import FunctionChoice, FunctionDefinition, ToolChoice, ToolDefinition
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):

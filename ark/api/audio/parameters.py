@@ -1,0 +1,91 @@
+"""What a form asks of a speech model, and whether the model can do it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+
+import msgspec
+
+from ark.api.audio.languages import CODES, name_of
+from ark.api.audio.schema import TranscriptionRequest, TranslationRequest
+from ark.api.capabilities import Neutral
+from ark.api.decode import convert
+from ark.engines.transcription import TranscriptionBackend
+from ark.errors import BadRequest, shorten
+
+R = TypeVar("R", bound=TranslationRequest)
+
+LISTS = frozenset({"timestamp_granularities", "include"})
+
+NEUTRAL: Neutral = {
+    "include": lambda value: not value,
+    # The server cuts as it sees fit: that is what every model here does.
+    "chunking_strategy": lambda value: value == "auto",
+}
+"""Parameters that a model honours or refuses. All others any model honours."""
+
+
+def read(fields: Mapping[str, Sequence[str]], kind: type[R]) -> R:
+    """The typed form. Raises BadRequest with `param`."""
+    known = {field.name for field in msgspec.structs.fields(kind)}
+    found: dict[str, list[str]] = {}
+    for sent, values in fields.items():
+        # Clients write lists as `name[]`, and objects as `name[key]`.
+        name = sent.removesuffix("[]") if sent.removesuffix("[]") in LISTS else sent.partition("[")[0]
+        if name in known:
+            found.setdefault(name, []).extend(value for value in values if value)
+    given: dict[str, object] = {}
+    for name, values in found.items():
+        if name in LISTS:
+            given[name] = values
+        elif len(values) == 1:
+            given[name] = values[0]
+        elif values and name != "chunking_strategy":
+            raise BadRequest(f"Invalid '{name}': it was sent {len(values)} times.", param=name, code="invalid_value")
+        elif values:
+            given[name] = "object"
+    return convert(given, kind)
+
+
+def check(body: TranslationRequest) -> None:
+    """What the fields' types cannot say. Raises BadRequest."""
+    form = body.response_format or "json"
+    if isinstance(body, TranscriptionRequest) and body.timestamp_granularities and form != "verbose_json":
+        raise BadRequest(
+            "Invalid 'timestamp_granularities': they need 'response_format' to be 'verbose_json'.",
+            param="timestamp_granularities",
+            code="invalid_value",
+        )
+    if body.stream and form not in ("json", "text"):
+        raise BadRequest(
+            f"Invalid 'stream': events have the text alone, and '{form}' was asked for.",
+            param="stream",
+            code="invalid_value",
+        )
+
+
+def language(body: TranslationRequest, backend: TranscriptionBackend) -> str | None:
+    """The code of the language asked for. Raises BadRequest for one that the model does not know."""
+    asked = body.language if isinstance(body, TranscriptionRequest) else None
+    if asked is None:
+        return None
+    code = CODES.get(asked.casefold(), asked.casefold())
+    if code not in backend.languages:
+        known = ", ".join(f"{one} ({name_of(one)})" for one in backend.languages)
+        raise BadRequest(
+            f"Invalid 'language': the model '{body.model}' does not know '{shorten(asked)}'. It knows: {known}.",
+            param="language",
+            code="invalid_language",
+        )
+    return code
+
+
+def check_translation(body: TranslationRequest, backend: TranscriptionBackend) -> None:
+    """Raises BadRequest for a model that knows English alone: it has not learnt to translate."""
+    if tuple(backend.languages) == ("en",):
+        raise BadRequest(
+            f"The model '{body.model}' knows English alone, and translates nothing.",
+            param="model",
+            code="model_not_supported",
+        )

@@ -1,0 +1,64 @@
+"""POST /embeddings."""
+
+from __future__ import annotations
+
+import logging
+
+import msgspec
+
+from ark.api import capabilities
+from ark.api.decode import decode
+from ark.api.embeddings import openai_ids, parameters, render
+from ark.api.embeddings.inputs import Inputs, read_inputs
+from ark.api.embeddings.schema import EmbeddingRequest
+from ark.concurrency import aside, in_thread
+from ark.engines.embedding import EmbeddingJob
+from ark.errors import APIError
+from ark.http.asgi import Reply, Request
+from ark.services import Services
+
+log = logging.getLogger("ark.embeddings")
+
+_decoder = msgspec.json.Decoder(EmbeddingRequest)
+
+
+async def create(request: Request, services: Services) -> Reply:
+    """The vectors of one input or of many."""
+    depth = services.config.limits.json_depth
+    body, inputs = await aside(len(request.body), lambda: _read(request.body, depth))
+    served = services.registry.find_embedding(body.model, request.key)
+    work = request.record.begin("embeddings", served.name, body, meter=services.metrics.meter(served.name))
+    backend = await served.ready(services.config.server.load_wait)
+    ignore = services.config.server.unsupported_parameters == "ignore"
+    ignored = capabilities.to_ignore(body, parameters.NEUTRAL, backend.capabilities, ignore=ignore)
+    dimensions = parameters.dimensions(body, backend)
+    if body.model in openai_ids.NAMES and not isinstance(inputs.items[0], str):
+        known = inputs
+        inputs = await in_thread(lambda: openai_ids.decode(known, body.model, served.name))
+    job = EmbeddingJob(
+        request_id=request.id,
+        inputs=inputs.items,
+        truncate=bool(body.ark_truncate),
+        dimensions=dimensions,
+        sparse=bool(body.ark_sparse) and "ark_sparse" not in ignored,
+        colbert=bool(body.ark_colbert) and "ark_colbert" not in ignored,
+    )
+    work.ask()
+    try:
+        embeddings = await backend.embed(job)
+    except APIError as error:
+        inputs.replaced(error)
+        raise
+    tokens = render.tokens(embeddings)
+    work.finish(prompt_tokens=tokens)
+    request.spend(tokens)
+    fields = {"request_id": request.id, "model": body.model, "inputs": len(embeddings), "prompt_tokens": tokens}
+    log.info("embeddings", extra={"fields": fields})
+    base64 = body.encoding_format == "base64"
+    rendered = await aside(render.size(embeddings), lambda: render.reply(body.model, embeddings, base64=base64))
+    return Reply(body=rendered, headers=capabilities.ignored_header(ignored))
+
+
+def _read(raw: bytes, depth: int) -> tuple[EmbeddingRequest, Inputs]:
+    body = decode(_decoder, raw, depth=depth)
+    return body, read_inputs(body.input)

@@ -1,0 +1,49 @@
+"""GET /sessions, GET and DELETE /sessions/{id}: the caller's own sessions."""
+
+from __future__ import annotations
+
+import msgspec
+
+from ark.api.sessions.schema import SessionDeleted, SessionList, SessionObject
+from ark.errors import NotFound, shorten
+from ark.http.asgi import Reply, Request
+from ark.services import Services
+from ark.sessions.identity import parse_id
+from ark.sessions.session import SessionInfo
+
+_encoder = msgspec.json.Encoder()
+
+
+async def list_sessions(request: Request, services: Services) -> Reply:
+    """The caller's sessions, the most recently used first."""
+    found = services.sessions.describe_all(request.owner)
+    return Reply(body=_encoder.encode(SessionList(data=[_object(info) for info in found])))
+
+
+async def get_session(request: Request, services: Services) -> Reply:
+    """One of the caller's sessions. Raises NotFound, the same for another key's session as for one that never was."""
+    info = services.sessions.describe(request.owner, _session_id(request.param))
+    return Reply(body=_encoder.encode(_object(info)))
+
+
+async def delete_session(request: Request, services: Services) -> Reply:
+    """Forget one of the caller's sessions; a turn in progress keeps nothing. Raises NotFound."""
+    session_id = _session_id(request.param)
+    if not services.sessions.delete(request.owner, session_id):
+        raise _not_found(session_id)
+    return Reply(body=_encoder.encode(SessionDeleted(id=session_id)))
+
+
+def _session_id(text: str) -> str:
+    found = parse_id(text)
+    if found is None:
+        raise _not_found(text)
+    return found
+
+
+def _not_found(session_id: str) -> NotFound:
+    return NotFound(f"There is no session '{shorten(session_id)}'.", code="session_not_found")
+
+
+def _object(info: SessionInfo) -> SessionObject:
+    return SessionObject(**msgspec.structs.asdict(info))

@@ -1,1 +1,0 @@
-"""What becomes of speech: subtitles, JSON and events."""

@@ -1,0 +1,204 @@
+"""From what a session knows and what a request says to the exact token ids that the model reads.
+
+The ids of a transcript are never made again from text: the template is rendered, and what it writes behind the last
+reply is encoded and appended. `Prompt.finish` gives the transcript that the turn leaves behind.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any
+
+from ark.chat.prompt.splice import EDGE, Piece, Render, base_digest, splice
+from ark.chat.prompt.truncate import cut_text
+from ark.chat.prompt.verbatim import Verbatim
+from ark.engines.chat import Tokenizer
+from ark.errors import BadRequest, ContextLengthExceeded
+from ark.sessions.messages import read_message
+from ark.sessions.transcript import How, Past, Seam, Transcript, common_tokens, pack_tokens
+
+_PROBE = (
+    "The quick brown fox, 0123456789 times;\n\tif (x != 3.14) { return 'naïve'; } "
+    "Съешь ещё этих мягких булок. 今日は良い天気です。 ¿Dónde está el niño? مرحبا بالعالم 🦊🚀"
+)
+_SAMPLES = 512
+
+
+class PromptBuilder:
+    """Builds the prompts of one served model. Pure work on the processor: may be called in any thread."""
+
+    def __init__(self, tokenizer: Tokenizer, *, model: str, context_length: int) -> None:
+        self._tokenizer = tokenizer
+        self._verbatim = Verbatim(tokenizer, context_length)
+        self._context_length = context_length
+        self._fingerprint = fingerprint(tokenizer)
+        self.model = model
+        """The served name, which conversations belong to."""
+        self._opened = "", 0
+        """The last prompt's opening, which most have, and how many ids it was. Any thread may replace it whole."""
+
+    def build(
+        self,
+        past: Past,
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        template_kwargs: Mapping[str, Any] | None = None,
+    ) -> Prompt:
+        """The prompt that continues `past`.
+
+        Raises BadRequest in the template's words when it refuses the messages, and ContextLengthExceeded when there
+        is no room for one token of a reply.
+        """
+
+        def render(messages: Sequence[Mapping[str, Any]], generate: bool = True) -> str:
+            return self._tokenizer.render(
+                self._verbatim.mark(messages),
+                tools=tools,
+                add_generation_prompt=generate,
+                template_kwargs=template_kwargs,
+            )
+
+        piece = self._continue(past, render)
+        if len(piece.ids) >= self._context_length:
+            raise ContextLengthExceeded(
+                f"The messages are {len(piece.ids)} tokens; the model's context is {self._context_length}, "
+                "and the reply needs at least one.",
+                param="messages",
+            )
+        return Prompt(
+            ids=piece.ids,
+            how=past.how,
+            retained=self._retained(past, piece.ids),
+            ending=piece.text[-EDGE:],
+            past=past,
+            piece=piece,
+            opening=self._opening(piece, render),
+            builder=self,
+        )
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        return self._tokenizer
+
+    @property
+    def fingerprint(self) -> str:
+        return self._fingerprint
+
+    def _continue(self, past: Past, render: Render) -> Piece:
+        transcript = past.transcript
+        if transcript is not None and transcript.fingerprint == self._fingerprint:
+            piece = splice(past, transcript, render, self._verbatim)
+            if piece is not None:
+                return piece
+        # The reasoning of earlier replies goes to the template here, which keeps what the model is used to see.
+        messages = [message.data for message in past.messages]
+        text = render(messages)
+        return Piece(ids=self._verbatim.encode(text), seams=(), text=text, messages=messages)
+
+    def _retained(self, past: Past, ids: list[int]) -> int:
+        transcript = past.transcript
+        if transcript is None or transcript.fingerprint != self._fingerprint:
+            return 0
+        return common_tokens(transcript.tokens, pack_tokens(ids))
+
+    def _opening(self, piece: Piece, render: Render) -> _Opening:
+        """Where the prompt that opens the reply begins, in the text and in the ids."""
+        try:
+            base = _common_length(piece.text, render(piece.messages, False))
+        except BadRequest:
+            base = len(piece.text)
+        count = self._count(piece.ids, piece.text[base:])
+        return _Opening(-1 if count is None else len(piece.ids) - count, base)
+
+    def _count(self, ids: list[int], opening: str) -> int | None:
+        """How many ids at the end are the opening's; None where no number of them is."""
+        known, count = self._opened
+        if opening == known and count <= len(ids) and self._tokenizer.decode(ids[len(ids) - count :]) == opening:
+            return count
+        # It is a few tokens, so they are found from the end.
+        for count in range(min(len(ids), len(opening.encode())) + 1):
+            if self._tokenizer.decode(ids[len(ids) - count :]) == opening:
+                self._opened = opening, count
+                return count
+        return None
+
+
+@dataclass(frozen=True)
+class _Opening:
+    start: int
+    base: int
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What one request gives the model to read."""
+
+    ids: list[int]
+    how: How
+    """How the request continued its session."""
+    retained: int
+    """Leading ids that the conversation's transcript had already; its state, if still there, need not be computed."""
+    ending: str
+    """The last characters of the prompt's text: whether it opens a think tag."""
+    past: Past
+    piece: Piece
+    opening: _Opening
+    builder: PromptBuilder
+
+    def finish(
+        self,
+        reply_ids: Sequence[int],
+        message: Mapping[str, Any],
+        *,
+        stop_ids: frozenset[int],
+        kept: int | None = None,
+    ) -> Transcript:
+        """The transcript with the reply behind it.
+
+        `message` is the reply as the client sees it, in the form of the request's messages; its reasoning may be in
+        it. `stop_ids` are the job's. `kept` is given when a stop string cut the reply: the characters of its text
+        before the stop string, counted as the tokenizer's stream gives them, reasoning and tags included. Tokens
+        behind them do not stay, so that the model never remembers what the client has not seen.
+        """
+        ids = list(reply_ids)
+        stopped = kept is None and bool(ids) and ids[-1] in stop_ids
+        if kept is not None:
+            ids = cut_text(self.builder.tokenizer, ids, kept)
+        base = self.piece.text[: self.opening.base]
+        tokens = self.ids + ids
+        seam = Seam(
+            message=len(self.past.messages),
+            start=self.opening.start,
+            end=len(tokens),
+            stopped=stopped,
+            base_length=len(base),
+            base_digest=base_digest(base),
+            edge=base[-EDGE:],
+        )
+        return Transcript(
+            model=self.builder.model,
+            fingerprint=self.builder.fingerprint,
+            messages=(*self.past.messages, read_message(message)),
+            tokens=pack_tokens(tokens),
+            seams=(*self.piece.seams, seam),
+        )
+
+
+def fingerprint(tokenizer: Tokenizer) -> str:
+    """A digest that changes when the ids of a tokenizer change their meaning."""
+    size = tokenizer.vocab_size
+    digest = blake2b(digest_size=16)
+    # Transcripts are written in this machine's byte order.
+    digest.update(f"{sys.byteorder} {size} {sorted(tokenizer.stop_token_ids)} {tokenizer.encode(_PROBE)}".encode())
+    for token in range(0, size, max(1, size // _SAMPLES)):
+        digest.update(tokenizer.decode([token]).encode("utf-8", "surrogatepass") + b"\0")
+    return digest.hexdigest()
+
+
+def _common_length(text: str, other: str) -> int:
+    if text.startswith(other):
+        return len(other)
+    return next((n for n, (a, b) in enumerate(zip(text, other, strict=False)) if a != b), min(len(text), len(other)))

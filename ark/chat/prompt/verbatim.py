@@ -1,0 +1,102 @@
+"""Messages that speak of special tokens, read as what they say and not as what these tokens do.
+
+A template's text and a message's are encoded together, so ``<|im_end|>`` in a message would end it and let its author
+go on in another role. Where a message has such text, a mark is put inside it before the template is rendered. Text is
+encoded in the pieces between the marks, none of which is a special token any more. All other text has no marks, and
+exactly the ids that it always had.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from ark.engines.chat import Tokenizer
+from ark.engines.token_budget import overlong
+from ark.errors import ContextLengthExceeded
+
+# Letters and digits, which no template trims, escapes or splits at. Whoever writes it into a message gains nothing:
+# there it only divides text. It is the same for ever, because transcripts keep digests of renderings.
+_MARK = "ark7f1d9c0e64b85a23mark"
+
+_STRANGERS = frozenset({"user", "tool"})
+"""Roles whose content is not written by whoever writes the prompts. They may not even write the tags of reasoning and
+tool calls, which a system message explains and an assistant's may carry."""
+
+_WRITTEN = frozenset({"content", "reasoning_content", "tool_calls"})
+"""What models and people write. A call's arguments repeat what someone said, so they can do what a content can."""
+
+
+class Verbatim:
+    """Text and ids of one model where messages are what they say. Safe to call from any thread."""
+
+    def __init__(self, tokenizer: Tokenizer, context_length: int) -> None:
+        self._tokenizer = tokenizer
+        self._context_length = context_length
+        texts = [text for text in tokenizer.special_texts if len(text) > 1]
+        self._any = _Marker(texts)
+        self._hidden = _Marker(text for text in texts if not _shown(tokenizer, text))
+
+    def mark(self, messages: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+        """The messages as they are to be rendered."""
+        return [self._marked(message) for message in messages]
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a rendering of marked messages. Raises ContextLengthExceeded for one that is far too long."""
+        pieces = text.split(_MARK)
+        self._check_length("".join(pieces))
+        if len(pieces) == 1:
+            return self._tokenizer.encode(text)
+        return [token for piece in pieces for token in self._tokenizer.encode(piece)]
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        return self._tokenizer.decode(token_ids)
+
+    def _check_length(self, text: str) -> None:
+        if overlong(text, self._context_length, lambda piece: len(self._tokenizer.encode(piece))):
+            raise ContextLengthExceeded(
+                f"The messages are far longer than the model's context of {self._context_length} tokens.",
+                param="messages",
+            )
+
+    def _marked(self, message: Mapping[str, Any]) -> Mapping[str, Any]:
+        marker = self._any if message.get("role") in _STRANGERS else self._hidden
+        return {key: marker.mark_all(message[key]) if key in _WRITTEN else message[key] for key in message}
+
+
+class _Marker:
+    """Puts marks into some texts wherever they stand."""
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        choice = "|".join(re.escape(text) for text in sorted(texts, key=len, reverse=True))
+        self._some = re.compile(choice) if choice else None
+
+    def mark(self, content: str) -> str:
+        if self._some is None or (found := self._some.search(content)) is None:
+            return content
+        # One after another, with those that overlap: other threads run in between.
+        pieces, start = [], 0
+        while found is not None:
+            end = found.start() + 1
+            pieces.append(content[start:end])
+            start = end
+            found = self._some.search(content, start)
+        pieces.append(content[start:])
+        return _MARK.join(pieces)
+
+    def mark_all(self, value: Any) -> Any:
+        """A value with marks in all its texts, the names of fields among them."""
+        if isinstance(value, str):
+            return self.mark(value)
+        if isinstance(value, list):
+            return [self.mark_all(one) for one in value]
+        if isinstance(value, dict):
+            return {self.mark_all(key): self.mark_all(one) for key, one in value.items()}
+        return value
+
+
+def _shown(tokenizer: Tokenizer, text: str) -> bool:
+    """Whether a special token is part of a reply's text, as the tags of reasoning and tool calls are."""
+    stream = tokenizer.stream()
+    return bool(stream.push(tokenizer.encode(text)) + stream.flush())

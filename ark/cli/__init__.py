@@ -1,0 +1,86 @@
+"""The command ``ark``: each of its commands is a module of `ark.cli`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from ark import __version__
+from ark.cli import bench, chat, check, completion, embed, key, models, pull, serve, transcribe
+from ark.cli.client import CommandError
+from ark.cli.usage import Help, not_understood
+from ark.config import ConfigError
+
+COMMANDS = (
+    serve.add,
+    check.add,
+    pull.add,
+    models.add,
+    chat.add,
+    embed.add,
+    transcribe.add,
+    bench.add,
+    key.add,
+)
+"""Each adds its parser, with a function as the default of `run` that takes the arguments and returns the status."""
+
+STATUSES = """\
+The exit status is 0 when all went well, 1 when something failed (the reason stands on standard error), 2 when the
+command was given wrongly, and 130 when it was broken off by Ctrl-C."""
+
+_EPILOG = f"""\
+to begin with:
+  ark serve                 the models that come with ARK, at http://127.0.0.1:8000
+  ark chat                  talk with one of them, in another terminal
+  ark check ORG/NAME        whether a model of the hub would run on this machine
+  ark serve ORG/NAME        serve it
+
+'ark COMMAND --help' tells more of a command.
+
+{STATUSES}
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(
+        prog="ark",
+        description="ARK: an inference server behind OpenAI's API that remembers.",
+        epilog=_EPILOG,
+        formatter_class=Help,
+    )
+    top.add_argument("--version", action="version", version=f"ark {__version__}")
+    commands = top.add_subparsers(title="commands", metavar="COMMAND")
+    for add in COMMANDS:
+        add(commands)
+    completion.add(commands, parser)
+    for command in commands.choices.values():
+        command.set_defaults(command=command)
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command. Returns the exit status, one of `STATUSES`."""
+    top = parser()
+    args, unknown = top.parse_known_args(arguments)
+    if unknown:
+        # The command's own usage tells more than that of all of them.
+        command = getattr(args, "command", top)
+        command.error(not_understood(unknown, command))
+    if not hasattr(args, "run"):
+        top.print_help(sys.stderr)
+        return 2
+    try:
+        status: int = args.run(args)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read the output has enough of it, as `head` has. The interpreter must not find what is left.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (ConfigError, CommandError) as error:
+        print(f"ark: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return status

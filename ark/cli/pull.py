@@ -1,0 +1,56 @@
+"""``ark pull``: a model from the hub, before a server needs it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+from ark.cli.arguments import named
+from ark.cli.client import CommandError, need
+from ark.cli.usage import Help
+from ark.config import ModelConfig, load_config, served_models
+from ark.engines.model_files import identify
+
+_DESCRIPTION = """\
+Download models from the hub, each as ORG/NAME or ORG/NAME@REVISION, or without any those of the configuration: only
+the files that their backend reads. A file that is here already is not downloaded again, and a connection that breaks
+is taken up where it broke. Of the models that come with ARK it tells where they are.
+
+The environment says the rest, as everywhere with huggingface_hub: HF_HOME for where, HF_TOKEN for gated models,
+HF_HUB_OFFLINE to stay offline.
+"""
+
+
+def add(commands: Any) -> None:
+    parser = commands.add_parser(
+        "pull",
+        help="download models from the hub",
+        description=_DESCRIPTION,
+        formatter_class=Help,
+    )
+    parser.add_argument("models", metavar="MODEL", nargs="*", help="names on the hub, as ORG/NAME or ORG/NAME@REVISION")
+    parser.add_argument(
+        "--config", metavar="FILE", help="the configuration; otherwise $ARK_CONFIG, or ark.toml in this directory"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    need("huggingface_hub", "torch")
+    # The module imports the hub's client, which the other commands need not have.
+    from ark_backends.kit.weights import files_of, resolve  # noqa: PLC0415
+
+    models: list[ModelConfig] = [named(text) for text in args.models]
+    if not models and (config := load_config(args.config)).models:
+        models = list(served_models(config))
+    if not models:
+        raise CommandError("there is nothing to download: name a model, for the configuration has none")
+    for model in models:
+        directory = resolve(model.source, model.revision, also=files_of(model.task))
+        found = identify(directory)
+        if not found.weights_bytes:
+            raise CommandError(f"{model.source} has no weights that ARK reads: {directory}")
+        print(f"{model.name}: {found.task}, {found.weights_bytes / (1 << 20):.0f} MB of weights", file=sys.stderr)
+        print(directory)
+    return 0

@@ -1,0 +1,167 @@
+"""``ark serve``: the server, until it is told to stop."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import errno
+import logging
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from importlib.util import find_spec
+from typing import Any
+
+import anyio
+import msgspec
+
+from ark.app import Ark, create_app
+from ark.cli.arguments import add_model_arguments, chosen_config
+from ark.cli.client import CommandError
+from ark.cli.key import digest
+from ark.cli.usage import Help
+from ark.config import Config, KeyConfig
+from ark.http.asgi import HEAD_BYTES
+from ark.process import gc_tuning
+from ark.process.listening import BACKLOG, FullHandler, Listening, address, loopback
+
+_DESCRIPTION = """\
+Serve OpenAI's API: models of directories or of the hub, those of ark.toml, or without either the small ones that come
+with ARK.
+
+    ark serve
+    ark serve Qwen/Qwen2.5-0.5B-Instruct
+    ark serve ./a-directory ORG/ANOTHER --port 9000
+    ark serve --config /etc/ark/ark.toml
+
+At SIGTERM or SIGINT new requests and /ready get 503, while replies that are on their way go on for [server]
+drain_seconds; a second signal breaks them off. Then the sessions are written, and the server ends with status 0.
+"""
+
+CLOSING = 3
+"""Seconds for connections to close once no reply is made any more."""
+
+
+def add(commands: Any) -> None:
+    parser = commands.add_parser(
+        "serve",
+        help="serve models: those of ark.toml, or those named",
+        description=_DESCRIPTION,
+        formatter_class=Help,
+    )
+    add_model_arguments(parser)
+    parser.add_argument("--host", help="the address to listen at (127.0.0.1); 0.0.0.0 lets other machines in")
+    parser.add_argument("--port", type=_port, help="the port to listen at (8000)")
+    parser.add_argument(
+        "--key", metavar="KEY", help="an API key that clients have to give; better kept by 'ark key' as its hash"
+    )
+    parser.add_argument(
+        "--bind",
+        metavar="ADDRESS",
+        action="append",
+        help="HOST:PORT, unix:PATH or fd://NUMBER instead of --host and --port, more than once if wanted",
+    )
+    parser.add_argument("--certfile", metavar="FILE", help="serve HTTPS with this certificate, a PEM file")
+    parser.add_argument("--keyfile", metavar="FILE", help="the certificate's private key")
+    parser.add_argument(
+        "--root-path",
+        metavar="PATH",
+        default="",
+        help="the path below which a proxy shows the server, and which it has cut off",
+    )
+    parser.set_defaults(run=run)
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port: 0 to 65535")
+    return int(text)
+
+
+def run(args: argparse.Namespace) -> int:
+    gc_tuning.collect_seldom()
+    # Late, for the other commands.
+    from hypercorn.utils import LifespanFailureError  # noqa: PLC0415
+
+    # Here, where its problems are told best, and not in the lifespan.
+    if args.bind and (args.host is not None or args.port is not None):
+        args.command.error("--bind says the host and the port by itself")
+    if (args.certfile is None) != (args.keyfile is None):
+        # One alone would serve plain HTTP.
+        args.command.error("HTTPS needs both --certfile and --keyfile")
+    for file in filter(None, (args.certfile, args.keyfile)):
+        if not os.access(file, os.R_OK):
+            raise CommandError(f"{file} cannot be read")
+    config = chosen_config(args)
+    if args.key is not None:
+        own = KeyConfig(name="command line", sha256=digest(args.key))
+        config = msgspec.structs.replace(config, keys=(*config.keys, own))
+    try:
+        # uvloop takes less of the processor for each token, where it is installed.
+        anyio.run(_serve, config, args, backend_options={"use_uvloop": find_spec("uvloop") is not None})
+    except LifespanFailureError as error:
+        print(f"ark: {error}", file=sys.stderr)
+        return 1
+    except OverflowError as error:
+        print(f"ark: cannot listen: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        hint = "; --port names another port" if error.errno == errno.EADDRINUSE and not args.bind else ""
+        print(f"ark: cannot listen: {error.strerror or error}{hint}", file=sys.stderr)
+        return 1
+    return 0
+
+
+async def _serve(config: Config, args: argparse.Namespace) -> None:
+    import hypercorn.asyncio  # noqa: PLC0415
+    import hypercorn.config  # noqa: PLC0415
+
+    from ark.process import connections  # noqa: PLC0415
+
+    connections.use()
+
+    class ServerConfig(hypercorn.config.Config):
+        def create_sockets(self) -> hypercorn.config.Sockets:
+            sockets = super().create_sockets()
+            for some in (sockets.secure_sockets, sockets.insecure_sockets):
+                some[:] = [Listening.of(bound, config.limits.write_timeout) for bound in some]
+            return sockets
+
+    server = ServerConfig()
+    server.bind = args.bind or [address(args.host or "127.0.0.1", 8000 if args.port is None else args.port)]
+    server.certfile, server.keyfile = args.certfile, args.keyfile
+    server.root_path = args.root_path.rstrip("/")
+    server.graceful_timeout = CLOSING
+    server.keep_alive_timeout = server.ssl_handshake_timeout = config.limits.header_timeout
+    server.backlog = BACKLOG
+    server.h11_max_incomplete_size = HEAD_BYTES
+    # In ARK's own form.
+    server.errorlog = logging.getLogger("ark.server")
+    # Its name and version are nobody's business.
+    server.include_server_header = False
+    asyncio.get_running_loop().set_exception_handler(FullHandler())
+    app = create_app(config)
+    app.after_opening = gc_tuning.set_apart
+    app.local = all(loopback(bind) for bind in server.bind)
+    # Around everything: a signal that comes while the server starts is not lost.
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+
+        async def told_to_stop() -> None:
+            await anext(signals)
+            await _drain(app, signals)
+
+        await hypercorn.asyncio.serve(app, server, shutdown_trigger=told_to_stop)  # type: ignore[arg-type]
+
+
+async def _drain(app: Ark, signals: AsyncIterator[signal.Signals]) -> None:
+    async with anyio.create_task_group() as tasks:
+
+        async def hurry() -> None:
+            await anext(signals)
+            await app.drain(0)
+            tasks.cancel_scope.cancel()
+
+        tasks.start_soon(hurry)
+        await app.drain()
+        tasks.cancel_scope.cancel()

@@ -1,1 +1,0 @@
-"""What ``ark`` can do, a module for each command."""

@@ -1,1 +1,0 @@
-"""Endpoints: functions from a request to a reply. None of them knows `receive` or `send`."""

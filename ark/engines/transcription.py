@@ -1,0 +1,106 @@
+"""The protocol of a transcription engine, and the values that cross it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from typing import IO, Literal, Protocol
+
+import msgspec
+
+from ark.engines.backend import Backend
+
+
+class TranscriptionJob(msgspec.Struct, frozen=True, kw_only=True):
+    """One recording to be written down."""
+
+    request_id: str
+    audio: IO[bytes]
+    """The file as it was sent, seekable, at its beginning. The backend may read it from any thread until the job's
+    generator has been closed; it closes nothing."""
+    task: Literal["transcribe", "translate"] = "transcribe"
+    """``translate`` writes English whatever is spoken."""
+    language: str | None = None
+    """One of `TranscriptionBackend.languages`; None lets the model find out."""
+    prompt: str = ""
+    """Text that is taken for what was said before: names and spellings that the model may expect."""
+    temperature: float | None = None
+    """0 to 1; 0 takes the most likely token. None is 0, and higher where a piece comes out badly."""
+    words: bool = False
+    """Also when each word was said."""
+    max_seconds: float | None = None
+    """Longest recording that is taken."""
+
+
+class TranscriptionWord(msgspec.Struct, frozen=True, kw_only=True):
+    """A word and when it was said."""
+
+    text: str
+    """With its punctuation, without spaces round it."""
+    start: float
+    """Seconds from the beginning of the recording; so is `end`."""
+    end: float
+
+
+class TranscriptionSegment(msgspec.Struct, frozen=True, kw_only=True):
+    """A piece of what was said, as OpenAI's verbose_json tells of it. Times are in seconds of the recording."""
+
+    id: int
+    """Counts the segments of a recording from 0."""
+    seek: int
+    """Where the window began in which it was heard, in frames of 10 ms."""
+    start: float
+    end: float
+    text: str
+    """With the space before it, so that the texts of all segments, joined, are the whole."""
+    tokens: Sequence[int]
+    temperature: float
+    avg_logprob: float
+    compression_ratio: float
+    no_speech_prob: float
+    words: Sequence[TranscriptionWord] = ()
+    """Where the job asks for them."""
+
+
+class TranscriptionInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a recording once it has been decoded."""
+
+    language: str
+    """Code of the language that is spoken: the job's, or the one found."""
+    duration: float
+    """Seconds of sound, silence included."""
+
+
+class TranscriptionStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """A snapshot of a transcription engine, cheap enough to take at every request. Counters only grow."""
+
+    alive: bool
+    """False once the engine can serve no more jobs; /ready is 503 from then on."""
+    running: int = 0
+    waiting: int = 0
+    audio_seconds: float = 0.0
+    """Seconds of recordings whose transcription has ended or been cancelled, as far as they were heard."""
+    segments: int = 0
+    jobs_finished: int = 0
+    jobs_cancelled: int = 0
+    jobs_failed: int = 0
+
+
+class TranscriptionBackend(Backend, Protocol):
+    """An opened speech model."""
+
+    @property
+    def languages(self) -> Sequence[str]:
+        """Codes of the languages that the model knows, as in ISO 639-1 where they have one there."""
+        ...
+
+    def status(self) -> TranscriptionStatus: ...
+
+    def transcribe(self, job: TranscriptionJob) -> AsyncGenerator[TranscriptionInfo | TranscriptionSegment, None]:
+        """What is known of the recording, then its segments, each as soon as it is recognised.
+
+        Closing the generator cancels the job within one step of the decoder. A recording that breaks off gives what
+        could be decoded. Raises `ark.errors.TooManyRequests` at once when the queue is full,
+        `ark.errors.UnsupportedMediaType` for what is not audio, `ark.errors.BadRequest` for a recording that is empty
+        or too long, and `ark.errors.Unavailable` when the engine fails.
+        """
+        ...

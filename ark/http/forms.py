@@ -1,0 +1,253 @@
+"""The multipart door: the body of a form, as it comes, to texts and a spooled file.
+
+Nothing here reads from a connection. What is wrong with a body is a 400 that says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, Collection, Mapping, Sequence
+from functools import partial
+from tempfile import SpooledTemporaryFile
+from typing import IO
+
+import anyio
+import anyio.to_thread
+import msgspec
+from multipart import (
+    MultipartError,
+    MultipartSegment,
+    ParserError,
+    ParserLimitReached,
+    PushMultipartParser,
+    parse_options_header,
+)
+
+from ark.concurrency import in_thread
+from ark.errors import BadRequest, UnsupportedMediaType, shorten
+
+MULTIPART = "multipart/form-data"
+
+IN_MEMORY = 1024 * 1024
+"""Bytes of a file that are kept in memory; a larger one goes to disk."""
+MAX_PARTS = 64
+"""Fields and files of one form."""
+MAX_TEXT = 64 * 1024
+"""Bytes of one field's text."""
+MAX_HEADERS = 8
+"""Header lines of one part; RFC 7578 has three."""
+MAX_HEADER = 4096
+"""Bytes of one header line."""
+MAX_BOUNDARY = 70
+"""Characters, as RFC 2046 has it."""
+
+
+class Upload(msgspec.Struct, frozen=True, kw_only=True):
+    """A file of a form."""
+
+    filename: str
+    """As the client calls it: not to be trusted with a path."""
+    file: IO[bytes]
+    """At its beginning once the form has been read."""
+    size: int
+    """Bytes."""
+
+
+class Form(msgspec.Struct, frozen=True, kw_only=True):
+    """A form that has been read. Whoever has it closes it."""
+
+    fields: Mapping[str, Sequence[str]]
+    """Texts by name, several where a name was sent several times."""
+    files: Mapping[str, Upload]
+
+    def close(self) -> None:
+        """Give back the files' memory and disk space."""
+        for upload in self.files.values():
+            upload.file.close()
+
+    async def aclose(self) -> None:
+        """The same, in a thread where it touches the disk. It is done when this returns, whatever is cancelled."""
+        if any(upload.size > IN_MEMORY for upload in self.files.values()):
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(self.close)
+        else:
+            self.close()
+
+
+def boundary_of(content_type: str) -> bytes:
+    """What separates the parts. Raises UnsupportedMediaType for another type, and BadRequest without a boundary."""
+    parsed: tuple[str, dict[str, str]] = parse_options_header(content_type)  # type: ignore[no-untyped-call]
+    kind, options = parsed
+    if kind.strip().lower() != MULTIPART:
+        shown = shorten(content_type.partition(";")[0].strip()) or "nothing"
+        raise UnsupportedMediaType(f"The body is sent as {shown}; this route reads {MULTIPART}.")
+    boundary = options.get("boundary", "")
+    if not 1 <= len(boundary) <= MAX_BOUNDARY or not boundary.isprintable():
+        raise _invalid(f"The content type {MULTIPART} needs a boundary of 1 to {MAX_BOUNDARY} characters.")
+    return boundary.encode("latin-1", "replace")
+
+
+class _Parser(PushMultipartParser):
+    """Holds the lines of a part's head to what the parser itself holds them to or not, as the body is cut."""
+
+    def _on_segment_headerline(self, line: bytes) -> None:
+        if b"\n" in line:
+            raise ParserError("A line feed alone in a part's head")
+        if len(line) > MAX_HEADER:
+            raise ParserLimitReached("A line of a part's head is too long")
+        super()._on_segment_headerline(line)
+
+
+class FormReader:
+    """Takes a body piece by piece. Close it, in every case; the form that `end` returns is closed with it."""
+
+    def __init__(self, boundary: bytes, *, files: Collection[str]) -> None:
+        """`files` are the fields that are files; every other one is text."""
+        self._names = frozenset(files)
+        self._opening = b"--" + boundary
+        self._head = b""
+        self._parser = _Parser(
+            boundary,
+            # One more, for the carriage return of a line end that is cut in two.
+            max_header_size=MAX_HEADER + 1,
+            max_header_count=MAX_HEADERS,
+            max_segment_count=MAX_PARTS,
+        )
+        self._fields: dict[str, list[str]] = {}
+        self._files: dict[str, Upload] = {}
+        self._name = ""
+        self._filename = ""
+        self._file: SpooledTemporaryFile[bytes] | None = None
+        self._text = bytearray()
+        self._size = 0
+
+    def blocks(self, size: int) -> bool:
+        """Whether so many more bytes may be written to disk."""
+        return self._file is not None and self._size + size > IN_MEMORY
+
+    @property
+    def on_disk(self) -> bool:
+        """Whether any file is, so that what ends the reading touches the disk."""
+        return self.blocks(0) or any(upload.size > IN_MEMORY for upload in self._files.values())
+
+    def feed(self, piece: bytes) -> None:
+        """Read on. Raises BadRequest."""
+        if not piece:
+            # To the parser it would be the end.
+            return
+        if self._opening:
+            piece = self._head + piece
+            if len(piece) < len(self._opening) + 2:
+                self._head = piece
+                return
+            # What the parser makes of anything before the first boundary depends on how the body is cut.
+            if not piece.startswith((self._opening, b"\r\n" + self._opening)):
+                raise _invalid(f"The body is not a form, as {MULTIPART} has it: it does not begin with the boundary.")
+            self._opening = b""
+        try:
+            for event in self._parser.parse(piece):
+                if isinstance(event, MultipartSegment):
+                    self._begin(event)
+                elif event is None:
+                    self._finish()
+                else:
+                    self._write(event)
+        except MultipartError as error:
+            raise _unreadable(error) from error
+
+    def end(self) -> Form:
+        """The form, once the body has ended. Raises BadRequest for one that broke off."""
+        try:
+            self._parser.close()  # type: ignore[no-untyped-call]
+        except MultipartError as error:
+            raise _unreadable(error) from error
+        for upload in self._files.values():
+            upload.file.seek(0)
+        return Form(fields=self._fields, files=self._files)
+
+    def close(self) -> None:
+        self._parser.close(check_complete=False)  # type: ignore[no-untyped-call]
+        for upload in self._files.values():
+            upload.file.close()
+        if self._file is not None:
+            self._file.close()
+
+    def _begin(self, segment: MultipartSegment) -> None:
+        self._name = segment.name or ""
+        self._size = 0
+        shown = shorten(self._name)
+        if self._name not in self._names:
+            if segment.filename is not None:
+                raise _invalid(f"Invalid '{shown}': a file was sent, and a text is expected.", param=shown)
+            return
+        if segment.filename is None:
+            raise _invalid(f"Invalid '{shown}': a text was sent, and a file is expected.", param=shown)
+        if self._name in self._files:
+            raise _invalid(f"Invalid '{shown}': two files were sent, and one is read.", param=shown)
+        self._filename = segment.filename
+        self._file = SpooledTemporaryFile(max_size=IN_MEMORY)  # noqa: SIM115
+
+    def _write(self, data: bytes | bytearray) -> None:
+        self._size += len(data)
+        if self._file is not None:
+            self._file.write(data)
+            return
+        if self._size > MAX_TEXT:
+            shown = shorten(self._name)
+            raise _invalid(
+                f"Invalid '{shown}': the text is longer than {MAX_TEXT} bytes.",
+                param=shown,
+                code="string_above_max_length",
+            )
+        self._text += data
+
+    def _finish(self) -> None:
+        if self._file is not None:
+            # Kept first, so that it is closed whatever comes.
+            self._files[self._name] = Upload(filename=self._filename, file=self._file, size=self._size)
+            self._file = None
+            if not self._size:
+                raise _invalid(f"Invalid '{self._name}': the file is empty.", param=self._name, code="invalid_value")
+            return
+        try:
+            text = self._text.decode()
+        except UnicodeDecodeError as error:
+            shown = shorten(self._name)
+            raise _invalid(f"Invalid '{shown}': the text is not UTF-8.", param=shown) from error
+        self._text.clear()
+        self._fields.setdefault(self._name, []).append(text)
+
+
+async def read_form(pieces: AsyncIterable[bytes], boundary: bytes, *, files: Collection[str]) -> Form:
+    """The form of a body. What may touch the disk runs in a thread. Raises BadRequest, and what `pieces` raises."""
+    reader = FormReader(boundary, files=files)
+    try:
+        async for piece in pieces:
+            # A piece may hold a file's head and more of it than stays in memory.
+            if reader.blocks(len(piece)) or len(piece) > IN_MEMORY:
+                await in_thread(partial(reader.feed, piece))
+            else:
+                reader.feed(piece)
+        if reader.on_disk:
+            return await in_thread(reader.end)
+        return reader.end()
+    except BaseException:
+        if reader.on_disk:
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(reader.close)
+        else:
+            reader.close()
+        raise
+
+
+def _unreadable(error: MultipartError) -> BadRequest:
+    if isinstance(error, ParserLimitReached):
+        return _invalid(
+            f"The form is over a limit: {MAX_PARTS} parts, {MAX_HEADERS} header lines a part, {MAX_HEADER} bytes each."
+        )
+    what = "is not a form" if isinstance(error, ParserError) else "breaks off"
+    # An exception of Python's may stand behind the text.
+    return _invalid(f"The body {what}, as {MULTIPART} has it: {shorten(str(error.args[0]))}.")
+
+
+def _invalid(message: str, *, param: str | None = None, code: str = "invalid_form") -> BadRequest:
+    return BadRequest(message, param=param, code=code)

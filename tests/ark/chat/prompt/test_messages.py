@@ -1,0 +1,147 @@
+"""Messages of a request, as templates read them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from ark.api.chat.schema import ChatMessage
+from ark.chat.prompt.messages import check_results, to_template
+from ark.errors import BadRequest
+from ark.sessions.messages import read_messages
+
+
+def template(*messages: dict[str, Any]) -> list[dict[str, Any]]:
+    return to_template(msgspec.convert(list(messages), list[ChatMessage]))
+
+
+def call(arguments: str = '{"a": 1}', **more: Any) -> dict[str, Any]:
+    return {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": arguments}, **more}
+
+
+TEMPLATE_CALL = {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": {"a": 1}}}
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ({"role": "user", "content": "hello"}, {"role": "user", "content": "hello"}),
+        ({"role": "user", "content": ""}, {"role": "user", "content": ""}),
+        ({"role": "system", "content": "s"}, {"role": "system", "content": "s"}),
+        ({"role": "developer", "content": "d"}, {"role": "system", "content": "d"}),
+        ({"role": "user", "content": "x", "name": "n"}, {"role": "user", "content": "x", "name": "n"}),
+        ({"role": "user", "content": "x", "unknown": [1]}, {"role": "user", "content": "x"}),
+        (
+            {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
+            {"role": "user", "content": "a\nb"},
+        ),
+        ({"role": "user", "content": []}, {"role": "user", "content": ""}),
+        ({"role": "assistant", "content": "a"}, {"role": "assistant", "content": "a"}),
+        ({"role": "assistant", "content": None, "refusal": "no"}, {"role": "assistant", "content": "no"}),
+        (
+            {"role": "assistant", "content": [{"type": "refusal", "refusal": "no"}]},
+            {"role": "assistant", "content": "no"},
+        ),
+        (
+            {"role": "assistant", "content": "a", "reasoning_content": "why"},
+            {"role": "assistant", "content": "a", "reasoning_content": "why"},
+        ),
+        (
+            {"role": "assistant", "tool_calls": [call()]},
+            {"role": "assistant", "content": "", "tool_calls": [TEMPLATE_CALL]},
+        ),
+        (
+            {"role": "assistant", "content": "x", "tool_calls": []},
+            {"role": "assistant", "content": "x"},
+        ),
+        (
+            {"role": "tool", "content": "42", "tool_call_id": "call_1"},
+            {"role": "tool", "content": "42", "tool_call_id": "call_1"},
+        ),
+    ],
+)
+def test_a_message(message: dict[str, Any], expected: dict[str, Any]) -> None:
+    assert template(message) == [expected]
+
+
+def test_empty_arguments_are_an_empty_object() -> None:
+    (message,) = template({"role": "assistant", "tool_calls": [call("")]})
+    assert message["tool_calls"][0]["function"]["arguments"] == {}
+
+
+CALLS = {"role": "assistant", "content": "", "tool_calls": [{"id": "a", "function": {}}, {"id": "b", "function": {}}]}
+
+
+def result(number: str, **more: Any) -> dict[str, Any]:
+    return {"role": "tool", "content": "42", "tool_call_id": number, **more}
+
+
+@pytest.mark.parametrize(
+    ("messages", "sent", "wrong"),
+    [
+        ([CALLS, result("a"), result("b")], 3, None),
+        # Some calls have no result, the order is free, and an edited history may repeat itself.
+        ([CALLS, result("b"), result("b"), {"role": "user", "content": "x"}], 4, None),
+        ([CALLS, result("a")], 1, None),
+        ([CALLS, result("call_look", name="look")], 2, None),
+        ([CALLS, result("a"), result("c")], 3, 2),
+        ([CALLS, result("a"), result("c")], 1, 0),
+        ([result("a")], 1, 0),
+        ([CALLS, {"role": "user", "content": "x"}, result("a")], 3, 2),
+        ([CALLS, {"role": "assistant", "content": "x"}, result("a")], 2, 1),
+        # What is in the transcript was accepted before.
+        ([result("a"), {"role": "user", "content": "x"}], 1, None),
+    ],
+)
+def test_a_result_answers_a_call(messages: list[dict[str, Any]], sent: int, wrong: int | None) -> None:
+    if wrong is None:
+        check_results(read_messages(messages), sent)
+        return
+    with pytest.raises(BadRequest) as caught:
+        check_results(read_messages(messages), sent)
+    assert caught.value.param == f"messages[{wrong}].tool_call_id"
+
+
+def test_functions_are_the_tools_of_before() -> None:
+    asked, answered = template(
+        {"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": '{"a": 1}'}},
+        {"role": "function", "name": "f", "content": "42"},
+    )
+    assert asked["tool_calls"][0]["function"] == {"name": "f", "arguments": {"a": 1}}
+    assert answered["role"] == "tool"
+    assert answered["tool_call_id"] == asked["tool_calls"][0]["id"]
+
+
+@pytest.mark.parametrize(
+    ("message", "param", "code"),
+    [
+        ({"role": "user"}, "content", "invalid_value"),
+        ({"role": "user", "content": None}, "content", "invalid_value"),
+        ({"role": "system"}, "content", "invalid_value"),
+        ({"role": "assistant"}, "content", "invalid_value"),
+        ({"role": "assistant", "tool_calls": []}, "content", "invalid_value"),
+        ({"role": "tool", "content": "42"}, "tool_call_id", "missing_required_parameter"),
+        ({"role": "tool", "tool_call_id": "call_1"}, "content", "invalid_value"),
+        ({"role": "function", "content": "42"}, "name", "missing_required_parameter"),
+        ({"role": "assistant", "tool_calls": [call("{")]}, "tool_calls[0].function.arguments", "invalid_value"),
+        ({"role": "assistant", "tool_calls": [call(), call("x")]}, "tool_calls[1].function.arguments", "invalid_value"),
+        (
+            {"role": "assistant", "tool_calls": [call("[" * 100_000)]},
+            "tool_calls[0].function.arguments",
+            "invalid_value",
+        ),
+        (
+            {"role": "assistant", "function_call": {"name": "f", "arguments": "{"}},
+            "function_call.arguments",
+            "invalid_value",
+        ),
+    ],
+)
+def test_a_bad_message_is_named(message: dict[str, Any], param: str, code: str) -> None:
+    with pytest.raises(BadRequest) as caught:
+        template({"role": "user", "content": "fine"}, message)
+    assert caught.value.param == f"messages[1].{param}"
+    assert caught.value.code == code
+    assert caught.value.param in caught.value.message
