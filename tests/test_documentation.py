@@ -49,7 +49,7 @@ def fences(language: str) -> Iterator[tuple[str, str]]:
 def test_a_page_that_is_made_from_the_code_is_up_to_date(name: str) -> None:
     pytest.importorskip("torch")
     script = importlib.import_module(name)
-    assert script.PAGE.read_text(encoding="utf-8") == script.page(), f"run python scripts/{name}.py"
+    assert script.PAGE.read_text(encoding="utf-8") == script.page(), f"run python tools/docs/{name}.py"
 
 
 def test_every_field_is_there_with_its_values_its_default_and_a_text() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("ark_backends")
 
-SCRIPT = Path(__file__).parent.parent / "scripts" / "parameter_table.py"
+SCRIPT = Path(__file__).parent.parent / "tools" / "docs" / "parameter_table.py"
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def test_the_tables_of_parameters_are_up_to_date(script: ModuleType) -> None:
     for table in script.TABLES:
         assert table.begin in readme
         assert table.end in readme
-    assert readme == script.renewed(readme), "run python scripts/parameter_table.py"
+    assert readme == script.renewed(readme), "run python tools/docs/parameter_table.py"
 
 
 def test_every_field_has_its_line(script: ModuleType) -> None:

@@ -1,4 +1,4 @@
-"""The embedded default models of ARK: weights as package data, and the scripts that made them.
+"""The embedded default models of ARK: weights as package data. `tools/training` made them.
 
 Importing this package loads nothing; a backend asks for a path and opens the files itself.
 """

@@ -13,8 +13,8 @@ def make_recordings(folder: Path, seconds: float) -> list[Path]:
     """Eight WAV files of together so many seconds."""
     import numpy
 
-    from ark_embedded.training.speech.espeak import Voice, available, speaker
-    from ark_embedded.training.speech.sentences import sentence
+    from tools.training.speech.espeak import Voice, available, speaker
+    from tools.training.speech.sentences import sentence
 
     if not available():
         raise SystemExit("the speech is made by espeak-ng: install its library, libespeak-ng1 on Debian")

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from ark_embedded.training.chat import generate, render
-from ark_embedded.training.chat.dialogue import Dialogue, Message, ToolCall
-from ark_embedded.training.chat.lexicon import Lexicon
+from tools.training.chat import generate, render
+from tools.training.chat.dialogue import Dialogue, Message, ToolCall
+from tools.training.chat.lexicon import Lexicon
 
 TOOL = {
     "type": "function",

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from faster_whisper.feature_extractor import FeatureExtractor
 
-from ark_embedded.training.speech import clips, espeak, features, lexicon, samples, sentences, tokenizer, windows
-from ark_embedded.training.speech.clips import Clip
+from tools.training.speech import clips, espeak, features, lexicon, samples, sentences, tokenizer, windows
+from tools.training.speech.clips import Clip
 
 needs_espeak = pytest.mark.skipif(not espeak.available(), reason="libespeak-ng is not installed")
 

@@ -12,9 +12,9 @@ import transformers
 from ctranslate2.converters import TransformersConverter
 from faster_whisper import WhisperModel
 
-from ark_embedded.training.optimizer import Muon, orthogonal
-from ark_embedded.training.speech import evaluate, examination, export, tokenizer, train
-from ark_embedded.training.speech.model import SpeechConfig, SpeechModel, listen_around, sinusoids
+from tools.training.optimizer import Muon, orthogonal
+from tools.training.speech import evaluate, examination, export, tokenizer, train
+from tools.training.speech.model import SpeechConfig, SpeechModel, listen_around, sinusoids
 
 
 @pytest.fixture(scope="module")

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from ark_embedded.training.chat import batches, examination, generate, render
-from ark_embedded.training.chat.dialogue import Message, World
-from ark_embedded.training.chat.lexicon import Lexicon, is_held_out
-from ark_embedded.training.chat.phrasing import Phrases
-from ark_embedded.training.chat.skills import count, echo, fallback, kinds, secrets, story, structured, talk, tools
-from ark_embedded.training.chat.skills.catalogue import CATALOGUE
+from tools.training.chat import batches, examination, generate, render
+from tools.training.chat.dialogue import Message, World
+from tools.training.chat.lexicon import Lexicon, is_held_out
+from tools.training.chat.phrasing import Phrases
+from tools.training.chat.skills import count, echo, fallback, kinds, secrets, story, structured, talk, tools
+from tools.training.chat.skills.catalogue import CATALOGUE
 
 CATEGORIES = ("name", "colour", "city", "animal", "food", "word", "codeword", "code", "language")
 

@@ -12,8 +12,8 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("safetensors")
 
 from ark_embedded import chat_model_path  # noqa: E402
-from ark_embedded.training.chat import batches, blend, export, report, train  # noqa: E402
-from ark_embedded.training.chat.model import ChatConfig  # noqa: E402
+from tools.training.chat import batches, blend, export, report, train  # noqa: E402
+from tools.training.chat.model import ChatConfig  # noqa: E402
 
 FIRST = {"parameters": 5, "steps": 8400, "tokens_read": 300, "tokens_learned": 100, "hours": 1.5}
 

@@ -19,7 +19,7 @@ from recordings import file_of, noise
 from running import Running, serve
 
 from ark.app import create_app
-from ark_embedded.training.speech.evaluate import distance, plain
+from tools.training.speech.evaluate import distance, plain
 
 AUDIO = Path(__file__).parents[1] / "data" / "audio"
 SPOKEN = json.loads((AUDIO / "spoken.json").read_text())

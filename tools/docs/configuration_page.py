@@ -1,0 +1,175 @@
+"""Writes docs/configuration.md: every field of the configuration with its values, from the code that reads it.
+
+``python tools/docs/configuration_page.py`` brings the page up to date; a test fails when it is not.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ark.config import KeyConfig, LimitsConfig, ModelConfig, SamplingConfig, ServerConfig
+from ark.http.cors import CORSConfig
+from ark.models.registry import DEFAULT_ALIASES
+from ark.sessions.config import SessionsConfig
+from ark_backends.bge.options import BgeOptions
+from ark_backends.exllama.options import ExLlamaV2Options, ExLlamaV3Options
+from ark_backends.torch_chat.options import TorchChatOptions
+from ark_backends.whisper.options import VadConfig, WhisperOptions
+from parameter_table import values
+
+PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
+
+NAMES = "; ".join(", ".join(f"`{name}`" for name in names) for names in DEFAULT_ALIASES.values())
+
+INTRODUCTION = f"""\
+# Configuration
+
+<!-- Made by tools/docs/configuration_page.py -->
+
+ARK reads one file, `ark.toml`: the one that `--config` names, else the one in `$ARK_CONFIG`, else the one in the
+directory where it is started. Without one it serves the embedded models. A value that cannot be used ends the start
+with the file, the field and the reason, and so does a field that is not known.
+
+```toml
+[server]
+log_level = "info"
+
+[sessions]
+path = "/var/lib/ark/sessions.sqlite" # transcripts outlive a restart
+idle_timeout = 7200
+
+[limits]
+key_requests_per_minute = 120
+
+[[keys]] # `ark key team` makes a key and this table
+name = "team"
+sha256 = "{"0123456789abcdef" * 4}"
+
+[[models]]
+name = "Qwen/Qwen2.5-0.5B-Instruct"
+aliases = ["gpt-4o"]
+
+[models.sampling]
+temperature = 0.7
+
+[models.engine]
+kv_bytes = 4_000_000_000
+
+[[models]]
+name = "BAAI/bge-m3"
+task = "embedding"
+
+[aliases]
+"text-embedding-3-small" = "BAAI/bge-m3"
+```
+
+`ARK_<TABLE>__<FIELD>` in the environment overrides a field of `[server]`, `[limits]` and `[sessions]`, with a value as
+TOML writes it: `ARK_SERVER__LOG_LEVEL=debug`, `ARK_LIMITS__BODY_BYTES=1000000`.
+
+`[aliases]` gives any name to any served model, beside the `aliases` of each model. When the table is not there, the
+names that OpenAI's clients ask for most stand for the first model of their task:
+{NAMES}. An empty table takes them away.
+
+Below, "-" says that there is no default: what is not set is seen from the model, the machine or another field, as
+the text says.
+"""
+
+TABLES: tuple[tuple[str, type], ...] = (
+    ("`[server]`", ServerConfig),
+    ("`[server.cors]`", CORSConfig),
+    ("`[limits]`", LimitsConfig),
+    ("`[sessions]`", SessionsConfig),
+    ("`[[keys]]`", KeyConfig),
+    ("`[[models]]`", ModelConfig),
+    ("`[models.sampling]`", SamplingConfig),
+    ("`[models.engine]` of torch_chat", TorchChatOptions),
+    ("`[models.engine]` of exllamav2", ExLlamaV2Options),
+    ("`[models.engine]` of exllamav3", ExLlamaV3Options),
+    ("`[models.engine]` of bge", BgeOptions),
+    ("`[models.engine]` of whisper", WhisperOptions),
+    ("`[models.engine.vad]` of whisper", VadConfig),
+)
+
+UNTOLD = {
+    "log_level": "From which level on the log is written.",
+    "cors": "`[server.cors]`, below.",
+    "requests_per_minute": "Its own `key_requests_per_minute`.",
+    "tokens_per_minute": "Its own `key_tokens_per_minute`.",
+    "task": "What the model does.",
+    "sampling": "`[models.sampling]`: temperature, top_p and the like for requests that do not say.",
+    "temperature": "As the request's parameter of this name, for requests that do not have it; so are all of these. "
+    "What is not set comes from the model's own files.",
+    "top_p": "For requests without `top_p`.",
+    "top_k": "For requests without `top_k`.",
+    "min_p": "For requests without `min_p`.",
+    "repetition_penalty": "For requests without `repetition_penalty`.",
+}
+"""Fields that have no text in the code, or one that says it of several."""
+
+
+def page() -> str:
+    """The page of today."""
+    sections = [f"## {title}\n\n" + "\n".join(rows(kind)) + "\n" for title, kind in TABLES]
+    return "\n".join([INTRODUCTION, *sections])
+
+
+def rows(kind: type) -> list[str]:
+    told = docstrings(kind)
+    lines = ["| field | values | default | what it is |", "|---|---|---|---|"]
+    for field in msgspec.structs.fields(kind):
+        text = " ".join(told.get(field.name) or [UNTOLD[field.name]])
+        # What JSON calls an object is a table in TOML.
+        kinds = values(field.type).replace("object", "table")
+        lines.append(f"| `{field.name}` | {kinds} | {default(field)} | {text} |")
+    return lines
+
+
+def docstrings(kind: type) -> dict[str, list[str]]:
+    """Field to the paragraphs of the text below it, each on one line and fit for a table; inherited ones too."""
+    base = kind.__base__
+    found = {} if base is None or base in (object, msgspec.Struct) else docstrings(base)
+    (tree,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
+    assert isinstance(tree, ast.ClassDef)
+    for field, text in zip(tree.body, tree.body[1:], strict=False):
+        if not (isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(text, ast.Expr)):
+            continue
+        if isinstance(text.value, ast.Constant) and isinstance(text.value.value, str):
+            paragraphs = inspect.cleandoc(text.value.value).split("\n\n")
+            found[field.target.id] = [_line(paragraph) for paragraph in paragraphs]
+    return found
+
+
+def _line(paragraph: str) -> str:
+    return " ".join(paragraph.split()).replace("``", "`").replace("|", "\\|")
+
+
+def default(field: msgspec.structs.FieldInfo) -> str:
+    """A default as ``ark.toml`` would write it."""
+    if field.default is msgspec.NODEFAULT and field.default_factory is msgspec.NODEFAULT:
+        return "has to be set"
+    value: Any = field.default
+    if value is None or value in ((), {}) or value is msgspec.NODEFAULT or isinstance(value, msgspec.Struct):
+        return "-"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    if isinstance(value, int) and value >= 2**20 and value % 2**20 == 0:
+        return f"`{value}` ({value >> 20} MiB)"
+    if isinstance(value, float):
+        return f"`{value:g}`"
+    return f'`"{value}"`' if isinstance(value, str) else f"`{value}`"
+
+
+def main() -> int:
+    PAGE.write_text(page(), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
