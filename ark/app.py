@@ -6,18 +6,20 @@ import logging
 import os
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import anyio
 import anyio.to_thread
 
+from ark.api.request import Request
 from ark.api.routes import FILES, PREFLIGHT, Route, match
 from ark.config import Config, ConfigError, KeyConfig, LimitsConfig, load_config
 from ark.errors import Unavailable, UnsupportedMediaType, shorten
-from ark.http.asgi import Body, ClientGone, Receive, Request, Scope, Send, check_head, route_path
 from ark.http.cors import is_preflight
 from ark.http.exchange import FAREWELL, SMALL_BODY, Exchange
 from ark.http.forms import boundary_of, read_form
+from ark.http.request import Body, ClientDisconnect, Receive, Scope, Send, check_head, route_path
 from ark.ops import logs
 from ark.ops.tracing import open_tracer
 from ark.process import allocator
@@ -70,7 +72,7 @@ class Ark:
             raise RuntimeError("this ARK is running already")
         config = self._config if isinstance(self._config, Config) else load_config(self._config)
         logs.configure(config.server.log_level)
-        allocator.keep()
+        allocator.tune_allocator()
         services = Services(config)
         await services.sessions.open()
         services.tracer = await anyio.to_thread.run_sync(open_tracer, os.environ)
@@ -153,7 +155,7 @@ class Ark:
                 if services is None:
                     raise Unavailable("The server has not been started.", code="not_started")
                 route, request = await self._admit(scope, exchange, services, held)
-            except ClientGone:
+            except ClientDisconnect:
                 exchange.log()
                 return
             except Exception as error:  # noqa: BLE001
@@ -161,7 +163,7 @@ class Ark:
                 return
             self._exchanges.add(exchange)
             try:
-                await exchange.race(route.endpoint, request, services)
+                await exchange.race(partial(route.endpoint, request, services))
             finally:
                 self._exchanges.discard(exchange)
                 if not self._exchanges:
@@ -205,15 +207,15 @@ class Ark:
             exchange.receive,
             headers,
             limit=_body_limit(route, limits),
-            piece_timeout=limits.body_timeout,
+            chunk_timeout=limits.body_timeout,
             total_timeout=limits.body_total_timeout,
         )
         body, form = b"", None
         if route.form is None:
             body = await sent.read()
         else:
-            async with aclosing(sent.pieces()) as pieces:
-                form = await read_form(pieces, boundary, files=FILES)
+            async with aclosing(sent.chunks()) as chunks:
+                form = await read_form(chunks, boundary, files=FILES)
             held.push_async_callback(form.aclose)
         exchange.record.arrive()
         return route, Request(

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-import anyio
-import anyio.to_thread
+from ark.http.threads import run_in_thread
+
+__all__ = ["run_in_thread", "run_in_thread_if_large"]
 
 T = TypeVar("T")
 
@@ -15,31 +16,8 @@ INLINE = 16 * 1024
 would hold up all other requests."""
 
 
-async def aside(size: int, work: Callable[[], T]) -> T:
+async def run_in_thread_if_large(size: int, work: Callable[[], T]) -> T:
     """What `work` returns; in a thread when the `size` in bytes of what it works on is large."""
     if size <= INLINE:
         return work()
-    return await in_thread(work)
-
-
-async def in_thread(work: Callable[[], T], *, limiter: anyio.CapacityLimiter | None = None) -> T:
-    """What `work` returns in a thread, one of those that `limiter` allows.
-
-    An error comes out of the thread as a value. As an error it would be kept by what anyio waits for, and with it
-    everything that was worked on, until the collector of garbage comes.
-    """
-
-    def caught() -> tuple[T, None] | tuple[None, Exception]:
-        try:
-            return work(), None
-        except Exception as error:  # noqa: BLE001
-            return None, error
-
-    outcome = await anyio.to_thread.run_sync(caught, limiter=limiter)
-    if outcome[1] is None:
-        return outcome[0]
-    try:
-        raise outcome[1]
-    finally:
-        # Its traceback has this frame.
-        del outcome
+    return await run_in_thread(work)

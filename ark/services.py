@@ -63,7 +63,7 @@ class Services:
             await anyio.sleep(SWEEP_INTERVAL)
             self.sessions.sweep()
             if not self.limiter.running:
-                await anyio.to_thread.run_sync(allocator.give_back)
+                await anyio.to_thread.run_sync(allocator.trim)
 
     @property
     def fingerprint(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -24,10 +24,14 @@ from ark.api.models import endpoint as models
 from ark.api.models.schema import Model, ModelList
 from ark.api.ops import endpoint as operations
 from ark.api.ops.schema import Health, Ready
+from ark.api.request import Request
 from ark.api.sessions import endpoint as sessions
 from ark.api.sessions.schema import SessionDeleted, SessionList, SessionObject
 from ark.errors import APIError, Conflict, MethodNotAllowed, NotFound, Unavailable
-from ark.http.exchange import Endpoint
+from ark.http.response import EventStream, Response
+from ark.services import Services
+
+Endpoint = Callable[[Request, Services], Awaitable[Response | EventStream]]
 
 JSON = "application/json"
 EVENT_STREAM = "text/event-stream"

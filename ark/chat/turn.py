@@ -19,7 +19,7 @@ from ark.chat.prompt.messages import check_results, reply_message
 from ark.chat.tools.formats import ToolFormat
 from ark.chat.tools.parser import ToolParser
 from ark.chat.tools.request import Toolbox
-from ark.concurrency import aside
+from ark.concurrency import run_in_thread_if_large
 from ark.engines.chat import ChatBackend, GenerationJob, Grammar, SamplingParams
 from ark.errors import APIError, BadRequest
 from ark.ops.record import Work
@@ -143,7 +143,7 @@ class ChatTurn:
             except RecursionError as error:
                 raise BadRequest("The request is nested too deeply for the model's chat template.") from error
 
-        return await aside(max(request.size, sum(message.size for message in past.messages)), build)
+        return await run_in_thread_if_large(max(request.size, sum(message.size for message in past.messages)), build)
 
     async def _grammar(self, prompt: Prompt) -> Grammar | None:
         request = self._request
@@ -154,7 +154,7 @@ class ChatTurn:
             except RecursionError as error:
                 raise BadRequest("A schema is nested too deeply.", code="invalid_schema") from error
 
-        return await aside(request.size, build)
+        return await run_in_thread_if_large(request.size, build)
 
     async def _job(self, prompt: Prompt, turn: Turn) -> GenerationJob:
         request = self._request

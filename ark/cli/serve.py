@@ -22,7 +22,7 @@ from ark.cli.client import CommandError
 from ark.cli.key import digest
 from ark.cli.usage import Help
 from ark.config import Config, KeyConfig
-from ark.http.asgi import HEAD_BYTES
+from ark.http.request import HEAD_BYTES
 from ark.process import gc_tuning
 from ark.process.listening import BACKLOG, FullHandler, Listening, address, loopback
 
@@ -80,7 +80,7 @@ def _port(text: str) -> int:
 
 
 def run(args: argparse.Namespace) -> int:
-    gc_tuning.collect_seldom()
+    gc_tuning.relax_gc()
     # Late, for the other commands.
     from hypercorn.utils import LifespanFailureError  # noqa: PLC0415
 
@@ -142,7 +142,7 @@ async def _serve(config: Config, args: argparse.Namespace) -> None:
     server.include_server_header = False
     asyncio.get_running_loop().set_exception_handler(FullHandler())
     app = create_app(config)
-    app.after_opening = gc_tuning.set_apart
+    app.after_opening = gc_tuning.freeze_gc
     app.local = all(loopback(bind) for bind in server.bind)
     # Around everything: a signal that comes while the server starts is not lost.
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:

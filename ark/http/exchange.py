@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
@@ -15,23 +14,9 @@ from anyio.lowlevel import checkpoint
 
 from ark.api.error_body import encode_error
 from ark.errors import APIError, RequestTimeout, Unavailable
-from ark.http.asgi import (
-    PIECE,
-    ClientGone,
-    Message,
-    Receive,
-    Reply,
-    Request,
-    Scope,
-    Send,
-    Stream,
-    read_headers,
-    send_end,
-    send_reply,
-    send_stream_start,
-    wait_for_disconnect,
-)
 from ark.http.cors import reply_headers
+from ark.http.request import ASGIMessage, ClientDisconnect, Receive, Scope, Send, read_headers, wait_for_disconnect
+from ark.http.response import CHUNK_SIZE, EventStream, Response, send_end, send_response, send_stream_start
 from ark.http.sse import EventWriter
 from ark.ops.limits import Ticket
 from ark.ops.record import Record
@@ -39,7 +24,7 @@ from ark.services import Services
 
 log = logging.getLogger("ark.app")
 
-Endpoint = Callable[[Request, Services], Awaitable[Reply | Stream]]
+Respond = Callable[[], Awaitable[Response | EventStream]]
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 
@@ -71,7 +56,7 @@ class Exchange:
         self._head = scope["method"] == "HEAD"
         self._what = f"{scope['method']} {scope['path']}"
         self._body_ended = False
-        self._gone = False
+        self._disconnected = False
         self._started = False
         self._finished = False
         self._status = 0
@@ -85,10 +70,10 @@ class Exchange:
         self.ticket: Ticket | None = None
         """There once the request was admitted to an engine."""
 
-    async def receive(self) -> Message:
+    async def receive(self) -> ASGIMessage:
         message = await self._receive_message()
         if message["type"] == "http.disconnect":
-            self._gone = True
+            self._disconnected = True
         elif not message.get("more_body", False):
             self._body_ended = True
         return message
@@ -99,7 +84,7 @@ class Exchange:
             reply = _error_reply(self._public(error))
             if not isinstance(error, RequestTimeout) and self._has_small_body():
                 await self._pass_over(SMALL_BODY_WAIT, silence=SMALL_BODY_WAIT)
-            if self._gone:
+            if self._disconnected:
                 return
             if self._body_ended:
                 await self._reply(reply)
@@ -107,15 +92,15 @@ class Exchange:
             self._close = True
             await self._reply(reply, end=False)
             await self._pass_over(LINGER, silence=LINGER_SILENCE)
-            if not self._gone:
+            if not self._disconnected:
                 await send_end(self._send)
-        except ClientGone:
+        except ClientDisconnect:
             pass
         finally:
             self.log()
 
-    async def race(self, endpoint: Endpoint, request: Request, services: Services) -> None:
-        """Run the endpoint and send its reply, unless the client leaves first."""
+    async def race(self, respond: Respond) -> None:
+        """Call the endpoint and send its response, unless the client disconnects first."""
 
         # Of its own: to end the watch with the whole group would cancel this task as well, which costs more.
         watching = anyio.CancelScope()
@@ -133,13 +118,13 @@ class Exchange:
         try:
             async with self._tasks as tasks:
                 tasks.start_soon(watch)
-                await self._run(endpoint, request, services)
+                await self._run(respond)
                 # Behind a whole reply most servers tell of a disconnect at once. To let the watch hear that costs less
                 # than to cancel it.
                 await checkpoint()
                 if not heard:
                     watching.cancel()
-            if self._stopped and not (self._finished or self._gone):
+            if self._stopped and not (self._finished or self._disconnected):
                 await self._break_off()
         except anyio.get_cancelled_exc_class():
             # By the server, which stops before the reply is whole.
@@ -156,8 +141,8 @@ class Exchange:
 
     def log(self) -> None:
         """The exchange is over: into the log, the metrics and the traces."""
-        gone = self._gone and not self._finished
-        self.record.end(status=self._status, gone=gone, error=self._error)
+        disconnected = self._disconnected and not self._finished
+        self.record.end(status=self._status, disconnected=disconnected, error=self._error)
         if self._services is not None:
             self._services.observe(self.record)
         fields: dict[str, object] = {
@@ -170,27 +155,27 @@ class Exchange:
             fields["error"] = self._error
         if self.record.trace_id is not None:
             fields["trace_id"] = self.record.trace_id
-        log.info("client gone" if gone else "request", extra={"fields": fields})
+        log.info("client disconnected" if disconnected else "request", extra={"fields": fields})
 
-    async def _run(self, endpoint: Endpoint, request: Request, services: Services) -> None:
+    async def _run(self, respond: Respond) -> None:
         try:
             try:
-                reply = await endpoint(request, services)
-                if isinstance(reply, Stream):
-                    await self._stream(reply, services.config.server.keep_alive)
+                reply = await respond()
+                if isinstance(reply, EventStream):
+                    await self._stream(reply)
                 else:
                     await self._reply(reply)
-            except ClientGone:
+            except ClientDisconnect:
                 raise
             except Exception as error:  # noqa: BLE001
                 await self._fail(self._public(error))
-        except ClientGone:
+        except ClientDisconnect:
             return
 
     async def _break_off(self) -> None:
         """Say that the server stops."""
         stopping = self._public(Unavailable("The server is shutting down.", code="draining"))
-        with anyio.move_on_after(FAREWELL, shield=True), suppress(ClientGone, APIError):
+        with anyio.move_on_after(FAREWELL, shield=True), suppress(ClientDisconnect, APIError):
             await self._fail(stopping)
 
     def _public(self, error: Exception) -> APIError:
@@ -227,25 +212,25 @@ class Exchange:
             more.append(("connection", "close"))
         return [*headers, *more, ("x-request-id", self.id)]
 
-    async def _reply(self, reply: Reply, *, end: bool = True) -> None:
+    async def _reply(self, reply: Response, *, end: bool = True) -> None:
         self._started, self._finished, self._status = True, True, reply.status
         headers = self._headers(reply.headers)
         reply = msgspec.structs.replace(reply, headers=headers)
         try:
-            if len(reply.body) > PIECE:
-                await send_reply(self._send, reply, head=self._head, end=end)
+            if len(reply.body) > CHUNK_SIZE:
+                await send_response(self._send, reply, head=self._head, end=end)
                 return
             # One piece, and one limit of time for it and its head.
             with self._limit() as scope:
-                await send_reply(self._hand_over, reply, head=self._head, end=end)
+                await send_response(self._hand_over, reply, head=self._head, end=end)
         except anyio.get_cancelled_exc_class():
             # By the server, which stops. How much of it the client has is not known.
             self._finished = False
             raise
         self._check_limit(scope)
 
-    async def _stream(self, stream: Stream, interval: float) -> None:
-        """Send events as they come, and a comment after each `interval` seconds of silence."""
+    async def _stream(self, stream: EventStream) -> None:
+        """Send events as they come, and comments while there are none."""
 
         async def hand_over(event: bytes) -> None:
             await self._start(stream)
@@ -255,7 +240,10 @@ class Exchange:
             await self._start(stream)
             await self._send({"type": "http.response.body", "body": comment, "more_body": True})
 
-        timeout = math.inf if self._services is None else self._services.config.limits.write_timeout
+        if self._services is None:
+            raise RuntimeError("only a server that runs streams")
+        interval = self._services.config.server.keep_alive
+        timeout = self._services.config.limits.write_timeout
         writer = EventWriter(hand_over, send, interval=interval, timeout=timeout)
         failure: Exception | None = None
         async with aclosing(stream.events) as events, anyio.create_task_group() as tasks:
@@ -269,8 +257,8 @@ class Exchange:
             writer.end()
         if writer.unread:
             self._give_up()
-        if self._gone:
-            raise ClientGone
+        if self._disconnected:
+            raise ClientDisconnect
         if failure is not None:
             try:
                 raise failure
@@ -281,13 +269,13 @@ class Exchange:
         await self._start(stream)
         await send_end(self._send)
 
-    async def _start(self, stream: Stream) -> None:
+    async def _start(self, stream: EventStream) -> None:
         if not self._started:
             self._started, self._status = True, 200
             await send_stream_start(self._send, self._headers(stream.headers))
             self._error_event = stream.error_event
 
-    async def _send(self, message: Message) -> None:
+    async def _send(self, message: ASGIMessage) -> None:
         with self._limit() as scope:
             await self._hand_over(message)
         self._check_limit(scope)
@@ -300,20 +288,20 @@ class Exchange:
     def _check_limit(self, scope: anyio.CancelScope) -> None:
         if scope.cancelled_caught:
             self._give_up()
-            raise ClientGone
+            raise ClientDisconnect
 
-    async def _hand_over(self, message: Message) -> None:
+    async def _hand_over(self, message: ASGIMessage) -> None:
         """Send without a limit of time, which the caller has to see to."""
         try:
             await self._send_message(message)
         except OSError as error:
-            # What ASGI asks of a server when the client is gone; hypercorn keeps silent instead.
-            self._gone, self._finished = True, False
-            raise ClientGone from error
+            # What ASGI asks of a server when the client has disconnected; hypercorn keeps silent instead.
+            self._disconnected, self._finished = True, False
+            raise ClientDisconnect from error
 
     def _give_up(self) -> None:
         """Servers wait with a message until the client has read most of what they hold for it; this one does not."""
-        self._gone, self._finished, self._error = True, False, "write_timeout"
+        self._disconnected, self._finished, self._error = True, False, "write_timeout"
 
     def _has_small_body(self) -> bool:
         declared = self.headers.get(b"content-length", b"0")
@@ -324,12 +312,12 @@ class Exchange:
     async def _pass_over(self, seconds: float, *, silence: float) -> None:
         """Read what the client still sends, until its end, for at most `seconds`."""
         with anyio.move_on_after(seconds):
-            while not (self._body_ended or self._gone):
+            while not (self._body_ended or self._disconnected):
                 with anyio.move_on_after(silence) as piece:
                     await self.receive()
                 if piece.cancelled_caught:
                     return
 
 
-def _error_reply(error: APIError) -> Reply:
-    return Reply(body=encode_error(error), status=error.status, headers=[*error.headers.items()])
+def _error_reply(error: APIError) -> Response:
+    return Response(body=encode_error(error), status=error.status, headers=[*error.headers.items()])

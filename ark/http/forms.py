@@ -22,8 +22,8 @@ from multipart import (
     parse_options_header,
 )
 
-from ark.concurrency import in_thread
-from ark.errors import BadRequest, UnsupportedMediaType, shorten
+from ark.http.errors import BadRequest, UnsupportedMediaType, shorten
+from ark.http.threads import run_in_thread
 
 MULTIPART = "multipart/form-data"
 
@@ -224,11 +224,11 @@ async def read_form(pieces: AsyncIterable[bytes], boundary: bytes, *, files: Col
         async for piece in pieces:
             # A piece may hold a file's head and more of it than stays in memory.
             if reader.blocks(len(piece)) or len(piece) > IN_MEMORY:
-                await in_thread(partial(reader.feed, piece))
+                await run_in_thread(partial(reader.feed, piece))
             else:
                 reader.feed(piece)
         if reader.on_disk:
-            return await in_thread(reader.end)
+            return await run_in_thread(reader.end)
         return reader.end()
     except BaseException:
         if reader.on_disk:

@@ -1,15 +1,38 @@
-"""A stream's events, and comments where it is silent."""
+"""Server-sent events: their form, and the writer that fills silence with comments."""
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Awaitable, Callable
 
 import anyio
 
-from ark.http.asgi import KEEP_ALIVE, ClientGone
+from ark.http.request import ClientDisconnect
 
 Send = Callable[[bytes], Awaitable[None]]
+
+KEEP_ALIVE = b": keep-alive\n\n"
+DONE = b"data: [DONE]\n\n"
+
+
+def json_event(payload: bytes) -> bytes:
+    """One event whose data is JSON, which has no line breaks."""
+    return b"data: " + payload + b"\n\n"
+
+
+_LINE_BREAK = re.compile(r"\r\n|\r|\n")
+
+
+def text_event(text: str) -> bytes:
+    """One event whose data is any text.
+
+    A text with line breaks becomes several ``data:`` lines, which a client joins with line feeds again (a carriage
+    return is a line break to SSE, and so arrives as a line feed). The one space after the colon is removed by the
+    client, so a text that begins with a space keeps it.
+    """
+    lines = _LINE_BREAK.split(text)
+    return ("".join(f"data: {line}\n" for line in lines) + "\n").encode("utf-8", "replace")
 
 
 class EventWriter:
@@ -56,7 +79,7 @@ class EventWriter:
                 try:
                     async with self._lock:
                         await self._send(KEEP_ALIVE)
-                except ClientGone:
+                except ClientDisconnect:
                     give_up()
                     return
                 self._last = time.monotonic()

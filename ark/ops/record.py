@@ -112,7 +112,7 @@ class Record:
         """The path of `ark.api.routes`, None where there is none."""
         self.status = 0
         """Of the reply; 0 where none was begun."""
-        self.gone = False
+        self.disconnected = False
         """The client left before it had the whole reply."""
         # Not the error itself: its traceback has the frames of all who handled the request, with the whole of it, and
         # in them this record, so that only the collector of garbage would let it go.
@@ -140,10 +140,10 @@ class Record:
         self.error_status, self.error_code = error.status, error.code
         self.reason = error.reason or error.code or error.type
 
-    def end(self, *, status: int, gone: bool, error: str | None) -> None:
+    def end(self, *, status: int, disconnected: bool, error: str | None) -> None:
         """Nothing more is sent."""
         self.ended = time.perf_counter()
-        self.status, self.gone = status, gone
+        self.status, self.disconnected = status, disconnected
         self.reason = self.reason or error
 
     @property
@@ -154,4 +154,4 @@ class Record:
     @property
     def whole(self) -> bool:
         """The client got all that it asked for."""
-        return not self.gone and self.error_status is None
+        return not self.disconnected and self.error_status is None

@@ -197,7 +197,7 @@ def _attributes(record: Record) -> dict[str, Any]:
         "url.scheme": record.scheme,
         "error.type": record.reason,
         "ark.request_id": record.id,
-        "ark.client_gone": record.gone or None,
+        "ark.client_disconnected": record.disconnected or None,
     }
     if record.work is not None:
         found |= _work(record.work)

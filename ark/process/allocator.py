@@ -13,7 +13,7 @@ BLOCK = 32 << 20
 """Bytes from which a block is the system's own, and goes back when it is freed: the most that glibc takes."""
 
 KEPT = 32 << 20
-"""Free bytes that may stand at the end of a heap, which `give_back` reaches in the first one only."""
+"""Free bytes that may stand at the end of a heap, which `trim` reaches in the first one only."""
 
 ARENAS = 2
 """Heaps of the process. By itself glibc makes up to eight for each core, and what one thread has freed in its own
@@ -38,8 +38,8 @@ def _find(name: str) -> Callable[..., int] | None:
 _trim, _mallopt = _find("malloc_trim"), _find("mallopt")
 
 
-def keep() -> None:
-    """Keep what is freed until `give_back`, for all threads, where the C library can and nobody has set that already.
+def tune_allocator() -> None:
+    """Keep what is freed until `trim`, for all threads, where the C library can and nobody has set that already.
 
     The tensors of a step are some megabytes, and come and go by the hundred. By itself glibc returns each to the
     system, which fills the next one with zeros page by page: that can take longer than what is computed in it.
@@ -53,7 +53,7 @@ def keep() -> None:
         _mallopt(M_ARENA_MAX, ARENAS)
 
 
-def give_back() -> None:
+def trim() -> None:
     """Return the free pages of the heap to the system, where the C library can: glibc keeps them otherwise, and what
     comes and goes in many sizes, as the state of conversations does, leaves ever more of them between what is used.
 

@@ -13,12 +13,12 @@ NEW = 20_000
 """Objects made, and not gone, from which it looks through the new ones; 700 by itself."""
 
 
-def collect_seldom() -> None:
+def relax_gc() -> None:
     """From now on. A start takes a seventh less of the time."""
     gc.set_threshold(NEW, *gc.get_threshold()[1:])
 
 
-def set_apart() -> None:
+def freeze_gc() -> None:
     """Collect once more, and never look through again what is there then."""
     gc.collect()
     gc.freeze()

@@ -153,7 +153,7 @@ def ark(options: argparse.Namespace, kind: str) -> Generate:
     from ark_backends.torch_chat import TorchChat
 
     # As a server does.
-    allocator.keep()
+    allocator.tune_allocator()
     engine = {"threads": options.threads, "quantization": kind, "dtype": "float32", "kv_bytes": 2 << 30}
     loop = asyncio.new_event_loop()
     chat = loop.run_until_complete(TorchChat.open(ModelConfig(name="m", path=str(options.directory), engine=engine)))

@@ -12,7 +12,7 @@ from running import serve
 
 from ark.app import Ark, create_app
 from ark.config import Config, KeyConfig, LimitsConfig, ModelConfig, ServerConfig, default_models
-from ark.http.asgi import Receive, Scope, Send
+from ark.http.request import Receive, Scope, Send
 from ark.sessions.config import SessionsConfig
 from ark_conformance.clients import Server
 from ark_conformance.target import Target

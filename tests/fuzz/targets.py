@@ -15,8 +15,9 @@ from ark.chat.output.reasoning import ReasoningSplitter
 from ark.chat.tools.formats import FORMATS
 from ark.chat.tools.parser import ToolParser
 from ark.errors import APIError, BadRequest
-from ark.http.asgi import read_cookies, text_event
 from ark.http.forms import FormReader, boundary_of
+from ark.http.request import read_cookies
+from ark.http.sse import text_event
 
 DECODERS = [msgspec.json.Decoder(ChatRequest), msgspec.json.Decoder(EmbeddingRequest)]
 SCHEMAS = {"look": {"properties": {"city": {"type": "string"}, "days": {"type": "integer"}}}, "stop": {}}

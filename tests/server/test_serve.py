@@ -271,7 +271,7 @@ def test_a_connection_whose_client_takes_nothing_is_ended(tmp_path: Path) -> Non
             head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: ark\r\ncontent-length: {len(long)}\r\n\r\n"
             client.sendall(head.encode() + long)
             deadline = time.monotonic() + 60
-            while '"error":"write_timeout"' not in server.log and '"client gone"' not in server.log:
+            while '"error":"write_timeout"' not in server.log and '"client disconnected"' not in server.log:
                 assert time.monotonic() < deadline
                 time.sleep(0.1)
             while connections(server) > before:

@@ -84,7 +84,7 @@ class Exchange:
         """The application has returned."""
         self.failure: Exception | None = None
         self.deaf = False
-        """`receive` does not say that the client is gone: the server knows it from its writes only."""
+        """`receive` does not say that the client has disconnected: the server knows it from its writes only."""
         self._gone = anyio.Event()
         self._send_fails = send_fails
         self._changed = anyio.Event()
@@ -107,8 +107,8 @@ class Exchange:
         response = self.response
         if self._gone.is_set() and not response.complete:
             if self._send_fails:
-                raise OSError("the client is gone")
-            raise AssertionError(f"sent to a client that is gone: {message}")
+                raise OSError("the client has disconnected")
+            raise AssertionError(f"sent to a client that has disconnected: {message}")
         if message["type"] == "http.response.start":
             assert not response.status, f"two starts: {message}"
             for name, value in message["headers"]:
@@ -160,7 +160,7 @@ class Client:
     ) -> AsyncIterator[Exchange]:
         """A request in flight; `path` is percent-encoded. At the end it must be answered, or given up by the client.
 
-        `ends` unset: the body never ends. `send_fails`: `send` raises OSError once the client is gone, as ASGI says.
+        `ends` unset: the body never ends. `send_fails`: `send` raises OSError after a disconnect, as ASGI says.
         """
         given = list(headers)
         if json is not None:

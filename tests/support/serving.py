@@ -53,7 +53,7 @@ class Server:
 
     def left(self) -> int:
         """Requests whose client was seen to be gone."""
-        return sum(line["message"] == "client gone" for line in self.lines())
+        return sum(line["message"] == "client disconnected" for line in self.lines())
 
     def until(self, condition: Callable[[], bool], seconds: float = 60.0) -> None:
         deadline = time.monotonic() + seconds

@@ -14,9 +14,9 @@ import msgspec
 
 from ark.api.embeddings.inputs import MAX_INPUTS
 from ark.config import KeyConfig, LimitsConfig, ModelConfig, ServerConfig
-from ark.errors import SHOWN
-from ark.http.asgi import HEAD_BYTES
+from ark.http.errors import SHOWN
 from ark.http.exchange import SMALL_BODY
+from ark.http.request import HEAD_BYTES
 from ark.process.listening import BACKLOG
 from ark.sessions.config import SessionsConfig
 from ark_backends.bge.options import BgeOptions

@@ -11,10 +11,12 @@ from ark.api import capabilities
 from ark.api.audio import parameters, render
 from ark.api.audio.schema import TranscriptionRequest, TranslationRequest
 from ark.api.error_body import encode_error
-from ark.concurrency import aside
+from ark.api.request import Request
+from ark.concurrency import run_in_thread_if_large
 from ark.engines.transcription import TranscriptionJob
 from ark.errors import APIError, BadRequest
-from ark.http.asgi import Reply, Request, Stream, json_event
+from ark.http.response import EventStream, Response
+from ark.http.sse import json_event
 from ark.ops.record import Work
 from ark.services import Services
 
@@ -24,12 +26,12 @@ _SEGMENT_BYTES = 1024
 """About what a segment takes in a reply."""
 
 
-async def transcribe(request: Request, services: Services) -> Reply | Stream:
+async def transcribe(request: Request, services: Services) -> Response | EventStream:
     """What is said in a recording, in the language it is said in."""
     return await _answer(request, services, TranscriptionRequest, "transcribe")
 
 
-async def translate(request: Request, services: Services) -> Reply | Stream:
+async def translate(request: Request, services: Services) -> Response | EventStream:
     """What is said in a recording, in English."""
     return await _answer(request, services, TranslationRequest, "translate")
 
@@ -39,7 +41,7 @@ async def _answer(
     services: Services,
     kind: type[TranslationRequest],
     task: Literal["transcribe", "translate"],
-) -> Reply | Stream:
+) -> Response | EventStream:
     form = request.form
     if form is None:
         raise RuntimeError("the route reads no form")
@@ -70,7 +72,7 @@ async def _answer(
     work.ask()
     if body.stream:
         events = _noted(render.events(backend.transcribe(job), heard), heard, request, work, body)
-        return Stream(events=events, headers=headers, error_event=_error_event)
+        return EventStream(events=events, headers=headers, error_event=_error_event)
     try:
         async with aclosing(backend.transcribe(job)) as pieces:
             async for piece in pieces:
@@ -79,7 +81,7 @@ async def _answer(
     finally:
         _note(heard, request, work, body)
     chosen = body.response_format or "json"
-    return await aside(
+    return await run_in_thread_if_large(
         _SEGMENT_BYTES * len(heard.segments),
         lambda: render.reply(heard, chosen, task=task, granularities=granularities, headers=headers),
     )

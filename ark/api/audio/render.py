@@ -22,7 +22,8 @@ from ark.api.audio.schema import (
 )
 from ark.api.audio.subtitles import srt, vtt
 from ark.engines.transcription import TranscriptionInfo, TranscriptionSegment
-from ark.http.asgi import DONE, JSON, Reply, json_event
+from ark.http.response import JSON, Response
+from ark.http.sse import DONE, json_event
 
 PLAIN = b"text/plain; charset=utf-8"
 
@@ -61,21 +62,21 @@ def reply(
     task: Literal["transcribe", "translate"],
     granularities: Sequence[str],
     headers: Sequence[tuple[str, str]] = (),
-) -> Reply:
+) -> Response:
     """The whole reply, once the recording has been heard to its end."""
     match form:
         case "json":
             usage = DurationUsage(seconds=heard.seconds)
-            return Reply(body=_encoder.encode(Transcription(text=heard.text, usage=usage)), headers=headers)
+            return Response(body=_encoder.encode(Transcription(text=heard.text, usage=usage)), headers=headers)
         case "verbose_json":
-            return Reply(body=_verbose(heard, task, granularities), headers=headers, content_type=JSON)
+            return Response(body=_verbose(heard, task, granularities), headers=headers, content_type=JSON)
         case "text":
             text = heard.text + "\n"
         case "srt":
             text = srt(heard.segments)
         case "vtt":
             text = vtt(heard.segments)
-    return Reply(body=text.encode("utf-8", "replace"), headers=headers, content_type=PLAIN)
+    return Response(body=text.encode("utf-8", "replace"), headers=headers, content_type=PLAIN)
 
 
 async def events(

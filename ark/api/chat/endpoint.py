@@ -13,12 +13,14 @@ from ark.api.chat import parameters, render
 from ark.api.chat.schema import ChatRequest
 from ark.api.decode import decode
 from ark.api.error_body import encode_error
+from ark.api.request import Request
 from ark.chat.prompt.messages import to_template
 from ark.chat.turn import ChatTurn, TurnRequest
-from ark.concurrency import aside
+from ark.concurrency import run_in_thread_if_large
 from ark.config import LimitsConfig
 from ark.errors import APIError, BadRequest
-from ark.http.asgi import Reply, Request, Stream, json_event
+from ark.http.response import EventStream, Response
+from ark.http.sse import json_event
 from ark.services import Services
 from ark.sessions.identity import COOKIE
 from ark.sessions.messages import Message, read_messages
@@ -28,10 +30,10 @@ log = logging.getLogger("ark.chat")
 _decoder = msgspec.json.Decoder(ChatRequest)
 
 
-async def create(request: Request, services: Services) -> Reply | Stream:
+async def create(request: Request, services: Services) -> Response | EventStream:
     """A completion, whole or as a stream."""
     limits = services.config.limits
-    body, messages = await aside(len(request.body), lambda: _read(request.body, limits))
+    body, messages = await run_in_thread_if_large(len(request.body), lambda: _read(request.body, limits))
     served = services.registry.find_chat(body.model, request.key)
     meter = services.metrics.meter(served.name)
     work = request.record.begin("chat", served.name, body, meter=meter, replies=body.n or 1)
@@ -79,7 +81,7 @@ async def create(request: Request, services: Services) -> Reply | Stream:
                 pass
     finally:
         _note(turn, request, body)
-    return Reply(body=render.completion(head, turn), headers=turn.headers)
+    return Response(body=render.completion(head, turn), headers=turn.headers)
 
 
 def _read(raw: bytes, limits: LimitsConfig) -> tuple[ChatRequest, tuple[Message, ...]]:
@@ -93,13 +95,13 @@ def _read(raw: bytes, limits: LimitsConfig) -> tuple[ChatRequest, tuple[Message,
     return body, read_messages(to_template(body.messages))
 
 
-def _stream(turn: ChatTurn, head: render.Head, request: Request, body: ChatRequest) -> Stream:
+def _stream(turn: ChatTurn, head: render.Head, request: Request, body: ChatRequest) -> EventStream:
     if body.ark_simplified:
         events, error_event = render.simplified(turn), _named_error
     else:
         include_usage = body.stream_options is not None and bool(body.stream_options.include_usage)
         events, error_event = render.chunks(head, turn, include_usage=include_usage), _data_error
-    return Stream(events=_noted(events, turn, request, body), headers=turn.headers, error_event=error_event)
+    return EventStream(events=_noted(events, turn, request, body), headers=turn.headers, error_event=error_event)
 
 
 async def _noted(

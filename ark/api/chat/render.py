@@ -27,7 +27,7 @@ from ark.api.chat.schema import (
 from ark.chat.output.processor import Fold, Piece, usage
 from ark.chat.tools.parser import CallDelta
 from ark.chat.turn import ChatTurn
-from ark.http.asgi import DONE, json_event, text_event
+from ark.http.sse import DONE, json_event, text_event
 
 _encoder = msgspec.json.Encoder()
 

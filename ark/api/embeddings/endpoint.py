@@ -11,10 +11,11 @@ from ark.api.decode import decode
 from ark.api.embeddings import openai_ids, parameters, render
 from ark.api.embeddings.inputs import Inputs, read_inputs
 from ark.api.embeddings.schema import EmbeddingRequest
-from ark.concurrency import aside, in_thread
+from ark.api.request import Request
+from ark.concurrency import run_in_thread, run_in_thread_if_large
 from ark.engines.embedding import EmbeddingJob
 from ark.errors import APIError
-from ark.http.asgi import Reply, Request
+from ark.http.response import Response
 from ark.services import Services
 
 log = logging.getLogger("ark.embeddings")
@@ -22,10 +23,10 @@ log = logging.getLogger("ark.embeddings")
 _decoder = msgspec.json.Decoder(EmbeddingRequest)
 
 
-async def create(request: Request, services: Services) -> Reply:
+async def create(request: Request, services: Services) -> Response:
     """The vectors of one input or of many."""
     depth = services.config.limits.json_depth
-    body, inputs = await aside(len(request.body), lambda: _read(request.body, depth))
+    body, inputs = await run_in_thread_if_large(len(request.body), lambda: _read(request.body, depth))
     served = services.registry.find_embedding(body.model, request.key)
     work = request.record.begin("embeddings", served.name, body, meter=services.metrics.meter(served.name))
     backend = await served.ready(services.config.server.load_wait)
@@ -34,7 +35,7 @@ async def create(request: Request, services: Services) -> Reply:
     dimensions = parameters.dimensions(body, backend)
     if body.model in openai_ids.NAMES and not isinstance(inputs.items[0], str):
         known = inputs
-        inputs = await in_thread(lambda: openai_ids.decode(known, body.model, served.name))
+        inputs = await run_in_thread(lambda: openai_ids.decode(known, body.model, served.name))
     job = EmbeddingJob(
         request_id=request.id,
         inputs=inputs.items,
@@ -55,8 +56,10 @@ async def create(request: Request, services: Services) -> Reply:
     fields = {"request_id": request.id, "model": body.model, "inputs": len(embeddings), "prompt_tokens": tokens}
     log.info("embeddings", extra={"fields": fields})
     base64 = body.encoding_format == "base64"
-    rendered = await aside(render.size(embeddings), lambda: render.reply(body.model, embeddings, base64=base64))
-    return Reply(body=rendered, headers=capabilities.ignored_header(ignored))
+    rendered = await run_in_thread_if_large(
+        render.size(embeddings), lambda: render.reply(body.model, embeddings, base64=base64)
+    )
+    return Response(body=rendered, headers=capabilities.ignored_header(ignored))
 
 
 def _read(raw: bytes, depth: int) -> tuple[EmbeddingRequest, Inputs]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import msgspec
 
 from ark.api.models.schema import Model, ModelDetails, ModelList
+from ark.api.request import Request
 from ark.config import KeyConfig
-from ark.http.asgi import Reply, Request
+from ark.http.response import Response
 from ark.models.registry import AnyServed
 from ark.models.served import ServedChat, ServedTranscription
 from ark.services import Services
@@ -14,16 +15,16 @@ from ark.services import Services
 _encoder = msgspec.json.Encoder()
 
 
-async def list_models(request: Request, services: Services) -> Reply:
+async def list_models(request: Request, services: Services) -> Response:
     """Every served model and every alias that the key may use."""
     key = request.key
     names = services.registry.names(key)
-    return Reply(body=_encoder.encode(ModelList(data=[_entry(name, key, services) for name in names])))
+    return Response(body=_encoder.encode(ModelList(data=[_entry(name, key, services) for name in names])))
 
 
-async def get_model(request: Request, services: Services) -> Reply:
+async def get_model(request: Request, services: Services) -> Response:
     """A served model or an alias. Raises ModelNotFound."""
-    return Reply(body=_encoder.encode(_entry(request.param, request.key, services)))
+    return Response(body=_encoder.encode(_entry(request.param, request.key, services)))
 
 
 def _entry(name: str, key: KeyConfig | None, services: Services) -> Model:

@@ -7,26 +7,27 @@ import anyio.to_thread
 import msgspec
 
 from ark.api.ops.schema import Health, Ready
+from ark.api.request import Request
 from ark.errors import Forbidden, NotFound, Unavailable, shorten
-from ark.http.asgi import Reply, Request
 from ark.http.cors import preflight_headers
+from ark.http.response import Response
 from ark.ops.metrics import CONTENT_TYPE
 from ark.services import Services
 
 _encoder = msgspec.json.Encoder()
 
 
-async def health(request: Request, services: Services) -> Reply:
+async def health(request: Request, services: Services) -> Response:
     """The server is alive."""
-    return Reply(body=_encoder.encode(Health()))
+    return Response(body=_encoder.encode(Health()))
 
 
-async def metrics(request: Request, services: Services) -> Reply:
+async def metrics(request: Request, services: Services) -> Response:
     """Counters and gauges for Prometheus."""
-    return Reply(body=services.metrics.text(), content_type=CONTENT_TYPE)
+    return Response(body=services.metrics.text(), content_type=CONTENT_TYPE)
 
 
-async def ready(request: Request, services: Services) -> Reply:
+async def ready(request: Request, services: Services) -> Response:
     """Every model answers. Raises Unavailable while one loads, has failed, or the server drains."""
     if services.draining:
         raise Unavailable("The server is shutting down.", code="draining")
@@ -35,19 +36,19 @@ async def ready(request: Request, services: Services) -> Reply:
     if waiting:
         failed = "failed" in states.values()
         raise Unavailable(f"Not ready: {', '.join(waiting)}.", code="model_failed" if failed else "model_loading")
-    return Reply(body=_encoder.encode(Ready(models=dict.fromkeys(states, "ready"))))
+    return Response(body=_encoder.encode(Ready(models=dict.fromkeys(states, "ready"))))
 
 
-async def openapi(request: Request, services: Services) -> Reply:
+async def openapi(request: Request, services: Services) -> Response:
     """This description of the API."""
     # Here and not at the top: the document is made, once, from the table of routes, which has this endpoint.
     from ark.openapi import render  # noqa: PLC0415
 
     # In a thread, because making it takes a tenth of a second.
-    return Reply(body=await anyio.to_thread.run_sync(lambda: render(request.root, keys=not services.keys.open)))
+    return Response(body=await anyio.to_thread.run_sync(lambda: render(request.root, keys=not services.keys.open)))
 
 
-async def page(request: Request, services: Services) -> Reply:
+async def page(request: Request, services: Services) -> Response:
     """The page for people. Raises NotFound where it is switched off."""
     if not services.config.server.page:
         raise NotFound("There is nothing at /.", code="unknown_url")
@@ -61,12 +62,12 @@ async def page(request: Request, services: Services) -> Reply:
         ("referrer-policy", "no-referrer"),
         ("cache-control", "no-cache"),
     ]
-    return Reply(body=body, content_type=b"text/html; charset=utf-8", headers=headers)
+    return Response(body=body, content_type=b"text/html; charset=utf-8", headers=headers)
 
 
-async def preflight(request: Request, services: Services) -> Reply:
+async def preflight(request: Request, services: Services) -> Response:
     """What a page of another origin may do here. Raises Forbidden for an origin that may do nothing."""
     cors, origin = services.config.server.cors, request.header("origin") or ""
     if cors is None or not cors.allows(origin):
         raise Forbidden(f"Pages of {shorten(origin)} may not use this server.", code="origin_not_allowed")
-    return Reply(body=b"", content_type=b"text/plain", headers=preflight_headers(cors, request.headers))
+    return Response(body=b"", content_type=b"text/plain", headers=preflight_headers(cors, request.headers))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import msgspec
 
+from ark.api.request import Request
 from ark.api.sessions.schema import SessionDeleted, SessionList, SessionObject
 from ark.errors import NotFound, shorten
-from ark.http.asgi import Reply, Request
+from ark.http.response import Response
 from ark.services import Services
 from ark.sessions.identity import parse_id
 from ark.sessions.session import SessionInfo
@@ -14,24 +15,24 @@ from ark.sessions.session import SessionInfo
 _encoder = msgspec.json.Encoder()
 
 
-async def list_sessions(request: Request, services: Services) -> Reply:
+async def list_sessions(request: Request, services: Services) -> Response:
     """The caller's sessions, the most recently used first."""
     found = services.sessions.describe_all(request.owner)
-    return Reply(body=_encoder.encode(SessionList(data=[_object(info) for info in found])))
+    return Response(body=_encoder.encode(SessionList(data=[_object(info) for info in found])))
 
 
-async def get_session(request: Request, services: Services) -> Reply:
+async def get_session(request: Request, services: Services) -> Response:
     """One of the caller's sessions. Raises NotFound, the same for another key's session as for one that never was."""
     info = services.sessions.describe(request.owner, _session_id(request.param))
-    return Reply(body=_encoder.encode(_object(info)))
+    return Response(body=_encoder.encode(_object(info)))
 
 
-async def delete_session(request: Request, services: Services) -> Reply:
+async def delete_session(request: Request, services: Services) -> Response:
     """Forget one of the caller's sessions; a turn in progress keeps nothing. Raises NotFound."""
     session_id = _session_id(request.param)
     if not services.sessions.delete(request.owner, session_id):
         raise _not_found(session_id)
-    return Reply(body=_encoder.encode(SessionDeleted(id=session_id)))
+    return Response(body=_encoder.encode(SessionDeleted(id=session_id)))
 
 
 def _session_id(text: str) -> str:

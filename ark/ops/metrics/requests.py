@@ -106,7 +106,7 @@ class RequestMetrics:
     def add(self, record: Record) -> None:
         """Count a request that is over."""
         method = record.method if record.method in METHODS else "other"
-        status = 499 if record.gone else record.status
+        status = 499 if record.disconnected else record.status
         self._http.labels(record.route or "none", method, str(status)).inc()
         if record.reason is not None:
             self._refused.labels(self._bounded(record.reason)).inc()

@@ -12,7 +12,7 @@ import anyio
 import anyio.from_thread
 import anyio.to_thread
 
-from ark.concurrency import in_thread
+from ark.concurrency import run_in_thread
 from ark.config import ConfigError, ModelConfig
 from ark.engines.backend import Capabilities
 from ark.engines.embedding import Embedding, EmbeddingBackend, EmbeddingJob, EmbeddingStatus
@@ -75,7 +75,7 @@ class Bge:
         ticket = self._engine.enter(len(job.inputs))
         limiter = self._reading if self._reader.is_long(job) else None
         try:
-            await in_thread(lambda: self._submit(ticket, job), limiter=limiter)
+            await run_in_thread(lambda: self._submit(ticket, job), limiter=limiter)
             return await ticket.get()
         finally:
             self._engine.leave(ticket)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 import anyio
 import anyio.to_thread
 
-from ark.concurrency import in_thread
+from ark.concurrency import run_in_thread
 from ark.engines.backend import Capabilities
 from ark.engines.chat import BackendStatus, GenerationJob, SamplingParams, TokenBatch
 from ark_backends.kit.results import Mailbox
@@ -132,7 +132,7 @@ class EngineChat:
         matcher = None
         if job.grammar is not None:
             # A large schema takes long to compile; neither the event loop nor the engine waits for it.
-            matcher = await in_thread(partial(self._grammars.compile, job.grammar), limiter=self._compiling)
+            matcher = await run_in_thread(partial(self._grammars.compile, job.grammar), limiter=self._compiling)
         mailbox = self._engine.submit(job, matcher)
         left = job.n
         try:

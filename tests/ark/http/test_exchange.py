@@ -256,7 +256,7 @@ async def test_a_client_that_left_is_logged_as_such(caplog: pytest.LogCaptureFix
         whole = await client.chat(max_tokens=1, headers=[("x-request-id", "refused")], temperature=5)
     messages = {line["request_id"]: line["message"] for line in logged(caplog, "ark.app") if "request_id" in line}
     assert messages.pop(whole.headers["x-request-id"]) == "request"
-    assert list(messages.values()) == ["client gone"]
+    assert list(messages.values()) == ["client disconnected"]
 
 
 async def test_an_unexpected_error_is_logged_with_its_traceback(caplog: pytest.LogCaptureFixture) -> None:

@@ -103,7 +103,7 @@ async def test_a_client_that_does_not_read_is_given_up(stream: bool, caplog: pyt
         assert backend_of(client).status().running == client.app.services.limiter.running == 0
     assert len(connection.sent) == (5 if stream else 2)
     (line,) = [line for line in logged(caplog, "ark.app") if "request_id" in line]
-    assert (line["message"], line["error"]) == ("client gone", "write_timeout")
+    assert (line["message"], line["error"]) == ("client disconnected", "write_timeout")
 
 
 @pytest.mark.parametrize(("stream", "place"), [(False, 1), (False, 2), (True, 1), (True, 3)])

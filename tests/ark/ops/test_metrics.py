@@ -288,7 +288,7 @@ async def test_reasons_that_a_backend_makes_up_end_somewhere() -> None:
     for number in range(MAX_REASONS + 50):
         record = Record("id", "GET", "http", {})
         record.fail(APIError("no", code=f"made_up_{number}"))
-        record.end(status=500, gone=False, error=None)
+        record.end(status=500, disconnected=False, error=None)
         metrics.add(record)
     text = generate_latest(registry).decode()
     assert text.count("ark:requests_refused_total{") == MAX_REASONS + 1

@@ -141,7 +141,7 @@ async def test_a_client_that_left(collector: Collector) -> None:
         await until(lambda: backend_of(client).status().running == 1)
         one.disconnect()
     span = server_span(collector)
-    assert read(span.attributes)["ark.client_gone"] is True
+    assert read(span.attributes)["ark.client_disconnected"] is True
     assert "http.response.status_code" not in read(span.attributes)
     # The stage that was broken off ends with the request.
     assert collector.named("prefill").end_time_unix_nano == span.end_time_unix_nano
@@ -240,7 +240,7 @@ async def test_a_trace_that_cannot_be_made_is_logged_once(caplog: pytest.LogCapt
 
     tracer = tracing.Tracer(Broken(shutdown_on_exit=False))
     record = Record("id", "GET", "http", {})
-    record.end(status=200, gone=False, error=None)
+    record.end(status=200, disconnected=False, error=None)
     for _ in range(3):
         tracer.add(record)
     assert [line.message for line in caplog.records if line.name == "ark.tracing"] == [

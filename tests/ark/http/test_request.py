@@ -11,16 +11,9 @@ from hypothesis import strategies as st
 from sse import Event, read_events
 
 from ark.errors import APIError, BodyTooLarge, RequestTimeout
-from ark.http.asgi import (
-    Body,
-    ClientGone,
-    encode_headers,
-    json_event,
-    read_cookies,
-    read_headers,
-    route_path,
-    text_event,
-)
+from ark.http.request import Body, ClientDisconnect, read_cookies, read_headers, route_path
+from ark.http.response import encode_headers
+from ark.http.sse import json_event, text_event
 
 
 @pytest.mark.parametrize(
@@ -109,10 +102,10 @@ class Client:
 
         async def run() -> bytes:
             with anyio.fail_after(20):
-                body = Body(self.receive, headers, limit=limit, piece_timeout=piece, total_timeout=total)
+                body = Body(self.receive, headers, limit=limit, chunk_timeout=piece, total_timeout=total)
                 if how == "whole":
                     return await body.read()
-                return b"".join([piece async for piece in body.pieces()])
+                return b"".join([piece async for piece in body.chunks()])
 
         return anyio.run(run)
 
@@ -181,7 +174,7 @@ def test_the_whole_body_is_bounded_in_time(how: str) -> None:
 
 @both
 def test_a_client_that_leaves_in_its_body(how: str) -> None:
-    with pytest.raises(ClientGone):
+    with pytest.raises(ClientDisconnect):
         Client(b"1", None).read(how)
 
 

@@ -1,0 +1,178 @@
+"""A request: its head, its cookies, and its body, read once and held to limits of size and time."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, MutableMapping
+from typing import Any
+
+import anyio
+import msgspec
+
+from ark.http.errors import BadRequest, BodyTooLarge, HeadTooLarge, RequestTimeout
+from ark.http.forms import Form
+
+Scope = Mapping[str, Any]
+ASGIMessage = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[ASGIMessage]]
+Send = Callable[[ASGIMessage], Awaitable[None]]
+
+HEAD_BYTES = 16 * 1024
+"""Limit of a request's head. Hypercorn holds a head that arrives in chunks to the same, and one that arrives at once to
+nothing."""
+
+
+class ClientDisconnect(Exception):
+    """The client closed the connection; nobody is left to answer."""
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """The head of a request, and its body once it has been read."""
+
+    id: str
+    method: str
+    path: str
+    """Below the mount point, percent-decoded, without a trailing slash."""
+    root: str = ""
+    """Where the application is mounted."""
+    headers: dict[bytes, bytes]
+    """Names in lower case; values of a repeated header are joined with a comma, of cookies with a semicolon."""
+    body: bytes = b""
+    form: Form | None = None
+    """In place of the body on the routes that read a form. It is closed after the response."""
+
+    def cookie(self, name: str) -> str | None:
+        header = self.header("cookie")
+        return None if header is None else read_cookies(header).get(name)
+
+    def header(self, name: str) -> str | None:
+        value = self.headers.get(name.encode("latin-1"))
+        return None if value is None else value.decode("latin-1")
+
+
+def route_path(scope: Scope) -> str:
+    """The path below the mount point.
+
+    ASGI says that `path` holds `root_path`; some parents cut it off before they call a mounted app. Both work.
+    """
+    path: str = scope["path"]
+    root: str = scope.get("root_path", "").rstrip("/")
+    if root and (path == root or path.startswith(root + "/")):
+        path = path[len(root) :]
+    return path.rstrip("/") or "/"
+
+
+def read_headers(scope: Scope) -> dict[bytes, bytes]:
+    headers: dict[bytes, bytes] = {}
+    for raw, value in scope["headers"]:
+        name = raw.lower()
+        if name in headers:
+            separator = b"; " if name == b"cookie" else b", "
+            headers[name] += separator + value
+        else:
+            headers[name] = value
+    return headers
+
+
+def check_head(scope: Scope, headers: Mapping[bytes, bytes]) -> None:
+    """Raises HeadTooLarge, and BadRequest for a body that has two lengths.
+
+    Where a proxy goes by the one and the server by the other, the end of a body is a request that the proxy never saw.
+    See RFC 9112, section 6.3.
+    """
+    size = len(scope["path"]) + len(scope.get("query_string", b""))
+    size += sum(len(name) + len(value) + len(": \r\n") for name, value in scope["headers"])
+    if size > HEAD_BYTES:
+        raise HeadTooLarge(f"The request's head is larger than {HEAD_BYTES} bytes.")
+    if b"content-length" in headers and b"transfer-encoding" in headers:
+        raise BadRequest("The body is sent with both a content-length and a transfer-encoding.", code="invalid_framing")
+
+
+def read_cookies(header: str) -> dict[str, str]:
+    """Cookies by name, the first of a name first. A malformed one is passed over and the others are kept."""
+    cookies: dict[str, str] = {}
+    for pair in header.split(";"):
+        name, equals, value = pair.partition("=")
+        name, value = name.strip(), value.strip()
+        if not equals or not name:
+            continue
+        if len(value) >= 2 and value[0] == value[-1] == '"':
+            value = value[1:-1]
+        cookies.setdefault(name, value)
+    return cookies
+
+
+class Body:
+    """A request's body, read once, at most `limit` bytes of it.
+
+    A declared length over the limit is refused before anything is read; the bytes are counted as they come all the
+    same. Timeouts are in seconds: `chunk_timeout` between two chunks, `total_timeout` for all of them. Making it and
+    reading it raise BodyTooLarge, reading it RequestTimeout and ClientDisconnect.
+    """
+
+    def __init__(
+        self,
+        receive: Receive,
+        headers: Mapping[bytes, bytes],
+        *,
+        limit: int,
+        chunk_timeout: float,
+        total_timeout: float,
+    ) -> None:
+        self._receive = receive
+        self._limit = limit
+        self._chunk_timeout = chunk_timeout
+        self._end = anyio.current_time() + total_timeout
+        self._size = 0
+        self._ended = False
+        declared = headers.get(b"content-length", b"")
+        if declared.isdigit() and (len(declared) > 18 or int(declared) > limit):
+            raise self._too_large()
+
+    async def read(self) -> bytes:
+        """The whole body."""
+        chunks = []
+        # One limit of time, which is put off: making one anew for each chunk costs more than reading a small body.
+        with anyio.CancelScope(deadline=self._deadline()) as scope:
+            while True:
+                chunks.append(self._take(await self._receive()))
+                if self._ended:
+                    break
+                scope.deadline = self._deadline()
+        _check_time(scope)
+        return b"".join(chunks)
+
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
+        """The body as it comes."""
+        while not self._ended:
+            # Not around the `yield`: there a scope would cancel whoever reads.
+            with anyio.CancelScope(deadline=self._deadline()) as scope:
+                chunk = self._take(await self._receive())
+            _check_time(scope)
+            yield chunk
+
+    def _deadline(self) -> float:
+        return min(self._end, anyio.current_time() + self._chunk_timeout)
+
+    def _take(self, message: ASGIMessage) -> bytes:
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunk: bytes = message.get("body", b"")
+        self._size += len(chunk)
+        if self._size > self._limit:
+            raise self._too_large()
+        self._ended = not message.get("more_body", False)
+        return chunk
+
+    def _too_large(self) -> BodyTooLarge:
+        return BodyTooLarge(f"The request's body is larger than {self._limit} bytes.")
+
+
+def _check_time(scope: anyio.CancelScope) -> None:
+    if scope.cancelled_caught:
+        raise RequestTimeout("The request's body came too slowly.")
+
+
+async def wait_for_disconnect(receive: Receive) -> None:
+    """Returns when the client has disconnected. Call it after the body has been read."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
