@@ -74,6 +74,15 @@ def test_every_field_is_there_with_its_values_its_default_and_a_text() -> None:
             assert re.fullmatch(rf"\| `{field.name}` \| \S.* \| \S.* \| \S.* \|", row)
 
 
+def test_every_parameter_of_a_request_has_its_line() -> None:
+    table = importlib.import_module("parameter_table")
+    for kind, meaning in (
+        (table.ChatRequest, table.CHAT_MEANING),
+        (table.EmbeddingRequest, table.EMBEDDING_MEANING),
+    ):
+        assert list(meaning) == [field.name for field in msgspec.structs.fields(kind)]
+
+
 def test_every_limit_is_a_field() -> None:
     pytest.importorskip("torch")
     script = importlib.import_module("limits_table")
@@ -138,6 +147,9 @@ def test_every_ark_command_can_be_given() -> None:
     found = 0
     for place, block in fences("sh"):
         for line in block.replace("\\\n", " ").splitlines():
+            if not re.search(r"\bark ", line):
+                # No command of ours, and maybe a quoted semicolon.
+                continue
             for command in re.split(r"[|;&]+|<\(|\$\(", line):
                 words = [word for word in shlex.split(command, comments=True) if not re.match(r"[A-Z_]+=", word)]
                 if words[:1] == ["ark"]:
@@ -196,10 +208,11 @@ def test_every_page_is_beside_every_other(site: Path) -> None:
         assert page.stem == "limits" or f'href="{page.stem}.html"' in beside
 
 
-def test_the_site_has_the_sections_of_the_readme(site: Path) -> None:
-    page = (site / "sessions.html").read_text(encoding="utf-8")
-    assert "At turn 12 the first token comes" in page
-    assert 'src="_images/twelve_turns.png"' in page
+def test_the_site_has_the_figures(site: Path) -> None:
+    for name in ("sessions", "performance"):
+        page = (site / f"{name}.html").read_text(encoding="utf-8")
+        assert "At turn 12" in page
+        assert 'src="_images/twelve_turns.png"' in page
 
 
 def test_the_site_needs_nothing_from_elsewhere(site: Path) -> None:

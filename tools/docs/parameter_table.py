@@ -1,14 +1,8 @@
-"""Writes the tables of parameters in the README from the code that reads them.
-
-``python tools/docs/parameter_table.py`` brings the README up to date; a test fails when it is not.
-"""
+"""The tables of request parameters in docs/parameters.md, from the code that reads the parameters."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -19,8 +13,6 @@ from ark.api.embeddings.parameters import NEUTRAL
 from ark.api.embeddings.schema import EmbeddingRequest
 from ark.models.served import DOCUMENT_UNSUPPORTED
 from ark_backends.kit.chat import PARAMETERS
-
-README = Path(__file__).parents[2] / "README.md"
 
 CHAT_MEANING = {
     "model": "a served name or an alias",
@@ -72,31 +64,6 @@ EMBEDDING_MEANING = {
 """A line for each field of a request for embeddings."""
 
 
-class Table(NamedTuple):
-    """A table of the README, between its two lines."""
-
-    route: str
-    kind: type
-    """The type of the request."""
-    meaning: Mapping[str, str]
-    rows: Callable[[], list[str]]
-
-    @property
-    def begin(self) -> str:
-        return f"<!-- This table of {self.route} is made by tools/docs/parameter_table.py -->\n"
-
-    @property
-    def end(self) -> str:
-        return f"<!-- End of the table of {self.route} -->\n"
-
-    def renewed(self, readme: str) -> str:
-        """A README with the table of today."""
-        before, _, rest = readme.partition(self.begin)
-        _, _, after = rest.partition(self.end)
-        rows = "\n".join(self.rows())
-        return f"{before}{self.begin}\n{rows}\n\n{self.end}{after}"
-
-
 def chat_rows() -> list[str]:
     rows = ["| parameter | values | what it does | ARK's engines | the document |", "|---|---|---|---|---|"]
     for field in msgspec.structs.fields(ChatRequest):
@@ -114,12 +81,6 @@ def embedding_rows() -> list[str]:
         models = "BGE-M3" if field.name in NEUTRAL else "all"
         rows.append(f"| `{field.name}` | {values(field.type)} | {EMBEDDING_MEANING[field.name]} | {models} |")
     return rows
-
-
-TABLES = (
-    Table("/chat/completions", ChatRequest, CHAT_MEANING, chat_rows),
-    Table("/embeddings", EmbeddingRequest, EMBEDDING_MEANING, embedding_rows),
-)
 
 
 def values(kind: Any) -> str:
@@ -169,22 +130,3 @@ def _number(value: float) -> str:
         if abs(value) in (2**power, 2**power - 1):
             return f"{'-' if value < 0 else ''}2^{power}{'' if value < 0 else ' - 1'}"
     return f"{value:g}"
-
-
-def renewed(readme: str) -> str:
-    """A README with the tables of today."""
-    for table in TABLES:
-        readme = table.renewed(readme)
-    return readme
-
-
-def main() -> None:
-    old = README.read_text()
-    for table in TABLES:
-        if table.begin not in old or table.end not in old:
-            sys.exit(f"{README} has no place for the table of {table.route}")
-    README.write_text(renewed(old))
-
-
-if __name__ == "__main__":
-    main()
