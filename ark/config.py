@@ -18,8 +18,7 @@ import msgspec
 from msgspec import Meta
 
 from ark.http.cors import CORSConfig
-from ark.sessions.config import SessionsConfig
-from ark.suggestions import told
+from ark.suggestions import explain
 
 Positive = Annotated[int, Meta(ge=1)]
 Seconds = Annotated[float, Meta(gt=0)]
@@ -29,14 +28,7 @@ Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-fA-F]{64}\Z", description="the 64 
 
 Options = TypeVar("Options")
 
-EMBEDDED_CHAT = "ark-embedded-chat"
-EMBEDDED_EMBEDDING = "all-MiniLM-L6-v2"
-EMBEDDED_TRANSCRIPTION = "ark-embedded-whisper"
-EMBEDDED = {EMBEDDED_CHAT: "torch", EMBEDDED_EMBEDDING: "embeddings", EMBEDDED_TRANSCRIPTION: "transcription"}
-"""The extra that each of them needs."""
-
-BACKENDS = {"chat": "torch_chat", "embedding": "bge", "transcription": "whisper"}
-"""The usual backend of each task."""
+Task = Literal["chat", "embedding", "transcription"]
 
 TASK_FIELDS = {"capabilities": "chat", "tool_format": "chat", "sampling": "chat", "dimensions": "embedding"}
 """Fields of a model that mean something for one task only."""
@@ -117,6 +109,45 @@ class LimitsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     reply: a request is admitted while there is one left, whatever it will cost, and pays back before the next one."""
 
 
+class SessionsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[sessions]``"""
+
+    enabled: bool = True
+    """False serves every request statelessly: no cookie is set, and ``ark_stateful`` is 400."""
+    idle_timeout: Seconds = 1800.0
+    """Seconds after its last turn at which a session expires."""
+    max_age: Seconds = 86_400.0
+    """Seconds after its beginning at which a session expires, however busy; also the cookie's Max-Age."""
+    max_sessions: Positive = 10_000
+    """Sessions kept at once; one more evicts the least recently used, first those whose cookie never came back."""
+    max_bytes: Positive = 256 * 1024 * 1024
+    """Bytes of transcript, messages and token ids, kept at once in all sessions; more evicts the same way."""
+    max_conversations: Positive = 32
+    """Conversations kept in one session; one more drops the session's least recently used."""
+    busy_wait: Annotated[float, Meta(ge=0)] = 10.0
+    """Seconds a turn waits for another turn of its ``ark_stateful`` session before it gets 409."""
+    path: Annotated[str, Meta(min_length=1)] | None = None
+    """SQLite file that transcripts are written to when a turn commits, and read from at the start; none by default.
+
+    One server process per file.
+    """
+    cookie_secure: bool = False
+    """Adds ``Secure`` to the cookie: clients return it over HTTPS only."""
+    cookie_http_only: bool = False
+    """Adds ``HttpOnly`` to the cookie: scripts of a web page cannot read it."""
+    cookie_same_site: Literal["lax", "strict", "none"] = "lax"
+    """The cookie's ``SameSite``. With ``none`` browsers send it with the requests of other sites' pages as well, and
+    want ``cookie_secure``."""
+    cookie_path: Annotated[str, Meta(pattern=r"^/[!-:<-~]*\Z", description="a path that begins with /")] = "/"
+    """The cookie's ``Path``: clients return it below that only."""
+    cookie_domain: Annotated[str, Meta(pattern=r"^[A-Za-z0-9.-]+\Z", description="the name of a domain")] | None = None
+    """The cookie's ``Domain``: clients return it to its subdomains too. Without one, to the host that set it alone."""
+
+    def __post_init__(self) -> None:
+        if self.cookie_same_site == "none" and not self.cookie_secure:
+            raise ValueError("cookie_same_site is 'none', which browsers take only with cookie_secure")
+
+
 class KeyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[[keys]]``: an API key, kept as the SHA-256 of its text."""
 
@@ -130,6 +161,10 @@ class KeyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Its own limit instead of ``key_concurrent_requests`` in ``[limits]``; 0 for none. So are the next two."""
     requests_per_minute: Limit | None = None
     tokens_per_minute: Limit | None = None
+
+    def may_use(self, model: str) -> bool:
+        """Whether the key may use a served model."""
+        return self.models is None or model in self.models
 
 
 class KeysTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -153,13 +188,13 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     name: Name
     """The name that clients ask for and that GET /models lists."""
-    task: Literal["chat", "embedding", "transcription"] = "chat"
+    task: Task = "chat"
     backend: Name | None = None
-    """Entry point of the group ``ark.backends``, or ``package.module:Class``; the task's usual one when it is not
-    set."""
+    """Entry point of the group ``ark.backends``, or ``package.module:Class``. When it is not set, the installed
+    backends look at the model's files, and the one that fits them best serves it."""
     path: str | None = None
-    """A directory, a hub id, ``name@revision`` too, or an embedded model's name; the model's own name is taken when it
-    is not set."""
+    """A directory, a hub id (``name@revision`` too) or the name of a default model; the model's own name when it is
+    not set."""
     revision: str | None = None
     """Branch, tag or commit of a hub id."""
     aliases: tuple[Name, ...] = ()
@@ -183,10 +218,6 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         """The directory or hub id that the weights come from."""
         return self.name if self.path is None else self.path
 
-    @property
-    def backend_name(self) -> str:
-        return BACKENDS[self.task] if self.backend is None else self.backend
-
     def __post_init__(self) -> None:
         hub_id, at, revision = self.source.partition("@")
         if at and self.revision is None and not hub_id.startswith((".", "/", "~")):
@@ -202,7 +233,7 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         try:
             return msgspec.convert(self.engine, kind)
         except msgspec.ValidationError as error:
-            raise ConfigError(f"model {self.name!r}, engine{told(error, kind)}") from error
+            raise ConfigError(f"model {self.name!r}, engine{explain(error, kind)}") from error
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -218,68 +249,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     for most point at the first model of their task."""
 
     def __post_init__(self) -> None:
-        _check(self)
-
-
-def default_models() -> tuple[ModelConfig, ...]:
-    """The embedded models, served when the configuration names none: chat first, which opens soonest.
-
-    The embedding model is among them where the extra ``embeddings`` is installed, and the speech model where its
-    weights and the extra ``transcription`` are.
-    """
-    # Here and not at the top: an application with its own models need not have the embedded ones installed.
-    from ark_embedded import chat_model_path, embedding_model_path, speech_model_path  # noqa: PLC0415
-
-    # Greedy, because a model this small answers best so.
-    sampling = SamplingConfig(temperature=0.0)
-    # In one fixed type, so that it answers the same on every machine.
-    engine = {"dtype": "float32"}
-    models = [ModelConfig(name=EMBEDDED_CHAT, path=str(chat_model_path()), sampling=sampling, engine=engine)]
-    if (path := embedding_model_path()) is not None:
-        models.append(ModelConfig(name=EMBEDDED_EMBEDDING, task="embedding", path=str(path), engine=engine))
-    if (path := speech_model_path()) is not None:
-        # On the CPU: CTranslate2 needs CUDA's own libraries on a GPU, for a model that is quick without. A window is
-        # understood better by itself than behind what came before, where a word that was heard twice goes on for ever.
-        hearing = {"device": "cpu", "compute_type": "int8", "condition_on_previous_text": False}
-        models.append(ModelConfig(name=EMBEDDED_TRANSCRIPTION, task="transcription", path=str(path), engine=hearing))
-    return tuple(models)
-
-
-def served_models(config: Config) -> tuple[ModelConfig, ...]:
-    """The models to serve: the configured ones, or the embedded ones where there are none.
-
-    A configured model may be an embedded one, by its name or `path`, unless a directory is called so. What its table
-    does not say is as if it were served by itself; an engine of another kind has its own options. Raises ConfigError
-    where one is not installed.
-    """
-    if not config.models:
-        return default_models()
-    return tuple(map(_with_embedded, config.models))
-
-
-def _with_embedded(model: ModelConfig) -> ModelConfig:
-    # One of a revision is the hub's.
-    embedded = embedded_model(model.source) if model.revision is None else None
-    if embedded is None:
-        return model
-    found = msgspec.structs.replace(model, path=embedded.path)
-    if model.backend_name != embedded.backend_name:
-        return found
-    own = {name: value for name, value in msgspec.structs.asdict(model.sampling).items() if value is not None}
-    sampling = msgspec.structs.replace(embedded.sampling, **own)
-    return msgspec.structs.replace(found, sampling=sampling, engine={**embedded.engine, **model.engine})
-
-
-def embedded_model(name: str) -> ModelConfig | None:
-    """The embedded model that is called so, unless a directory is. Raises ConfigError where what it needs is not
-    installed."""
-    extra = EMBEDDED.get(name)
-    if extra is None or Path(name).is_dir():
-        return None
-    for model in default_models():
-        if model.name == name:
-            return model
-    raise ConfigError(f"the embedded model {name} needs: pip install 'ark-server[{extra}]'")
+        if self.models:
+            check_names(self, self.models)
+        else:
+            # Which models there are only the installed backends know: the registry asks them.
+            check_keys(self.keys, None)
 
 
 def load_config(path: str | Path | None = None, environ: Mapping[str, str] | None = None) -> Config:
@@ -308,7 +282,7 @@ def _convert(table: dict[str, Any], kind: type[Options], where: str) -> Options:
     try:
         return msgspec.convert(table, kind)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{where}{told(error, kind)}") from error
+        raise ConfigError(f"{where}{explain(error, kind)}") from error
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from error
 
@@ -350,16 +324,15 @@ def _toml_value(text: str) -> Any:
         return text
 
 
-def _check(config: Config) -> None:
-    """What types cannot say: names are unique, aliases point at served models, and never at each other."""
+def check_names(config: Config, models: Sequence[ModelConfig]) -> None:
+    """Check that names are unique and that aliases and keys point at served models. Raises ConfigError."""
     served: set[str] = set()
-    for model in config.models:
+    for model in models:
         if model.name in served:
             raise ConfigError(f"models: the name {model.name!r} stands twice")
         served.add(model.name)
-    served = served or {model.name for model in default_models()}
     aliases: dict[str, str] = {}
-    own = [(alias, model.name) for model in config.models for alias in model.aliases]
+    own = [(alias, model.name) for model in models for alias in model.aliases]
     for alias, target in [*own, *(config.aliases or {}).items()]:
         if alias in served:
             raise ConfigError(f"aliases: {alias!r} is the name of a served model")
@@ -372,8 +345,9 @@ def _check(config: Config) -> None:
     check_keys(config.keys, served)
 
 
-def check_keys(keys: Sequence[KeyConfig], served: Collection[str]) -> None:
-    """What types cannot say of keys: names and hashes are unique, their models are served. Raises ConfigError."""
+def check_keys(keys: Sequence[KeyConfig], served: Collection[str] | None) -> None:
+    """Check that names and hashes are unique, and that the keys' models are `served`, where that is known. Raises
+    ConfigError."""
     names: set[str] = set()
     digests: set[str] = set()
     for key in keys:
@@ -384,5 +358,5 @@ def check_keys(keys: Sequence[KeyConfig], served: Collection[str]) -> None:
         names.add(key.name)
         digests.add(key.sha256.lower())
         for model_name in key.models or ():
-            if model_name not in served:
+            if served is not None and model_name not in served:
                 raise ConfigError(f"keys: {key.name!r} may use {model_name!r}, which is not served")

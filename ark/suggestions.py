@@ -17,7 +17,7 @@ _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
 _STEP = re.compile(r"\.?([^.\[\]]+)|\[[^\]]*\]")
 
 
-def told(error: msgspec.ValidationError, kind: type) -> str:
+def explain(error: msgspec.ValidationError, kind: type) -> str:
     """``: field: reason; what would be right`` of a mistake in a value of a type."""
     match = _MESSAGE.fullmatch(str(error))
     if match is None:

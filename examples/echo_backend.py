@@ -1,6 +1,6 @@
-"""A whole chat backend in one class: it repeats the last user message.
+"""A whole chat backend in one class: it says again what it was told.
 
-It shows what ARK asks of an engine. Serve it with this ``ark.toml``::
+Shows what ARK asks of an engine. Serve it with this ``ark.toml``::
 
     [[models]]
     name = "echo"
@@ -10,7 +10,7 @@ It shows what ARK asks of an engine. Serve it with this ``ark.toml``::
     tokens_per_second = 50
 
 A package that ships a backend registers its class as an entry point of the group ``ark.backends`` instead, and the
-configuration names the entry point.
+configuration then names the entry point.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from ark.engines.chat import BackendStatus, GenerationJob, SamplingParams, Token
 from ark.errors import TooManyRequests
 
 END = 256
-"""The id of the end of a turn: the first one after the 256 bytes."""
+"""The id behind the 256 bytes: the end of a turn."""
 
 
 class EchoOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[models.engine]``"""
 
     tokens_per_second: float = 0.0
-    """Speed of the reply; 0 for no limit."""
+    """How fast it speaks; 0 is as fast as it can."""
     prefill_seconds: float = 0.0
-    """Time that reading the prompt takes."""
+    """How long it takes to read the prompt."""
 
 
 class ByteStream:
-    """Decodes bytes to text, whole characters only."""
+    """Bytes to text, whole characters only."""
 
     def __init__(self) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
@@ -130,8 +130,8 @@ class EchoBackend:
                     await anyio.sleep(1 / self._options.tokens_per_second)
                 if number < len(answer):
                     yield TokenBatch(token_ids=(token,))
-            # Up to here, closing the generator cancels the job. The server also closes it after the last batch, so
-            # the job has to count as finished before that batch is sent.
+            # Until here the generator may be closed at any point, which is how a job is cancelled. At its last batch
+            # it is closed as well, for nobody has to ask it for more.
             self._cancelled -= 1
             self._finished += 1
             yield TokenBatch(token_ids=answer[-1:], finish_reason="stop" if answer[-1] == END else "length")

@@ -25,7 +25,7 @@ async def home() -> tuple[str, dict[str, str]]:
 
 
 class Mounted:
-    """Passes requests below /ai/ to ARK, and all others to Quart."""
+    """What Quart answers requests with, with ARK before it."""
 
     def __init__(self, inner: Callable[..., Awaitable[None]]) -> None:
         self._inner = inner

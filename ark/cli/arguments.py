@@ -8,9 +8,10 @@ from pathlib import Path
 import msgspec
 
 from ark.cli.client import CommandError
-from ark.config import EMBEDDED, Config, ModelConfig, embedded_model, load_config
+from ark.config import Config, ModelConfig, load_config
 from ark.engines import hub
-from ark.engines.model_files import Identity, identify
+from ark.engines.model_files import read_model_files
+from ark.models.default_models import find_default
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,8 +20,8 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         "models",
         metavar="MODEL",
         nargs="*",
-        help="directories, names on the hub (ORG/NAME or ORG/NAME@REVISION) or embedded models "
-        f"({', '.join(EMBEDDED)}), instead of the configuration's models",
+        help="directories, names on the hub (ORG/NAME or ORG/NAME@REVISION) or default models, which 'ark check' "
+        "lists; instead of the configuration's models",
     )
     parser.add_argument(
         "--config", metavar="FILE", help="the configuration; otherwise $ARK_CONFIG, or ark.toml in this directory"
@@ -37,26 +38,18 @@ def chosen_config(args: argparse.Namespace) -> Config:
 
 
 def named(text: str) -> ModelConfig:
-    """The model that a directory, a hub id or an embedded model's name stands for; its task is seen from its files.
+    """The model that a directory, a hub id or a default model's name stands for; its task is seen from its files.
     Raises CommandError, ConfigError."""
-    if (embedded := embedded_model(text)) is not None:
-        return embedded
+    if (default := find_default(text)) is not None:
+        return default
     directory = Path(text).expanduser()
     if directory.is_dir():
         name = directory.resolve().name
-        return _configured(name, str(directory), None, identify(directory))
+        return ModelConfig(name=name, path=str(directory), task=read_model_files(directory).task)
     name, _, revision = text.partition("@")
     if directory.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
         raise CommandError(f"the directory {text} does not exist")
-    return _configured(name, name, revision or None, _from_hub(name, revision or None))
-
-
-def _configured(name: str, path: str, revision: str | None, identity: Identity) -> ModelConfig:
-    return ModelConfig(name=name, path=path, revision=revision, task=identity.task)
-
-
-def _from_hub(repo: str, revision: str | None) -> Identity:
-    """What a hub model is, by its small files. Raises CommandError, ConfigError."""
     if not hub.installed():
-        raise CommandError(f"{repo} is no directory here, and hub models need: pip install 'ark-server[torch]'")
-    return identify(hub.small_files(repo, revision))
+        raise CommandError(f"{name} is no directory here, and hub models need: pip install 'ark-server[torch]'")
+    files = read_model_files(hub.small_files(name, revision or None))
+    return ModelConfig(name=name, path=name, revision=revision or None, task=files.task)

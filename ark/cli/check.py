@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import platform
-from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,11 +15,12 @@ import msgspec
 from ark import __version__
 from ark.cli.arguments import add_model_arguments, chosen_config
 from ark.cli.usage import Help
-from ark.config import BACKENDS, ConfigError, ModelConfig, served_models
+from ark.config import ConfigError, ModelConfig
 from ark.engines import hub, machine
-from ark.engines.loading import load_backend
-from ark.engines.model_files import QUANTIZED, WEIGHTS, Identity, identify, kv_bytes, read_json
-from ark.models.backend_selection import choose_by
+from ark.engines.loading import InstalledBackend, find_backend, installed_backends
+from ark.engines.model_files import ModelFiles, kv_bytes, read_model_files
+from ark.models.backend_selection import select_by_files
+from ark.models.default_models import served_models
 
 _DESCRIPTION = """\
 Say what would run on this machine: the engine and the device of each model, the memory that its weights and its
@@ -29,13 +29,6 @@ hub only the small files are downloaded that say what it is.
 
 Without MODEL it looks at the configuration, as 'ark serve' would. The status is 1 when a model cannot be served.
 """
-
-EXTRAS: Mapping[str, tuple[str, Sequence[str]]] = {
-    "torch_chat": ("torch", ("torch", "transformers", "tokenizers", "llguidance")),
-    "bge": ("embeddings", ("torch", "transformers", "FlagEmbedding")),
-    "whisper": ("transcription", ("faster_whisper", "ctranslate2")),
-}
-"""Backend to the extra that brings it, and the modules without which it does not run."""
 
 MB = 1 << 20
 SHOWN = ("anyio", "hypercorn", "msgspec", "torch", "transformers", "FlagEmbedding", "ctranslate2", "faster-whisper")
@@ -81,35 +74,26 @@ class Finding(msgspec.Struct, kw_only=True):
 
 
 def look(model: ModelConfig) -> Finding:
-    """What there is of a model and of its engine."""
-    finding = Finding(name=model.name, task=model.task, backend="")
+    """What there is of a model and of its backend."""
+    finding = Finding(name=model.name, task=model.task, backend=model.backend or "")
     directory = _directory(model, finding)
-    finding.backend = choose_by(model, directory).backend
-    extra, modules = EXTRAS.get(finding.backend, ("", ()))
-    absent = [module for module in modules if find_spec(module) is None]
-    if absent:
-        finding.problems.append(f"{', '.join(absent)}: pip install 'ark-server[{extra}]'")
-    else:
-        try:
-            # An engine that is known by its modules is not imported: that takes seconds. Any other may say what this
-            # machine lacks for it, and for this model.
-            if not modules:
-                backend: Any = load_backend(finding.backend, model.task)
-                finding.problems += getattr(backend, "missing", tuple)()
-                if directory is not None:
-                    finding.problems += getattr(backend, "lacking", _nothing)(model, directory)
-        except (LookupError, ConfigError) as error:
-            finding.problems.append(str(error))
-    if directory is not None:
-        try:
-            _measure(finding, model, identify(directory), directory)
-        except ConfigError as error:
-            finding.problems.append(str(error))
+    try:
+        finding.backend = select_by_files(model, directory).name
+        backend = find_backend(finding.backend, model.task)
+    except LookupError as error:
+        finding.problems.append(str(error))
+        return finding
+    files = ModelFiles(task=model.task, directory=directory)
+    try:
+        if directory is not None:
+            files = _measure(finding, model, backend, directory)
+    except ConfigError as error:
+        finding.problems.append(str(error))
+    try:
+        finding.problems += backend.lacks(model, files)
+    except ConfigError as error:
+        finding.problems.append(str(error))
     return finding
-
-
-def _nothing(model: ModelConfig, directory: Path) -> Sequence[str]:
-    return ()
 
 
 def _directory(model: ModelConfig, finding: Finding) -> Path | None:
@@ -118,14 +102,14 @@ def _directory(model: ModelConfig, finding: Finding) -> Path | None:
     if directory.is_dir():
         finding.facts.append(f"directory: {directory}")
         return directory
-    if model.backend not in {None, *BACKENDS.values(), *QUANTIZED.values()}:
-        # A backend of somebody else's need not have a directory at all.
+    if model.backend not in {None, *(backend.name for backend in installed_backends() if backend.detects)}:
+        # A backend that looks at no files need not have a directory at all.
         return None
     if directory.is_absolute() or model.source.startswith((".", "~")) or model.source.count("/") > 1:
         finding.problems.append(f"the directory {model.source} does not exist")
         return None
     if not hub.installed():
-        # Its engine is missing too, and is said to be.
+        # The backend is missing too, and says so.
         return None
     try:
         found = hub.small_files(model.source, model.revision)
@@ -136,44 +120,29 @@ def _directory(model: ModelConfig, finding: Finding) -> Path | None:
     return found
 
 
-def _name(model: ModelConfig) -> str:
-    """A hub model as the commands take it."""
-    return model.source if model.revision is None else f"{model.source}@{model.revision}"
-
-
-def _to_download(model: ModelConfig) -> int:
-    """Bytes of the weights that a hub model has. Raises ConfigError where the hub cannot be asked."""
-    from ark_backends.kit.weights import files_of, wanted  # noqa: PLC0415
-
-    sizes = hub.sizes(model.source, model.revision)
-    names = wanted(list(sizes), files_of(model.task))
-    return sum(sizes[name] for name in names if any(Path(name).match(pattern) for pattern in WEIGHTS))
-
-
-def _measure(finding: Finding, model: ModelConfig, identity: Identity, directory: Path) -> None:
-    if identity.task != model.task:
-        finding.problems.append(f'the model does {identity.task}: set task = "{identity.task}"')
-        return
-    method = f", {identity.quantization} weights" if identity.quantization else ""
-    finding.facts.append(f"model: {identity.architecture}{method}")
-    free = machine.free_memory()
-    needed, where = identity.weights_bytes, "on disk"
-    if not needed and not Path(model.source).expanduser().is_dir():
-        needed, where = _to_download(model), f"to download, by the server or by 'ark pull {_name(model)}'"
-    if needed:
-        finding.facts.append(f"weights: {needed / MB:.0f} MB {where}")
+def _measure(finding: Finding, model: ModelConfig, backend: InstalledBackend, directory: Path) -> ModelFiles:
+    """What the model's files say, as facts and problems too. Raises ConfigError."""
+    files = read_model_files(directory)
+    if files.task != model.task:
+        finding.problems.append(f'the model does {files.task}: set task = "{files.task}"')
+        return files
+    method = f", {files.quantization} weights" if files.quantization else ""
+    finding.facts.append(f"model: {files.architecture}{method}")
+    where = "on disk"
+    if not files.weights_bytes and not Path(model.source).expanduser().is_dir():
+        files = msgspec.structs.replace(files, weights_bytes=backend.download_bytes(model))
+        name = model.source if model.revision is None else f"{model.source}@{model.revision}"
+        where = f"to download, by the server or by 'ark pull {name}'"
+    if files.weights_bytes:
+        finding.facts.append(f"weights: {files.weights_bytes / MB:.0f} MB {where}")
     else:
         finding.problems.append(f"there are no weights in {directory}")
-    if needed > free and finding.backend not in QUANTIZED.values():
-        finding.problems.append(f"memory: the weights take {needed // MB} MB, and {free // MB} MB are free")
-    context = model.context_length or identity.context_length
-    if context is None or model.task != "chat":
-        return
-    each = kv_bytes(read_json(directory / "config.json") or {})
-    if each is not None:
+    context, each = model.context_length or files.context_length, kv_bytes(files.config)
+    if context is not None and each is not None and model.task == "chat":
         finding.facts.append(
             f"context: {context} tokens, {context * each / MB:.0f} MB of KV at 16 bits when it is full"
         )
+    return files
 
 
 def _versions() -> list[str]:

@@ -9,8 +9,11 @@ from typing import Any
 from ark.cli.arguments import named
 from ark.cli.client import CommandError, need
 from ark.cli.usage import Help
-from ark.config import ModelConfig, load_config, served_models
-from ark.engines.model_files import identify
+from ark.config import ModelConfig, load_config
+from ark.engines.loading import find_backend
+from ark.engines.model_files import read_model_files
+from ark.models.backend_selection import select_backend
+from ark.models.default_models import served_models
 
 _DESCRIPTION = """\
 Download models from the hub, each as ORG/NAME or ORG/NAME@REVISION, or without any those of the configuration: only
@@ -38,19 +41,22 @@ def add(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     need("huggingface_hub", "torch")
-    # The module imports the hub's client, which the other commands need not have.
-    from ark_backends.kit.weights import files_of, resolve  # noqa: PLC0415
-
     models: list[ModelConfig] = [named(text) for text in args.models]
     if not models and (config := load_config(args.config)).models:
         models = list(served_models(config))
     if not models:
         raise CommandError("there is nothing to download: name a model, for the configuration has none")
     for model in models:
-        directory = resolve(model.source, model.revision, also=files_of(model.task))
-        found = identify(directory)
-        if not found.weights_bytes:
+        try:
+            backend = find_backend(select_backend(model).name, model.task)
+        except LookupError as error:
+            raise CommandError(str(error)) from error
+        directory = backend.fetch(model)
+        if directory is None:
+            raise CommandError(f"the backend {backend.name} of {model.name} downloads nothing")
+        files = read_model_files(directory)
+        if not files.weights_bytes:
             raise CommandError(f"{model.source} has no weights that ARK reads: {directory}")
-        print(f"{model.name}: {found.task}, {found.weights_bytes / (1 << 20):.0f} MB of weights", file=sys.stderr)
+        print(f"{model.name}: {files.task}, {files.weights_bytes / (1 << 20):.0f} MB of weights", file=sys.stderr)
         print(directory)
     return 0

@@ -1,7 +1,8 @@
-"""What every backend is: a class that opens a model, says what it can do and how it is.
+"""What every backend is: a class that opens a model, and says what it can do and how it is.
 
-A backend is found by its entry point in the group ``ark.backends``. It imports `ark.engines`, `ark.config` and
-`ark.errors`, and nothing else of the server. Values that cross are engine-neutral: plain ids, numbers and text.
+A backend is found by its entry point in the group ``ark.backends``. It imports `ark.engines`, `ark.config`,
+`ark.errors` and `ark.concurrency`, and nothing else of the server. Values that cross are engine-neutral: plain ids,
+numbers and text.
 """
 
 from __future__ import annotations
@@ -35,13 +36,30 @@ class Status(Protocol):
     def waiting(self) -> int: ...
 
 
+class Detection(msgspec.Struct, frozen=True):
+    """A backend's answer to `detect`: it runs the model."""
+
+    rank: int
+    """The highest of all backends' ranks wins: 1 runs most models of the task, 2 is made for such files."""
+    reason: str
+    """For the log, behind the backend's name: ``for EXL2 weights``."""
+
+
 class Backend(Protocol):
     """An opened model of any task.
 
-    Its class may have two static or class methods beside these, which ``ark check`` shows: ``missing() ->
-    Sequence[str]``, what this machine lacks to open any model, each with what to do about it; and ``lacking(model,
-    directory) -> Sequence[str]``, what it lacks to open this one, whose files are in a directory, or what is wrong with
-    the model's own options.
+    The class may also have these, each of which the server does without; `ark.engines.loading` asks for them. They
+    answer before anything is opened, so they must import no engine.
+
+    - ``extras: str``: what ``pip install`` takes to bring all that the backend needs.
+    - ``default_for(task) -> ModelConfig | None``: the model to serve when the configuration names none.
+    - ``detect(files: ModelFiles) -> Detection | None``: whether it runs a model, by its files.
+    - ``missing_requirements() -> Sequence[str]``: what this machine lacks to open any model, each with what to do
+      about it.
+    - ``unsupported_reason(model, files: ModelFiles) -> str | None``: why this machine cannot open this model. Raises
+      ConfigError for the model's own options.
+    - ``fetch(model) -> Path``: download a model's files, and return their directory.
+    - ``download_bytes(model) -> int``: the size of the weights that `fetch` would download.
     """
 
     @classmethod

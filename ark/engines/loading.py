@@ -1,19 +1,96 @@
-"""Finds a backend by its entry point."""
+"""The installed backends: classes found by their entry points, and what they say before a model is opened."""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any
 
-from ark.engines.backend import Backend
+from ark.config import ConfigError, ModelConfig, Task
+from ark.engines.backend import Backend, Detection
+from ark.engines.model_files import ModelFiles
+
+log = logging.getLogger("ark.backends")
 
 ENTRY_POINT_GROUP = "ark.backends"
 
-
-_WORK = {"chat": "generate", "embedding": "embed", "transcription": "transcribe"}
+_METHODS = {"chat": "generate", "embedding": "embed", "transcription": "transcribe"}
 """The method that does the work of a task: by it a backend is known."""
 
 
-def load_backend(name: str, task: str) -> type[Backend]:
+class InstalledBackend:
+    """A backend's class under its name, with an answer to each question that the class need not answer."""
+
+    def __init__(self, name: str, kind: type[Backend]) -> None:
+        self.name = name
+        self.kind = kind
+
+    def does(self, task: str) -> bool:
+        return callable(getattr(self.kind, _METHODS[task], None))
+
+    @property
+    def extras(self) -> str | None:
+        return getattr(self.kind, "extras", None)
+
+    @property
+    def detects(self) -> bool:
+        """Whether it may be chosen for a model whose configuration names no backend."""
+        return hasattr(self.kind, "detect")
+
+    def default_for(self, task: Task) -> ModelConfig | None:
+        model: ModelConfig | None = self._ask("default_for", task)
+        return model
+
+    def detect(self, files: ModelFiles) -> Detection | None:
+        detection: Detection | None = self._ask("detect", files)
+        return detection
+
+    def lacks(self, model: ModelConfig, files: ModelFiles) -> list[str]:
+        """What this machine lacks to open a model. Raises ConfigError for the model's own options."""
+        lacking = list(self._ask("missing_requirements") or ())
+        reason = self._ask("unsupported_reason", model, files)
+        return lacking if reason is None else [*lacking, reason]
+
+    def fetch(self, model: ModelConfig) -> Path | None:
+        """The directory of a model's files, downloaded if need be; None where the backend downloads nothing."""
+        fetch = getattr(self.kind, "fetch", None)
+        return None if fetch is None else fetch(model)
+
+    def download_bytes(self, model: ModelConfig) -> int:
+        measure = getattr(self.kind, "download_bytes", None)
+        return 0 if measure is None else measure(model)
+
+    def _ask(self, method: str, *arguments: Any) -> Any:
+        """What a class method answers; None where there is none, and where it fails: that is logged, so that a broken
+        backend keeps no other model from being served."""
+        answer = getattr(self.kind, method, None)
+        if answer is None:
+            return None
+        try:
+            return answer(*arguments)
+        except ConfigError:
+            raise
+        except Exception:
+            log.exception("the backend %s fails at %s", self.name, method)
+            return None
+
+
+@cache
+def installed_backends() -> Sequence[InstalledBackend]:
+    """Every backend that can be imported, by name. The import of one must take no time; one that fails is logged."""
+    found = []
+    for point in sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda point: point.name):
+        try:
+            found.append(InstalledBackend(point.name, point.load()))
+        except Exception:
+            log.exception("the backend %s cannot be imported", point.name)
+    return tuple(found)
+
+
+def find_backend(name: str, task: str) -> InstalledBackend:
     """The class that the entry point `name` of the group ``ark.backends`` points to.
 
     A name with a colon, ``package.module:Class``, is imported as it stands. Raises LookupError with the names that
@@ -22,15 +99,20 @@ def load_backend(name: str, task: str) -> type[Backend]:
     if ":" in name:
         point = EntryPoint(name, name, ENTRY_POINT_GROUP)
     else:
-        found = {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
-        if name not in found:
-            known = ", ".join(sorted(found)) or "none"
+        points = {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
+        if name not in points:
+            known = ", ".join(sorted(points)) or "none"
             raise LookupError(f"no backend is called {name!r}; installed: {known}")
-        point = found[name]
+        point = points[name]
     try:
-        backend: type[Backend] = point.load()
+        backend = InstalledBackend(name, point.load())
     except (ImportError, AttributeError) as error:
         raise LookupError(f"the backend {name!r} cannot be imported: {error}") from error
-    if not callable(getattr(backend, _WORK[task], None)):
-        raise LookupError(f"the backend {name!r} does not do the task {task!r}: it has no method {_WORK[task]}")
+    if not backend.does(task):
+        raise LookupError(f"the backend {name!r} does not do the task {task!r}: it has no method {_METHODS[task]}")
     return backend
+
+
+def load_backend(name: str, task: str) -> type[Backend]:
+    """The class of `find_backend`."""
+    return find_backend(name, task).kind

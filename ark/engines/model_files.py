@@ -1,55 +1,53 @@
-"""What a model is, seen from its files: its task, and the backend that runs it.
-
-Reads JSON only, so that it needs no engine.
-"""
+"""What a model's files say about it. Only JSON is read, so no engine is needed."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
-from ark.config import ConfigError
-
-Task = Literal["chat", "embedding", "transcription"]
-
-QUANTIZED = {"exl2": "exllamav2", "gptq": "exllamav2", "exl3": "exllamav3"}
-"""Method of quantized weights to the only backend that reads them."""
-
-
-class Identity(msgspec.Struct, frozen=True, kw_only=True):
-    """What a model's directory says of itself."""
-
-    task: Task
-    architecture: str
-    """The class of transformers, or the kind of file where there is none."""
-    quantization: str | None
-    """The method of quantized weights, None for plain ones."""
-    weights_bytes: int
-    """Size of the weight files."""
-    context_length: int | None
-    """Positions that the model knows, where it says so."""
-
+from ark.config import ConfigError, Task
 
 WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.pth")
 
 
-def identify(directory: Path) -> Identity:
-    """What the model in a directory is. Raises ConfigError for a directory that holds none."""
+class ModelFiles(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a model before it is opened; of one whose files cannot be seen, only its task."""
+
+    task: Task
+    directory: Path | None = None
+    config: Mapping[str, Any] = {}
+    """Its config.json."""
+    weights_bytes: int = 0
+    """Size of its weights, on disk or still to be downloaded."""
+
+    @property
+    def architecture(self) -> str:
+        """The class of transformers, or the kind of file where there is none."""
+        return _architecture(self.config) or "CTranslate2"
+
+    @property
+    def quantization(self) -> str | None:
+        """The method of quantized weights, None for plain ones."""
+        return quantization(self.config)
+
+    @property
+    def context_length(self) -> int | None:
+        """Positions that the model knows, where it says so."""
+        value = _text_config(self.config).get("max_position_embeddings")
+        return value if isinstance(value, int) and value > 0 else None
+
+
+def read_model_files(directory: Path) -> ModelFiles:
+    """What the files in a directory say. Raises ConfigError for a directory without a model whose task is known."""
     config = read_json(directory / "config.json")
     if config is None:
         raise ConfigError(f"{directory} is not the directory of a model: it has no config.json")
-    architectures = config.get("architectures")
-    architecture = architectures[0] if isinstance(architectures, list) and architectures else ""
-    return Identity(
-        task=_task(directory, config, str(architecture)),
-        architecture=str(architecture) or "CTranslate2",
-        quantization=quantization(config),
-        weights_bytes=_largest(directory),
-        context_length=_context(config),
+    return ModelFiles(
+        task=_task(directory, config), directory=directory, config=config, weights_bytes=_weights_bytes(directory)
     )
 
 
@@ -76,8 +74,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
 def kv_bytes(config: Mapping[str, Any]) -> int | None:
     """Bytes of KV of one token in 16 bits: 2 (K and V) x layers x KV heads x head size x 2; None where a config.json
     of transformers does not say."""
-    inner = config.get("text_config")
-    text = inner if isinstance(inner, Mapping) else config
+    text = _text_config(config)
     heads = text.get("num_attention_heads")
     layers, size = text.get("num_hidden_layers"), text.get("head_dim")
     if size is None and heads:
@@ -88,8 +85,20 @@ def kv_bytes(config: Mapping[str, Any]) -> int | None:
     return 2 * layers * groups * size * 2
 
 
-def _task(directory: Path, config: Mapping[str, Any], architecture: str) -> Task:
-    # CTranslate2's own config.json names no architecture; these two are Whisper's alone.
+def _text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The part that describes the language model: of a multimodal model an inner table."""
+    inner = config.get("text_config")
+    return inner if isinstance(inner, Mapping) else config
+
+
+def _architecture(config: Mapping[str, Any]) -> str:
+    found = config.get("architectures")
+    return str(found[0]) if isinstance(found, list) and found else ""
+
+
+def _task(directory: Path, config: Mapping[str, Any]) -> Task:
+    architecture = _architecture(config)
+    # CTranslate2's own config.json names no architecture; these two keys are Whisper's alone.
     if architecture.startswith("Whisper") or "suppress_ids_begin" in config or "alignment_heads" in config:
         return "transcription"
     # sentence-transformers' files come first: they pool causal models too.
@@ -103,13 +112,6 @@ def _task(directory: Path, config: Mapping[str, Any], architecture: str) -> Task
     raise ConfigError(f"the model in {directory} is {what}: ARK does not know its task")
 
 
-def _largest(directory: Path) -> int:
+def _weights_bytes(directory: Path) -> int:
     """The size of one set of weights: a directory may hold the same ones in two formats."""
     return max(sum(file.stat().st_size for file in directory.glob(pattern)) for pattern in WEIGHTS)
-
-
-def _context(config: Mapping[str, Any]) -> int | None:
-    text = config.get("text_config")
-    inner = text if isinstance(text, Mapping) else config
-    value = inner.get("max_position_embeddings")
-    return value if isinstance(value, int) and value > 0 else None

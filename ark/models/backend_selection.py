@@ -1,4 +1,4 @@
-"""Which backend serves a model where the configuration does not say: seen from the model's files."""
+"""Which backend serves a model whose configuration names none."""
 
 from __future__ import annotations
 
@@ -6,44 +6,70 @@ from pathlib import Path
 
 import msgspec
 
-from ark.config import ConfigError, ModelConfig
+from ark.config import ConfigError, ModelConfig, Task
 from ark.engines import hub
-from ark.engines.model_files import QUANTIZED, quantization, read_json
+from ark.engines.loading import installed_backends
+from ark.engines.model_files import ModelFiles, read_json
 
 
-class Choice(msgspec.Struct, frozen=True, kw_only=True):
+class SelectedBackend(msgspec.Struct, frozen=True, kw_only=True):
     """A backend, and why it is this one."""
 
-    backend: str
+    name: str
     reason: str
 
 
-def choose(model: ModelConfig) -> Choice:
-    """The backend for a model. It may have to download the small files of one on the hub: call it in a worker thread.
+def select_backend(model: ModelConfig) -> SelectedBackend:
+    """The configured backend, else the one that fits the model's files best.
 
-    Whether this machine can run it the backend says, when it opens the model.
+    May download a hub model's small files, so call it in a worker thread. Whether this machine can run the model the
+    backend says when it opens it. Raises LookupError where no installed backend does the model's task.
     """
-    named = model.backend is not None or model.task != "chat"
-    return choose_by(model, None if named else _files(model))
-
-
-def choose_by(model: ModelConfig, directory: Path | None) -> Choice:
-    """The backend for a model whose files are in a directory, as far as they are anywhere."""
     if model.backend is not None:
-        return Choice(backend=model.backend, reason="as configured")
-    if model.task != "chat":
-        return Choice(backend=model.backend_name, reason=f"the one for models of the task {model.task}")
+        return SelectedBackend(name=model.backend, reason="as configured")
+    several = sum(backend.does(model.task) and backend.detects for backend in installed_backends()) > 1
+    # With one backend there is nothing to look for.
+    return select_by_files(model, _directory(model) if several else None)
+
+
+def select_by_files(model: ModelConfig, directory: Path | None) -> SelectedBackend:
+    """The same for a model whose files are in `directory`, None where they cannot be seen. Downloads nothing."""
+    if model.backend is not None:
+        return SelectedBackend(name=model.backend, reason="as configured")
+    found = best_backend(_look(model.task, directory))
+    if found is None:
+        raise LookupError(f"no installed backend runs models of the task {model.task!r}")
+    return found
+
+
+def usual_backend(task: Task) -> str:
+    """The backend of a model of which nothing else is known; empty where none is installed."""
+    found = best_backend(ModelFiles(task=task))
+    return "" if found is None else found.name
+
+
+def best_backend(files: ModelFiles) -> SelectedBackend | None:
+    """The installed backend whose detection ranks highest, the first by name among equals."""
+    best: SelectedBackend | None = None
+    best_rank = 0
+    for backend in installed_backends():
+        detection = backend.detect(files) if backend.does(files.task) else None
+        if detection is not None and (best is None or detection.rank > best_rank):
+            best, best_rank = SelectedBackend(name=backend.name, reason=detection.reason), detection.rank
+    return best
+
+
+def _look(task: Task, directory: Path | None) -> ModelFiles:
+    """What the files say. The configured task holds, and what is wrong with a file the backend says that needs it."""
     try:
-        method = None if directory is None else quantization(read_json(directory / "config.json") or {})
+        config = {} if directory is None else read_json(directory / "config.json")
     except ConfigError:
-        # The backend reads the file as well, and says what is wrong with it.
-        method = None
-    backend = QUANTIZED.get(method or "", model.backend_name)
-    return Choice(backend=backend, reason=f"for {'plain' if method is None else method.upper()} weights")
+        config = {}
+    return ModelFiles(task=task, directory=directory, config=config or {})
 
 
-def _files(model: ModelConfig) -> Path | None:
-    """The directory with a model's files, of one on the hub only with its small ones; None where there is none."""
+def _directory(model: ModelConfig) -> Path | None:
+    """The directory of a model's files, of one on the hub only with its small ones; None where there is none."""
     directory = Path(model.source).expanduser()
     if directory.is_dir():
         return directory

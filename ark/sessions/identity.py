@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import uuid
 
+from ark.config import SessionsConfig
 from ark.errors import BadRequest
-from ark.sessions.config import SessionsConfig
 
 COOKIE = "ark_session_id"
 

@@ -10,8 +10,8 @@ from typing import Self
 
 import anyio
 
+from ark.config import SessionsConfig
 from ark.errors import BadRequest, NotFound
-from ark.sessions.config import SessionsConfig
 from ark.sessions.identity import clear_cookie, parse_id, set_cookie, stateful_id
 from ark.sessions.messages import Message
 from ark.sessions.session import SessionInfo

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from ark.config import SessionsConfig
 from ark.errors import Conflict, NotFound
-from ark.sessions.config import SessionsConfig
 from ark.sessions.expired_sessions import Tombstones
 from ark.sessions.identity import new_id, parse_id
 from ark.sessions.messages import Message

@@ -117,11 +117,11 @@ def build(options: argparse.Namespace) -> Any:
     if options.backend == "torch_chat":
         return "none"
     from ark_backends.exllama import paged_attention
-    from ark_backends.exllama.needs import missing
+    from ark_backends.exllama.needs import missing_requirements
     from ark_backends.exllama.opening import prepare
 
-    if lacking := missing(options.backend):
-        sys.exit(f"{options.backend} cannot run here. Missing: {'; '.join(lacking)}")
+    if missing := missing_requirements(options.backend):
+        sys.exit(f"{options.backend} cannot run here. Missing: {'; '.join(missing)}")
     prepare(options.backend, ModelConfig(name="check"))
     return {"attention": paged_attention.install() if options.backend == "exllamav2" else "its own"}
 

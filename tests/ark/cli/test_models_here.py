@@ -16,8 +16,10 @@ import pytest
 from ark.cli import main
 from ark.cli.arguments import chosen_config, named
 from ark.cli.client import CommandError
-from ark.config import EMBEDDED_CHAT, ConfigError, ModelConfig, default_models
-from ark.engines.model_files import identify, kv_bytes
+from ark.config import ConfigError, ModelConfig
+from ark.engines.model_files import ModelFiles, kv_bytes, read_model_files
+from ark.models.default_models import default_models
+from ark_embedded import CHAT_MODEL
 
 LLAMA = {
     "architectures": ["LlamaForCausalLM"],
@@ -61,23 +63,25 @@ def checked(capsys: pytest.CaptureFixture[str], *arguments: str, status: int) ->
     ],
 )
 def test_the_task_of_a_model(config: Any, files: tuple[str, ...], task: str, tmp_path: Path) -> None:
-    assert identify(directory(tmp_path, config, *files)).task == task
+    assert read_model_files(directory(tmp_path, config, *files)).task == task
 
 
 @pytest.mark.parametrize("config", ["", "[1]", "{", '{"architectures": ["ResNetForImageClassification"]}', "{}"])
 def test_no_model_that_is_known(config: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=str(tmp_path)):
-        identify(directory(tmp_path, config))
+        read_model_files(directory(tmp_path, config))
 
 
 def test_one_set_of_weights_is_counted(tmp_path: Path) -> None:
-    found = identify(directory(tmp_path, LLAMA, "model-1-of-2.safetensors", "model-2-of-2.safetensors", "a.bin"))
+    found = read_model_files(
+        directory(tmp_path, LLAMA, "model-1-of-2.safetensors", "model-2-of-2.safetensors", "a.bin")
+    )
     assert (found.weights_bytes, found.context_length, found.quantization) == (2000, 512, None)
 
 
 def test_weights_for_a_gpu_engine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = directory(tmp_path / "small", EXL2, "output.safetensors")
-    assert identify(path).quantization == "exl2"
+    assert read_model_files(path).quantization == "exl2"
     out = checked(capsys, str(path), status=1)
     assert "small (chat, exllamav2)" in out
     # This machine has not got what it takes, whichever part of it: the package, or what that needs.
@@ -103,14 +107,14 @@ class Choosy:
     def generate() -> None: ...
 
     @staticmethod
-    def missing() -> list[str]:
+    def missing_requirements() -> list[str]:
         return ["a left hand"]
 
     @staticmethod
-    def lacking(model: ModelConfig, directory: Path) -> list[str]:
+    def unsupported_reason(model: ModelConfig, files: ModelFiles) -> str | None:
         if model.engine:
             raise ConfigError(f"model {model.name!r}, engine: {sorted(model.engine)[0]}: it has none")
-        return [f"a right hand for {directory.name}"]
+        return f"a right hand for {files.directory and files.directory.name}"
 
 
 def test_check_says_what_a_backend_lacks_for_a_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -144,8 +148,8 @@ def test_a_model_named_on_the_command_line(tmp_path: Path, monkeypatch: pytest.M
     assert (config.server.log_level, config.aliases) == ("debug", None)
 
 
-def test_an_embedded_model_named_on_the_command_line() -> None:
-    assert named(EMBEDDED_CHAT) == default_models()[0]
+def test_a_default_model_named_on_the_command_line() -> None:
+    assert named(CHAT_MODEL) == default_models()[0]
 
 
 @pytest.mark.parametrize("name", ["/no/such", "./none", "~/none", "a/b/c"])
@@ -196,7 +200,7 @@ def test_nothing_to_pull(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
     assert "nothing to download" in capsys.readouterr().err
 
 
-def test_the_embedded_models_can_be_served(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_default_models_can_be_served(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ARK_CONFIG", raising=False)
     out = checked(capsys, status=0)
     assert "ark-embedded-chat (chat, torch_chat)" in out

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ark.config import ModelConfig
-from ark.models.backend_selection import choose
+from ark.models.backend_selection import select_backend
 from ark.models.served import ServedChat
 
 EXL2 = {"architectures": ["LlamaForCausalLM"], "quantization_config": {"quant_method": "exl2"}}
@@ -35,22 +35,22 @@ def model(path: Path, config: Any, **more: Any) -> ModelConfig:
     ],
 )
 def test_by_the_weights(config: Any, backend: str, reason: str, tmp_path: Path) -> None:
-    choice = choose(model(tmp_path, config))
-    assert (choice.backend, choice.reason) == (backend, reason)
+    selected = select_backend(model(tmp_path, config))
+    assert (selected.name, selected.reason) == (backend, reason)
 
 
 def test_the_configuration_comes_first(tmp_path: Path) -> None:
-    choice = choose(model(tmp_path, EXL2, backend="torch_chat"))
-    assert (choice.backend, choice.reason) == ("torch_chat", "as configured")
+    selected = select_backend(model(tmp_path, EXL2, backend="torch_chat"))
+    assert (selected.name, selected.reason) == ("torch_chat", "as configured")
 
 
 @pytest.mark.parametrize(("task", "backend"), [("embedding", "bge"), ("transcription", "whisper")])
 def test_other_tasks_have_one_backend_each(task: Any, backend: str, tmp_path: Path) -> None:
-    assert choose(model(tmp_path, EXL2, task=task)).backend == backend
+    assert select_backend(model(tmp_path, EXL2, task=task)).name == backend
 
 
 def test_a_directory_that_is_not_there() -> None:
-    assert choose(ModelConfig(name="/no/such/directory")).backend == "torch_chat"
+    assert select_backend(ModelConfig(name="/no/such/directory")).name == "torch_chat"
 
 
 def test_a_hub_model_that_is_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,8 +62,8 @@ def test_a_hub_model_that_is_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     (snapshot / "config.json").write_text(json.dumps(EXL2))
     (tmp_path / "models--org--small" / "refs").mkdir()
     (tmp_path / "models--org--small" / "refs" / "main").write_text("abc")
-    assert choose(ModelConfig(name="org/small")).backend == "exllamav2"
-    assert choose(ModelConfig(name="org/other")).backend == "torch_chat"
+    assert select_backend(ModelConfig(name="org/small")).name == "exllamav2"
+    assert select_backend(ModelConfig(name="org/other")).name == "torch_chat"
 
 
 @pytest.mark.anyio
@@ -74,4 +74,4 @@ async def test_it_is_said_in_one_line_at_the_start(tmp_path: Path, caplog: pytes
     # Without weights, and mostly without a GPU, it goes no further.
     assert served.state == "failed"
     assert caplog.records[0].message == "model small: chat on exllamav2, for EXL2 weights"
-    assert served.config.backend_name == "exllamav2"
+    assert served.backend_name == "exllamav2"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from ark.config import SessionsConfig
 from ark.errors import BadRequest
-from ark.sessions.config import SessionsConfig
 from ark.sessions.identity import clear_cookie, new_id, parse_id, set_cookie, stateful_id
 
 ID = "3f2b8c1e-5d47-4a90-b6de-0c9a1f7e2d35"

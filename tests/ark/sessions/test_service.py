@@ -9,8 +9,8 @@ from typing import Any
 import anyio
 import pytest
 
+from ark.config import SessionsConfig
 from ark.errors import BadRequest, Conflict, NotFound
-from ark.sessions.config import SessionsConfig
 from ark.sessions.messages import read_messages
 from ark.sessions.service import Sessions
 from ark.sessions.storage import Saved, SavedTurn, StorageError

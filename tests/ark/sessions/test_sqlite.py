@@ -16,9 +16,9 @@ import anyio
 import anyio.to_thread
 import pytest
 
+from ark.config import SessionsConfig
 from ark.errors import NotFound
 from ark.sessions import sqlite_file
-from ark.sessions.config import SessionsConfig
 from ark.sessions.messages import read_messages
 from ark.sessions.service import Sessions
 from ark.sessions.sqlite import SqliteStorage
@@ -359,7 +359,7 @@ async def test_turns_that_commit_together_are_all_saved(started: Any, say: Any) 
 
 CHILD = """
 import anyio, sys
-from ark.sessions.config import SessionsConfig
+from ark.config import SessionsConfig
 from ark.sessions.messages import read_message, read_messages
 from ark.sessions.service import Sessions
 from ark.sessions.sqlite import SqliteStorage

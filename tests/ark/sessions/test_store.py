@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from ark.config import SessionsConfig
 from ark.errors import NotFound
-from ark.sessions.config import SessionsConfig
 from ark.sessions.messages import read_messages
 from ark.sessions.store import Evicted, Lease, SessionStore
 from ark.sessions.transcript import Transcript

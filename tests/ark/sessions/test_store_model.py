@@ -14,8 +14,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from ark.config import SessionsConfig
 from ark.errors import Conflict, NotFound
-from ark.sessions.config import SessionsConfig
 from ark.sessions.messages import read_message, read_messages
 from ark.sessions.store import Evicted, Lease, SessionStore
 from ark.sessions.transcript import Past, Seam, Transcript, pack_tokens

@@ -61,7 +61,7 @@ def test_each_thing_that_is_missing_is_said(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: "Old One")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: (7, 5))
-    said = needs.missing("exllamav3")
+    said = needs.missing_requirements("exllamav3")
     assert said[0] == "exllamav3: pip install 'ark-server[exllamav3]'"
     assert "8.0 or newer: Old One is older" in said[1]
     assert said[2].startswith("triton")
@@ -71,7 +71,7 @@ def test_each_thing_that_is_missing_is_said(monkeypatch):
     # All there: nothing is said.
     absent.clear()
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: (9, 0))
-    assert not needs.missing("exllamav3")
+    assert not needs.missing_requirements("exllamav3")
 
 
 @pytest.mark.parametrize(

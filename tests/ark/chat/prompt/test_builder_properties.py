@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ark.chat.prompt.builder import Prompt, PromptBuilder
-from ark.sessions.config import SessionsConfig
+from ark.config import SessionsConfig
 from ark.sessions.messages import read_messages
 from ark.sessions.store import SessionStore
 from ark.sessions.transcript import Transcript, unpack_tokens

@@ -1,7 +1,11 @@
-"""docs/limits.md: every limit with its default, from the code that keeps it."""
+"""Writes docs/limits.md: every limit with its default, from the code that keeps it.
+
+``python tools/docs/limits_table.py`` brings the page up to date; a test fails when it is not.
+"""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection
 from pathlib import Path
 
@@ -9,26 +13,24 @@ import hypercorn.config
 import msgspec
 
 from ark.api.embeddings.inputs import MAX_INPUTS
-from ark.config import KeyConfig, LimitsConfig, ModelConfig, ServerConfig
+from ark.config import KeyConfig, LimitsConfig, ModelConfig, ServerConfig, SessionsConfig
 from ark.http.errors import SHOWN
 from ark.http.exchange import SMALL_BODY
 from ark.http.request import HEAD_BYTES
 from ark.process.listening import BACKLOG
-from ark.sessions.config import SessionsConfig
 from ark_backends.bge.options import BgeOptions
 from ark_backends.exllama.options import ExLlamaV2Options, ExLlamaV3Options
 from ark_backends.torch_chat.engine import MAX_FAILURES
 from ark_backends.torch_chat.options import TorchChatOptions
 from ark_backends.whisper.options import WhisperOptions
-from configuration_page import UNTOLD
-from fields import default, docstrings
+from configuration_page import UNTOLD, default, docstrings
 
 PAGE = Path(__file__).parents[2] / "docs" / "limits.md"
 
 INTRODUCTION = """\
 # Limits and their defaults
 
-<!-- Made by `make pages` from tools/docs/limits_page.py -->
+<!-- Made by tools/docs/limits_table.py -->
 
 How much of anything ARK takes, table by table of `ark.toml`, and what happens to more. All other fields are on the page
 [Configuration](configuration.md).
@@ -87,3 +89,12 @@ def rows(kind: type, limits: Collection[str] | None = None) -> list[str]:
             text = told[field.name][0] if field.name in told else UNTOLD[field.name]
             lines.append(f"| `{field.name}` | {default(field)} | {text} |")
     return lines
+
+
+def main() -> int:
+    PAGE.write_text(page(), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

