@@ -8,7 +8,7 @@ SECONDS ?= 60
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: serve test check format docs bench fuzz clean
+.PHONY: serve test check format pages docs bench fuzz clean
 
 serve: $(VENV)/.serve
 	$(BIN)/ark serve --host $(HOST) --port $(PORT)
@@ -25,6 +25,10 @@ check: $(VENV)/.dev
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The pages of docs/ that are made from the code.
+pages: $(VENV)/.dev
+	$(BIN)/python tools/docs/write.py
 
 # Into build/docs.
 docs: $(VENV)/.dev

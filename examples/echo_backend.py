@@ -1,6 +1,6 @@
-"""A whole chat backend in one class: it says again what it was told.
+"""A whole chat backend in one class: it repeats the last user message.
 
-Shows what ARK asks of an engine. Serve it with this ``ark.toml``::
+It shows what ARK asks of an engine. Serve it with this ``ark.toml``::
 
     [[models]]
     name = "echo"
@@ -10,7 +10,7 @@ Shows what ARK asks of an engine. Serve it with this ``ark.toml``::
     tokens_per_second = 50
 
 A package that ships a backend registers its class as an entry point of the group ``ark.backends`` instead, and the
-configuration then names the entry point.
+configuration names the entry point.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from ark.engines.chat import BackendStatus, GenerationJob, SamplingParams, Token
 from ark.errors import TooManyRequests
 
 END = 256
-"""The id behind the 256 bytes: the end of a turn."""
+"""The id of the end of a turn: the first one after the 256 bytes."""
 
 
 class EchoOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[models.engine]``"""
 
     tokens_per_second: float = 0.0
-    """How fast it speaks; 0 is as fast as it can."""
+    """Speed of the reply; 0 for no limit."""
     prefill_seconds: float = 0.0
-    """How long it takes to read the prompt."""
+    """Time that reading the prompt takes."""
 
 
 class ByteStream:
-    """Bytes to text, whole characters only."""
+    """Decodes bytes to text, whole characters only."""
 
     def __init__(self) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
@@ -130,8 +130,8 @@ class EchoBackend:
                     await anyio.sleep(1 / self._options.tokens_per_second)
                 if number < len(answer):
                     yield TokenBatch(token_ids=(token,))
-            # Until here the generator may be closed at any point, which is how a job is cancelled. At its last batch
-            # it is closed as well, for nobody has to ask it for more.
+            # Up to here, closing the generator cancels the job. The server also closes it after the last batch, so
+            # the job has to count as finished before that batch is sent.
             self._cancelled -= 1
             self._finished += 1
             yield TokenBatch(token_ids=answer[-1:], finish_reason="stop" if answer[-1] == END else "length")

@@ -36,7 +36,7 @@ async def application(
     send: Callable[[Message], Awaitable[None]],
 ) -> None:
     if scope["type"] == "lifespan":
-        # Django knows nothing of it, so it is ARK's alone.
+        # Django does not support the lifespan, so ARK gets all of it.
         await ark(scope, receive, send)
     elif scope["type"] == "http" and scope["path"].startswith("/ai/"):
         await ark({**scope, "root_path": scope.get("root_path", "") + "/ai"}, receive, send)

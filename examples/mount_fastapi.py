@@ -15,7 +15,7 @@ ark = create_app()
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    # FastAPI does not tell the applications it mounts that it starts and stops.
+    # FastAPI does not forward the lifespan to the applications that it mounts.
     async with ark.lifespan():
         yield
 

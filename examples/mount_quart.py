@@ -25,7 +25,7 @@ async def home() -> tuple[str, dict[str, str]]:
 
 
 class Mounted:
-    """What Quart answers requests with, with ARK before it."""
+    """Passes requests below /ai/ to ARK, and all others to Quart."""
 
     def __init__(self, inner: Callable[..., Awaitable[None]]) -> None:
         self._inner = inner

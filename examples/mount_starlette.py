@@ -17,7 +17,7 @@ ark = create_app()
 
 @asynccontextmanager
 async def lifespan(app: Starlette) -> AsyncIterator[None]:
-    # Starlette does not tell the applications it mounts that it starts and stops.
+    # Starlette does not forward the lifespan to the applications that it mounts.
     async with ark.lifespan():
         yield
 

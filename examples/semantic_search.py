@@ -18,7 +18,7 @@ URL = os.environ.get("ARK_URL", "http://127.0.0.1:8000/v1")
 KEY = os.environ.get("ARK_KEY", "none")
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/sessions.md", "docs/transcription.md")
+DOCUMENTS = ("README.md", "docs/chat.md", "docs/sessions.md", "docs/transcription.md")
 BEST = 3
 
 

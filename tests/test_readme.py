@@ -1,44 +1,58 @@
-"""What the README says about the code is what the code says."""
+"""What the README says is so: its programs run, its routes exist, and its figure is the measured one."""
 
 from __future__ import annotations
 
-import importlib.util
+import re
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
-import msgspec
 import pytest
 
-pytest.importorskip("ark_backends")
+pytest.importorskip("torch")
 
-SCRIPT = Path(__file__).parent.parent / "tools" / "docs" / "parameter_table.py"
+from embedded_models import only
+from running import serve
 
+from ark.api.routes import ROUTES
+from ark.app import create_app
 
-@pytest.fixture(scope="module")
-def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("parameter_table", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def test_the_tables_of_parameters_are_up_to_date(script: ModuleType) -> None:
-    readme = script.README.read_text()
-    for table in script.TABLES:
-        assert table.begin in readme
-        assert table.end in readme
-    assert readme == script.renewed(readme), "run python tools/docs/parameter_table.py"
+def test_it_is_short() -> None:
+    assert len(README.encode()) <= 8192
 
 
-def test_every_field_has_its_line(script: ModuleType) -> None:
-    for table in script.TABLES:
-        assert list(table.meaning) == [field.name for field in msgspec.structs.fields(table.kind)]
+def test_its_programs_run(capsys: pytest.CaptureFixture[str]) -> None:
+    client, session = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    assert "http://127.0.0.1:8000" in client
+    names: dict[str, Any] = {}
+    with serve(create_app(only("chat"))) as server:
+        exec(client.replace("http://127.0.0.1:8000", server.url), names)
+        assert "Ada" in capsys.readouterr().out
+        exec(session, names)
+        names["client"].close()
+    first, second, third = (int(line.split()[-1]) for line in capsys.readouterr().out.splitlines())
+    # The first turn may share its beginning with the other conversation.
+    assert first < 10 < second < third
 
 
-@pytest.mark.parametrize("parameter", ["seed", "ark_sparse"])
-def test_a_stale_table_is_seen(script: ModuleType, parameter: str) -> None:
-    readme = script.README.read_text()
-    assert f"| `{parameter}` |" in readme
-    assert script.renewed(readme.replace(f"| `{parameter}` |", "| `gone` |")) == readme
+def test_it_lists_every_route() -> None:
+    _, _, table = README.partition("## What it speaks")
+    listed = re.findall(r"`(GET|POST|DELETE) (\S+)`", table.partition("[Routes and parameters]")[0])
+    assert len(listed) == len(set(listed))
+    served = {(method, path) for path, methods in ROUTES.items() for method in methods}
+    assert set(listed) == served | {("GET", "/")}
+
+
+def test_its_figure_is_the_measured_one() -> None:
+    said = re.search(r"comes (\d+) times sooner: after (\S+ s) instead of (\S+ s)", README)
+    assert said is not None
+    performance = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
+    assert f"first token comes {said[1]} times sooner" in performance
+    last = re.search(r"^\| 12 \| 36 \|.*$", performance, re.MULTILINE)
+    assert last is not None
+    cells = [cell.strip() for cell in last[0].split("|")]
+    # Stateless, then with a session.
+    assert (cells[6], cells[4]) == (said[2], said[3])

@@ -30,7 +30,7 @@ from ark.app import create_app
 from ark.config import Config, ModelConfig
 from ark_embedded import embedding_model_path
 
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs" / "embeddings.md"
 
 OWN_NAME = "all-MiniLM-L6-v2"
 NAME = "text-embedding-3-small"
@@ -200,11 +200,12 @@ def test_openais_ids_are_refused_without_their_table(
     assert f"'{OWN_NAME}'" in caught.value.message
 
 
-def test_the_readmes_client_finds_that_a_kitten_is_nearer_to_a_cat(server: Running, capsys: Any) -> None:
-    section = README.read_text().partition("### Embeddings\n")[2]
-    program = section.partition("```python\n")[2].partition("```")[0]
+def test_the_documented_client_finds_that_a_kitten_is_nearer_to_a_cat(server: Running, capsys: Any) -> None:
+    program = PAGE.read_text().partition("```python\n")[2].partition("```")[0]
     assert "http://127.0.0.1:8000" in program
-    exec(program.replace("http://127.0.0.1:8000", server.url), {})
+    names: dict[str, Any] = {}
+    exec(program.replace("http://127.0.0.1:8000", server.url), names)
+    names["client"].close()
     cat_and_kitten, cat_and_rates = map(float, capsys.readouterr().out.split())
     assert 1 > cat_and_kitten > 0.5 > cat_and_rates
 

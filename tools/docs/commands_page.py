@@ -1,13 +1,9 @@
-"""Writes docs/commands.md: the command ``ark`` with every option, from its parsers.
-
-``python tools/docs/commands_page.py`` brings the page up to date; a test fails when it is not.
-"""
+"""docs/commands.md: the command ``ark`` with every option, from its parsers."""
 
 from __future__ import annotations
 
 import argparse
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +14,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "commands.md"
 INTRODUCTION = f"""\
 # The command
 
-<!-- Made by tools/docs/commands_page.py -->
+<!-- Made by `make pages` from tools/docs/commands_page.py -->
 
 [Every way to install ARK](start.md#install-and-serve) brings the command `ark`; `make serve` puts it into `.venv/bin`.
 
@@ -79,12 +75,3 @@ def plain(action: argparse.Action) -> str:
 def code(text: str) -> str:
     """Prose whose quoted commands and options are code."""
     return re.sub(r"'(ark [^']+)'", r"`\1`", text.strip())
-
-
-def main() -> int:
-    PAGE.write_text(page(), encoding="utf-8")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

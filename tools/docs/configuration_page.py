@@ -1,16 +1,8 @@
-"""Writes docs/configuration.md: every field of the configuration with its values, from the code that reads it.
-
-``python tools/docs/configuration_page.py`` brings the page up to date; a test fails when it is not.
-"""
+"""docs/configuration.md: every field of the configuration with its values, from the code that reads it."""
 
 from __future__ import annotations
 
-import ast
-import inspect
-import sys
-import textwrap
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -21,7 +13,7 @@ from ark_backends.bge.options import BgeOptions
 from ark_backends.exllama.options import ExLlamaV2Options, ExLlamaV3Options
 from ark_backends.torch_chat.options import TorchChatOptions
 from ark_backends.whisper.options import VadConfig, WhisperOptions
-from parameter_table import values
+from fields import default, docstrings, values
 
 PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
 
@@ -30,7 +22,7 @@ NAMES = "; ".join(", ".join(f"`{name}`" for name in names) for names in DEFAULT_
 INTRODUCTION = f"""\
 # Configuration
 
-<!-- Made by tools/docs/configuration_page.py -->
+<!-- Made by `make pages` from tools/docs/configuration_page.py -->
 
 ARK reads one file, `ark.toml`: the one that `--config` names, else the one in `$ARK_CONFIG`, else the one in the
 directory where it is started. Without one it serves the embedded models. A value that cannot be used ends the start
@@ -128,47 +120,3 @@ def rows(kind: type) -> list[str]:
         kinds = values(field.type).replace("object", "table")
         lines.append(f"| `{field.name}` | {kinds} | {default(field)} | {text} |")
     return lines
-
-
-def docstrings(kind: type) -> dict[str, list[str]]:
-    """Field to the paragraphs of the text below it, each on one line and fit for a table; inherited ones too."""
-    base = kind.__base__
-    found = {} if base is None or base in (object, msgspec.Struct) else docstrings(base)
-    (tree,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
-    assert isinstance(tree, ast.ClassDef)
-    for field, text in zip(tree.body, tree.body[1:], strict=False):
-        if not (isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(text, ast.Expr)):
-            continue
-        if isinstance(text.value, ast.Constant) and isinstance(text.value.value, str):
-            paragraphs = inspect.cleandoc(text.value.value).split("\n\n")
-            found[field.target.id] = [_line(paragraph) for paragraph in paragraphs]
-    return found
-
-
-def _line(paragraph: str) -> str:
-    return " ".join(paragraph.split()).replace("``", "`").replace("|", "\\|")
-
-
-def default(field: msgspec.structs.FieldInfo) -> str:
-    """A default as ``ark.toml`` would write it."""
-    if field.default is msgspec.NODEFAULT and field.default_factory is msgspec.NODEFAULT:
-        return "has to be set"
-    value: Any = field.default
-    if value is None or value in ((), {}) or value is msgspec.NODEFAULT or isinstance(value, msgspec.Struct):
-        return "-"
-    if isinstance(value, bool):
-        return f"`{str(value).lower()}`"
-    if isinstance(value, int) and value >= 2**20 and value % 2**20 == 0:
-        return f"`{value}` ({value >> 20} MiB)"
-    if isinstance(value, float):
-        return f"`{value:g}`"
-    return f'`"{value}"`' if isinstance(value, str) else f"`{value}`"
-
-
-def main() -> int:
-    PAGE.write_text(page(), encoding="utf-8")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,11 +1,7 @@
-"""Writes docs/parameters.md: routes, parameters and headers of the API, from the code that reads them.
-
-``python tools/docs/parameters_page.py`` brings the page up to date; a test fails when it is not.
-"""
+"""docs/parameters.md: routes, parameters and headers of the API, from the code that reads them."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -18,15 +14,15 @@ from ark.api.routes import ROUTES
 from ark.openapi.docstrings import text
 from ark.openapi.operations import HEADERS
 from ark.openapi.operations import PARAMETERS as INPUTS
-from configuration_page import docstrings
-from parameter_table import chat_rows, embedding_rows, values
+from fields import docstrings, values
+from request_parameters import chat_rows, embedding_rows
 
 PAGE = Path(__file__).parents[2] / "docs" / "parameters.md"
 
 INTRODUCTION = """\
 # Routes and parameters
 
-<!-- Made by tools/docs/parameters_page.py -->
+<!-- Made by `make pages` from tools/docs/parameters_page.py -->
 
 Each route stands below `/v1` and without it, and below whatever path ARK is mounted at. `GET /openapi.json` says all of
 this for programs.
@@ -164,12 +160,3 @@ def sent() -> Iterator[Sequence[str]]:
 def first(said: str) -> str:
     """The first paragraph, on one line."""
     return " ".join(said.partition("\n\n")[0].split())
-
-
-def main() -> int:
-    PAGE.write_text(page(), encoding="utf-8")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

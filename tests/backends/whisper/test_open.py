@@ -186,7 +186,7 @@ async def test_the_extra_is_missing(english, monkeypatch):
     monkeypatch.setitem(sys.modules, "faster_whisper", None)
     for name in [name for name in sys.modules if name.startswith("ark_backends.whisper.")]:
         monkeypatch.delitem(sys.modules, name)
-    assert "extra 'transcription'" in await refused(english)
+    assert "needs ark-server[transcription]" in await refused(english)
 
 
 async def test_a_hub_id_that_was_downloaded(english, tmp_path, monkeypatch):

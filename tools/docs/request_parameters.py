@@ -1,14 +1,6 @@
-"""Writes the tables of parameters in the README from the code that reads them.
-
-``python tools/docs/parameter_table.py`` brings the README up to date; a test fails when it is not.
-"""
+"""The tables of request parameters of docs/parameters.md, with what the engines honour of them."""
 
 from __future__ import annotations
-
-import sys
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any, NamedTuple
 
 import msgspec
 
@@ -19,8 +11,7 @@ from ark.api.embeddings.parameters import NEUTRAL
 from ark.api.embeddings.schema import EmbeddingRequest
 from ark.models.served import DOCUMENT_UNSUPPORTED
 from ark_backends.kit.chat import PARAMETERS
-
-README = Path(__file__).parents[2] / "README.md"
+from fields import values
 
 CHAT_MEANING = {
     "model": "a served name or an alias",
@@ -61,7 +52,7 @@ CHAT_MEANING = {
 
 EMBEDDING_MEANING = {
     "model": "a served name or an alias",
-    "input": f"one input, or a list of up to {MAX_INPUTS:,}; ids are the model's own, see below",
+    "input": f"one input, or a list of up to {MAX_INPUTS:,}; ids are the model's own",
     "encoding_format": "base64: the bytes of float32 in little-endian order, as OpenAI's client asks for them",
     "dimensions": "a size that the model declares, as `GET /models` lists them",
     "user": "accepted, without effect",
@@ -70,31 +61,6 @@ EMBEDDING_MEANING = {
     "ark_colbert": "a vector for each token but the first too",
 }
 """A line for each field of a request for embeddings."""
-
-
-class Table(NamedTuple):
-    """A table of the README, between its two lines."""
-
-    route: str
-    kind: type
-    """The type of the request."""
-    meaning: Mapping[str, str]
-    rows: Callable[[], list[str]]
-
-    @property
-    def begin(self) -> str:
-        return f"<!-- This table of {self.route} is made by tools/docs/parameter_table.py -->\n"
-
-    @property
-    def end(self) -> str:
-        return f"<!-- End of the table of {self.route} -->\n"
-
-    def renewed(self, readme: str) -> str:
-        """A README with the table of today."""
-        before, _, rest = readme.partition(self.begin)
-        _, _, after = rest.partition(self.end)
-        rows = "\n".join(self.rows())
-        return f"{before}{self.begin}\n{rows}\n\n{self.end}{after}"
 
 
 def chat_rows() -> list[str]:
@@ -114,77 +80,3 @@ def embedding_rows() -> list[str]:
         models = "BGE-M3" if field.name in NEUTRAL else "all"
         rows.append(f"| `{field.name}` | {values(field.type)} | {EMBEDDING_MEANING[field.name]} | {models} |")
     return rows
-
-
-TABLES = (
-    Table("/chat/completions", ChatRequest, CHAT_MEANING, chat_rows),
-    Table("/embeddings", EmbeddingRequest, EMBEDDING_MEANING, embedding_rows),
-)
-
-
-def values(kind: Any) -> str:
-    """The type and range of a field, from its type."""
-    return "; ".join(_values(msgspec.inspect.type_info(kind)))
-
-
-def _values(info: Any) -> list[str]:
-    types = msgspec.inspect
-    info = info.type if isinstance(info, types.Metadata) else info
-    match info:
-        case types.UnionType():
-            return list(dict.fromkeys(text for one in info.types for text in _values(one)))
-        case types.LiteralType():
-            # The order in the code is lost in the type.
-            return [", ".join(sorted(str(value) for value in info.values))]
-        case types.IntType():
-            return [f"integer {_range(info)}".strip()]
-        case types.FloatType():
-            return [f"number {_range(info)}".strip()]
-        case types.ListType() | types.VarTupleType():
-            item = info.item_type
-            kinds = item.types if isinstance(item, types.UnionType) else (item,)
-            return [f"list of {' or '.join(_plural(kind) for kind in kinds)}"]
-    names: dict[type, str] = {types.StrType: "text", types.BoolType: "true, false", types.NoneType: ""}
-    name = names.get(type(info), "object")
-    return [name] if name else []
-
-
-def _plural(info: Any) -> str:
-    (text,) = _values(info)
-    if text.startswith("list "):
-        return text.replace("list", "lists", 1)
-    return f"{text.split()[0]}s" if text.split()[0] in ("integer", "number", "object", "text") else text
-
-
-def _range(info: Any) -> str:
-    low = f"over {info.gt:g}" if info.gt is not None else "" if info.ge is None else _number(info.ge)
-    high = f"below {info.lt:g}" if info.lt is not None else "" if info.le is None else _number(info.le)
-    if low and high:
-        return f"{low} to {high}"
-    return low if info.gt is not None else f"from {low}" if low else high
-
-
-def _number(value: float) -> str:
-    for power in (31, 63):
-        if abs(value) in (2**power, 2**power - 1):
-            return f"{'-' if value < 0 else ''}2^{power}{'' if value < 0 else ' - 1'}"
-    return f"{value:g}"
-
-
-def renewed(readme: str) -> str:
-    """A README with the tables of today."""
-    for table in TABLES:
-        readme = table.renewed(readme)
-    return readme
-
-
-def main() -> None:
-    old = README.read_text()
-    for table in TABLES:
-        if table.begin not in old or table.end not in old:
-            sys.exit(f"{README} has no place for the table of {table.route}")
-    README.write_text(renewed(old))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,11 +1,7 @@
-"""Writes docs/limits.md: every limit with its default, from the code that keeps it.
-
-``python tools/docs/limits_table.py`` brings the page up to date; a test fails when it is not.
-"""
+"""docs/limits.md: every limit with its default, from the code that keeps it."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Collection
 from pathlib import Path
 
@@ -23,14 +19,15 @@ from ark_backends.exllama.options import ExLlamaV2Options, ExLlamaV3Options
 from ark_backends.torch_chat.engine import MAX_FAILURES
 from ark_backends.torch_chat.options import TorchChatOptions
 from ark_backends.whisper.options import WhisperOptions
-from configuration_page import UNTOLD, default, docstrings
+from configuration_page import UNTOLD
+from fields import default, docstrings
 
 PAGE = Path(__file__).parents[2] / "docs" / "limits.md"
 
 INTRODUCTION = """\
 # Limits and their defaults
 
-<!-- Made by tools/docs/limits_table.py -->
+<!-- Made by `make pages` from tools/docs/limits_page.py -->
 
 How much of anything ARK takes, table by table of `ark.toml`, and what happens to more. All other fields are on the page
 [Configuration](configuration.md).
@@ -89,12 +86,3 @@ def rows(kind: type, limits: Collection[str] | None = None) -> list[str]:
             text = told[field.name][0] if field.name in told else UNTOLD[field.name]
             lines.append(f"| `{field.name}` | {default(field)} | {text} |")
     return lines
-
-
-def main() -> int:
-    PAGE.write_text(page(), encoding="utf-8")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
