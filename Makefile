@@ -65,9 +65,10 @@ $(VENV)/.serve: $(VENV)/.python pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[all]'
 	touch $@
 
-$(VENV)/.dev: $(VENV)/.serve pyproject.toml constraints.txt
+$(VENV)/.dev: $(VENV)/.serve pyproject.toml conformance/pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[all,conformance,otel]' --group dev --group browser --group docs --group mounts --group referees
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[all,otel]' --editable ./conformance \
+		--group dev --group browser --group docs --group mounts --group referees
 	touch $@
 
 $(VENV)/.bench: $(VENV)/.dev

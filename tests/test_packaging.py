@@ -1,8 +1,8 @@
-"""What is given away: an sdist that makes a wheel, and a wheel that serves where nothing else is installed.
+"""The two distributions, ark-server and ark-conformance: sdists that make wheels, and wheels that work on their own.
 
-The environments are empty but for the wheel and what it declares to need, which is not downloaded: they have links to
-what is installed here. So this proves that the wheel has every file, that its entry points work, and that nothing is
-used that is not declared; not that the declared versions can be had.
+An environment holds one wheel and links to the installed packages that it declares to need. So this shows that a wheel
+has every file, that its entry points work, and that it uses nothing that it does not declare; it does not show that the
+declared versions can be downloaded.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import tarfile
 import tomllib
 import venv
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from configparser import ConfigParser
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 
@@ -24,6 +25,7 @@ import pytest
 from process import Process, started
 
 import ark
+import ark_conformance
 
 pytest.importorskip("build")
 pytest.importorskip("hatchling")
@@ -32,22 +34,36 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-PACKAGES = ("ark", "ark_backends", "ark_conformance", "ark_embedded")
+CONFORMANCE = tomllib.loads((ROOT / "conformance" / "pyproject.toml").read_text(encoding="utf-8"))
+PACKAGES = {"ark": ROOT, "ark_backends": ROOT / "backends", "ark_embedded": ROOT / "backends"}
+"""The packages of ark-server, and where each lies."""
 
 
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of an sdist, and of the wheel that was made from it."""
-    folder = tmp_path_factory.mktemp("dist")
-    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(ROOT)]
+def build(source: Path, folder: Path) -> Path:
+    """Make an sdist, and a wheel from it."""
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(source)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return folder
 
 
 @pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(ROOT, tmp_path_factory.mktemp("server"))
+
+
+@pytest.fixture(scope="module")
 def wheel(built: Path) -> Path:
-    (path,) = built.glob("*.whl")
+    return only(built, "*.whl")
+
+
+@pytest.fixture(scope="module")
+def conformance(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(ROOT / "conformance", tmp_path_factory.mktemp("conformance"))
+
+
+def only(folder: Path, pattern: str) -> Path:
+    (path,) = folder.glob(pattern)
     return path
 
 
@@ -60,7 +76,7 @@ class Environment:
         command = [sys.executable, "-m", "pip", "--python", str(self.bin / "python"), "install", "--quiet"]
         subprocess.run([*command, "--no-deps", "--no-index", str(wheel)], check=True)
         (self.site,) = folder.glob("lib/python3.*/site-packages")
-        for needed in needs(Distribution.at(next(self.site.glob("ark_server-*.dist-info"))), set(extras)):
+        for needed in needs(Distribution.at(only(self.site, "ark_*.dist-info")), set(extras)):
             for file in needed.files or ():
                 place = self.site / file.parts[0]
                 if file.parts[0] not in ("..", "__pycache__") and not place.exists():
@@ -103,30 +119,80 @@ def needs(root: Distribution, extras: set[str]) -> Iterator[Distribution]:
             yield found
 
 
-def test_the_sdist_has_what_a_checkout_has(built: Path) -> None:
-    (path,) = built.glob("*.tar.gz")
-    with tarfile.open(path) as archive:
-        names = {name.partition("/")[2] for name in archive.getnames()}
+def test_the_sdists_have_what_a_checkout_has(built: Path, conformance: Path) -> None:
+    names = names_in(only(built, "*.tar.gz"))
     for name in ("Makefile", "constraints.txt", "LICENSE", "CHANGELOG.md", "docs/conf.py", "examples/streaming.py"):
         assert name in names
-    assert "tests/test_packaging.py" in names
+    assert {"tests/test_packaging.py", "tools/docs/write.py", "conformance/pyproject.toml"} <= names
     assert not [name for name in names if name.startswith((".venv", ".ci", "build/")) or name.endswith(".pyc")]
+    names = names_in(only(conformance, "*.tar.gz"))
+    assert {"LICENSE", "README.md", "pyproject.toml", "ark_conformance/calls/chat.toml"} <= names
+    assert {name.partition("/")[0] for name in names if "/" in name} == {"ark_conformance"}
+
+
+def names_in(sdist: Path) -> set[str]:
+    with tarfile.open(sdist) as archive:
+        return {name.partition("/")[2] for name in archive.getnames()}
 
 
 def test_the_wheel_has_every_file_of_the_packages_and_no_other(wheel: Path) -> None:
-    with zipfile.ZipFile(wheel) as archive:
-        names = set(archive.namelist())
-        metadata = archive.read(f"ark_server-{ark.__version__}.dist-info/METADATA").decode()
-    for package in PACKAGES:
-        assert f"{package}/py.typed" in names
-        source = next(path for path in (ROOT, ROOT / "backends", ROOT / "conformance") if (path / package).is_dir())
-        for path in (source / package).rglob("*"):
-            if path.is_file() and "__pycache__" not in path.parts:
-                assert str(path.relative_to(source)) in names
-    assert {name.partition("/")[0] for name in names} == {*PACKAGES, f"ark_server-{ark.__version__}.dist-info"}
+    names, metadata = look_into(wheel, f"ark_server-{ark.__version__}", PACKAGES)
     assert "License-Expression: Apache-2.0" in metadata
     # Its page on an index is the README.
     assert "# ARK\n" in metadata
+    assert not [name for name in names if "training" in name]
+
+
+def test_the_suites_wheel_has_every_call_and_needs_nothing_of_the_server(conformance: Path) -> None:
+    folder = {"ark_conformance": ROOT / "conformance"}
+    name = f"ark_conformance-{ark_conformance.__version__}"
+    names, metadata = look_into(only(conformance, "*.whl"), name, folder)
+    assert {"ark_conformance/calls/chat.toml", "ark_conformance/calls/audio/talk.mp3"} <= names
+    assert "Requires-Dist: openai" in metadata
+    assert "Requires-Dist: ark" not in metadata
+
+
+def look_into(wheel: Path, name: str, packages: Mapping[str, Path]) -> tuple[set[str], str]:
+    """The names of a wheel's files, which are those of the packages, and its metadata."""
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+        metadata = archive.read(f"{name}.dist-info/METADATA").decode()
+    files = {
+        str(path.relative_to(folder))
+        for package, folder in packages.items()
+        for path in (folder / package).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert {f"{package}/py.typed" for package in packages} <= files
+    assert {path for path in names if not path.startswith(f"{name}.dist-info/")} == files
+    return names, metadata
+
+
+def test_only_the_suite_registers_a_plugin_of_pytest(wheel: Path, conformance: Path) -> None:
+    """It would be loaded into every run of pytest where the server is installed."""
+    assert "pytest11" not in entry_points(wheel)
+    assert entry_points(wheel)["console_scripts"] == {"ark": "ark.cli:main"}
+    assert entry_points(only(conformance, "*.whl")) == {
+        "console_scripts": {"ark-conformance": "ark_conformance.cli:main"},
+        "pytest11": {"ark_conformance": "ark_conformance.plugin"},
+    }
+
+
+def entry_points(wheel: Path) -> dict[str, dict[str, str]]:
+    parser = ConfigParser(delimiters="=")
+    with zipfile.ZipFile(wheel) as archive:
+        parser.read_string(archive.read(f"{'-'.join(wheel.name.split('-')[:2])}.dist-info/entry_points.txt").decode())
+    return {name: dict(parser[name]) for name in parser.sections()}
+
+
+def test_the_suite_works_by_itself(conformance: Path, tmp_path: Path) -> None:
+    alone = Environment(tmp_path, only(conformance, "*.whl"))
+    assert alone.run("ark-conformance", "--version").stdout == f"ark-conformance {ark_conformance.__version__}\n"
+    listed = alone.run("ark-conformance", "--list")
+    assert "calls, " in listed.stdout.splitlines()[-1], listed.stderr
+    recorded = alone.run("ark-conformance", "record", "--help")
+    assert recorded.returncode == 0, recorded.stderr
+    assert alone.run("python", "-c", "import ark").stderr.endswith("No module named 'ark'\n")
 
 
 def test_without_extras_it_says_what_is_missing(wheel: Path, tmp_path: Path) -> None:
@@ -189,11 +255,11 @@ def test_every_extra_and_group_is_pinned() -> None:
         for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
         if not line.startswith("#")
     }
-    project = PROJECT["project"]
     lists = [
-        project["dependencies"],
-        *project["optional-dependencies"].values(),
+        PROJECT["project"]["dependencies"],
+        *PROJECT["project"]["optional-dependencies"].values(),
         *PROJECT["dependency-groups"].values(),
+        CONFORMANCE["project"]["dependencies"],
     ]
     named = {canonicalize_name(Requirement(text).name) for texts in lists for text in texts}
     # exllamav3 runs on a GPU alone, beside whatever torch is there for it.

@@ -15,7 +15,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from ark_conformance import SHIPPED
+from ark_conformance import SHIPPED, __version__
 from ark_conformance.calls import PROFILES, CallFileError, CallSet, Profile
 from ark_conformance.clients import Server
 from ark_conformance.replay import Result
@@ -172,6 +172,7 @@ def _parser() -> argparse.ArgumentParser:
         description="See what works of an OpenAI-compatible server. `ark-conformance record SCRIPT` makes call files.",
         epilog="Exit status: 0 nothing failed, 1 something did, 2 nothing could be run, 130 it was interrupted.",
     )
+    parser.add_argument("--version", action="version", version=f"ark-conformance {__version__}")
     parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help="call files or directories of your own")
     parser.add_argument(
         "--base-url",
