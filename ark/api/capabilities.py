@@ -1,15 +1,13 @@
-"""Parameters that change an answer, and what happens to one that the serving model cannot honour."""
+"""What happens to a parameter that the serving model cannot honour."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Protocol
 
 from ark.engines.backend import Capabilities
+from ark.engines.parameters import Table
 from ark.errors import UnsupportedParameter
-
-Neutral = Mapping[str, Callable[[Any], bool]]
-"""For each parameter that can change the answer: whether a value changes nothing, and so is always accepted."""
 
 
 class NamesModel(Protocol):
@@ -19,23 +17,20 @@ class NamesModel(Protocol):
     def model(self) -> str: ...
 
 
-def unsupported(body: NamesModel, neutral: Neutral, capabilities: Capabilities) -> list[str]:
-    """Parameters whose value would change the answer and that the model cannot honour."""
-    return [
+def check(body: NamesModel, table: Table, capabilities: Capabilities, *, ignore: bool) -> list[str]:
+    """Names of the parameters to ignore: their values would change the answer, and the model cannot honour them.
+
+    Raises UnsupportedParameter for the first one unless `ignore` is set.
+    """
+    names = [
         name
-        for name, changes_nothing in neutral.items()
+        for name, row in table.items()
         if name not in capabilities.parameters
-        and (value := getattr(body, name)) is not None
-        and not changes_nothing(value)
+        and (value := getattr(body, name, None)) is not None
+        and not row.is_neutral(value)
     ]
-
-
-def to_ignore(body: NamesModel, neutral: Neutral, capabilities: Capabilities, *, ignore: bool) -> list[str]:
-    """Names of the parameters to ignore. Raises UnsupportedParameter for the first one unless `ignore` is set."""
-    names = unsupported(body, neutral, capabilities)
     if names and not ignore:
-        name = names[0]
-        raise UnsupportedParameter(f"The model '{body.model}' does not support '{name}'.", param=name)
+        raise UnsupportedParameter(f"The model '{body.model}' does not support '{names[0]}'.", param=names[0])
     return names
 
 

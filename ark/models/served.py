@@ -13,6 +13,7 @@ import msgspec
 from ark.chat.prompt.builder import PromptBuilder
 from ark.chat.tools.formats import ToolFormat, find_format
 from ark.config import ConfigError, ModelConfig
+from ark.engines import parameters
 from ark.engines.backend import Backend, Capabilities
 from ark.engines.chat import ChatBackend, SamplingParams
 from ark.engines.embedding import EmbeddingBackend
@@ -24,38 +25,6 @@ from ark.models.backend_selection import select_backend, usual_backend
 log = logging.getLogger("ark.registry")
 
 B = TypeVar("B", bound=Backend)
-
-DOCUMENT_UNSUPPORTED = frozenset(
-    {
-        "chat_template_kwargs",
-        "frequency_penalty",
-        "function_call",
-        "functions",
-        "ignore_eos",
-        "logit_bias",
-        "logprobs",
-        "min_p",
-        "min_tokens",
-        "n",
-        "parallel_tool_calls",
-        "presence_penalty",
-        "reasoning_effort",
-        "repetition_penalty",
-        "response_format",
-        "seed",
-        "stop",
-        "stop_token_ids",
-        "tool_choice",
-        "tools",
-        "top_k",
-        "top_logprobs",
-        "top_p",
-    }
-)
-"""What the founding document says that /chat/completions cannot do, or does not speak of: without it there is its
-surface, ``capabilities = "document"``."""
-
-TOOL_PARAMETERS = frozenset({"tools", "tool_choice", "parallel_tool_calls", "functions", "function_call"})
 
 
 class Served(Generic[B]):
@@ -164,21 +133,17 @@ class ServedChat(Served[ChatBackend]):
         configured = msgspec.structs.asdict(self.config.sampling)
         chosen = {name: value for name, value in configured.items() if value is not None}
         self.default_sampling = msgspec.structs.replace(backend.default_sampling, **chosen)
-        parameters = backend.capabilities.parameters - self._beyond(template or "")
+        # What the template lacks for some parameters.
+        missing = {
+            "tools": self.tool_format is None,
+            "thinking": not template or not any(name in template for name in ("enable_thinking", "reasoning_effort")),
+            "template": not template,
+        }
+        beyond = {name for name, row in parameters.CHAT.items() if missing.get(row.needs or "")}
         if self.config.capabilities == "document":
-            parameters -= DOCUMENT_UNSUPPORTED
-        self.capabilities = msgspec.structs.replace(backend.capabilities, parameters=parameters)
-
-    def _beyond(self, template: str) -> frozenset[str]:
-        """Parameters that need something of the chat template which the model's does not have."""
-        missing = frozenset[str]()
-        if self.tool_format is None:
-            missing |= TOOL_PARAMETERS
-        if "enable_thinking" not in template and "reasoning_effort" not in template:
-            missing |= {"reasoning_effort"}
-        if not template:
-            missing |= {"chat_template_kwargs"}
-        return missing
+            beyond |= parameters.beyond_document(parameters.CHAT)
+        honoured = backend.capabilities.parameters - beyond
+        self.capabilities = msgspec.structs.replace(backend.capabilities, parameters=honoured)
 
 
 class ServedEmbedding(Served[EmbeddingBackend]):

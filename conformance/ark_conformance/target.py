@@ -29,8 +29,10 @@ What a call names as ``${...}`` is needed without being said: ``chat``, ``chat_a
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -47,34 +49,8 @@ UNKNOWN_BODY_TIMEOUT = "how long the server waits for more of a body is not know
 PATIENCE = 1.0
 """Seconds over the server's own limit for a body that comes too slowly."""
 
-OPTIONAL = frozenset(
-    {
-        "chat_template_kwargs",
-        "frequency_penalty",
-        "function_call",
-        "functions",
-        "ignore_eos",
-        "logit_bias",
-        "logprobs",
-        "min_p",
-        "min_tokens",
-        "n",
-        "parallel_tool_calls",
-        "presence_penalty",
-        "reasoning_effort",
-        "repetition_penalty",
-        "response_format",
-        "seed",
-        "stop",
-        "stop_token_ids",
-        "tool_choice",
-        "tools",
-        "top_k",
-        "top_logprobs",
-        "top_p",
-    }
-)
-"""Parameters of a chat completion that a server may declare not to honour."""
+OPTIONAL: frozenset[str] = frozenset(json.loads(Path(__file__).with_name("optional_parameters.json").read_text()))
+"""Parameters of a chat completion that a server may declare not to honour; made from ARK's table of parameters."""
 
 _NOT_SENT = ("${null}", {"$unset": True})
 """Values of an argument that is as good as not there."""

@@ -8,8 +8,8 @@ from pathlib import Path
 import hypercorn.config
 import msgspec
 
-from ark.api.embeddings.inputs import MAX_INPUTS
 from ark.config import KeyConfig, LimitsConfig, ModelConfig, ServerConfig, SessionsConfig
+from ark.engines.parameters import MAX_INPUTS
 from ark.http.errors import SHOWN
 from ark.http.exchange import SMALL_BODY
 from ark.http.request import HEAD_BYTES

@@ -8,14 +8,17 @@ from pathlib import Path
 import msgspec
 
 from ark.api.audio.schema import TranscriptionRequest, TranslationRequest
+from ark.api.chat.schema import ChatRequest
+from ark.api.embeddings.schema import EmbeddingRequest
 from ark.api.models.schema import ModelDetails
 from ark.api.routes import PAGE as PAGE_ROUTE
 from ark.api.routes import ROUTES
+from ark.engines import parameters
 from ark.openapi.docstrings import text
 from ark.openapi.operations import HEADERS
 from ark.openapi.operations import PARAMETERS as INPUTS
+from ark_backends.kit.chat import PARAMETERS
 from fields import docstrings, values
-from request_parameters import chat_rows, embedding_rows
 
 PAGE = Path(__file__).parents[2] / "docs" / "parameters.md"
 
@@ -69,20 +72,6 @@ AUDIO = """\
 A form, as OpenAI's clients send it. More on the page [Transcription](transcription.md).
 """
 
-AUDIO_MEANING = {
-    "file": "the recording, in any format that PyAV decodes",
-    "model": "a served name or an alias",
-    "prompt": "text that is taken for what was said before",
-    "temperature": "0 takes the most likely words; without it 0, and more where a piece comes out badly",
-    "response_format": "text, subtitles, or segments with times; `json` when it is not sent",
-    "stream": "events, a segment at a time; with `json` and `text`",
-    "language": "a code of ISO 639-1 or an English name; found out when it is not sent",
-    "timestamp_granularities": "segments, words or both, with `verbose_json`; sent as `timestamp_granularities[]`",
-    "include": "sent as `include[]`; `logprobs` is refused, see below",
-    "chunking_strategy": "`auto` is accepted, others are refused",
-}
-"""A line for each field of the form."""
-
 DETAILS = {
     "task": "`chat`, `embedding` or `transcription`.",
     "backend": "The engine that runs it.",
@@ -107,10 +96,10 @@ def page() -> str:
         table(["field", "what it is"], details()),
         HONOURED,
         CHAT,
-        "\n".join(chat_rows()) + "\n",
+        table(["parameter", "values", "what it does", "ARK's engines", "the document"], chat()),
         CHAT_MORE,
         EMBEDDINGS,
-        "\n".join(embedding_rows()) + "\n",
+        table(["parameter", "values", "what it does", "models"], embeddings()),
         AUDIO,
         table(["field", "values", "what it does", "for"], audio()),
         HEADERS_OF_REQUESTS,
@@ -141,14 +130,29 @@ def details() -> Iterator[Sequence[str]]:
         yield f"`{field.name}`", " ".join(told.get(field.name) or [DETAILS[field.name]]).replace("None", "`null`")
 
 
+def chat() -> Iterator[Sequence[str]]:
+    for field in msgspec.structs.fields(ChatRequest):
+        row = parameters.CHAT[field.name]
+        engine = "yes" if row.needs is None or row.name in PARAMETERS else "-"
+        document = "-" if row.name in parameters.beyond_document(parameters.CHAT) else engine
+        yield f"`{row.name}`", values(field.type), row.meaning, engine, document
+
+
+def embeddings() -> Iterator[Sequence[str]]:
+    for field in msgspec.structs.fields(EmbeddingRequest):
+        row = parameters.EMBEDDINGS[field.name]
+        # A value that changes something is refused by a model that cannot honour it.
+        yield f"`{row.name}`", values(field.type), row.meaning, "all" if row.neutral is None else "BGE-M3"
+
+
 def audio() -> Iterator[Sequence[str]]:
     kinds = {
         "file": "a file",
         **{field.name: values(field.type) for field in msgspec.structs.fields(TranscriptionRequest)},
     }
     both = {"file", *(field.name for field in msgspec.structs.fields(TranslationRequest))}
-    for name, meaning in AUDIO_MEANING.items():
-        yield f"`{name}`", kinds[name], meaning, "both" if name in both else "transcriptions"
+    for name, row in parameters.TRANSCRIPTIONS.items():
+        yield f"`{name}`", kinds[name], row.meaning, "both" if name in both else "transcriptions"
 
 
 def sent() -> Iterator[Sequence[str]]:

@@ -1,9 +1,10 @@
-"""Writes the pages of docs/ that are made from the code: ``make pages``. A test fails when one is stale."""
+"""Writes the pages and data files that are made from the code: ``make pages``. A test fails when one is stale."""
 
 from __future__ import annotations
 
 import commands_page
 import configuration_page
+import conformance_parameters
 import limits_page
 import parameters_page
 
@@ -11,8 +12,12 @@ PAGES = (commands_page, configuration_page, limits_page, parameters_page)
 """Modules with the path of a page, ``PAGE``, and its text, ``page()``."""
 
 
+DATA = (conformance_parameters,)
+"""Likewise, of files that are no page."""
+
+
 def main() -> None:
-    for module in PAGES:
+    for module in (*PAGES, *DATA):
         module.PAGE.write_text(module.page(), encoding="utf-8")
 
 

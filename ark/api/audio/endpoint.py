@@ -13,6 +13,7 @@ from ark.api.audio.schema import TranscriptionRequest, TranslationRequest
 from ark.api.error_body import encode_error
 from ark.api.request import Request
 from ark.concurrency import run_in_thread_if_large
+from ark.engines.parameters import TRANSCRIPTIONS
 from ark.engines.transcription import TranscriptionJob
 from ark.errors import APIError, BadRequest
 from ark.http.response import EventStream, Response
@@ -53,7 +54,7 @@ async def _answer(
     work = request.record.begin("transcription", served.name, body, meter=services.metrics.meter(served.name))
     backend = await served.ready(services.config.server.load_wait)
     ignore = services.config.server.unsupported_parameters == "ignore"
-    ignored = capabilities.to_ignore(body, _neutral(kind), backend.capabilities, ignore=ignore)
+    ignored = capabilities.check(body, TRANSCRIPTIONS, backend.capabilities, ignore=ignore)
     if task == "translate":
         parameters.check_translation(body, backend)
     granularities = (body.timestamp_granularities or ()) if isinstance(body, TranscriptionRequest) else ()
@@ -85,10 +86,6 @@ async def _answer(
         _SEGMENT_BYTES * len(heard.segments),
         lambda: render.reply(heard, chosen, task=task, granularities=granularities, headers=headers),
     )
-
-
-def _neutral(kind: type[TranslationRequest]) -> capabilities.Neutral:
-    return parameters.NEUTRAL if kind is TranscriptionRequest else {}
 
 
 async def _noted(

@@ -9,7 +9,6 @@ import msgspec
 
 from ark.api.audio.languages import CODES, name_of
 from ark.api.audio.schema import TranscriptionRequest, TranslationRequest
-from ark.api.capabilities import Neutral
 from ark.api.decode import convert
 from ark.engines.transcription import TranscriptionBackend
 from ark.errors import BadRequest, shorten
@@ -17,13 +16,6 @@ from ark.errors import BadRequest, shorten
 R = TypeVar("R", bound=TranslationRequest)
 
 LISTS = frozenset({"timestamp_granularities", "include"})
-
-NEUTRAL: Neutral = {
-    "include": lambda value: not value,
-    # The server cuts as it sees fit: that is what every model here does.
-    "chunking_strategy": lambda value: value == "auto",
-}
-"""Parameters that a model honours or refuses. All others any model honours."""
 
 
 def read(fields: Mapping[str, Sequence[str]], kind: type[R]) -> R:

@@ -11,7 +11,6 @@ import msgspec
 from ark.api.audio.languages import name_of
 from ark.api.audio.schema import (
     DurationUsage,
-    Format,
     Segment,
     TextDelta,
     TextDone,
@@ -21,6 +20,7 @@ from ark.api.audio.schema import (
     Word,
 )
 from ark.api.audio.subtitles import srt, vtt
+from ark.engines.parameters import SpeechFormat
 from ark.engines.transcription import TranscriptionInfo, TranscriptionSegment
 from ark.http.response import JSON, Response
 from ark.http.sse import DONE, json_event
@@ -57,7 +57,7 @@ class Heard(msgspec.Struct, kw_only=True):
 
 def reply(
     heard: Heard,
-    form: Format,
+    form: SpeechFormat,
     *,
     task: Literal["transcribe", "translate"],
     granularities: Sequence[str],

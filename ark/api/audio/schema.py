@@ -6,22 +6,21 @@ OpenAI's. Everything in a form arrives as text; fields that are not listed are a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Literal
 
 import msgspec
-from msgspec import UNSET, Meta, UnsetType
+from msgspec import UNSET, UnsetType
 
-Format = Literal["json", "text", "srt", "verbose_json", "vtt"]
-Granularity = Literal["word", "segment"]
+from ark.engines import parameters
 
 
 class TranslationRequest(msgspec.Struct, frozen=True, kw_only=True):
     """The form of POST /audio/translations, beside its `file`. None means that the field was not sent, or is empty."""
 
-    model: Annotated[str, Meta(min_length=1)]
+    model: parameters.Text
     prompt: str | None = None
-    temperature: Annotated[float, Meta(ge=0, le=1)] | None = None
-    response_format: Format | None = None
+    temperature: parameters.Probability | None = None
+    response_format: parameters.SpeechFormat | None = None
     stream: bool | None = None
 
 
@@ -30,7 +29,7 @@ class TranscriptionRequest(TranslationRequest, frozen=True, kw_only=True):
 
     language: str | None = None
     """As in ISO 639-1, or its English name."""
-    timestamp_granularities: tuple[Granularity, ...] | None = None
+    timestamp_granularities: parameters.Granularities | None = None
     """Sent as `timestamp_granularities[]`, once for each."""
     include: tuple[str, ...] | None = None
     """Sent as `include[]`."""

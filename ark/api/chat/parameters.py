@@ -7,52 +7,22 @@ from typing import Any
 
 import msgspec
 
-from ark.api.capabilities import Neutral, to_ignore
+from ark.api import capabilities
 from ark.api.chat.schema import ChatRequest
 from ark.chat.grammar import ANY_OBJECT, SCHEMA_PARAM, Answer
 from ark.chat.tools.request import Toolbox, toolbox
 from ark.engines.backend import Capabilities
 from ark.engines.chat import SamplingParams
+from ark.engines.parameters import CHAT
 from ark.errors import BadRequest, shorten
-
-_NEUTRAL: Neutral = {
-    "temperature": lambda value: value == 1,
-    "top_p": lambda value: value == 1,
-    "top_k": lambda value: value <= 0,
-    "min_p": lambda value: value == 0,
-    "seed": lambda value: False,
-    "frequency_penalty": lambda value: value == 0,
-    "presence_penalty": lambda value: value == 0,
-    "repetition_penalty": lambda value: value == 1,
-    "logit_bias": lambda value: not value,
-    "logprobs": lambda value: not value,
-    "top_logprobs": lambda value: value == 0,
-    "n": lambda value: value == 1,
-    "stop": lambda value: not value,
-    "stop_token_ids": lambda value: not value,
-    "min_tokens": lambda value: value == 0,
-    "ignore_eos": lambda value: not value,
-    "response_format": lambda value: value.type == "text",
-    "tools": lambda value: not value,
-    "tool_choice": lambda value: value in ("none", "auto"),
-    "functions": lambda value: not value,
-    "function_call": lambda value: value in ("none", "auto"),
-    # OpenAI's default; what it asks for is what a model does by itself.
-    "reasoning_effort": lambda value: value == "medium",
-    "chat_template_kwargs": lambda value: not value,
-}
-"""For each parameter that can change the answer: whether a value changes nothing, and so is always accepted."""
-
-CHANGING = frozenset(_NEUTRAL)
-"""Parameters that can change the answer: those that a model honours or refuses."""
 
 SMALLEST_TOP_P = 1e-9
 """What a `top_p` of 0, which OpenAI accepts, becomes: only the most likely token is left."""
 
 
-def check(body: ChatRequest, capabilities: Capabilities, *, ignore: bool) -> list[str]:
+def check(body: ChatRequest, honoured: Capabilities, *, ignore: bool) -> list[str]:
     """Names of the parameters to ignore. Raises UnsupportedParameter for the first one unless `ignore` is set."""
-    names = to_ignore(body, _NEUTRAL, capabilities, ignore=ignore)
+    names = capabilities.check(body, CHAT, honoured, ignore=ignore)
     if body.stream_options is not None and not body.stream:
         raise _invalid("stream_options", "'stream_options' is only allowed when 'stream' is true.")
     return names

@@ -14,12 +14,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from ark.api.chat.logprob_schema import ChoiceLogprobs
 from ark.api.chat.tool_schema import FunctionChoice, FunctionDefinition, ToolChoice, ToolDefinition
-
-Probability = Annotated[float, Meta(ge=0, le=1)]
-Penalty = Annotated[float, Meta(ge=-2, le=2)]
-TokenCount = Annotated[int, Meta(ge=1)]
-StopText = Annotated[str, Meta(min_length=1, max_length=1024)]
-Seed = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+from ark.engines import parameters
 
 
 class TextPart(msgspec.Struct, frozen=True, tag="text", tag_field="type"):
@@ -76,30 +71,30 @@ class ResponseFormat(msgspec.Struct, frozen=True, kw_only=True):
 class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     """The body of POST /chat/completions. None means that the field was not sent, or sent as null."""
 
-    model: Annotated[str, Meta(min_length=1)]
+    model: parameters.Text
     messages: Annotated[list[ChatMessage], Meta(min_length=1)]
 
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    max_tokens: TokenCount | None = None
-    max_completion_tokens: TokenCount | None = None
+    max_tokens: parameters.TokenCount | None = None
+    max_completion_tokens: parameters.TokenCount | None = None
 
-    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
-    top_p: Probability | None = None
-    top_k: Annotated[int, Meta(ge=-1, le=2**31 - 1)] | None = None
-    min_p: Probability | None = None
-    seed: Seed | None = None
-    frequency_penalty: Penalty | None = None
-    presence_penalty: Penalty | None = None
-    repetition_penalty: Annotated[float, Meta(gt=0, le=2)] | None = None
-    logit_bias: dict[str, Annotated[float, Meta(ge=-100, le=100)]] | None = None
+    temperature: parameters.Temperature | None = None
+    top_p: parameters.Probability | None = None
+    top_k: parameters.TopK | None = None
+    min_p: parameters.Probability | None = None
+    seed: parameters.Seed | None = None
+    frequency_penalty: parameters.Penalty | None = None
+    presence_penalty: parameters.Penalty | None = None
+    repetition_penalty: parameters.PositivePenalty | None = None
+    logit_bias: parameters.LogitBias | None = None
     logprobs: bool | None = None
-    top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
-    n: Annotated[int, Meta(ge=1, le=128)] | None = None
+    top_logprobs: parameters.TopLogprobs | None = None
+    n: parameters.ReplyCount | None = None
 
-    stop: StopText | Annotated[list[StopText], Meta(max_length=4)] | None = None
-    stop_token_ids: Annotated[list[Annotated[int, Meta(ge=0)]], Meta(max_length=1024)] | None = None
-    min_tokens: Annotated[int, Meta(ge=0)] | None = None
+    stop: parameters.Stop | None = None
+    stop_token_ids: parameters.StopTokenIds | None = None
+    min_tokens: parameters.MinTokens | None = None
     ignore_eos: bool | None = None
 
     response_format: ResponseFormat | None = None
@@ -108,7 +103,7 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     parallel_tool_calls: bool | None = None
     functions: Annotated[list[FunctionDefinition], Meta(max_length=128)] | None = None
     function_call: FunctionChoice | None = None
-    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
+    reasoning_effort: parameters.ReasoningEffort | None = None
     chat_template_kwargs: dict[str, Any] | None = None
 
     user: str | None = None

@@ -14,6 +14,7 @@ from ark.api.embeddings.schema import EmbeddingRequest
 from ark.api.request import Request
 from ark.concurrency import run_in_thread, run_in_thread_if_large
 from ark.engines.embedding import EmbeddingJob
+from ark.engines.parameters import EMBEDDINGS
 from ark.errors import APIError
 from ark.http.response import Response
 from ark.services import Services
@@ -31,7 +32,7 @@ async def create(request: Request, services: Services) -> Response:
     work = request.record.begin("embeddings", served.name, body, meter=services.metrics.meter(served.name))
     backend = await served.ready(services.config.server.load_wait)
     ignore = services.config.server.unsupported_parameters == "ignore"
-    ignored = capabilities.to_ignore(body, parameters.NEUTRAL, backend.capabilities, ignore=ignore)
+    ignored = capabilities.check(body, EMBEDDINGS, backend.capabilities, ignore=ignore)
     dimensions = parameters.dimensions(body, backend)
     if body.model in openai_ids.NAMES and not isinstance(inputs.items[0], str):
         known = inputs

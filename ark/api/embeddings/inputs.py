@@ -6,10 +6,8 @@ from collections.abc import Sequence
 
 import msgspec
 
+from ark.engines.parameters import MAX_INPUTS
 from ark.errors import APIError, BadRequest
-
-MAX_INPUTS = 2048
-"""OpenAI's limit."""
 
 
 class Inputs(msgspec.Struct, frozen=True):

@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-from ark.api.capabilities import Neutral
 from ark.api.embeddings.schema import EmbeddingRequest
 from ark.engines.embedding import EmbeddingBackend
 from ark.errors import BadRequest
-
-NEUTRAL: Neutral = {
-    "ark_sparse": lambda value: not value,
-    "ark_colbert": lambda value: not value,
-}
-"""Parameters that a model honours or refuses. All others any model honours."""
 
 
 def dimensions(body: EmbeddingRequest, backend: EmbeddingBackend) -> int:

@@ -6,24 +6,22 @@ OpenAI's, and ARK's own fields. Fields that are not listed are accepted and have
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal
+from typing import Literal
 
 import msgspec
-from msgspec import UNSET, Meta, UnsetType
+from msgspec import UNSET, UnsetType
 
-Text = Annotated[str, Meta(min_length=1)]
-TokenId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
-TokenIds = Annotated[list[TokenId], Meta(min_length=1)]
+from ark.engines import parameters
 
 
 class EmbeddingRequest(msgspec.Struct, frozen=True, kw_only=True):
     """The body of POST /embeddings. None means that the field was not sent, or sent as null."""
 
-    model: Annotated[str, Meta(min_length=1)]
-    input: Text | Annotated[list[Text | TokenId | TokenIds], Meta(min_length=1)]
+    model: parameters.Text
+    input: parameters.Input
     """A list is all texts, all ids or all lists of ids: `ark.api.embeddings.inputs` checks what the type cannot say."""
-    encoding_format: Literal["float", "base64"] | None = None
-    dimensions: Annotated[int, Meta(ge=1, le=2**31 - 1)] | None = None
+    encoding_format: parameters.Encoding | None = None
+    dimensions: parameters.Dimensions | None = None
     user: str | None = None
 
     ark_truncate: bool | None = None

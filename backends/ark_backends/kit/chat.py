@@ -15,44 +15,14 @@ import anyio.to_thread
 from ark.concurrency import run_in_thread
 from ark.engines.backend import Capabilities
 from ark.engines.chat import BackendStatus, GenerationJob, SamplingParams, TokenBatch
+from ark.engines.parameters import CHAT, honoured
 from ark_backends.kit.results import Mailbox
 
 if TYPE_CHECKING:
     from ark_backends.kit.grammar import Grammars, Matcher
     from ark_backends.kit.tokenizer import HFTokenizer
 
-PARAMETERS = frozenset(
-    {
-        "temperature",
-        "top_p",
-        "top_k",
-        "min_p",
-        "seed",
-        "frequency_penalty",
-        "presence_penalty",
-        "repetition_penalty",
-        "logit_bias",
-        "logprobs",
-        "top_logprobs",
-        "n",
-        "min_tokens",
-        "response_format",
-        "tools",
-        "tool_choice",
-        "parallel_tool_calls",
-        "functions",
-        "function_call",
-        "reasoning_effort",
-        "chat_template_kwargs",
-        "max_tokens",
-        "max_completion_tokens",
-        "stop",
-        "stop_token_ids",
-        "ignore_eos",
-        "stream",
-        "stream_options",
-    }
-)
+PARAMETERS = honoured(CHAT)
 
 COMPILING = 4
 """Grammars compiled at the same time."""

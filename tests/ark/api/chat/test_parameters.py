@@ -11,7 +11,7 @@ from asgi_client import ECHO, backend_of, running
 
 from ark.api.chat import parameters
 from ark.api.chat.schema import ChatRequest
-from ark.models.served import DOCUMENT_UNSUPPORTED
+from ark.engines.parameters import CHAT, beyond_document
 
 pytestmark = pytest.mark.anyio
 
@@ -70,7 +70,7 @@ NARROW = ECHO | {"capabilities": "document"}
 
 
 def test_every_parameter_is_in_both_tables() -> None:
-    names = set(parameters._NEUTRAL) - {"ark_stateful"}
+    names = {name for name, row in CHAT.items() if row.neutral is not None}
     assert set(CHANGING) == names
     assert set(NEUTRAL) == names
 
@@ -100,7 +100,7 @@ async def test_ignored_parameters_are_named_and_dropped(stream: bool) -> None:
     async with running(models=[NARROW], server={"unsupported_parameters": "ignore"}) as client:
         reply = await client.chat("six x", **fields)
     assert reply.status == 200
-    assert reply.headers["x-ark-ignored"].split(", ") == list(parameters._NEUTRAL)[: len(CHANGING)]
+    assert reply.headers["x-ark-ignored"].split(", ") == [name for name in CHAT if name in CHANGING]
     text = (
         reply.json()["choices"][0]["message"]["content"]
         if not stream
@@ -126,7 +126,7 @@ async def test_the_documents_surface_is_narrower() -> None:
     assert wide.json()["choices"][0]["message"]["content"] == "one"
     assert narrow.error["param"] == "stop"
     assert "stop" in listed["echo"]
-    assert not listed["narrow"] & DOCUMENT_UNSUPPORTED
+    assert not listed["narrow"] & beyond_document(CHAT)
 
 
 @pytest.mark.parametrize("options", [{}, {"include_usage": True}, {"include_usage": False}, {"include_usage": None}])

@@ -1,0 +1,188 @@
+"""The request parameters of every task: types, meanings, and what a model needs to honour them.
+
+The schemas take their types from here, the capability checks the neutral values, and backends the names for their
+`Capabilities`. The tables in the documentation and the conformance suite's list are generated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+Need = Literal["engine", "tools", "thinking", "template"]
+"""What honours a parameter: an engine, with a chat template that knows tools, that can switch thinking, or any."""
+
+Text = Annotated[str, Meta(min_length=1)]
+TokenCount = Annotated[int, Meta(ge=1)]
+Temperature = Annotated[float, Meta(ge=0, le=2)]
+Probability = Annotated[float, Meta(ge=0, le=1)]
+TopK = Annotated[int, Meta(ge=-1, le=2**31 - 1)]
+Seed = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+Penalty = Annotated[float, Meta(ge=-2, le=2)]
+PositivePenalty = Annotated[float, Meta(gt=0, le=2)]
+LogitBias = dict[str, Annotated[float, Meta(ge=-100, le=100)]]
+TopLogprobs = Annotated[int, Meta(ge=0, le=20)]
+ReplyCount = Annotated[int, Meta(ge=1, le=128)]
+StopText = Annotated[str, Meta(min_length=1, max_length=1024)]
+Stop = StopText | Annotated[list[StopText], Meta(max_length=4)]
+StopTokenIds = Annotated[list[Annotated[int, Meta(ge=0)]], Meta(max_length=1024)]
+MinTokens = Annotated[int, Meta(ge=0)]
+ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
+
+TokenId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+TokenIds = Annotated[list[TokenId], Meta(min_length=1)]
+Input = Text | Annotated[list[Text | TokenId | TokenIds], Meta(min_length=1)]
+Encoding = Literal["float", "base64"]
+Dimensions = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+MAX_INPUTS = 2048
+"""Inputs of one request for embeddings, as at OpenAI."""
+
+SpeechFormat = Literal["json", "text", "srt", "verbose_json", "vtt"]
+Granularities = tuple[Literal["word", "segment"], ...]
+
+
+class Parameter(msgspec.Struct, frozen=True):
+    """A row of a table."""
+
+    name: str
+    type: Any
+    """With its range; None for an object that the API's schema defines."""
+    meaning: str
+    """For the documentation, in Markdown."""
+    neutral: tuple[Any, ...] | None = None
+    """Values that change nothing, so that every model accepts them; None where every model accepts any value."""
+    needs: Need | None = "engine"
+    """None where the server does all of the work."""
+    document: bool = False
+    """ARK's founding document has it: it stays with ``capabilities = "document"``."""
+
+    def is_neutral(self, value: Any) -> bool:
+        """Whether a value that was sent changes nothing. An object is known by its `type`."""
+        return self.neutral is None or getattr(value, "type", value) in self.neutral
+
+
+Table = Mapping[str, Parameter]
+
+
+def _table(*rows: Parameter) -> Table:
+    return {row.name: row for row in rows}
+
+
+def honoured(table: Table) -> frozenset[str]:
+    """The names of all parameters that a model may honour."""
+    return frozenset(name for name, row in table.items() if row.needs is not None)
+
+
+def beyond_document(table: Table) -> frozenset[str]:
+    """The names of those among them that the founding document calls unsupported, or does not speak of."""
+    return frozenset(name for name in honoured(table) if not table[name].document)
+
+
+CHAT = _table(
+    Parameter("model", Text, "a served name or an alias", needs=None, document=True),
+    Parameter(
+        "messages",
+        None,
+        "roles system, developer, user, assistant, tool, function; text or text parts",
+        needs=None,
+        document=True,
+    ),
+    Parameter("stream", bool, "server-sent events", document=True),
+    Parameter("stream_options", None, "`include_usage`: the usage as the last chunk", document=True),
+    Parameter("max_tokens", TokenCount, "the older name of `max_completion_tokens`", document=True),
+    Parameter("max_completion_tokens", TokenCount, "at most so many tokens, reasoning included", document=True),
+    Parameter("temperature", Temperature, "0 is greedy", (1,), document=True),
+    Parameter("top_p", Probability, "the smallest set of tokens that reaches this probability", (1,)),
+    Parameter("top_k", TopK, "so many most likely tokens; 0 and -1 keep all", (0, -1)),
+    Parameter("min_p", Probability, "drops what is less likely than this share of the most likely token", (0,)),
+    Parameter("seed", Seed, "the same request gives the same tokens, whatever runs beside it", ()),
+    Parameter("frequency_penalty", Penalty, "OpenAI's, over the generated tokens", (0,)),
+    Parameter("presence_penalty", Penalty, "OpenAI's, over the generated tokens", (0,)),
+    Parameter(
+        "repetition_penalty", PositivePenalty, "vLLM's and Hugging Face's, over prompt and generated tokens", (1,)
+    ),
+    Parameter("logit_bias", LogitBias, "by token ids of the served model", ({},)),
+    Parameter(
+        "logprobs", bool, "of the tokens behind the reasoning, at temperature 1, after penalties and bias", (False,)
+    ),
+    Parameter("top_logprobs", TopLogprobs, "so many most likely tokens beside each", (0,)),
+    Parameter("n", ReplyCount, "several replies; the prompt is computed once, a session keeps the first", (1,)),
+    Parameter("stop", Stop, "up to 4 texts, found across tokens; nothing of them is ever sent", ([],)),
+    Parameter("stop_token_ids", StopTokenIds, "ids that end the reply", ([],)),
+    Parameter("min_tokens", MinTokens, "no end before so many tokens, unless a schema leaves nothing else", (0,)),
+    Parameter("ignore_eos", bool, "goes on behind the model's own end", (False,)),
+    Parameter(
+        "response_format",
+        None,
+        "text, json_object, json_schema: enforced token by token; a schema that cannot be is a 400",
+        ("text",),
+    ),
+    Parameter(
+        "tools", None, "functions; arguments always parse, and follow the schema when `strict`", ([],), needs="tools"
+    ),
+    Parameter("tool_choice", None, "none, auto, required, a function, allowed_tools", ("none", "auto"), needs="tools"),
+    Parameter("parallel_tool_calls", bool, "false: one call at most", needs="tools"),
+    Parameter("functions", None, "the older form of `tools`", ([],), needs="tools"),
+    Parameter("function_call", None, "the older form of `tool_choice`", ("none", "auto"), needs="tools"),
+    Parameter(
+        "reasoning_effort",
+        ReasoningEffort,
+        "none switches thinking off; other degrees where the chat template has them",
+        # OpenAI's default; it asks for what a model does by itself.
+        ("medium",),
+        needs="thinking",
+    ),
+    Parameter(
+        "chat_template_kwargs",
+        dict[str, Any],
+        "what the chat template is told, as `enable_thinking`",
+        ({},),
+        needs="template",
+    ),
+    Parameter("user", str, "accepted, without effect", needs=None, document=True),
+    Parameter("ark_simplified", bool, "a stream of bare text, see below", needs=None, document=True),
+    Parameter("ark_stateful", bool | str, "which session, see below", needs=None, document=True),
+)
+"""POST /chat/completions."""
+
+EMBEDDINGS = _table(
+    Parameter("model", Text, "a served name or an alias", needs=None),
+    Parameter("input", Input, f"one input, or a list of up to {MAX_INPUTS:,}; ids are the model's own", needs=None),
+    Parameter(
+        "encoding_format",
+        Encoding,
+        "base64: the bytes of float32 in little-endian order, as OpenAI's client asks for them",
+    ),
+    Parameter("dimensions", Dimensions, "a size that the model declares, as `GET /models` lists them"),
+    Parameter("user", str, "accepted, without effect", needs=None),
+    Parameter("ark_truncate", bool, "cut an input that is over the model's length; it is a 400 otherwise"),
+    Parameter("ark_sparse", bool, "the weights of an input's tokens too, by token id", (False,)),
+    Parameter("ark_colbert", bool, "a vector for each token but the first too", (False,)),
+)
+"""POST /embeddings."""
+
+TRANSCRIPTIONS = _table(
+    Parameter("file", None, "the recording, in any format that PyAV decodes", needs=None),
+    Parameter("model", Text, "a served name or an alias", needs=None),
+    Parameter("prompt", str, "text that is taken for what was said before"),
+    Parameter(
+        "temperature",
+        Probability,
+        "0 takes the most likely words; without it 0, and more where a piece comes out badly",
+    ),
+    Parameter("response_format", SpeechFormat, "text, subtitles, or segments with times; `json` when it is not sent"),
+    Parameter("stream", bool, "events, a segment at a time; with `json` and `text`"),
+    Parameter("language", str, "a code of ISO 639-1 or an English name; found out when it is not sent"),
+    Parameter(
+        "timestamp_granularities",
+        Granularities,
+        "segments, words or both, with `verbose_json`; sent as `timestamp_granularities[]`",
+    ),
+    Parameter("include", tuple[str, ...], "sent as `include[]`; `logprobs` is refused, see below", ((),)),
+    # What "auto" asks for, cutting as the server sees fit, is what every model here does.
+    Parameter("chunking_strategy", str, "`auto` is accepted, others are refused", ("auto",)),
+)
+"""POST /audio/transcriptions; /audio/translations has the first six."""
