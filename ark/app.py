@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
@@ -11,16 +12,32 @@ from pathlib import Path
 
 import anyio
 import anyio.to_thread
+import msgspec
 
+from ark.api.error_body import encode_error
 from ark.api.request import Request
-from ark.api.routes import FILES, PREFLIGHT, Route, match
-from ark.config import Config, ConfigError, KeyConfig, LimitsConfig, load_config
-from ark.errors import Unavailable, UnsupportedMediaType, shorten
-from ark.http.cors import is_preflight
-from ark.http.exchange import FAREWELL, SMALL_BODY, Exchange
+from ark.api.routes import FILES, PREFLIGHT, match
+from ark.config import Config, ConfigError, load_config
+from ark.errors import APIError, Unavailable
+from ark.http.cors import is_preflight, response_headers
+from ark.http.exchange import FAREWELL, SMALL_BODY, Client, Exchange, Respond
 from ark.http.forms import boundary_of, read_form
-from ark.http.request import Body, ClientDisconnect, Receive, Scope, Send, check_head, route_path
+from ark.http.request import (
+    Body,
+    ClientDisconnect,
+    Receive,
+    Scope,
+    Send,
+    check_coding,
+    check_head,
+    check_json,
+    read_headers,
+    request_id,
+    route_path,
+)
 from ark.ops import logs
+from ark.ops.limits import Ticket
+from ark.ops.record import Record
 from ark.ops.tracing import open_tracer
 from ark.process import allocator
 from ark.services import Services
@@ -148,117 +165,146 @@ class Ark:
             await send({"type": "lifespan.shutdown.complete"})
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange = Exchange(scope, receive, send, self._services)
+        services = self._services
+        context = RequestContext(scope, services)
+        exchange = Exchange(scope, context.headers, receive, send, context)
         async with AsyncExitStack() as held:
             try:
-                services = self._services
                 if services is None:
                     raise Unavailable("The server has not been started.", code="not_started")
-                route, request = await self._admit(scope, exchange, services, held)
+                respond = await _admit(scope, exchange, context, services, held)
             except ClientDisconnect:
-                exchange.log()
-                return
+                pass
             except Exception as error:  # noqa: BLE001
                 await exchange.refuse(error)
-                return
-            self._exchanges.add(exchange)
-            try:
-                await exchange.race(partial(route.endpoint, request, services))
+            else:
+                self._exchanges.add(exchange)
+                await exchange.run(respond)
             finally:
+                # A server that stops while it reads the request has not answered it.
+                if exchange.status or exchange.disconnected:
+                    context.finish(exchange)
                 self._exchanges.discard(exchange)
                 if not self._exchanges:
                     self._idle.set()
 
-    async def _admit(
-        self, scope: Scope, exchange: Exchange, services: Services, held: AsyncExitStack
-    ) -> tuple[Route, Request]:
-        """Route, key, limits and body, in this order: nothing is read for a request that is refused anyway. `held`
-        keeps the request's place."""
-        check_head(scope, exchange.headers)
-        path = route_path(scope)
-        if services.config.server.cors is not None and is_preflight(scope["method"], exchange.headers):
-            # Browsers send no key with it, and want to hear of what is wrong by the request itself.
-            request = Request(
-                id=exchange.id,
-                method=scope["method"],
-                path=path,
-                headers=exchange.headers,
-                record=exchange.record,
-            )
-            return PREFLIGHT, request
-        route, param = match(path, scope["method"])
-        exchange.record.route = _template(path, param)
-        if services.draining and not route.open:
-            raise Unavailable("The server is shutting down.", code="draining")
-        headers = exchange.headers
-        key: KeyConfig | None = None
-        if not route.open:
-            authorization = headers.get(b"authorization", b"").decode("latin-1")
-            key = services.keys.check(authorization)
-        if route.body is not None:
-            _check_content_type(headers.get(b"content-type", b""))
-        if route.body is not None or route.form is not None:
-            _check_coding(headers.get(b"content-encoding", b""))
-        boundary = boundary_of(headers.get(b"content-type", b"").decode("latin-1")) if route.form is not None else b""
-        if route.work:
-            exchange.ticket = held.enter_context(services.limiter.admit(key))
-        limits = services.config.limits
-        sent = Body(
-            exchange.receive,
-            headers,
-            limit=_body_limit(route, limits),
-            chunk_timeout=limits.body_timeout,
-            total_timeout=limits.body_total_timeout,
-        )
-        body, form = b"", None
-        if route.form is None:
-            body = await sent.read()
-        else:
-            async with aclosing(sent.chunks()) as chunks:
-                form = await read_form(chunks, boundary, files=FILES)
-            held.push_async_callback(form.aclose)
-        exchange.record.arrive()
-        return route, Request(
-            id=exchange.id,
-            method=scope["method"],
-            path=path,
-            root=scope.get("root_path", ""),
-            headers=headers,
-            body=body,
-            form=form,
-            key=key,
-            param=param,
-            ticket=exchange.ticket,
-            record=exchange.record,
-        )
+
+class RequestContext:
+    """ARK's side of an exchange: what every response says, what errors tell, and what is recorded."""
+
+    def __init__(self, scope: Scope, services: Services | None) -> None:
+        self.headers = read_headers(scope)
+        self.record = Record(request_id(self.headers), scope["method"], scope.get("scheme", "http"), self.headers)
+        self.ticket: Ticket | None = None
+        """There once the request has its place among the running ones."""
+        self.write_timeout = math.inf if services is None else services.config.limits.write_timeout
+        self.keep_alive = math.inf if services is None else services.config.server.keep_alive
+        self._services = services
+        self._line = f"{scope['method']} {scope['path']}"
+        self._error: str | None = None
+
+    @property
+    def closing(self) -> bool:
+        return self._services is not None and self._services.draining
+
+    def response_headers(self) -> list[tuple[str, str]]:
+        headers = [("x-request-id", self.record.id)]
+        if self.ticket is not None:
+            headers += self.ticket.headers()
+        if self._services is not None and self._services.config.server.cors is not None:
+            headers += response_headers(self._services.config.server.cors, self.headers)
+        return headers
+
+    def public_error(self, error: Exception) -> APIError:
+        """The error itself if it is meant for clients. Any other is logged and hidden."""
+        if not isinstance(error, APIError):
+            log.error("unexpected error", exc_info=error, extra={"fields": {"request_id": self.record.id}})
+            error = APIError(f"The server had an unexpected error. Its log has more under {self.record.id}.")
+        self._error = error.code or error.type
+        self.record.fail(error)
+        return error
+
+    def encode_error(self, error: APIError) -> bytes:
+        return encode_error(error)
+
+    def finish(self, exchange: Exchange) -> None:
+        """The exchange is over: into the log, the metrics and the traces."""
+        record, services = self.record, self._services
+        error = "write_timeout" if exchange.client is Client.STALLED else self._error
+        record.end(status=exchange.status, disconnected=exchange.disconnected, error=error)
+        if services is not None:
+            services.metrics.add(record)
+            if services.tracer is not None:
+                services.tracer.add(record)
+        fields: dict[str, object] = {
+            "request_id": record.id,
+            "request": self._line,
+            "status": exchange.status or None,
+            "seconds": round(record.ended - record.begun, 4),
+        }
+        if error is not None:
+            fields["error"] = error
+        if record.trace_id is not None:
+            fields["trace_id"] = record.trace_id
+        log.info("client disconnected" if exchange.disconnected else "request", extra={"fields": fields})
 
 
-def _template(path: str, param: str) -> str:
-    """A path as metrics and traces know it: one for all that a route has."""
-    inner = path.removeprefix("/v1") if path.startswith("/v1/") else path
-    return f"{inner.removesuffix(param)}{{id}}" if param else inner
-
-
-def _body_limit(route: Route, limits: LimitsConfig) -> int:
-    if route.form is not None:
-        return limits.upload_bytes
-    return limits.body_bytes if route.body is not None else SMALL_BODY
-
-
-def _check_content_type(value: bytes) -> None:
-    kind = value.split(b";", 1)[0].strip().lower()
-    if kind and kind != b"application/json" and not kind.endswith(b"+json"):
-        shown = shorten(kind.decode("latin-1"))
-        raise UnsupportedMediaType(f"The body is sent as {shown}; this route reads application/json.")
-
-
-def _check_coding(value: bytes) -> None:
-    coding = value.strip().lower()
-    if coding not in (b"", b"identity"):
-        # One that is unpacked has no size that a limit could be held against before.
-        raise UnsupportedMediaType(
-            f"The body is sent as {shorten(coding.decode('latin-1'))}; it is read as it is only."
-        )
+async def _admit(
+    scope: Scope, exchange: Exchange, context: RequestContext, services: Services, held: AsyncExitStack
+) -> Respond:
+    """Check route, key and limits, then read the body: nothing is read for a request that is refused anyway. `held`
+    keeps the request's place and its form."""
+    headers, config = context.headers, services.config
+    check_head(scope, headers)
+    path, method = route_path(scope), scope["method"]
+    if config.server.cors is not None and is_preflight(method, headers):
+        # Browsers send no key with it, and want to hear of what is wrong by the request itself.
+        route, param = PREFLIGHT, ""
+    else:
+        route, context.record.route, param = match(path, method)
+    if services.draining and not route.open:
+        raise Unavailable("The server is shutting down.", code="draining")
+    key = None if route.open else services.keys.check(headers.get(b"authorization", b"").decode("latin-1"))
+    boundary = b""
+    if route.reads is not None:
+        check_coding(headers)
+    if route.reads == "json":
+        check_json(headers)
+    elif route.reads == "form":
+        boundary = boundary_of(headers.get(b"content-type", b"").decode("latin-1"))
+    if route.work:
+        context.ticket = held.enter_context(services.limiter.admit(key))
+    body = Body(
+        exchange.receive,
+        headers,
+        limit={"json": config.limits.body_bytes, "form": config.limits.upload_bytes, None: SMALL_BODY}[route.reads],
+        chunk_timeout=config.limits.body_timeout,
+        total_timeout=config.limits.body_total_timeout,
+    )
+    content, form = b"", None
+    if route.reads == "form":
+        async with aclosing(body.chunks()) as chunks:
+            form = await read_form(chunks, boundary, files=FILES)
+        held.push_async_callback(form.aclose)
+    else:
+        content = await body.read()
+    context.record.arrive()
+    request = Request(
+        id=context.record.id,
+        method=method,
+        path=path,
+        root=scope.get("root_path", ""),
+        headers=headers,
+        body=content,
+        form=form,
+        record=context.record,
+        key=key,
+        owner="" if key is None else key.name,
+        param=param,
+    )
+    if context.ticket is not None:
+        request = msgspec.structs.replace(request, spend=context.ticket.spend)
+    return partial(route.endpoint, request, services)
 
 
 def create_app(config: Config | str | Path | None = None) -> Ark:

@@ -1,42 +1,23 @@
 """The errors that a client sees.
 
-Every exception that is meant for a client carries its HTTP status and OpenAI's four error fields. One place,
-`ark.http.exchange`, turns them into a reply, or into an event inside a stream that has begun.
+Each carries its HTTP status and OpenAI's four error fields. `ark.http.exchange` turns an error into a response, or into
+an event once a stream has begun.
 """
+
+# ruff: noqa: PLC0414
 
 from __future__ import annotations
 
-import math
-
-from ark.http.errors import (
-    APIError,
-    BadRequest,
-    BodyTooLarge,
-    HeadTooLarge,
-    RequestTimeout,
-    UnsupportedMediaType,
-    shorten,
-)
-
-__all__ = [
-    "APIError",
-    "BadRequest",
-    "BodyTooLarge",
-    "Conflict",
-    "ContextLengthExceeded",
-    "Forbidden",
-    "HeadTooLarge",
-    "MethodNotAllowed",
-    "ModelNotFound",
-    "NotFound",
-    "RequestTimeout",
-    "TooManyRequests",
-    "Unauthorized",
-    "Unavailable",
-    "UnsupportedMediaType",
-    "UnsupportedParameter",
-    "shorten",
-]
+from ark.http.errors import APIError as APIError
+from ark.http.errors import BadRequest as BadRequest
+from ark.http.errors import BodyTooLarge as BodyTooLarge
+from ark.http.errors import ClientError as ClientError
+from ark.http.errors import HeadTooLarge as HeadTooLarge
+from ark.http.errors import RequestTimeout as RequestTimeout
+from ark.http.errors import Unavailable as Unavailable
+from ark.http.errors import UnsupportedMediaType as UnsupportedMediaType
+from ark.http.errors import retry_headers
+from ark.http.errors import shorten as shorten
 
 
 class UnsupportedParameter(BadRequest):
@@ -51,26 +32,23 @@ class ContextLengthExceeded(BadRequest):
     code = "context_length_exceeded"
 
 
-class Unauthorized(APIError):
+class Unauthorized(ClientError):
     """401: no key, or one that is not known."""
 
     status = 401
-    type = "invalid_request_error"
     code = "invalid_api_key"
 
 
-class Forbidden(APIError):
+class Forbidden(ClientError):
     """403: the request is understood, and nobody may make it."""
 
     status = 403
-    type = "invalid_request_error"
 
 
-class NotFound(APIError):
+class NotFound(ClientError):
     """404: an unknown path, model or session."""
 
     status = 404
-    type = "invalid_request_error"
 
 
 class ModelNotFound(NotFound):
@@ -79,22 +57,20 @@ class ModelNotFound(NotFound):
     code = "model_not_found"
 
 
-class MethodNotAllowed(APIError):
+class MethodNotAllowed(ClientError):
     """405: the path exists, the method does not; `allow` lists those that do."""
 
     status = 405
-    type = "invalid_request_error"
     code = "method_not_allowed"
 
     def __init__(self, allow: str) -> None:
         super().__init__(f"Only {allow} requests are accepted here.", headers={"allow": allow})
 
 
-class Conflict(APIError):
+class Conflict(ClientError):
     """409: the request conflicts with one that is being served."""
 
     status = 409
-    type = "invalid_request_error"
 
 
 class TooManyRequests(APIError):
@@ -106,22 +82,4 @@ class TooManyRequests(APIError):
     reason = "queue_full"
 
     def __init__(self, message: str, *, retry_after: float = 1.0, code: str | None = None) -> None:
-        super().__init__(message, code=code, headers=_retry_headers(retry_after))
-
-
-class Unavailable(APIError):
-    """503: a model is loading, the server drains, or an engine failed; `retry_after` is in seconds."""
-
-    status = 503
-    type = "server_error"
-    code = "unavailable"
-
-    def __init__(self, message: str, *, retry_after: float | None = 5.0, code: str | None = None) -> None:
-        headers = {} if retry_after is None else _retry_headers(retry_after)
-        super().__init__(message, code=code, headers=headers)
-
-
-def _retry_headers(seconds: float) -> dict[str, str]:
-    # The whole-second header is the standard; OpenAI's client prefers the other, which is finer. Both are rounded up: a
-    # client that waits so long is not refused again.
-    return {"retry-after": str(max(1, math.ceil(seconds))), "retry-after-ms": str(math.ceil(seconds * 1000))}
+        super().__init__(message, code=code, headers=retry_headers(retry_after))

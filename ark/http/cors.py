@@ -52,7 +52,7 @@ def is_preflight(method: str, headers: Mapping[bytes, bytes]) -> bool:
     return method == "OPTIONS" and b"origin" in headers and b"access-control-request-method" in headers
 
 
-def reply_headers(config: CORSConfig, headers: Mapping[bytes, bytes]) -> Headers:
+def response_headers(config: CORSConfig, headers: Mapping[bytes, bytes]) -> Headers:
     """What a reply to a request with these headers says to the browser."""
     granted: Headers = []
     if config.origins != "*":

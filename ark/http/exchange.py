@@ -1,323 +1,323 @@
-"""One request and its reply: the funnel for errors, streams with their comments, and the race with a disconnect."""
+"""One request and its response: what is sent in which state, and who has to know that the client left."""
 
 from __future__ import annotations
 
-import logging
-import re
-import secrets
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
+from enum import Enum, auto
+from typing import Protocol
+from urllib.parse import quote
 
 import anyio
-import msgspec
 from anyio.lowlevel import checkpoint
 
-from ark.api.error_body import encode_error
-from ark.errors import APIError, RequestTimeout, Unavailable
-from ark.http.cors import reply_headers
-from ark.http.request import ASGIMessage, ClientDisconnect, Receive, Scope, Send, read_headers, wait_for_disconnect
-from ark.http.response import CHUNK_SIZE, EventStream, Response, send_end, send_response, send_stream_start
+from ark.http.errors import APIError, RequestTimeout, Unavailable
+from ark.http.request import ASGIMessage, ClientDisconnect, Receive, Scope, Send, WriteTimeout
+from ark.http.response import CHUNK_SIZE, EventStream, Response
 from ark.http.sse import EventWriter
-from ark.ops.limits import Ticket
-from ark.ops.record import Record
-from ark.services import Services
 
-log = logging.getLogger("ark.app")
-
+Headers = Sequence[tuple[str, str]]
 Respond = Callable[[], Awaitable[Response | EventStream]]
-
-_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 
 SMALL_BODY = 64 * 1024
 """Bytes of a body that are read though its request is refused, so that the connection can be kept."""
 SMALL_BODY_WAIT = 0.5
 """Seconds that reading it may take."""
 LINGER = 10.0
-"""Seconds for which a refused body is passed over behind the reply: a connection that is closed under unread bytes is
-reset, and the client loses the reply."""
+"""Seconds for which a refused body is discarded behind the response: a connection that is closed under unread bytes is
+reset, and the client loses the response."""
 LINGER_SILENCE = 1.0
-"""Seconds without a piece after which the client is taken to have stopped sending."""
+"""Seconds without a chunk after which the client is taken to have stopped sending."""
 FAREWELL = 1.0
-"""Seconds that a server which stops takes to say so to a client whose reply it breaks off."""
+"""Seconds that a server which stops takes to say so to a client whose response it breaks off."""
+
+_STREAM_HEADERS = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    # nginx holds streams back without it.
+    (b"x-accel-buffering", b"no"),
+]
+
+
+class Client(Enum):
+    """What the client does."""
+
+    SENDING = auto()
+    """Its body is on the way."""
+    WAITING = auto()
+    """It has sent its whole body."""
+    DISCONNECTED = auto()
+    STALLED = auto()
+    """It keeps the connection open and reads nothing."""
+
+
+class State(Enum):
+    """How much of the response has been sent, and so what can still be said."""
+
+    IDLE = auto()
+    """Nothing. An error is an ordinary response."""
+    STARTING = auto()
+    """The head of a stream is with the server. An error can only end the connection."""
+    STREAMING = auto()
+    """Events may follow. An error is the last of them."""
+    FINISHING = auto()
+    """The last of it is with the server. The client may leave as soon as it has that."""
+    DONE = auto()
+
+
+class Context(Protocol):
+    """The application behind an exchange."""
+
+    @property
+    def write_timeout(self) -> float:
+        """Seconds in which the client has to take a chunk of the response."""
+
+    @property
+    def keep_alive(self) -> float:
+        """Seconds of silence after which a stream gets a comment."""
+
+    @property
+    def closing(self) -> bool:
+        """Connections end with their response."""
+
+    def response_headers(self) -> Headers:
+        """Of every response, when it starts."""
+
+    def public_error(self, error: Exception) -> APIError:
+        """What the client is told of an error."""
+
+    def encode_error(self, error: APIError) -> bytes:
+        """The body that tells it."""
 
 
 class Exchange:
-    """One request and its reply. Nothing else sends."""
+    """One request and its response. Nothing else sends."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, services: Services | None = None) -> None:
-        self.headers = read_headers(scope)
-        sent = self.headers.get(b"x-request-id", b"")
-        self.id = sent.decode() if _REQUEST_ID.fullmatch(sent) else f"req_{secrets.token_hex(16)}"
-        self.record = Record(self.id, scope["method"], scope.get("scheme", "http"), self.headers)
-        self._services = services
-        self._receive_message = receive
+    def __init__(
+        self, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive, send: Send, context: Context
+    ) -> None:
+        self.client = Client.SENDING
+        self.state = State.IDLE
+        self.status = 0
+        """Of the response; 0 before it starts."""
+        self._receive = receive
         self._send_message = send
+        self._context = context
+        self._head_only = scope["method"] == "HEAD"
         self._http1 = scope.get("http_version", "1.1").startswith("1")
-        self._head = scope["method"] == "HEAD"
-        self._what = f"{scope['method']} {scope['path']}"
-        self._body_ended = False
-        self._disconnected = False
-        self._started = False
-        self._finished = False
-        self._status = 0
-        self._error: str | None = None
+        self._small_body = _has_small_body(headers)
+        self._closing = False
+        """The body was not read to its end, so that no other request can follow."""
         self._error_event: Callable[[APIError], bytes] | None = None
-        """There once the head of a stream was sent, and events may follow."""
-        self._close = False
         self._tasks = anyio.create_task_group()
-        """The endpoint with its reply, and the watch of the client."""
-        self._stopped = False
-        self.ticket: Ticket | None = None
-        """There once the request was admitted to an engine."""
+        """The endpoint with its response, the watch of the client, and a stream's comments."""
+
+    @property
+    def disconnected(self) -> bool:
+        """The client left before it had all of the response."""
+        return self.state is not State.DONE and not self._connected
+
+    @property
+    def _connected(self) -> bool:
+        return self.client in (Client.SENDING, Client.WAITING)
 
     async def receive(self) -> ASGIMessage:
-        message = await self._receive_message()
+        message = await self._receive()
         if message["type"] == "http.disconnect":
-            self._disconnected = True
+            self.client = Client.DISCONNECTED
         elif not message.get("more_body", False):
-            self._body_ended = True
+            self.client = Client.WAITING
         return message
 
     async def refuse(self, error: Exception) -> None:
         """Answer a request that no endpoint sees; its body may still be on the way."""
+        response = self._error_response(self._context.public_error(error))
         try:
-            reply = _error_reply(self._public(error))
-            if not isinstance(error, RequestTimeout) and self._has_small_body():
-                await self._pass_over(SMALL_BODY_WAIT, silence=SMALL_BODY_WAIT)
-            if self._disconnected:
-                return
-            if self._body_ended:
-                await self._reply(reply)
-                return
-            self._close = True
-            await self._reply(reply, end=False)
-            await self._pass_over(LINGER, silence=LINGER_SILENCE)
-            if not self._disconnected:
-                await send_end(self._send)
-        except ClientDisconnect:
-            pass
-        finally:
-            self.log()
+            if self._small_body and not isinstance(error, RequestTimeout):
+                await self._discard_body(SMALL_BODY_WAIT, silence=SMALL_BODY_WAIT)
+            if self.client is Client.SENDING:
+                self._closing = True
+                await self._send_response(response, end=False)
+                await self._discard_body(LINGER, silence=LINGER_SILENCE)
+                if self._connected:
+                    await self._finish(b"")
+            elif self._connected:
+                await self._send_response(response)
+        except ClientDisconnect as lost:
+            self._lose(lost)
 
-    async def race(self, respond: Respond) -> None:
-        """Call the endpoint and send its response, unless the client disconnects first."""
-
-        # Of its own: to end the watch with the whole group would cancel this task as well, which costs more.
+    async def run(self, respond: Respond) -> None:
+        """Send what `respond` returns, unless the client disconnects first."""
+        # A scope of its own: to cancel the whole group would cancel this task as well, which costs more.
         watching = anyio.CancelScope()
-        heard = False
 
         async def watch() -> None:
-            nonlocal heard
             with watching:
-                await wait_for_disconnect(self.receive)
-                heard = True
-                # The same message also follows a reply that was sent whole.
-                if not self._finished:
-                    tasks.cancel_scope.cancel()
+                while (await self.receive())["type"] != "http.disconnect":
+                    pass
+                # The same message also follows a response that was sent whole.
+                if self.state not in (State.FINISHING, State.DONE):
+                    self._tasks.cancel_scope.cancel()
 
         try:
             async with self._tasks as tasks:
                 tasks.start_soon(watch)
                 await self._run(respond)
-                # Behind a whole reply most servers tell of a disconnect at once. To let the watch hear that costs less
-                # than to cancel it.
+                # Most servers report a disconnect as soon as the response is whole: to let the watch hear that costs
+                # less than to cancel it.
                 await checkpoint()
-                if not heard:
+                if self._connected:
                     watching.cancel()
-            if self._stopped and not (self._finished or self._disconnected):
-                await self._break_off()
+            # Unless the client left, `stop` was called.
+            await self._break_off()
         except anyio.get_cancelled_exc_class():
-            # By the server, which stops before the reply is whole.
-            if not self._finished:
-                await self._break_off()
+            # By the server, which stops too.
+            await self._break_off()
             raise
-        finally:
-            self.log()
 
     def stop(self) -> None:
-        """Break off a reply that is being made, and tell the client that the server stops."""
-        self._stopped = True
+        """Break off a response that is being made, and tell the client that the server stops."""
         self._tasks.cancel_scope.cancel()
-
-    def log(self) -> None:
-        """The exchange is over: into the log, the metrics and the traces."""
-        disconnected = self._disconnected and not self._finished
-        self.record.end(status=self._status, disconnected=disconnected, error=self._error)
-        if self._services is not None:
-            self._services.observe(self.record)
-        fields: dict[str, object] = {
-            "request_id": self.id,
-            "request": self._what,
-            "status": self._status or None,
-            "seconds": round(self.record.ended - self.record.begun, 4),
-        }
-        if self._error is not None:
-            fields["error"] = self._error
-        if self.record.trace_id is not None:
-            fields["trace_id"] = self.record.trace_id
-        log.info("client disconnected" if disconnected else "request", extra={"fields": fields})
 
     async def _run(self, respond: Respond) -> None:
         try:
             try:
-                reply = await respond()
-                if isinstance(reply, EventStream):
-                    await self._stream(reply)
+                response = await respond()
+                if isinstance(response, EventStream):
+                    await self._send_stream(response)
                 else:
-                    await self._reply(reply)
+                    await self._send_response(response)
             except ClientDisconnect:
                 raise
             except Exception as error:  # noqa: BLE001
-                await self._fail(self._public(error))
-        except ClientDisconnect:
-            return
+                await self._fail(error)
+        except ClientDisconnect as error:
+            self._lose(error)
 
-    async def _break_off(self) -> None:
-        """Say that the server stops."""
-        stopping = self._public(Unavailable("The server is shutting down.", code="draining"))
-        with anyio.move_on_after(FAREWELL, shield=True), suppress(ClientDisconnect, APIError):
-            await self._fail(stopping)
+    async def _send_response(self, response: Response, *, end: bool = True) -> None:
+        """Send a whole response. With `end` unset the client has all of it, and the server waits for `_finish`."""
+        self.state, self.status = State.FINISHING, response.status
+        head = [
+            (b"content-type", response.content_type),
+            (b"content-length", b"%d" % len(response.body)),
+            *self._headers(response.headers),
+        ]
+        body = b"" if self._head_only else response.body
+        first, rest = body[:CHUNK_SIZE], range(CHUNK_SIZE, len(body), CHUNK_SIZE)
+        await self._send(
+            {"type": "http.response.start", "status": response.status, "headers": head},
+            {"type": "http.response.body", "body": first, "more_body": bool(rest) or not end},
+        )
+        for start in rest:
+            more = start + CHUNK_SIZE < len(body) or not end
+            chunk = body[start : start + CHUNK_SIZE]
+            await self._send({"type": "http.response.body", "body": chunk, "more_body": more})
+        self.state = State.DONE
 
-    def _public(self, error: Exception) -> APIError:
-        """What the client may see of an error. One that is not meant for clients is logged and hidden."""
-        if not isinstance(error, APIError):
-            log.error("unexpected error", exc_info=error, extra={"fields": {"request_id": self.id}})
-            error = APIError(f"The server had an unexpected error. Its log has more under {self.id}.")
-        self._error = error.code or error.type
-        self.record.fail(error)
-        return error
-
-    async def _fail(self, error: APIError) -> None:
-        """The funnel: an error reply, or the last event of a stream that has begun."""
-        if not self._started:
-            await self._reply(_error_reply(error))
-        elif self._error_event is not None and not self._finished:
-            self._finished = True
-            await self._send({"type": "http.response.body", "body": self._error_event(error), "more_body": False})
-        else:
-            # The server then closes the connection, which is all that can still be said.
-            raise error
-
-    def _headers(self, headers: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-        """A reply's own headers and those of every reply."""
-        more = [] if self.ticket is None else self.ticket.headers()
-        close = self._close
-        if self._services is not None:
-            close = close or self._services.draining
-            cors = self._services.config.server.cors
-            if cors is not None:
-                more += reply_headers(cors, self.headers)
-        # HTTP/2 has no such header, and its connections carry other requests.
-        if close and self._http1:
-            more.append(("connection", "close"))
-        return [*headers, *more, ("x-request-id", self.id)]
-
-    async def _reply(self, reply: Response, *, end: bool = True) -> None:
-        self._started, self._finished, self._status = True, True, reply.status
-        headers = self._headers(reply.headers)
-        reply = msgspec.structs.replace(reply, headers=headers)
-        try:
-            if len(reply.body) > CHUNK_SIZE:
-                await send_response(self._send, reply, head=self._head, end=end)
-                return
-            # One piece, and one limit of time for it and its head.
-            with self._limit() as scope:
-                await send_response(self._hand_over, reply, head=self._head, end=end)
-        except anyio.get_cancelled_exc_class():
-            # By the server, which stops. How much of it the client has is not known.
-            self._finished = False
-            raise
-        self._check_limit(scope)
-
-    async def _stream(self, stream: EventStream) -> None:
-        """Send events as they come, and comments while there are none."""
-
-        async def hand_over(event: bytes) -> None:
-            await self._start(stream)
-            await self._hand_over({"type": "http.response.body", "body": event, "more_body": True})
-
-        async def send(comment: bytes) -> None:
-            await self._start(stream)
-            await self._send({"type": "http.response.body", "body": comment, "more_body": True})
-
-        if self._services is None:
-            raise RuntimeError("only a server that runs streams")
-        interval = self._services.config.server.keep_alive
-        timeout = self._services.config.limits.write_timeout
-        writer = EventWriter(hand_over, send, interval=interval, timeout=timeout)
-        failure: Exception | None = None
-        async with aclosing(stream.events) as events, anyio.create_task_group() as tasks:
-            tasks.start_soon(writer.keep_alive, tasks.cancel_scope.cancel)
-            # Caught here: a task group would wrap it, and the comment must stop before the error is sent.
+    async def _send_stream(self, stream: EventStream) -> None:
+        async def write(event: bytes) -> None:
             try:
-                async for event in events:
-                    await writer.write(event)
-            except Exception as error:  # noqa: BLE001
-                failure = error
-            writer.end()
-        if writer.unread:
-            self._give_up()
-        if self._disconnected:
-            raise ClientDisconnect
-        if failure is not None:
-            try:
-                raise failure
-            finally:
-                # Its traceback has this frame.
-                del failure
-        self._finished = True
-        await self._start(stream)
-        await send_end(self._send)
+                if self.state is State.IDLE:
+                    await self._start(stream)
+                await self._send_message({"type": "http.response.body", "body": event, "more_body": True})
+            except OSError as error:
+                # What ASGI asks of a server whose client left; hypercorn keeps silent instead.
+                raise ClientDisconnect from error
+
+        writer = EventWriter(write, interval=self._context.keep_alive, timeout=self._context.write_timeout)
+        self._tasks.start_soon(self._keep_alive, writer)
+        async with aclosing(stream.events) as events:
+            await writer.write_all(events)
+        if self.state is State.IDLE:
+            await write(b"")
+        await self._finish(b"")
 
     async def _start(self, stream: EventStream) -> None:
-        if not self._started:
-            self._started, self._status = True, 200
-            await send_stream_start(self._send, self._headers(stream.headers))
-            self._error_event = stream.error_event
+        self.state, self.status = State.STARTING, 200
+        headers = [*_STREAM_HEADERS, *self._headers(stream.headers)]
+        await self._send_message({"type": "http.response.start", "status": 200, "headers": headers})
+        self.state, self._error_event = State.STREAMING, stream.error_event
 
-    async def _send(self, message: ASGIMessage) -> None:
-        with self._limit() as scope:
-            await self._hand_over(message)
-        self._check_limit(scope)
-
-    def _limit(self) -> anyio.CancelScope:
-        """Around what is sent, which may take so long."""
-        timeout = None if self._services is None else self._services.config.limits.write_timeout
-        return anyio.move_on_after(timeout)
-
-    def _check_limit(self, scope: anyio.CancelScope) -> None:
-        if scope.cancelled_caught:
-            self._give_up()
-            raise ClientDisconnect
-
-    async def _hand_over(self, message: ASGIMessage) -> None:
-        """Send without a limit of time, which the caller has to see to."""
+    async def _keep_alive(self, writer: EventWriter) -> None:
         try:
-            await self._send_message(message)
-        except OSError as error:
-            # What ASGI asks of a server when the client has disconnected; hypercorn keeps silent instead.
-            self._disconnected, self._finished = True, False
-            raise ClientDisconnect from error
+            await writer.keep_alive()
+        except ClientDisconnect as error:
+            self._lose(error)
 
-    def _give_up(self) -> None:
-        """Servers wait with a message until the client has read most of what they hold for it; this one does not."""
-        self._disconnected, self._finished, self._error = True, False, "write_timeout"
+    async def _finish(self, last: bytes) -> None:
+        """Send the end of a stream, or of a response that was sent without one."""
+        self.state = State.FINISHING
+        await self._send({"type": "http.response.body", "body": last, "more_body": False})
+        self.state = State.DONE
 
-    def _has_small_body(self) -> bool:
-        declared = self.headers.get(b"content-length", b"0")
-        if b"transfer-encoding" in self.headers or not declared.isdigit():
-            return False
-        return len(declared) < 10 and int(declared) <= SMALL_BODY
+    async def _break_off(self) -> None:
+        """Tell a client that waits for more that the server stops."""
+        if self._connected and self.state is not State.DONE:
+            with anyio.move_on_after(FAREWELL, shield=True), suppress(ClientDisconnect, APIError):
+                await self._fail(Unavailable("The server is shutting down.", code="draining"))
 
-    async def _pass_over(self, seconds: float, *, silence: float) -> None:
+    async def _fail(self, error: Exception) -> None:
+        """Tell the client of an error, as far as the state allows."""
+        public = self._context.public_error(error)
+        if self.state is State.IDLE:
+            await self._send_response(self._error_response(public))
+        elif self.state is State.STREAMING and self._error_event is not None:
+            await self._finish(self._error_event(public))
+        else:
+            # The server then closes the connection, which is all that can still be said.
+            raise public
+
+    def _error_response(self, error: APIError) -> Response:
+        body = self._context.encode_error(error)
+        return Response(body=body, status=error.status, headers=[*error.headers.items()])
+
+    def _headers(self, own: Headers) -> list[tuple[bytes, bytes]]:
+        """A response's own headers and those of every response."""
+        headers = [*own, *self._context.response_headers()]
+        # HTTP/2 has no such header, and its connections carry other requests.
+        if self._http1 and (self._closing or self._context.closing):
+            headers.append(("connection", "close"))
+        return encode_headers(headers)
+
+    async def _send(self, *messages: ASGIMessage) -> None:
+        """Send messages, for which the client has `write_timeout` seconds together."""
+        with anyio.move_on_after(self._context.write_timeout) as scope:
+            try:
+                for message in messages:
+                    await self._send_message(message)
+            except OSError as error:
+                raise ClientDisconnect from error
+        if scope.cancelled_caught:
+            raise WriteTimeout
+
+    def _lose(self, error: ClientDisconnect) -> None:
+        """Stop making a response that nobody reads."""
+        self.client = Client.STALLED if isinstance(error, WriteTimeout) else Client.DISCONNECTED
+        self._tasks.cancel_scope.cancel()
+
+    async def _discard_body(self, seconds: float, *, silence: float) -> None:
         """Read what the client still sends, until its end, for at most `seconds`."""
         with anyio.move_on_after(seconds):
-            while not (self._body_ended or self._disconnected):
-                with anyio.move_on_after(silence) as piece:
+            while self.client is Client.SENDING:
+                with anyio.move_on_after(silence) as chunk:
                     await self.receive()
-                if piece.cancelled_caught:
+                if chunk.cancelled_caught:
                     return
 
 
-def _error_reply(error: APIError) -> Response:
-    return Response(body=encode_error(error), status=error.status, headers=[*error.headers.items()])
+def _has_small_body(headers: Mapping[bytes, bytes]) -> bool:
+    declared = headers.get(b"content-length", b"0")
+    if b"transfer-encoding" in headers or not declared.isdigit():
+        return False
+    return len(declared) < 10 and int(declared) <= SMALL_BODY
+
+
+def encode_headers(headers: Headers) -> list[tuple[bytes, bytes]]:
+    """Names and values as bytes; a character that a header cannot hold is percent-encoded."""
+    return [(name.lower().encode("ascii"), _header_value(value)) for name, value in headers]
+
+
+def _header_value(value: str) -> bytes:
+    if value.isascii() and value.isprintable():
+        return value.encode("ascii")
+    return quote(value, safe=" !#$%&'()*+,-./:;<=>?@[]^_`{|}~").encode("ascii")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
 import anyio
 import msgspec
 
-from ark.http.errors import BadRequest, BodyTooLarge, HeadTooLarge, RequestTimeout
+from ark.http.errors import BadRequest, BodyTooLarge, HeadTooLarge, RequestTimeout, UnsupportedMediaType, shorten
 from ark.http.forms import Form
 
 Scope = Mapping[str, Any]
@@ -17,12 +19,18 @@ Receive = Callable[[], Awaitable[ASGIMessage]]
 Send = Callable[[ASGIMessage], Awaitable[None]]
 
 HEAD_BYTES = 16 * 1024
-"""Limit of a request's head. Hypercorn holds a head that arrives in chunks to the same, and one that arrives at once to
+"""Limit of a request's head. Hypercorn holds a head that arrives in pieces to it, and one that arrives at once to
 nothing."""
+
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 
 
 class ClientDisconnect(Exception):
     """The client closed the connection; nobody is left to answer."""
+
+
+class WriteTimeout(ClientDisconnect):
+    """The client keeps the connection open and reads nothing of what is sent."""
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,6 +81,12 @@ def read_headers(scope: Scope) -> dict[bytes, bytes]:
     return headers
 
 
+def request_id(headers: Mapping[bytes, bytes]) -> str:
+    """The client's own x-request-id where it is a sane one, otherwise a new one."""
+    sent = headers.get(b"x-request-id", b"")
+    return sent.decode() if _REQUEST_ID.fullmatch(sent) else f"req_{secrets.token_hex(16)}"
+
+
 def check_head(scope: Scope, headers: Mapping[bytes, bytes]) -> None:
     """Raises HeadTooLarge, and BadRequest for a body that has two lengths.
 
@@ -87,8 +101,24 @@ def check_head(scope: Scope, headers: Mapping[bytes, bytes]) -> None:
         raise BadRequest("The body is sent with both a content-length and a transfer-encoding.", code="invalid_framing")
 
 
+def check_json(headers: Mapping[bytes, bytes]) -> None:
+    """Raises UnsupportedMediaType for a body that is declared as something else."""
+    kind = headers.get(b"content-type", b"").split(b";", 1)[0].strip().lower()
+    if kind and kind != b"application/json" and not kind.endswith(b"+json"):
+        shown = shorten(kind.decode("latin-1"))
+        raise UnsupportedMediaType(f"The body is sent as {shown}; this route reads application/json.")
+
+
+def check_coding(headers: Mapping[bytes, bytes]) -> None:
+    """Raises UnsupportedMediaType for a compressed body: no limit can be held against its size beforehand."""
+    coding = headers.get(b"content-encoding", b"").strip().lower()
+    if coding not in (b"", b"identity"):
+        shown = shorten(coding.decode("latin-1"))
+        raise UnsupportedMediaType(f"The body is sent as {shown}; it is read as it is only.")
+
+
 def read_cookies(header: str) -> dict[str, str]:
-    """Cookies by name, the first of a name first. A malformed one is passed over and the others are kept."""
+    """Cookies by name; of a repeated one the first. A malformed one is skipped and the others are kept."""
     cookies: dict[str, str] = {}
     for pair in header.split(";"):
         name, equals, value = pair.partition("=")
@@ -105,8 +135,8 @@ class Body:
     """A request's body, read once, at most `limit` bytes of it.
 
     A declared length over the limit is refused before anything is read; the bytes are counted as they come all the
-    same. Timeouts are in seconds: `chunk_timeout` between two chunks, `total_timeout` for all of them. Making it and
-    reading it raise BodyTooLarge, reading it RequestTimeout and ClientDisconnect.
+    same. `chunk_timeout` is the time between two chunks and `total_timeout` that for all of them, in seconds. The
+    constructor and both readers raise BodyTooLarge; the readers raise RequestTimeout and ClientDisconnect too.
     """
 
     def __init__(
@@ -131,13 +161,11 @@ class Body:
     async def read(self) -> bytes:
         """The whole body."""
         chunks = []
-        # One limit of time, which is put off: making one anew for each chunk costs more than reading a small body.
-        with anyio.CancelScope(deadline=self._deadline()) as scope:
-            while True:
-                chunks.append(self._take(await self._receive()))
-                if self._ended:
-                    break
+        # One scope whose deadline moves: a new one for each chunk costs more than reading a small body.
+        with anyio.CancelScope() as scope:
+            while not self._ended:
                 scope.deadline = self._deadline()
+                chunks.append(self._take(await self._receive()))
         _check_time(scope)
         return b"".join(chunks)
 
@@ -170,9 +198,3 @@ class Body:
 def _check_time(scope: anyio.CancelScope) -> None:
     if scope.cancelled_caught:
         raise RequestTimeout("The request's body came too slowly.")
-
-
-async def wait_for_disconnect(receive: Receive) -> None:
-    """Returns when the client has disconnected. Call it after the body has been read."""
-    while (await receive())["type"] != "http.disconnect":
-        pass

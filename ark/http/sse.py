@@ -1,27 +1,24 @@
-"""Server-sent events: their form, and the writer that fills silence with comments."""
+"""Server-sent events: how they are written, and the comments that keep a silent stream alive."""
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import anyio
 
-from ark.http.request import ClientDisconnect
-
-Send = Callable[[bytes], Awaitable[None]]
+from ark.http.request import WriteTimeout
 
 KEEP_ALIVE = b": keep-alive\n\n"
 DONE = b"data: [DONE]\n\n"
+
+_LINE_BREAK = re.compile(r"\r\n|\r|\n")
 
 
 def json_event(payload: bytes) -> bytes:
     """One event whose data is JSON, which has no line breaks."""
     return b"data: " + payload + b"\n\n"
-
-
-_LINE_BREAK = re.compile(r"\r\n|\r|\n")
 
 
 def text_event(text: str) -> bytes:
@@ -38,53 +35,58 @@ def text_event(text: str) -> bytes:
 class EventWriter:
     """Writes events as they come, and a comment after each `interval` seconds of silence.
 
-    `hand_over` gives a server an event, `send` a comment; the one may take any time, the other ends by itself when the
-    client takes nothing. An event that is not taken in `timeout` seconds is given up.
+    `write` returns when the server has taken what it was given, which may be never: servers wait while the client reads
+    nothing. `timeout` says for how many seconds. Run `keep_alive` beside `write_all`, and cancel both where one raises.
     """
 
-    def __init__(self, hand_over: Send, send: Send, *, interval: float, timeout: float) -> None:
-        self._hand_over = hand_over
-        self._send = send
+    def __init__(self, write: Callable[[bytes], Awaitable[None]], *, interval: float, timeout: float) -> None:
+        self._write = write
         self._interval = interval
         self._timeout = timeout
-        # An event is sent for every token: no turn of the event loop for a lock that is free, and no timer for each.
-        self._lock = anyio.Lock(fast_acquire=True)
         self._last = time.monotonic()
-        self._since: float | None = None
-        """When the event was handed over that the server has not taken yet."""
-        # A task that is cancelled leaves itself, and all that it knows, to the collector of garbage.
+        """When something was last written."""
+        self._writing = False
+        """The server has not taken the last event yet."""
+        # An event is written for every token: no lock, which only a comment needs, and no timer for each.
+        self._comment: anyio.Event | None = None
+        """Set when the comment that is being written has been."""
         self._ended = anyio.Event()
-        self.unread = False
-        """An event was given up."""
 
-    async def write(self, event: bytes) -> None:
-        async with self._lock:
-            self._since = time.monotonic()
-            await self._hand_over(event)
-            self._last, self._since = time.monotonic(), None
+    async def write_all(self, events: AsyncIterator[bytes]) -> None:
+        """Write all events. No comment is being written when this returns or raises."""
+        try:
+            async for event in events:
+                while self._comment is not None:
+                    await self._comment.wait()
+                self._last, self._writing = time.monotonic(), True
+                await self._write(event)
+                self._writing = False
+        finally:
+            # Not by cancelling `keep_alive`: a cancelled task is left to the garbage collector with all that it knows.
+            self._ended.set()
+            if self._comment is not None:
+                await self._comment.wait()
 
-    def end(self) -> None:
-        """There are no more events."""
-        self._ended.set()
-
-    async def keep_alive(self, give_up: Callable[[], None]) -> None:
-        """Write comments until the events have ended. `give_up` is called when the client takes nothing any more."""
-        while True:
-            now = time.monotonic()
-            if self._since is not None and now - self._since >= self._timeout:
-                self.unread = True
-                give_up()
-                return
-            if self._since is None and now - self._last >= self._interval:
-                try:
-                    async with self._lock:
-                        await self._send(KEEP_ALIVE)
-                except ClientDisconnect:
-                    give_up()
-                    return
-                self._last = time.monotonic()
-            # A write that begins while this waits is given up late, by a quarter of its time at most.
-            wait = self._interval if self._since is not None else max(0.0, self._last + self._interval - now)
+    async def keep_alive(self) -> None:
+        """Write comments until the events have ended. Raises WriteTimeout, and ClientDisconnect as `write` does."""
+        while not self._ended.is_set():
+            silence = time.monotonic() - self._last
+            if self._writing and silence >= self._timeout:
+                raise WriteTimeout
+            if not self._writing and silence >= self._interval:
+                await self._write_comment()
+                silence = 0.0
+            # A write that begins meanwhile is given up late, by a quarter of its time at most.
+            wait = self._interval if self._writing else max(0.0, self._interval - silence)
             with anyio.move_on_after(min(wait, self._timeout / 4)):
                 await self._ended.wait()
-                return
+
+    async def _write_comment(self) -> None:
+        self._comment = written = anyio.Event()
+        with anyio.move_on_after(self._timeout) as scope:
+            await self._write(KEEP_ALIVE)
+        if scope.cancelled_caught:
+            raise WriteTimeout
+        self._last = time.monotonic()
+        self._comment = None
+        written.set()

@@ -14,11 +14,11 @@ from ark.api.models.schema import ModelDetails
 from ark.api.routes import PAGE as PAGE_ROUTE
 from ark.api.routes import ROUTES
 from ark.engines import parameters
-from ark.openapi.docstrings import text
-from ark.openapi.operations import HEADERS
-from ark.openapi.operations import PARAMETERS as INPUTS
 from ark_backends.kit.chat import PARAMETERS
 from fields import docstrings, values
+from tools.openapi.docstrings import text
+from tools.openapi.operations import HEADERS
+from tools.openapi.operations import PARAMETERS as INPUTS
 
 PAGE = Path(__file__).parents[2] / "docs" / "parameters.md"
 

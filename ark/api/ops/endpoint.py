@@ -3,10 +3,16 @@ ask before they send a page's request."""
 
 from __future__ import annotations
 
-import anyio.to_thread
+import base64
+import hashlib
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from typing import Any, Literal
+from urllib.parse import quote
+
 import msgspec
 
-from ark.api.ops.schema import Health, Ready
 from ark.api.request import Request
 from ark.errors import Forbidden, NotFound, Unavailable, shorten
 from ark.http.cors import preflight_headers
@@ -14,7 +20,23 @@ from ark.http.response import Response
 from ark.ops.metrics import CONTENT_TYPE
 from ark.services import Services
 
+_FILES = files(__package__)
+
 _encoder = msgspec.json.Encoder()
+
+
+class Health(msgspec.Struct, frozen=True, kw_only=True):
+    """The server is alive."""
+
+    status: Literal["ok"] = "ok"
+
+
+class Ready(msgspec.Struct, frozen=True, kw_only=True):
+    """Every model answers."""
+
+    status: Literal["ready"] = "ready"
+    models: Mapping[str, Literal["ready"]]
+    """Each served model by name."""
 
 
 async def health(request: Request, services: Services) -> Response:
@@ -41,28 +63,59 @@ async def ready(request: Request, services: Services) -> Response:
 
 async def openapi(request: Request, services: Services) -> Response:
     """This description of the API."""
-    # Here and not at the top: the document is made, once, from the table of routes, which has this endpoint.
-    from ark.openapi import render  # noqa: PLC0415
+    base = quote(request.root.rstrip("/"))
+    servers = [
+        {"url": f"{base}/v1", "description": "Where clients of OpenAI's API look."},
+        {"url": base or "/", "description": "The same without the prefix."},
+    ]
+    return Response(body=_encoder.encode({"servers": servers, **_document(keys=not services.keys.open)}))
 
-    # In a thread, because making it takes a tenth of a second.
-    return Response(body=await anyio.to_thread.run_sync(lambda: render(request.root, keys=not services.keys.open)))
+
+@cache
+def _document(*, keys: bool) -> dict[str, Any]:
+    """What `tools.openapi` wrote, with the security scheme where the server wants keys."""
+    document: dict[str, Any] = msgspec.json.decode(_FILES.joinpath("openapi.json").read_bytes())
+    if keys:
+        scheme = {"type": "http", "scheme": "bearer", "description": "One of the server's API keys."}
+        document["components"]["securitySchemes"] = {"key": scheme}
+        document["security"] = [{"key": []}]
+    return document
 
 
 async def page(request: Request, services: Services) -> Response:
     """The page for people. Raises NotFound where it is switched off."""
     if not services.config.server.page:
         raise NotFound("There is nothing at /.", code="unknown_url")
-    # Here and not at the top: a server that nobody looks at never reads it.
-    from ark.api.ops.page import page as document  # noqa: PLC0415
-
-    body, policy = document()
+    document, policy = _page()
     headers = [
         ("content-security-policy", policy),
         ("x-content-type-options", "nosniff"),
         ("referrer-policy", "no-referrer"),
         ("cache-control", "no-cache"),
     ]
-    return Response(body=body, content_type=b"text/html; charset=utf-8", headers=headers)
+    return Response(body=document, content_type=b"text/html; charset=utf-8", headers=headers)
+
+
+@cache
+def _page() -> tuple[bytes, str]:
+    """The page, and the content security policy that runs what is in it and nothing else."""
+    html, style, script = (_FILES.joinpath(f"page/page.{kind}").read_text("utf-8") for kind in ("html", "css", "js"))
+    policy = (
+        "default-src 'none'",
+        f"script-src '{_hash(script)}'",
+        # The colours of a table's cells are set by the script, which this does not concern.
+        f"style-src '{_hash(style)}'",
+        "connect-src 'self'",
+        "media-src blob:",
+        "base-uri 'none'",
+        "form-action 'self'",
+        "frame-ancestors 'none'",
+    )
+    return html.replace("/*STYLE*/", style).replace("/*SCRIPT*/", script).encode(), "; ".join(policy)
+
+
+def _hash(text: str) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 
 
 async def preflight(request: Request, services: Services) -> Response:

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from sse import Event, read_events
 
 from ark.errors import APIError, BodyTooLarge, RequestTimeout
+from ark.http.exchange import encode_headers
 from ark.http.request import Body, ClientDisconnect, read_cookies, read_headers, route_path
-from ark.http.response import encode_headers
 from ark.http.sse import json_event, text_event
 
 

@@ -2,19 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
 import msgspec
 
+from ark.api.audio import endpoint as audio
+from ark.api.audio.schema import (
+    TextDelta,
+    TextDone,
+    Transcription,
+    TranscriptionRequest,
+    TranslationRequest,
+    VerboseTranscription,
+)
+from ark.api.chat import endpoint as chat
+from ark.api.chat.schema import ChatRequest, Chunk, Completion
+from ark.api.embeddings import endpoint as embeddings
+from ark.api.embeddings.schema import EmbeddingList, EmbeddingRequest
 from ark.api.error_body import ErrorReply
-from ark.api.routes import EVENT_STREAM, FILES, JSON, Route
+from ark.api.models import endpoint as models
+from ark.api.models.schema import Model, ModelList
+from ark.api.ops import endpoint as ops
+from ark.api.routes import FILES, Route
+from ark.api.sessions import endpoint as sessions
+from ark.api.sessions.schema import SessionDeleted, SessionList, SessionObject
 from ark.errors import (
     APIError,
     BadRequest,
     BodyTooLarge,
+    Conflict,
     HeadTooLarge,
+    NotFound,
     RequestTimeout,
     TooManyRequests,
     Unauthorized,
@@ -22,12 +42,53 @@ from ark.errors import (
     UnsupportedMediaType,
 )
 from ark.http.forms import MULTIPART
-from ark.openapi.docstrings import error_text, text
-from ark.openapi.schemas import Schema, Schemas
 from ark.sessions.identity import COOKIE
+from tools.openapi.docstrings import error_text, text
+from tools.openapi.schemas import Schema, Schemas
 
-SCHEME = "key"
-"""Names the security scheme."""
+JSON = "application/json"
+EVENT_STREAM = "text/event-stream"
+TEXT = "text/plain"
+
+
+class Description(msgspec.Struct, frozen=True):
+    """What an operation reads and answers, beside what its route and its endpoint's docstring say."""
+
+    name: str
+    """Of the operation; generated clients call their method so."""
+    replies: Mapping[str, Any]
+    """Media type to the type of a good reply, of server-sent events to that of an event's data; None for plain text."""
+    body: type[msgspec.Struct] | None = None
+    """What is read of JSON, or of a form beside its `FILES`."""
+    session: bool = False
+    """Serves the session of the client's cookie."""
+    errors: Sequence[type[APIError]] = ()
+    """What it raises beside what its route implies: a bad body, a missing key, a limit."""
+
+
+_SPEECH = {JSON: Transcription | VerboseTranscription, EVENT_STREAM: TextDelta | TextDone, TEXT: None}
+
+DESCRIPTIONS: Mapping[Callable[..., Any], Description] = {
+    chat.create: Description(
+        "createChatCompletion",
+        {JSON: Completion, EVENT_STREAM: Chunk},
+        body=ChatRequest,
+        session=True,
+        errors=[NotFound, Conflict],
+    ),
+    embeddings.create: Description("createEmbedding", {JSON: EmbeddingList}, body=EmbeddingRequest, errors=[NotFound]),
+    audio.transcribe: Description("createTranscription", _SPEECH, body=TranscriptionRequest, errors=[NotFound]),
+    audio.translate: Description("createTranslation", _SPEECH, body=TranslationRequest, errors=[NotFound]),
+    models.list_models: Description("listModels", {JSON: ModelList}),
+    models.get_model: Description("retrieveModel", {JSON: Model}, errors=[NotFound]),
+    sessions.list_sessions: Description("listSessions", {JSON: SessionList}),
+    sessions.get_session: Description("retrieveSession", {JSON: SessionObject}, errors=[NotFound]),
+    sessions.delete_session: Description("deleteSession", {JSON: SessionDeleted}, errors=[NotFound]),
+    ops.metrics: Description("getMetrics", {TEXT: None}),
+    ops.health: Description("getHealth", {JSON: ops.Health}),
+    ops.ready: Description("getReady", {JSON: ops.Ready}, errors=[Unavailable]),
+    ops.openapi: Description("getOpenAPI", {JSON: dict[str, Any]}),
+}
 
 PARAMETERS: dict[str, Schema] = {
     "model": {
@@ -103,22 +164,26 @@ HEADERS: dict[str, Schema] = {
 def operation(path: str, route: Route, schemas: Schemas) -> dict[str, Any]:
     """What the document says of one method of a path."""
     summary, _, more = text(route.endpoint).partition("\n\n")
+    own = DESCRIPTIONS[route.endpoint]
+    resource = route.endpoint.__module__.split(".")[-2]
     described: dict[str, Any] = {
-        "operationId": route.name,
-        "tags": [route.endpoint.__module__.rpartition(".")[2]],
+        "operationId": own.name,
+        "tags": ["operations" if resource == "ops" else resource],
         "summary": " ".join(summary.split()),
     }
     if more:
         described["description"] = more
-    described["parameters"] = [_reference("parameters", name) for name in _parameters(path, route)]
-    if route.body is not None:
-        described["requestBody"] = {"required": True, "content": {JSON: {"schema": schemas.of(route.body)}}}
-    if route.form is not None:
-        described["requestBody"] = {"required": True, "content": {MULTIPART: {"schema": _form(route.form, schemas)}}}
+    described["parameters"] = [_reference("parameters", name) for name in _parameters(path, own)]
+    if own.body is not None:
+        json = route.reads == "json"
+        content = (
+            {JSON: {"schema": schemas.of(own.body)}} if json else {MULTIPART: {"schema": _form(own.body, schemas)}}
+        )
+        described["requestBody"] = {"required": True, "content": content}
     good = {
         "description": "The reply.",
-        "headers": _headers(_reply_headers(route)),
-        "content": {media: {"schema": _content(media, kind, schemas)} for media, kind in route.replies.items()},
+        "headers": _headers(_reply_headers(route, own)),
+        "content": {media: {"schema": _content(media, kind, schemas)} for media, kind in own.replies.items()},
     }
     described["responses"] = {"200": good} | {
         str(kind.status): _reference("responses", kind.__name__) for kind in errors(route)
@@ -130,10 +195,11 @@ def operation(path: str, route: Route, schemas: Schemas) -> dict[str, Any]:
 
 def errors(route: Route) -> list[type[APIError]]:
     """The errors that a route can answer with, by status: those of every route, and what its fields imply."""
-    kinds = {BadRequest, RequestTimeout, BodyTooLarge, HeadTooLarge, APIError, Unavailable, *route.errors}
+    kinds = {BadRequest, RequestTimeout, BodyTooLarge, HeadTooLarge, APIError, Unavailable}
+    kinds.update(DESCRIPTIONS[route.endpoint].errors)
     if not route.open:
         kinds.add(Unauthorized)
-    if route.body is not None or route.form is not None:
+    if route.reads is not None:
         kinds.add(UnsupportedMediaType)
     if route.work:
         kinds.add(TooManyRequests)
@@ -152,19 +218,19 @@ def error_response(kind: type[APIError], schemas: Schemas) -> dict[str, Any]:
     }
 
 
-def _parameters(path: str, route: Route) -> Iterator[str]:
+def _parameters(path: str, own: Description) -> Iterator[str]:
     if path.endswith("}"):
         yield path.partition("{")[2].removesuffix("}")
-    if route.session:
+    if own.session:
         yield "cookie"
     yield "request_id"
 
 
-def _reply_headers(route: Route) -> Iterator[str]:
+def _reply_headers(route: Route, own: Description) -> Iterator[str]:
     yield "x-request-id"
     if route.work:
         yield "x-ark-ignored"
-    if route.session:
+    if own.session:
         yield from ("set-cookie", "x-ark-session", "x-ark-cached-tokens")
     if route.work:
         yield from _RATES

@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 import msgspec
 
-from ark.openapi.docstrings import field_texts, text
+from tools.openapi.docstrings import field_texts, text
 
 Schema = dict[str, Any]
 
