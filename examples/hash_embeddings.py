@@ -1,7 +1,7 @@
-"""A whole embedding backend in one class: texts with the same words have like vectors.
+"""A whole embedding backend in one class: texts with the same words have similar vectors.
 
-It hashes words into the places of a vector, as scikit-learn's HashingVectorizer does: no model, no weights, no
-understanding of meaning, and good enough to find a text by its words. Serve it with this ``ark.toml``::
+It hashes words into the components of a vector, as scikit-learn's HashingVectorizer does. It has no model and no
+weights and knows no meanings, but finds a text by its words. Serve it with this ``ark.toml``::
 
     [[models]]
     name = "words"
@@ -26,18 +26,18 @@ from ark.engines.embedding import Embedding, EmbeddingJob, EmbeddingStatus
 from ark.errors import BadRequest, ContextLengthExceeded, TooManyRequests
 
 VOCABULARY = 2**16
-"""Token ids are below it. Two words share one rarely enough."""
+"""Number of token ids. Two words rarely share one."""
 
 _WORD = re.compile(r"\w+|[^\w\s]")
 
 
 def encode(text: str) -> list[int]:
-    """A token for each word and each punctuation mark, whatever its case."""
+    """A token for each word and each punctuation mark, ignoring case."""
     return [zlib.crc32(word.encode()) % VOCABULARY for word in _WORD.findall(text.casefold())] or [0]
 
 
 class HashEmbeddings:
-    """Counts words."""
+    """Embeds a text by counting its words."""
 
     capabilities = Capabilities(parameters=frozenset({"dimensions", "ark_truncate", "ark_sparse"}))
 
@@ -64,7 +64,7 @@ class HashEmbeddings:
             raise TooManyRequests("Too many requests are waiting for this model.")
         self._running += 1
         try:
-            # In a thread: many long texts would hold up all other requests.
+            # In a thread, because many long texts would block the event loop.
             embeddings = await anyio.to_thread.run_sync(self._embed, job)
         finally:
             self._running -= 1
@@ -77,7 +77,7 @@ class HashEmbeddings:
         return [self._embedding(ids, job) for ids in read]
 
     def _read(self, given: str | Sequence[int], place: str, truncate: bool) -> Sequence[int]:
-        """The token ids of an input, no more than the model reads."""
+        """The token ids of an input, at most `max_length`. Raises BadRequest with the input's place."""
         ids = encode(given) if isinstance(given, str) else given
         for number, token in enumerate(ids):
             if token >= VOCABULARY:

@@ -1,7 +1,7 @@
 """Search by meaning and by words at once, with BGE-M3's dense and lexical vectors from one request.
 
-The dense vectors find what means the same in other words, or in another language; the weights of the words find names
-and numbers, which meaning blurs. Serve the model with this ``ark.toml``::
+Dense vectors find texts that mean the same in other words or in another language. Lexical weights find names and
+numbers, which dense vectors blur. Serve the model with this ``ark.toml``::
 
     [[models]]
     name = "BAAI/bge-m3"
@@ -30,15 +30,15 @@ TEXTS = [
     "Lunch is served from noon to two.",
 ]
 LEXICAL = 0.3
-"""How much the words weigh beside the meaning: a matter of the texts, to be tried out."""
+"""Weight of the words relative to the meaning. The best value depends on the texts."""
 
 
 class Vectors(NamedTuple):
-    """What a text became."""
+    """The vectors of one text."""
 
     dense: NDArray[numpy.float32]
     words: Mapping[str, float]
-    """Token id to its weight."""
+    """Token id to weight."""
 
 
 def embed(client: OpenAI, texts: list[str]) -> list[Vectors]:
@@ -49,7 +49,7 @@ def embed(client: OpenAI, texts: list[str]) -> list[Vectors]:
 
 
 def lexical(query: Mapping[str, float], text: Mapping[str, float]) -> float:
-    """The weights of the tokens that both have."""
+    """The lexical score: the weights of the tokens that both have."""
     return sum(weight * text[token] for token, weight in query.items() if token in text)
 
 

@@ -1,7 +1,7 @@
-"""A reply that follows a JSON schema, token by token: it always parses.
+"""A reply that follows a JSON schema.
 
-Only a reply that is cut by its length does not, and says so in its finish reason. A schema that cannot be enforced is
-refused with a 400 that names the part.
+The schema is enforced token by token, so the reply always parses, unless it ends at its token limit with the finish
+reason ``length``. A schema that cannot be enforced is refused with a 400 that names the part.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """ARK beside Django's ASGI application, at /ai. Run it with ``hypercorn mount_django:application``.
 
-In a project the first part is there already: ``asgi.py`` and the settings.
+A Django project already has the first part: ``asgi.py`` and the settings.
 """
 
 from __future__ import annotations

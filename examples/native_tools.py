@@ -1,7 +1,7 @@
-"""A loop with tools, with OpenAI's client: the model calls, the program runs the tool, the model answers.
+"""A loop with tools, with OpenAI's client: the model calls a tool, the program runs it, the model answers.
 
-``tool_choice="auto"`` leaves it to the model whether to call; what it calls always exists, and the arguments always
-parse.
+With ``tool_choice="auto"`` the model decides whether to call. The tool that it calls always exists, and the arguments
+always parse.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ TOOLS: list[Any] = [
 
 
 def run(client: OpenAI, question: str, first_choice: Any = "auto") -> str:
-    """The model's answer, after as many calls as it wants, up to five rounds."""
+    """The model's answer, after at most five rounds of calls."""
     messages: list[Any] = [{"role": "user", "content": question}]
     choice = first_choice
     for _ in range(5):
@@ -59,13 +59,13 @@ def run(client: OpenAI, question: str, first_choice: Any = "auto") -> str:
                 print(f"{call.function.name}({arguments}) -> {result}")
                 messages.append({"role": "tool", "tool_call_id": call.id, "content": json.dumps(result)})
         choice = "auto"
-    return "The model calls and calls."
+    return "The model is still calling tools after five rounds."
 
 
 def main() -> None:
     with OpenAI(base_url=URL, api_key=KEY) as client:
         print(run(client, "What is the weather in Paris?"))
-        # A model that would rather talk can be made to call first.
+        # "required" forces the first reply to be a call.
         print(run(client, "What is the weather in Oslo?", "required"))
 
 

@@ -1,7 +1,8 @@
-"""Tools by nothing but the prompt: the pattern for a model or a server that knows no `tools`.
+"""Tools by the prompt alone, for a model or a server without `tools`.
 
-The system message lists the tools and says how to call one; the program looks for a call in the reply's text, runs the
-tool and sends the result as the next user message. Nothing forces the model, so whatever does not parse is an answer.
+The system message lists the tools and says how to call one. The program looks for a call in the reply's text, runs the
+tool, and sends the result as the next user message. Nothing forces the model to call correctly, so a reply that does
+not parse counts as the answer.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ TOOLS: dict[str, Callable[..., str]] = {"get_weather": get_weather}
 
 
 def find_call(text: str) -> tuple[str, dict[str, Any]] | None:
-    """The call in a reply: a JSON object with a known tool, whatever stands around it."""
+    """The call in a reply: a JSON object with a known tool, whatever text surrounds it."""
     start, end = text.find("{"), text.rfind("}")
     if start < 0 or end < start:
         return None

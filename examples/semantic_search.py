@@ -1,4 +1,4 @@
-"""Finds the sentences of ARK's own documentation that answer a question, whatever words either uses.
+"""Find the sentences of ARK's documentation that answer a question, by meaning instead of by words.
 
 ``python examples/semantic_search.py "how do I limit memory?"``
 """
@@ -23,7 +23,7 @@ BEST = 3
 
 
 def sentences(path: Path) -> list[str]:
-    """The text of a Markdown file, without headings, tables and programs."""
+    """The sentences of a Markdown file, without headings, tables and programs."""
     text = re.sub(r"```.*?```|<!--.*?-->", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
     blocks = (" ".join(block.split()) for block in re.split(r"\n\s*\n|\n(?=[-|] |\d\. )", text))
     return [
@@ -36,7 +36,7 @@ def sentences(path: Path) -> list[str]:
 
 
 def embed(client: OpenAI, texts: list[str]) -> NDArray[numpy.float32]:
-    """One row for each text. What is over the model's length is cut: the beginning says what it is about."""
+    """One row for each text. A text over the model's length is cut; its beginning says what it is about."""
     reply = client.embeddings.create(model="text-embedding-3-small", input=texts, extra_body={"ark_truncate": True})
     return numpy.array([one.embedding for one in reply.data], dtype=numpy.float32)
 

@@ -1,7 +1,7 @@
 """A session by cookie, with OpenAI's client: the server keeps what the model has read and thought.
 
-OpenAI's client keeps cookies, so there is nothing to do: the program sends the whole conversation as always, and the
-server recognises it and computes only what is new.
+OpenAI's client keeps cookies, so the program needs no changes. It sends the whole conversation, and the server
+recognizes it and computes only what is new.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def main() -> None:
                 0 if usage is None or usage.prompt_tokens_details is None else usage.prompt_tokens_details.cached_tokens
             )
             print(f"{text}\n  {reply.choices[0].message.content}")
-            print(f"  [{raw.headers['x-ark-session']}; {cached} prompt tokens were there already]")
+            print(f"  [{raw.headers['x-ark-session']}; {cached} prompt tokens cached]")
 
 
 if __name__ == "__main__":

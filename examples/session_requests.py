@@ -1,6 +1,6 @@
 """A session by cookie, with requests: a ``requests.Session`` keeps the cookie.
 
-Any client with a cookie jar will do; one without gets a new session with every request.
+Any client with a cookie jar works. A client without one gets a new session with every request.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""A session by name: ``ark_stateful`` with an id of the program's own, and only the new message in each request.
+"""A session by name: ``ark_stateful`` has an id that the program chooses, and each request has only the new message.
 
-The conversation lives on the server, the model's hidden reasoning included; it belongs to the API key. A session that
-has expired is a 404 `session_expired`, never a silent start from nothing.
+The server keeps the conversation, the model's hidden reasoning included. The session belongs to the API key. One that
+has expired is a 404 `session_expired`, and never silently starts from nothing.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def main() -> None:
             reply = raw.parse()
             read = 0 if reply.usage is None else reply.usage.prompt_tokens
             print(f"{text}\n  {reply.choices[0].message.content}")
-            print(f"  [{raw.headers['x-ark-session']}; the model has {read} tokens before it]")
+            print(f"  [{raw.headers['x-ark-session']}; {read} prompt tokens]")
 
 
 if __name__ == "__main__":

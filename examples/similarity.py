@@ -1,7 +1,7 @@
-"""How near texts are to each other, with numpy.
+"""How similar texts are, with numpy.
 
-Vectors have length 1, so that their dot product is the cosine of the angle between them: 1 for the same direction, near
-0 for texts that have nothing to do with each other.
+Vectors have length 1, so their dot product is the cosine of the angle between them: 1 for the same direction, near 0
+for unrelated texts.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""``ark_simplified``: a stream of bare text, read with requests and without any library for it.
+"""``ark_simplified``: a stream of text only, read with requests and without an SSE library.
 
-Each event's data is the text of a token and nothing else. The usage as JSON and ``[DONE]`` come last; an error is an
-event with a name of its own.
+Each event's data is the text of a token and nothing else. The last two events are the usage as JSON and ``[DONE]``. An
+error is an event with the name ``error``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ KEY = os.environ.get("ARK_KEY", "none")
 
 
 def events(lines: Iterable[bytes]) -> Iterator[tuple[str, str]]:
-    """The name and the data of each event. Several data lines are one text with line breaks."""
+    """The name and the data of each event. Several data lines make one text with line breaks."""
     name, data = "message", list[str]()
     for raw in lines:
         line = raw.decode()
@@ -41,12 +41,12 @@ def main() -> None:
     with requests.post(f"{URL}/chat/completions", json=body, headers=headers, stream=True, timeout=60) as reply:
         reply.raise_for_status()
         waiting: list[str] = []
-        # Byte by byte, or requests would wait for more text than a token has.
+        # Byte by byte, because requests would wait for more text than a token has.
         for name, data in events(reply.iter_lines(chunk_size=1)):
             if name == "error":
                 raise SystemExit(data)
             waiting.append(data)
-            # The last two are not text.
+            # The last two events are not text.
             if len(waiting) > 2:
                 print(waiting.pop(0), end="", flush=True)
         usage, _done = waiting

@@ -1,7 +1,7 @@
-"""A reply as it is written, with OpenAI's client.
+"""A reply as it is generated, with OpenAI's client.
 
-Reasoning arrives apart from the answer, and the last chunk says what the reply cost. ``ARK_URL`` and ``ARK_KEY`` name
-another server than the one on this machine.
+Reasoning arrives separately from the answer, and the last chunk has the usage. To use another server than the one on
+this machine, set ``ARK_URL`` and ``ARK_KEY``.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""A recording to text: ``python transcribe.py talk.wav``, with OpenAI's client.
+"""Transcribe a recording, with OpenAI's client: ``python transcribe.py talk.wav``.
 
-Any format that PyAV decodes will do. ``ARK_URL`` and ``ARK_KEY`` name another server than the one on this machine.
+The recording may have any format that PyAV decodes. To use another server than the one on this machine, set ``ARK_URL``
+and ``ARK_KEY``.
 """
 
 from __future__ import annotations

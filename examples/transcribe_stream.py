@@ -1,7 +1,6 @@
-"""A long recording as it is recognised: ``python transcribe_stream.py talk.wav``.
+"""Transcribe a long recording as a stream: ``python transcribe_stream.py talk.wav``.
 
-A piece of text comes with each segment, long before the end of the recording is reached. The last event has the whole
-text, and what it cost.
+The text of each segment arrives as soon as it is recognized. The last event has the whole text and the usage.
 """
 
 from __future__ import annotations

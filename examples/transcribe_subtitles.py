@@ -1,6 +1,6 @@
-"""A recording to subtitles beside it: ``python transcribe_subtitles.py talk.mp4`` writes ``talk.srt`` and ``talk.vtt``.
+"""Write subtitles beside a recording: ``python transcribe_subtitles.py talk.mp4`` writes ``talk.srt`` and ``talk.vtt``.
 
-A film will do: its first track of sound is transcribed. Each request is asked for with its own format.
+Of a film, the first audio track is transcribed. Each format takes a request of its own.
 """
 
 from __future__ import annotations

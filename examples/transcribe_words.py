@@ -1,6 +1,6 @@
-"""When each word of a recording was said: ``python transcribe_words.py talk.wav``.
+"""Find out when each word of a recording was said: ``python transcribe_words.py talk.wav``.
 
-``timestamp_granularities`` asks for words beside the segments; only ``verbose_json`` has room for them.
+``timestamp_granularities`` asks for words in addition to segments. Only ``verbose_json`` has them.
 """
 
 from __future__ import annotations

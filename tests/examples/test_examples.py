@@ -34,7 +34,7 @@ PROGRAMS = {
     "native_tools": r"(?s).*get_weather\(\{'city': .*'sunny'\}\n.+",
     "prompt_tools": r"(?s).+\n",
     "simplified_requests": r'(?s).+\n\{"prompt_tokens":\d+,.*\}\n',
-    "session_openai": rf"(?s).*\[({ID}); created; .*\[\1; continued; [1-9]\d* prompt tokens were there already\]\n",
+    "session_openai": rf"(?s).*\[({ID}); created; .*\[\1; continued; [1-9]\d* prompt tokens cached\]\n",
     "session_requests": rf"(?s).*\[({ID}); created\].*\[\1; continued\]\nark_session_id=\1\n",
     "similarity": r"(?s).*384 dimensions, \d+ tokens\n",
     # The best answer has other words than the question.
@@ -43,7 +43,7 @@ PROGRAMS = {
     "transcribe_stream": r"The red car is near the old bridge\. .+\n\d+ tokens\n",
     "transcribe_words": r"(?s) +0\.\d\d - +1\.\d\d +The red car is near the old bridge\.\n.*red\n.*english, 5\.48 s\n",
     "transcribe_subtitles": r"talk\.srt\ntalk\.vtt\n",
-    "session_stateful": rf"(?s).*\[({ID}); created;.*\[\1; continued;.*\[\1; continued; the model has \d\d+ tokens.*",
+    "session_stateful": rf"(?s).*\[({ID}); created;.*\[\1; continued;.*\[\1; continued; \d\d+ prompt tokens.*",
 }
 """What each program prints, whatever the model says."""
 
