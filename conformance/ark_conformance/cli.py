@@ -42,10 +42,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         calls = CallSet.read(options.files or [SHIPPED])
         if options.list:
-            return _list(console, _chosen(calls, options.profile or "ark", options.only))
+            return _list(console, _chosen(calls, options.profile or "ark", options))
         target = _target(options)
         profile: Profile = options.profile or ("ark" if target.is_ark else "openai")
-        runs = _chosen(calls, profile, options.only)
+        runs = _chosen(calls, profile, options)
         for path in (options.json, options.junit):
             if path is not None:
                 # Before the calls are made, whose results would be lost.
@@ -88,11 +88,11 @@ class _NoCallsError(Exception):
     """Nothing is chosen."""
 
 
-def _chosen(calls: CallSet, profile: Profile, only: Sequence[str]) -> list[Run]:
+def _chosen(calls: CallSet, profile: Profile, options: argparse.Namespace) -> list[Run]:
     """Raises _NoCallsError."""
-    runs = choose(calls, profile, only)
+    runs = choose(calls, profile, options.only, options.exclude)
     if not runs:
-        what = f" is called {' or '.join(only)}: --list shows them" if only else " is there"
+        what = f" is called {' or '.join(options.only)}: --list shows them" if options.only else " is there"
         raise _NoCallsError(f"no call of the profile {profile}{what}")
     return runs
 
@@ -195,6 +195,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--embedding-model", metavar="NAME", help="the same for embeddings")
     parser.add_argument("--transcription-model", metavar="NAME", help="the same for speech")
     parser.add_argument("--only", action="append", default=[], metavar="PATTERN", help="an area, or chat/usage-*")
+    parser.add_argument("--exclude", action="append", default=[], metavar="PATTERN", help="not these")
     parser.add_argument("--list", action="store_true", help="the calls, without making them")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write the results")
     parser.add_argument("--junit", type=Path, metavar="PATH", help="write the results as JUnit's XML")

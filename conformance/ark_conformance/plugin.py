@@ -17,8 +17,8 @@
         conformance_call(target)
 
 The mark makes one test of each call in each variant; a failure shows the request, the reply and what was expected, and
-a call that cannot be made is skipped with the reason. ``files`` of the mark are call files of your own, beside the test
-file; a mark that chooses nothing is an error.
+a call that cannot be made is skipped with the reason. ``only`` and ``exclude`` are patterns for areas and calls.
+``files`` are call files of your own, beside the test file. A mark that chooses nothing is an error.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class ConformanceCall:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
-        "conformance(profile, only=(), files=()): a test of each call, see ark_conformance.plugin",
+        "conformance(profile, only=(), exclude=(), files=()): a test of each call, see ark_conformance.plugin",
     )
 
 
@@ -89,7 +89,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     except CallFileError as error:
         pytest.fail(str(error), pytrace=False)
     only = marker.kwargs.get("only", ())
-    runs = choose(calls, profile, only)
+    runs = choose(calls, profile, only, marker.kwargs.get("exclude", ()))
     if not runs:
         # pytest would only skip the test.
         pytest.fail(f"no call of the profile {profile} is chosen by {', '.join(only) or 'the mark'}", pytrace=False)

@@ -14,13 +14,14 @@ from ark_conformance.target import Target
 Run = tuple[Call, Variant]
 
 
-def choose(calls: CallSet, profile: Profile, only: Sequence[str] = ()) -> list[Run]:
+def choose(calls: CallSet, profile: Profile, only: Sequence[str] = (), exclude: Sequence[str] = ()) -> list[Run]:
     """The calls of a profile in each of their variants.
 
-    `only` are patterns of the shell for an area, a call (``chat/usage-*``) or a call in a variant; none is all.
+    `only` and `exclude` are shell patterns for an area, a call (``chat/usage-*``) or a call in a variant. Without
+    `only` all calls are chosen; `exclude` takes some away.
     """
     runs = [(call, variant) for call in calls.calls if profile in call.profiles for variant in call.variants]
-    return [run for run in runs if not only or any(_matches(run, pattern) for pattern in only)]
+    return [run for run in runs if (not only or _matches(run, only)) and not _matches(run, exclude)]
 
 
 def run_all(
@@ -76,8 +77,8 @@ def by_area(results: Iterable[Result]) -> dict[str, Tally]:
     return areas
 
 
-def _matches(run: Run, pattern: str) -> bool:
+def _matches(run: Run, patterns: Sequence[str]) -> bool:
     call, variant = run
     # A variant's brackets would be a character class to the shell.
     names = (call.area, call.id, f"{call.id}[{variant}]")
-    return pattern in names or any(fnmatchcase(name, pattern) for name in names)
+    return any(pattern == name or fnmatchcase(name, pattern) for pattern in patterns for name in names)

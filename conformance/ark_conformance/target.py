@@ -184,7 +184,8 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
             for name in names_in(msgspec.to_builtins(step)):
                 if name in missing:
                     return missing[name]
-            if not call.case.even_if_unsupported:
+            # The table of parameters is the chat model's.
+            if step.call.startswith("chat.") and not call.case.even_if_unsupported:
                 reason = self._unsupported(step.arguments)
                 if reason is not None:
                     return reason

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 from running import serve
+from tiny_m3 import save_tiny_m3
+from tiny_whisper import save_tiny_whisper
 
+from ark.api.embeddings.openai_ids import table_path
 from ark.app import Ark, create_app
 from ark.config import Config, KeyConfig, LimitsConfig, ModelConfig, ServerConfig, SessionsConfig
 from ark.http.request import Receive, Scope, Send
@@ -65,10 +71,28 @@ def ask(url: str) -> Target:
 
 
 @pytest.fixture(scope="session")
-def ark_target() -> Iterator[Target]:
-    """ARK as it comes, with keys."""
-    with serve(create_app(make_config()), 120) as server:
-        yield ask(server.url)
+def ark_target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
+    """ARK as it comes, with keys, and without the table of OpenAI's tokenizer."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path_factory.mktemp("tiktoken")))
+        with serve(create_app(make_config()), 120) as server:
+            yield ask(server.url)
+
+
+@pytest.fixture
+def openai_tokenizer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """tiktoken's cache with OpenAI's own table in it, for the server in this process and for the client's.
+
+    litellm carries the table, under the name that tiktoken gives it. tiktoken and ARK look at its checksum.
+    """
+    litellm = find_spec("litellm")
+    if litellm is None or litellm.origin is None:
+        pytest.skip("litellm is not installed, which carries the table of OpenAI's tokenizer")
+    table = Path(litellm.origin).parent / "litellm_core_utils" / "tokenizers" / table_path().name
+    if not table.is_file():
+        pytest.skip("this litellm does not carry the table of OpenAI's tokenizer")
+    shutil.copy(table, tmp_path)
+    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path))
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +133,21 @@ def crowded_target() -> Iterator[Target]:
     """ARK with room for the state of two short conversations."""
     models = change_chat(context_length=512, engine={"kv_bytes": 2 * 2**20})
     with serve(create_app(make_config(models=models[:1])), 120) as server:
+        yield ask(server.url)
+
+
+@pytest.fixture(scope="module")
+def other_models_target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
+    """ARK with an embedding model of three kinds of vectors and a speech model that translates, both random."""
+    m3, whisper = tmp_path_factory.mktemp("m3"), tmp_path_factory.mktemp("whisper")
+    save_tiny_m3(m3)
+    save_tiny_whisper(whisper, languages=("en", "de"))
+    engine = {"device": "cpu", "workers": 1, "threads": 1, "beam_size": 1, "max_new_tokens": 6}
+    models = (
+        ModelConfig(name="m3", task="embedding", path=str(m3)),
+        ModelConfig(name="whisper", task="transcription", path=str(whisper), engine=engine),
+    )
+    with serve(create_app(make_config(models=models)), 120) as server:
         yield ask(server.url)
 
 

@@ -84,6 +84,16 @@ def test_nothing_that_is_called_so(url: str, capsys: pytest.CaptureFixture[str])
     assert "is called nonsense" in capsys.readouterr().err
 
 
+def test_calls_are_chosen_and_excluded_by_patterns(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--list", "--only", "models", "--only", "limits/a-slow-body"]) == 0
+    listed = capsys.readouterr().out
+    assert "limits/a-slow-body" in listed
+    assert listed.count("models/") > 3
+    assert main(["--list", "--only", "models", "--only", "limits/a-slow-*", "--exclude", "models/*"]) == 0
+    assert capsys.readouterr().out.endswith("\n1 calls, 2 with their variants\n")
+    assert main(["--list", "--only", "models", "--exclude", "models"]) == 2
+
+
 def test_a_file_that_cannot_be_written_is_said_before_the_calls(
     url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

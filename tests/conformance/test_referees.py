@@ -11,7 +11,6 @@ import os
 import shutil
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,6 @@ import pytest
 
 pytest.importorskip("torch")
 
-from ark.api.embeddings.openai_ids import table_path
-from ark_conformance.plugin import ConformanceCall
 from ark_conformance.target import Target
 
 SCRIPTS = Path(__file__).parent / "referees"
@@ -70,22 +67,6 @@ def test_langchain_embeddings_of_texts(ark_target: Target) -> None:
     assert found["near"] > found["far"] + 0.2
 
 
-@pytest.fixture
-def openai_tokenizer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """tiktoken's cache with OpenAI's own table in it, for the server in this process and for the client's.
-
-    litellm carries the table, under the name that tiktoken gives it. tiktoken and ARK look at its checksum.
-    """
-    litellm = find_spec("litellm")
-    if litellm is None or litellm.origin is None:
-        pytest.skip("litellm is not installed, which carries the table of OpenAI's tokenizer")
-    table = Path(litellm.origin).parent / "litellm_core_utils" / "tokenizers" / table_path().name
-    if not table.is_file():
-        pytest.skip("this litellm does not carry the table of OpenAI's tokenizer")
-    shutil.copy(table, tmp_path)
-    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path))
-
-
 @pytest.mark.usefixtures("openai_tokenizer")
 def test_langchain_embeddings_of_ids(ark_target: Target) -> None:
     """By its default it sends the ids of OpenAI's tokenizer, which ARK reads back."""
@@ -94,12 +75,6 @@ def test_langchain_embeddings_of_ids(ark_target: Target) -> None:
     found = run("langchain_embeddings.py", ark_target, "ids")
     assert found["sent"] == "ids"
     assert found["same"]
-
-
-@pytest.mark.usefixtures("openai_tokenizer")
-@pytest.mark.conformance(profile="ark", only=["embeddings/ids-of-openais-tokenizer"])
-def test_ids_of_openais_tokenizer(conformance_call: ConformanceCall, ark_target: Target) -> None:
-    conformance_call(ark_target)
 
 
 def test_pydantic_ai(ark_target: Target) -> None:
