@@ -23,9 +23,8 @@ from ark.concurrency import run_in_thread_if_large
 from ark.engines.chat import ChatBackend, GenerationJob, Grammar, SamplingParams
 from ark.errors import APIError, BadRequest
 from ark.ops.record import Work
-from ark.sessions.messages import Message
 from ark.sessions.service import Sessions, Turn
-from ark.sessions.transcript import Past
+from ark.sessions.transcript import Continuation, Message
 
 REREAD = 64
 """A turn is called rebuilt when more tokens than this of its transcript had to be computed again. The last sampled
@@ -110,9 +109,9 @@ class ChatTurn:
             # Before anything that waits: a comment may start the reply while the job is queued.
             self.headers += cookie
             try:
-                past = turn.choose(request.messages, self._prompts.model)
-                check_results(past.messages, len(request.messages))
-                prompt = await self._build(past)
+                continuation = turn.resume(request.messages, self._prompts.model)
+                check_results(continuation.messages, len(request.messages))
+                prompt = await self._build(continuation)
                 job = await self._job(prompt, turn)
                 self.folds = [self._new_fold(prompt, index) for index in range(request.n)]
                 self.work.ask()
@@ -133,17 +132,19 @@ class ChatTurn:
                 self._sessions.rebuilds += self.how == "rebuilt"
             await self._commit(prompt, turn, job)
 
-    async def _build(self, past: Past) -> Prompt:
+    async def _build(self, continuation: Continuation) -> Prompt:
         request = self._request
 
         def build() -> Prompt:
             tools = None if request.tools is None else request.tools.for_template()
             try:
-                return self._prompts.build(past, tools=tools, template_kwargs=request.template_kwargs)
+                return self._prompts.build(continuation, tools=tools, template_kwargs=request.template_kwargs)
             except RecursionError as error:
                 raise BadRequest("The request is nested too deeply for the model's chat template.") from error
 
-        return await run_in_thread_if_large(max(request.size, sum(message.size for message in past.messages)), build)
+        return await run_in_thread_if_large(
+            max(request.size, sum(message.size for message in continuation.messages)), build
+        )
 
     async def _grammar(self, prompt: Prompt) -> Grammar | None:
         request = self._request

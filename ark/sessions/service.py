@@ -11,16 +11,16 @@ from typing import Self
 import anyio
 
 from ark.config import SessionsConfig
-from ark.errors import BadRequest, NotFound
-from ark.sessions.identity import clear_cookie, parse_id, set_cookie, stateful_id
-from ark.sessions.messages import Message
-from ark.sessions.session import SessionInfo
-from ark.sessions.session_lock import Gate
+from ark.errors import BadRequest, Conflict, NotFound
+from ark.sessions.session import SessionInfo, parse_session_id, session_cookie
 from ark.sessions.storage import SavedTurn, StorageError, TranscriptStorage
 from ark.sessions.store import Evicted, Lease, SessionStore
-from ark.sessions.transcript import Past, Transcript
+from ark.sessions.transcript import Continuation, Message, Transcript
 
 log = logging.getLogger("ark.sessions")
+
+SessionName = tuple[str, str]
+"""(owner, session id); the session need not exist yet."""
 
 
 class Sessions:
@@ -39,7 +39,7 @@ class Sessions:
         self._storage = storage
         self._on_evict = on_evict
         self._store = SessionStore(config, clock=clock, on_evict=self._evicted)
-        self._gate = Gate()
+        self._locks = SessionLocks()
         self.rebuilds = 0
         """Turns whose state had been dropped by the backend and was computed again; counted by whoever runs them."""
         self.write_failures = 0
@@ -80,18 +80,18 @@ class Sessions:
             return Turn(self, None)
         if stateful is None:
             return Turn(self, self._store.lease_cookie(owner, cookie), by_cookie=True)
-        named = stateful_id(stateful) if isinstance(stateful, str) else None
-        session_id = named or parse_id(cookie or "")
-        place = (owner, session_id) if session_id is not None else None
-        if place is not None:
-            await self._gate.enter(place, self.config.busy_wait)
+        named = read_stateful(stateful) if isinstance(stateful, str) else None
+        session_id = named or parse_session_id(cookie or "")
+        locked = (owner, session_id) if session_id is not None else None
+        if locked is not None:
+            await self._locks.acquire(locked, self.config.busy_wait)
         try:
             lease = self._lease_append(owner, named, cookie)
         except BaseException:
-            if place is not None:
-                self._gate.leave(place)
+            if locked is not None:
+                self._locks.release(locked)
             raise
-        return Turn(self, lease, by_cookie=named is None, place=place)
+        return Turn(self, lease, by_cookie=named is None, locked=locked)
 
     def describe(self, owner: str, session_id: str) -> SessionInfo:
         """One session of the owner. Raises NotFound, `session_expired` or `session_not_found`."""
@@ -122,47 +122,39 @@ class Sessions:
             return self._store.lease_cookie(owner, cookie, "append")
         except NotFound as error:
             # A cookie jar would send the expired id for ever.
-            error.headers["set-cookie"] = clear_cookie(self.config)
+            error.headers["set-cookie"] = session_cookie(None, self.config)
             raise
 
     def _evicted(self, event: Evicted) -> None:
         if self._storage is not None:
             if event.whole:
-                expired = event.cause != "deleted"
-                self._storage.forget_session(event.owner, event.session, expired=expired)
+                self._storage.forget_session(event.owner, event.session, expired=event.cause != "deleted")
             else:
                 self._storage.forget_conversations([key for _, key in event.released])
         self._on_evict(event)
 
-    def _end(self, lease: Lease | None, place: tuple[str, str] | None) -> None:
-        if lease is not None and not lease.ended:
-            self._store.end(lease)
-        if place is not None:
-            self._gate.leave(place)
-
-    async def _commit(self, lease: Lease, transcript: Transcript) -> bool:
+    async def _save(self, lease: Lease, transcript: Transcript) -> None:
         session = lease.session
-        kept = self._store.commit(lease, transcript)
         # A transcript over the byte limit is evicted as soon as it is there.
-        if self._storage is not None and not session.gone and lease.key in session.conversations:
-            turn = SavedTurn(
-                owner=session.owner,
-                session=session.id,
-                issued=session.issued,
-                trusted=session.trusted,
-                created=session.created,
-                used=session.used,
-                key=lease.key,
-                transcript=transcript,
-            )
-            try:
-                # It is written even if the client leaves now, and so are failures told and counted.
-                with anyio.CancelScope(shield=True):
-                    await self._storage.save(turn)
-            except StorageError as error:
-                self.write_failures += 1
-                log.error("a turn of session %s was not written to disk: %s", session.id, error)
-        return kept
+        if self._storage is None or session.deleted or lease.key not in session.conversations:
+            return
+        turn = SavedTurn(
+            owner=session.owner,
+            session=session.id,
+            issued=session.issued,
+            trusted=session.trusted,
+            created=session.created,
+            used=session.used,
+            key=lease.key,
+            transcript=transcript,
+        )
+        try:
+            # It is written even if the client leaves now, and so are failures told and counted.
+            with anyio.CancelScope(shield=True):
+                await self._storage.save(turn)
+        except StorageError as error:
+            self.write_failures += 1
+            log.error("a turn of session %s was not written to disk: %s", session.id, error)
 
 
 class Turn:
@@ -174,12 +166,12 @@ class Turn:
         lease: Lease | None,
         *,
         by_cookie: bool = False,
-        place: tuple[str, str] | None = None,
+        locked: SessionName | None = None,
     ) -> None:
         self._sessions = sessions
         self._lease = lease
         self._by_cookie = by_cookie
-        self._place = place
+        self._locked = locked
 
     @property
     def session_id(self) -> str | None:
@@ -191,21 +183,21 @@ class Turn:
         """The ``set-cookie`` header of the reply; None where the session is not the cookie's."""
         if self._lease is None or not self._by_cookie:
             return None
-        return set_cookie(self._lease.session.id, self._sessions.config)
+        return session_cookie(self._lease.session.id, self._sessions.config)
 
     @property
     def key(self) -> str | None:
-        """What the job calls its session, so that the backend keeps its state; known after `choose`."""
+        """What the job calls its session, so that the backend keeps its state; known after `resume`."""
         return None if self._lease is None else self._lease.key
 
-    def choose(self, messages: tuple[Message, ...], model: str) -> Past:
+    def resume(self, messages: tuple[Message, ...], model: str) -> Continuation:
         """What the request's messages continue; once.
 
         Raises BadRequest `session_system_mismatch` and `session_model_mismatch`.
         """
         if self._lease is None:
-            return Past(messages, how="stateless")
-        return self._sessions._store.choose(self._lease, messages, model)
+            return Continuation(messages, how="stateless")
+        return self._sessions._store.resume(self._lease, messages, model)
 
     async def commit(self, transcript: Transcript) -> bool:
         """Keep the turn, and end it. With a storage, returns when the turn would survive the process.
@@ -214,14 +206,21 @@ class Turn:
         cannot be written is kept in memory, logged and counted; it is no error of the request.
         """
         try:
-            return self._lease is not None and await self._sessions._commit(self._lease, transcript)
+            if self._lease is None:
+                return False
+            kept = self._sessions._store.commit(self._lease, transcript)
+            await self._sessions._save(self._lease, transcript)
+            return kept
         finally:
             self.close()
 
     def close(self) -> None:
         """End the turn; if it was not committed, the session is as before it. May be repeated."""
-        place, self._place = self._place, None
-        self._sessions._end(self._lease, place)
+        if self._lease is not None:
+            self._sessions._store.end(self._lease)
+        locked, self._locked = self._locked, None
+        if locked is not None:
+            self._sessions._locks.release(locked)
 
     async def __aenter__(self) -> Self:
         return self
@@ -233,3 +232,52 @@ class Turn:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+class SessionLocks:
+    """One turn at a time for each session, in the order in which they came."""
+
+    def __init__(self) -> None:
+        self._semaphores: dict[SessionName, anyio.Semaphore] = {}
+        self._users: dict[SessionName, int] = {}
+
+    async def acquire(self, name: SessionName, wait: float) -> None:
+        """Raises Conflict `session_busy` after `wait` seconds."""
+        # A semaphore and not a lock: a stream may end in another task than the one that began it.
+        semaphore = self._semaphores.setdefault(name, anyio.Semaphore(1, max_value=1))
+        self._users[name] = self._users.get(name, 0) + 1
+        acquired = False
+        try:
+            try:
+                semaphore.acquire_nowait()
+                acquired = True
+            except anyio.WouldBlock:
+                with anyio.move_on_after(wait):
+                    await semaphore.acquire()
+                    acquired = True
+        finally:
+            if not acquired:
+                self._drop(name)
+        if not acquired:
+            raise Conflict(f"The session {name[1]} is busy with another turn.", code="session_busy")
+
+    def release(self, name: SessionName) -> None:
+        self._semaphores[name].release()
+        self._drop(name)
+
+    def _drop(self, name: SessionName) -> None:
+        self._users[name] -= 1
+        if not self._users[name]:
+            del self._users[name], self._semaphores[name]
+
+
+def read_stateful(value: str) -> str:
+    """The session that ``ark_stateful`` names. Raises BadRequest when it is no UUID."""
+    found = parse_session_id(value)
+    if found is None:
+        raise BadRequest(
+            "ark_stateful is true, false or the UUID of a session, such as '3f2b8c1e-5d47-4a90-b6de-0c9a1f7e2d35'.",
+            param="ark_stateful",
+            code="invalid_session_id",
+        )
+    return found

@@ -1,8 +1,10 @@
-"""A session, its conversations, and which of them a request continues."""
+"""A session: its id and cookie, its conversations, and which of them a request continues."""
 
 from __future__ import annotations
 
+import re
 import secrets
+import uuid
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,11 +12,15 @@ from typing import Literal
 
 import msgspec
 
+from ark.config import SessionsConfig
 from ark.errors import BadRequest
-from ark.sessions.messages import Message, common_messages
-from ark.sessions.transcript import Past, Transcript
+from ark.sessions.transcript import Continuation, Message, Transcript, common_messages
+
+COOKIE = "ark_session_id"
 
 Mode = Literal["match", "append"]
+
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
 
 
 @dataclass(eq=False)
@@ -48,8 +54,8 @@ class Session:
     """Turns in progress. Nothing evicts a session that has one."""
     appending: bool = False
     """One of the turns is in append mode; there is never a second one."""
-    gone: bool = False
-    """The session was deleted; a turn that still runs commits nothing."""
+    deleted: bool = False
+    """A turn that still runs commits nothing."""
 
     def latest(self, model: str) -> Conversation | None:
         """The most recently used conversation with a model."""
@@ -57,14 +63,6 @@ class Session:
             if conversation.transcript.model == model:
                 return conversation
         return None
-
-
-class Choice(msgspec.Struct, frozen=True):
-    """What a turn continues."""
-
-    past: Past
-    conversation: Conversation | None
-    """The conversation that the turn replaces; None when it makes a new one."""
 
 
 class SessionInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,16 +84,39 @@ class SessionInfo(msgspec.Struct, frozen=True, kw_only=True):
     models: list[str]
 
 
+def new_session_id() -> str:
+    """An id that cannot be guessed."""
+    return str(uuid.uuid4())
+
+
 def new_key() -> str:
     """A name for a conversation's state that no other conversation ever had."""
     return secrets.token_hex(16)
 
 
-def choose_match(session: Session, messages: tuple[Message, ...], model: str) -> Choice:
-    """The conversation that keeps the most of what the request's messages have in common with one.
+def parse_session_id(text: str) -> str | None:
+    """The id in lower case, or None when the text is no UUID in its usual 36 characters."""
+    lowered = text.lower()
+    return lowered if _UUID.match(lowered) else None
 
-    A conversation that the request only partly agrees with is left as it is and forked, so a client may go back to
-    the branch it left, and two conversations with the same beginning do not destroy each other.
+
+def session_cookie(session_id: str | None, config: SessionsConfig) -> str:
+    """The value of the ``set-cookie`` header that names a session; None makes the client forget its cookie."""
+    max_age = 0 if session_id is None else int(config.max_age)
+    domain = "" if config.cookie_domain is None else f"; Domain={config.cookie_domain}"
+    flags = "; Secure" * config.cookie_secure + "; HttpOnly" * config.cookie_http_only
+    where = f"Path={config.cookie_path}{domain}; SameSite={config.cookie_same_site}"
+    return f"{COOKIE}={session_id or ''}; Max-Age={max_age}; {where}{flags}"
+
+
+def match_conversation(
+    session: Session, messages: tuple[Message, ...], model: str
+) -> tuple[Continuation, Conversation | None]:
+    """Continue the conversation that has the most in common with the request's messages.
+
+    Returns the conversation too that the turn replaces, None for a new one. A conversation that the request agrees
+    with only in part is left as it is and forked, so a client may go back to the branch it left, and two conversations
+    with the same beginning do not destroy each other.
     """
     best: Conversation | None = None
     best_rank = (0, False, 0)
@@ -112,22 +133,25 @@ def choose_match(session: Session, messages: tuple[Message, ...], model: str) ->
             best, best_rank, best_common = conversation, rank, common
     if best is None or all(message.is_system for message in messages[:best_common]):
         # A system message alone is no conversation: programs begin all of theirs with the same one.
-        return Choice(Past(messages), None)
-    transcript = best.transcript
-    past = Past(
+        return Continuation(messages), None
+    transcript, whole = best.transcript, best_rank[1]
+    continuation = Continuation(
         messages=transcript.messages[:best_common] + messages[best_common:],
         transcript=transcript,
         kept=best_common,
-        how="continued" if best_rank[1] else "rewound",
+        how="continued" if whole else "rewound",
     )
-    return Choice(past, best if best_rank[1] and not best.running else None)
+    return continuation, best if whole and not best.running else None
 
 
-def choose_append(session: Session, messages: tuple[Message, ...], model: str) -> Choice:
-    """The session's conversation, with the request's messages behind it.
+def append_to_conversation(
+    session: Session, messages: tuple[Message, ...], model: str
+) -> tuple[Continuation, Conversation | None]:
+    """Continue the session's conversation with the request's messages behind it; in a session that a cookie stands
+    for, the most recently used one with the model.
 
-    In a session that a cookie stands for, the most recently used conversation with the model. Raises BadRequest when
-    the leading system message is not the session's, and when the session belongs to another model.
+    Returns what `match_conversation` does. Raises BadRequest when the leading system message is not the session's,
+    and when the session belongs to another model.
     """
     conversation = session.latest(model)
     if conversation is None:
@@ -138,15 +162,15 @@ def choose_append(session: Session, messages: tuple[Message, ...], model: str) -
                 param="model",
                 code="session_model_mismatch",
             )
-        return Choice(Past(messages), None)
+        return Continuation(messages), None
     transcript = conversation.transcript
-    past = Past(
+    continuation = Continuation(
         messages=transcript.messages + new_messages(transcript.messages, messages),
         transcript=transcript,
         kept=len(transcript.messages),
         how="continued",
     )
-    return Choice(past, None if conversation.running else conversation)
+    return continuation, None if conversation.running else conversation
 
 
 def new_messages(known: Sequence[Message], messages: tuple[Message, ...]) -> tuple[Message, ...]:

@@ -13,10 +13,9 @@ from typing import Any
 
 import msgspec
 
-from ark.sessions.messages import read_message
 from ark.sessions.session import Conversation, Session
 from ark.sessions.storage import Saved, SavedTurn, StorageError
-from ark.sessions.transcript import TOKEN_BYTES, Seam, Transcript
+from ark.sessions.transcript import TOKEN_BYTES, Seam, Transcript, read_message
 
 log = logging.getLogger("ark.sessions")
 

@@ -1,7 +1,7 @@
 """The session store: which sessions are kept, for how long, and which go when there are too many.
 
-Pure: no waiting, no files, and the time comes from a clock that is given. Every operation costs amortised constant
-time in the number of sessions. The clock is wall-clock seconds, because ages live through a restart.
+Pure: it waits for nothing, opens no file, and is given its clock, which is wall-clock seconds because ages live through
+a restart. Every operation costs amortised constant time in the number of sessions.
 """
 
 from __future__ import annotations
@@ -13,20 +13,18 @@ from typing import Literal
 
 from ark.config import SessionsConfig
 from ark.errors import Conflict, NotFound
-from ark.sessions.expired_sessions import Tombstones
-from ark.sessions.identity import new_id, parse_id
-from ark.sessions.messages import Message
 from ark.sessions.session import (
-    Choice,
     Conversation,
     Mode,
     Session,
     SessionInfo,
-    choose_append,
-    choose_match,
+    append_to_conversation,
+    match_conversation,
     new_key,
+    new_session_id,
+    parse_session_id,
 )
-from ark.sessions.transcript import Past, Transcript
+from ark.sessions.transcript import Continuation, Message, Transcript
 
 Cause = Literal["idle", "age", "count", "bytes", "conversations", "deleted"]
 
@@ -50,10 +48,11 @@ class Lease:
 
     session: Session
     mode: Mode
-    choice: Choice | None = None
     key: str = ""
-    """Names the state that the turn continues and leaves behind in the backend."""
+    """Names the state that the turn continues and leaves behind in the backend; empty until `resume`."""
     model: str = ""
+    conversation: Conversation | None = None
+    """The conversation that the turn replaces; None when it makes a new one."""
     ended: bool = False
 
 
@@ -76,9 +75,9 @@ class SessionStore:
         # Sessions without a turn in progress, least recently used first: what may be evicted.
         self._probation: OrderedDict[Session, None] = OrderedDict()
         self._protected: OrderedDict[Session, None] = OrderedDict()
-        # Apart, so that clients without a cookie jar cannot push out the ids that others will ask for.
-        self._expired_probation = Tombstones(config.max_sessions)
-        self._expired = Tombstones(config.max_sessions)
+        # Two, so that clients without a cookie jar cannot push out the ids that others will ask for.
+        self._expired_probation = ExpiredIds(config.max_sessions)
+        self._expired = ExpiredIds(config.max_sessions)
         self._size = 0
 
     def __len__(self) -> int:
@@ -94,12 +93,12 @@ class SessionStore:
     def lease_cookie(self, owner: str, cookie: str | None, mode: Mode = "match") -> Lease:
         """The session that a cookie names, or a fresh one under a new id.
 
-        Not adopted are ids that ARK did not issue to this owner. In append mode an expired session raises NotFound
+        An id that ARK did not issue to this owner is not adopted. In append mode an expired session raises NotFound
         `session_expired`, because the messages that it held are not in the request, and another turn in append mode
         raises Conflict `session_busy`.
         """
         self.sweep()
-        session_id = parse_id(cookie) if cookie is not None else None
+        session_id = parse_session_id(cookie) if cookie is not None else None
         session = self._find(owner, session_id)
         if session is not None and session.issued:
             self._refuse_busy(session, mode)
@@ -107,7 +106,7 @@ class SessionStore:
             return self._lease(session, mode)
         if mode == "append" and session_id is not None and session is None:
             self._refuse_expired(owner, session_id)
-        return self._lease(self._add(owner, new_id(), issued=True), mode)
+        return self._lease(self._add(owner, new_session_id(), issued=True), mode)
 
     def lease_named(self, owner: str, session_id: str) -> Lease:
         """The owner's session of that name, made on first use.
@@ -144,47 +143,45 @@ class SessionStore:
         An expired session's id becomes free too. False when the owner has neither.
         """
         self.sweep()
-        buried = self._expired.discard(owner, session_id)
-        buried = self._expired_probation.discard(owner, session_id) or buried
+        expired = [ids.discard(owner, session_id) for ids in (self._expired, self._expired_probation)]
         session = self._find(owner, session_id)
         if session is None:
-            return buried
+            return any(expired)
         self._evict(session, "deleted")
         return True
 
     # A turn.
 
-    def choose(self, lease: Lease, messages: tuple[Message, ...], model: str) -> Past:
+    def resume(self, lease: Lease, messages: tuple[Message, ...], model: str) -> Continuation:
         """What the request's messages continue; once in a lease. Raises BadRequest when they cannot."""
-        if lease.ended or lease.choice is not None:
-            raise RuntimeError("a turn chooses once, while it runs")
-        choose = choose_append if lease.mode == "append" else choose_match
-        choice = choose(lease.session, messages, model)
-        lease.choice, lease.model = choice, model
-        lease.key = new_key() if choice.conversation is None else choice.conversation.key
-        if choice.conversation is not None:
-            choice.conversation.running = True
-        return choice.past
+        if lease.ended or lease.key:
+            raise RuntimeError("a turn resumes once, while it runs")
+        find = append_to_conversation if lease.mode == "append" else match_conversation
+        continuation, conversation = find(lease.session, messages, model)
+        lease.model, lease.conversation = model, conversation
+        if conversation is None:
+            lease.key = new_key()
+        else:
+            lease.key = conversation.key
+            conversation.running = True
+        return continuation
 
     def commit(self, lease: Lease, transcript: Transcript) -> bool:
         """Make the turn's transcript the conversation's, and end the lease.
 
         False when the session was deleted meanwhile: then nothing is kept.
         """
-        if lease.ended or lease.choice is None:
-            raise RuntimeError("a turn commits once, after its conversation was chosen")
-        session = lease.session
-        kept = not session.gone
-        if kept:
-            conversation = lease.choice.conversation
-            if conversation is None:
-                conversation = Conversation(lease.key, transcript)
-                session.conversations[lease.key] = conversation
-                self._grow(session, transcript.size)
-            else:
-                self._grow(session, transcript.size - conversation.transcript.size)
-                conversation.transcript = transcript
-                session.conversations.move_to_end(lease.key)
+        if lease.ended or not lease.key:
+            raise RuntimeError("a turn commits once, after it was resumed")
+        session, conversation = lease.session, lease.conversation
+        kept = not session.deleted
+        if kept and conversation is None:
+            session.conversations[lease.key] = Conversation(lease.key, transcript)
+            self._grow(session, transcript.size)
+        elif kept and conversation is not None:
+            self._grow(session, transcript.size - conversation.transcript.size)
+            conversation.transcript = transcript
+            session.conversations.move_to_end(lease.key)
         self.end(lease)
         return kept
 
@@ -197,9 +194,9 @@ class SessionStore:
         session.turns -= 1
         if lease.mode == "append":
             session.appending = False
-        if lease.choice is not None and lease.choice.conversation is not None:
-            lease.choice.conversation.running = False
-        if session.gone:
+        if lease.conversation is not None:
+            lease.conversation.running = False
+        if session.deleted:
             if lease.key:
                 self._on_evict(self._event(session, "deleted", ((lease.model, lease.key),), whole=False))
             return
@@ -209,7 +206,7 @@ class SessionStore:
             # Its first turn failed: the session is as before it, not there.
             self._remove(session)
         elif session.turns == 0:
-            self._line_of(session)[session] = None
+            self._queue_of(session)[session] = None
         self._limit()
 
     # Limits.
@@ -217,8 +214,8 @@ class SessionStore:
     def sweep(self) -> None:
         """Expire what is too old. Every operation does it by itself; a timer may, to free memory of an idle server."""
         now = self._clock()
-        for line in (self._probation, self._protected):
-            while line and now - (first := next(iter(line))).used >= self._config.idle_timeout:
+        for queue in (self._probation, self._protected):
+            while queue and now - (first := next(iter(queue))).used >= self._config.idle_timeout:
                 self._evict(first, "idle")
         aged: list[Session] = []
         for session in self._by_age:
@@ -236,7 +233,7 @@ class SessionStore:
             self._by_age[session] = None
             self._size += session.size
         for session in sorted(sessions, key=lambda session: session.used):
-            self._line_of(session)[session] = None
+            self._queue_of(session)[session] = None
         for owner, session_id in expired:
             self._expired.add(owner, session_id)
         self.sweep()
@@ -249,10 +246,7 @@ class SessionStore:
             self._evict(victim, "bytes")
 
     def _victim(self) -> Session | None:
-        for line in (self._probation, self._protected):
-            if line:
-                return next(iter(line))
-        return None
+        return next(iter(self._probation or self._protected), None)
 
     def _limit_conversations(self, session: Session) -> None:
         excess = len(session.conversations) - self._config.max_conversations
@@ -286,14 +280,14 @@ class SessionStore:
                 self._protected[session] = None
 
     def _lease(self, session: Session, mode: Mode) -> Lease:
-        self._line_of(session).pop(session, None)
+        self._queue_of(session).pop(session, None)
         session.turns += 1
         session.appending = session.appending or mode == "append"
         session.used = self._clock()
         self._limit()
         return Lease(session, mode)
 
-    def _line_of(self, session: Session) -> OrderedDict[Session, None]:
+    def _queue_of(self, session: Session) -> OrderedDict[Session, None]:
         return self._protected if session.trusted else self._probation
 
     def _grow(self, session: Session, size: int) -> None:
@@ -313,9 +307,9 @@ class SessionStore:
         if not mine:
             del self._owners[session.owner]
         del self._by_age[session]
-        self._line_of(session).pop(session, None)
+        self._queue_of(session).pop(session, None)
         self._size -= session.size
-        session.gone = True
+        session.deleted = True
 
     @staticmethod
     def _refuse_busy(session: Session, mode: Mode) -> None:
@@ -350,3 +344,31 @@ class SessionStore:
     @staticmethod
     def _event(session: Session, cause: Cause, released: tuple[tuple[str, str], ...], *, whole: bool) -> Evicted:
         return Evicted(session.owner, session.id, cause, released, whole)
+
+
+class ExpiredIds:
+    """Ids of sessions that have expired, so that nobody continues one from nothing without knowing it."""
+
+    def __init__(self, limit: int) -> None:
+        """`limit`: ids kept for one owner; the oldest are forgotten first."""
+        self._limit = limit
+        self._owners: dict[str, OrderedDict[str, None]] = {}
+
+    def add(self, owner: str, session_id: str) -> None:
+        mine = self._owners.setdefault(owner, OrderedDict())
+        mine[session_id] = None
+        mine.move_to_end(session_id)
+        if len(mine) > self._limit:
+            mine.popitem(last=False)
+
+    def has(self, owner: str, session_id: str) -> bool:
+        return session_id in self._owners.get(owner, ())
+
+    def discard(self, owner: str, session_id: str) -> bool:
+        """Forget an id. False when it was not there."""
+        known = self.has(owner, session_id)
+        if known:
+            del self._owners[owner][session_id]
+            if not self._owners[owner]:
+                del self._owners[owner]
+        return known

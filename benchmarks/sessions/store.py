@@ -12,9 +12,8 @@ import uuid
 from collections.abc import Callable
 
 from ark.config import SessionsConfig
-from ark.sessions.messages import read_messages
 from ark.sessions.store import SessionStore
-from ark.sessions.transcript import Transcript, pack_tokens
+from ark.sessions.transcript import Transcript, pack_tokens, read_messages
 
 SIZES = (100, 1_000, 10_000, 100_000)
 ROUNDS = 2_000
@@ -43,7 +42,7 @@ class Filled:
     def take_turn(self, name: str) -> None:
         lease = self.store.lease_named("", name)
         messages = read_messages([{"role": "user", "content": "hello"}])
-        past = self.store.choose(lease, messages, "model")
+        past = self.store.resume(lease, messages, "model")
         self.store.commit(lease, Transcript("model", "", past.messages[:4], pack_tokens(range(64)), ()))
         self.now += 0.0001
 

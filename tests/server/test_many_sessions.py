@@ -17,8 +17,8 @@ from ark.chat.turn import ChatTurn, TurnRequest
 from ark.config import ModelConfig, SessionsConfig
 from ark.engines.chat import ChatBackend, SamplingParams
 from ark.ops.record import Record
-from ark.sessions.messages import read_messages
 from ark.sessions.service import Sessions
+from ark.sessions.transcript import read_messages
 from ark_backends.torch_chat import TorchChat
 
 SESSIONS = 1000

@@ -42,7 +42,7 @@ from ark.errors import (
     UnsupportedMediaType,
 )
 from ark.http.forms import MULTIPART
-from ark.sessions.identity import COOKIE
+from ark.sessions.session import COOKIE
 from tools.openapi.docstrings import error_text, text
 from tools.openapi.schemas import Schema, Schemas
 

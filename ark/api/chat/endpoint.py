@@ -22,8 +22,8 @@ from ark.errors import APIError, BadRequest
 from ark.http.response import EventStream, Response
 from ark.http.sse import json_event
 from ark.services import Services
-from ark.sessions.identity import COOKIE
-from ark.sessions.messages import Message, read_messages
+from ark.sessions.session import COOKIE
+from ark.sessions.transcript import Message, read_messages
 
 log = logging.getLogger("ark.chat")
 

@@ -9,8 +9,7 @@ from ark.api.sessions.schema import SessionDeleted, SessionList, SessionObject
 from ark.errors import NotFound, shorten
 from ark.http.response import Response
 from ark.services import Services
-from ark.sessions.identity import parse_id
-from ark.sessions.session import SessionInfo
+from ark.sessions.session import SessionInfo, parse_session_id
 
 _encoder = msgspec.json.Encoder()
 
@@ -36,7 +35,7 @@ async def delete_session(request: Request, services: Services) -> Response:
 
 
 def _session_id(text: str) -> str:
-    found = parse_id(text)
+    found = parse_session_id(text)
     if found is None:
         raise _not_found(text)
     return found

@@ -17,8 +17,7 @@ from ark.chat.prompt.truncate import cut_text
 from ark.chat.prompt.verbatim import Verbatim
 from ark.engines.chat import Tokenizer
 from ark.errors import BadRequest, ContextLengthExceeded
-from ark.sessions.messages import read_message
-from ark.sessions.transcript import How, Past, Seam, Transcript, common_tokens, pack_tokens
+from ark.sessions.transcript import Continuation, How, Seam, Transcript, common_tokens, pack_tokens, read_message
 
 _PROBE = (
     "The quick brown fox, 0123456789 times;\n\tif (x != 3.14) { return 'naïve'; } "
@@ -42,12 +41,12 @@ class PromptBuilder:
 
     def build(
         self,
-        past: Past,
+        continuation: Continuation,
         *,
         tools: Sequence[Mapping[str, Any]] | None = None,
         template_kwargs: Mapping[str, Any] | None = None,
     ) -> Prompt:
-        """The prompt that continues `past`.
+        """The prompt that `continuation` asks for.
 
         Raises BadRequest in the template's words when it refuses the messages, and ContextLengthExceeded when there
         is no room for one token of a reply.
@@ -61,7 +60,7 @@ class PromptBuilder:
                 template_kwargs=template_kwargs,
             )
 
-        piece = self._continue(past, render)
+        piece = self._continue(continuation, render)
         if len(piece.ids) >= self._context_length:
             raise ContextLengthExceeded(
                 f"The messages are {len(piece.ids)} tokens; the model's context is {self._context_length}, "
@@ -70,10 +69,10 @@ class PromptBuilder:
             )
         return Prompt(
             ids=piece.ids,
-            how=past.how,
-            retained=self._retained(past, piece.ids),
+            how=continuation.how,
+            retained=self._retained(continuation, piece.ids),
             ending=piece.text[-EDGE:],
-            past=past,
+            continuation=continuation,
             piece=piece,
             opening=self._opening(piece, render),
             builder=self,
@@ -87,19 +86,19 @@ class PromptBuilder:
     def fingerprint(self) -> str:
         return self._fingerprint
 
-    def _continue(self, past: Past, render: Render) -> Piece:
-        transcript = past.transcript
+    def _continue(self, continuation: Continuation, render: Render) -> Piece:
+        transcript = continuation.transcript
         if transcript is not None and transcript.fingerprint == self._fingerprint:
-            piece = splice(past, transcript, render, self._verbatim)
+            piece = splice(continuation, transcript, render, self._verbatim)
             if piece is not None:
                 return piece
         # The reasoning of earlier replies goes to the template here, which keeps what the model is used to see.
-        messages = [message.data for message in past.messages]
+        messages = [message.data for message in continuation.messages]
         text = render(messages)
         return Piece(ids=self._verbatim.encode(text), seams=(), text=text, messages=messages)
 
-    def _retained(self, past: Past, ids: list[int]) -> int:
-        transcript = past.transcript
+    def _retained(self, continuation: Continuation, ids: list[int]) -> int:
+        transcript = continuation.transcript
         if transcript is None or transcript.fingerprint != self._fingerprint:
             return 0
         return common_tokens(transcript.tokens, pack_tokens(ids))
@@ -143,7 +142,7 @@ class Prompt:
     """Leading ids that the conversation's transcript had already; its state, if still there, need not be computed."""
     ending: str
     """The last characters of the prompt's text: whether it opens a think tag."""
-    past: Past
+    continuation: Continuation
     piece: Piece
     opening: _Opening
     builder: PromptBuilder
@@ -170,7 +169,7 @@ class Prompt:
         base = self.piece.text[: self.opening.base]
         tokens = self.ids + ids
         seam = Seam(
-            message=len(self.past.messages),
+            message=len(self.continuation.messages),
             start=self.opening.start,
             end=len(tokens),
             stopped=stopped,
@@ -181,7 +180,7 @@ class Prompt:
         return Transcript(
             model=self.builder.model,
             fingerprint=self.builder.fingerprint,
-            messages=(*self.past.messages, read_message(message)),
+            messages=(*self.continuation.messages, read_message(message)),
             tokens=pack_tokens(tokens),
             seams=(*self.piece.seams, seam),
         )

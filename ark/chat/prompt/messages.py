@@ -9,7 +9,7 @@ import msgspec
 
 from ark.api.chat.schema import ChatMessage, FunctionCall, RefusalPart, TextPart, ToolCall
 from ark.errors import BadRequest, shorten
-from ark.sessions.messages import Message
+from ark.sessions.transcript import Message
 
 TemplateMessage = dict[str, Any]
 

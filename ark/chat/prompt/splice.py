@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from ark.chat.prompt.verbatim import Verbatim
 from ark.errors import BadRequest
-from ark.sessions.transcript import Past, Seam, Transcript, unpack_tokens
+from ark.sessions.transcript import Continuation, Seam, Transcript, unpack_tokens
 
 EDGE = 64
 """Characters kept of the end of a base."""
@@ -53,18 +53,19 @@ def base_digest(text: str) -> bytes:
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
-def splice(past: Past, transcript: Transcript, render: Render, tokenizer: Verbatim) -> Piece | None:
+def splice(continuation: Continuation, transcript: Transcript, render: Render, tokenizer: Verbatim) -> Piece | None:
     """The prompt with as many of the transcript's tokens as possible; None when no reply can keep its tokens.
 
     Raises BadRequest when the template refuses the messages.
     """
-    seams = [seam for seam in transcript.seams if seam.message < past.kept]
+    seams = [seam for seam in transcript.seams if seam.message < continuation.kept]
     if not seams:
         return None
     own = {seam.message for seam in seams}
     # Without their reasoning earlier replies are written the same way however many turns come behind them.
     messages = [
-        message.without_reasoning() if index in own else message.data for index, message in enumerate(past.messages)
+        message.without_reasoning() if index in own else message.data
+        for index, message in enumerate(continuation.messages)
     ]
     text = render(messages)
     stable = _stable(seams, text)

@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from ark.sessions.messages import read_message
-from ark.sessions.transcript import Past, Seam, Transcript, pack_tokens
+from ark.sessions.transcript import Continuation, Seam, Transcript, pack_tokens, read_message
 
 
 class Clock:
@@ -21,13 +20,13 @@ class Clock:
         return self.now
 
 
-def finish(past: Past, text: str, model: str = "m") -> Transcript:
+def finish(continuation: Continuation, text: str, model: str = "m") -> Transcript:
     """A transcript as a prompt builder makes one: here a token is one message."""
     message = read_message({"role": "assistant", "content": text})
-    messages = (*past.messages, message)
-    seams = () if past.transcript is None else past.transcript.seams
-    kept = tuple(seam for seam in seams if seam.message < past.kept)
-    seam = Seam(len(past.messages), len(past.messages), len(messages), True, 0, b"", "")
+    messages = (*continuation.messages, message)
+    seams = () if continuation.transcript is None else continuation.transcript.seams
+    kept = tuple(seam for seam in seams if seam.message < continuation.kept)
+    seam = Seam(len(continuation.messages), len(continuation.messages), len(messages), True, 0, b"", "")
     tokens = pack_tokens(int.from_bytes(m.digest[:4], "little") for m in messages)
     return Transcript(model, "f", messages, tokens, (*kept, seam))
 

@@ -6,17 +6,18 @@ import pytest
 
 from ark.config import SessionsConfig
 from ark.errors import BadRequest
-from ark.sessions.identity import clear_cookie, new_id, parse_id, set_cookie, stateful_id
+from ark.sessions.service import read_stateful
+from ark.sessions.session import new_session_id, parse_session_id, session_cookie
 
 ID = "3f2b8c1e-5d47-4a90-b6de-0c9a1f7e2d35"
 
 
 def test_the_cookie_is_exactly_the_documented_one() -> None:
     expected = f"ark_session_id={ID}; Max-Age=86400; Path=/; SameSite=lax"
-    assert set_cookie(ID, SessionsConfig()) == expected
+    assert session_cookie(ID, SessionsConfig()) == expected
     flags = SessionsConfig(cookie_secure=True, cookie_http_only=True, max_age=60.0)
-    assert set_cookie(ID, flags) == f"ark_session_id={ID}; Max-Age=60; Path=/; SameSite=lax; Secure; HttpOnly"
-    assert clear_cookie(SessionsConfig()).startswith("ark_session_id=; Max-Age=0; ")
+    assert session_cookie(ID, flags) == f"ark_session_id={ID}; Max-Age=60; Path=/; SameSite=lax; Secure; HttpOnly"
+    assert session_cookie(None, SessionsConfig()).startswith("ark_session_id=; Max-Age=0; ")
 
 
 def test_a_cookie_is_cleared_where_it_was_set() -> None:
@@ -25,19 +26,19 @@ def test_a_cookie_is_cleared_where_it_was_set() -> None:
         cookie_path="/ai", cookie_domain="example.com", cookie_same_site="none", cookie_secure=True, max_age=60.0
     )
     ending = "; Path=/ai; Domain=example.com; SameSite=none; Secure"
-    assert set_cookie(ID, config) == f"ark_session_id={ID}; Max-Age=60{ending}"
-    assert clear_cookie(config) == f"ark_session_id=; Max-Age=0{ending}"
+    assert session_cookie(ID, config) == f"ark_session_id={ID}; Max-Age=60{ending}"
+    assert session_cookie(None, config) == f"ark_session_id=; Max-Age=0{ending}"
 
 
 def test_ids_are_uuids_in_their_usual_form() -> None:
-    assert parse_id(new_id()) is not None
-    assert parse_id(ID.upper()) == ID
+    assert parse_session_id(new_session_id()) is not None
+    assert parse_session_id(ID.upper()) == ID
     for text in ["", "x", ID[:-1], ID + "\n", ID.replace("-", ""), f"{{{ID}}}", f"urn:uuid:{ID}"]:
-        assert parse_id(text) is None
+        assert parse_session_id(text) is None
 
 
 def test_what_is_no_uuid_is_refused_with_its_parameter() -> None:
-    assert stateful_id(ID) == ID
+    assert read_stateful(ID) == ID
     with pytest.raises(BadRequest) as error:
-        stateful_id("mine")
+        read_stateful("mine")
     assert error.value.param == "ark_stateful"

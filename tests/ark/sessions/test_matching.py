@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 
 from ark.errors import BadRequest
-from ark.sessions.messages import read_messages
-from ark.sessions.session import Conversation, Session, choose_append, choose_match
-from ark.sessions.transcript import Past, Transcript
+from ark.sessions.session import Conversation, Session, append_to_conversation, match_conversation
+from ark.sessions.transcript import Continuation, Transcript, read_messages
 
 
 def assistant(text: str, **more: Any) -> dict[str, Any]:
@@ -31,14 +30,16 @@ def session_of(finish: Callable[..., Transcript]) -> Callable[..., Session]:
     def make(*conversations: list[dict[str, Any]], issued: bool = True, model: str = "m") -> Session:
         session = Session("me", "id", issued=issued, trusted=True, created=0, used=0)
         for number, messages in enumerate(conversations):
-            past = Past(())
+            continuation = Continuation(())
             transcript = None
             for message in messages:
                 if message["role"] == "assistant":
-                    transcript = finish(past, message["content"], model)
-                    past = Past(transcript.messages, transcript, len(transcript.messages))
+                    transcript = finish(continuation, message["content"], model)
+                    continuation = Continuation(transcript.messages, transcript, len(transcript.messages))
                 else:
-                    past = Past((*past.messages, *read_messages([message])), transcript, past.kept)
+                    continuation = Continuation(
+                        (*continuation.messages, *read_messages([message])), transcript, continuation.kept
+                    )
             assert transcript is not None
             session.conversations[str(number)] = Conversation(str(number), transcript)
         return session
@@ -47,8 +48,8 @@ def session_of(finish: Callable[..., Transcript]) -> Callable[..., Session]:
 
 
 def match(session: Session, *messages: dict[str, Any]) -> tuple[str, int, str | None]:
-    choice = choose_match(session, read_messages(messages), "m")
-    return choice.past.how, choice.past.kept, choice.conversation and choice.conversation.key
+    continuation, conversation = match_conversation(session, read_messages(messages), "m")
+    return continuation.how, continuation.kept, conversation and conversation.key
 
 
 def test_the_whole_transcript_is_continued_in_its_place(session_of: Any) -> None:
@@ -145,8 +146,8 @@ def test_no_content_and_empty_content_are_the_same() -> None:
 
 
 def append(session: Session, *messages: dict[str, Any], model: str = "m") -> list[str]:
-    past = choose_append(session, read_messages(messages), model).past
-    return [f"{m.data['role'][0]}:{m.data['content']}" for m in past.messages]
+    continuation, _ = append_to_conversation(session, read_messages(messages), model)
+    return [f"{m.data['role'][0]}:{m.data['content']}" for m in continuation.messages]
 
 
 def test_only_the_new_message_is_appended(session_of: Any) -> None:

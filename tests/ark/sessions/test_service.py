@@ -11,10 +11,9 @@ import pytest
 
 from ark.config import SessionsConfig
 from ark.errors import BadRequest, Conflict, NotFound
-from ark.sessions.messages import read_messages
 from ark.sessions.service import Sessions
 from ark.sessions.storage import Saved, SavedTurn, StorageError
-from ark.sessions.transcript import Transcript
+from ark.sessions.transcript import Transcript, read_messages
 
 pytestmark = pytest.mark.anyio
 
@@ -32,9 +31,9 @@ def say(finish: Callable[..., Transcript], says: Any) -> Callable[..., Any]:
 
     async def whole(sessions: Sessions, text: str, owner: str = "ann", **which: Any) -> Any:
         async with await sessions.begin(owner, **which) as turn:
-            past = turn.choose(read_messages([says(text)]), "m")
-            assert await turn.commit(finish(past, text.upper()))
-            return turn.session_id, past.how, [m.data["content"] for m in past.messages]
+            continuation = turn.resume(read_messages([says(text)]), "m")
+            assert await turn.commit(finish(continuation, text.upper()))
+            return turn.session_id, continuation.how, [m.data["content"] for m in continuation.messages]
 
     return whole
 
@@ -66,9 +65,9 @@ async def test_stateless_reads_and_keeps_nothing(sessions_of: Any, finish: Any, 
     sessions = sessions_of()
     cookie, *_ = await say(sessions, "a")
     async with await sessions.begin("ann", cookie=cookie, stateful=False) as turn:
-        past = turn.choose(read_messages([says("a"), {"role": "assistant", "content": "A"}, says("b")]), "m")
-        assert (past.how, past.transcript, turn.key, turn.session_id) == ("stateless", None, None, None)
-        assert not await turn.commit(finish(past, "B"))
+        continuation = turn.resume(read_messages([says("a"), {"role": "assistant", "content": "A"}, says("b")]), "m")
+        assert (continuation.how, continuation.transcript, turn.key, turn.session_id) == ("stateless", None, None, None)
+        assert not await turn.commit(finish(continuation, "B"))
     assert [info.messages for info in sessions.describe_all("ann")] == [2]
 
 
@@ -76,7 +75,7 @@ async def test_switched_off_there_is_no_session(sessions_of: Any, says: Any) -> 
     sessions = sessions_of(enabled=False)
     for stateful in (None, False):
         async with await sessions.begin("ann", cookie=NAME, stateful=stateful) as turn:
-            assert turn.choose(read_messages([says("a")]), "m").how == "stateless"
+            assert turn.resume(read_messages([says("a")]), "m").how == "stateless"
             assert turn.set_cookie is None
     for stateful in (True, NAME):
         with pytest.raises(BadRequest) as error:
@@ -90,7 +89,7 @@ async def test_a_failed_turn_leaves_the_transcript_and_may_be_sent_again(session
 
     async def fail() -> None:
         async with await sessions.begin("ann", stateful=NAME) as turn:
-            turn.choose(read_messages([says("b")]), "m")
+            turn.resume(read_messages([says("b")]), "m")
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -106,25 +105,25 @@ async def test_a_second_turn_waits_for_the_first(sessions_of: Any, say: Any, fin
         results.append(await say(sessions, "b", stateful=NAME))
 
     async with anyio.create_task_group() as tasks, await sessions.begin("ann", stateful=NAME) as turn:
-        past = turn.choose(read_messages([says("a")]), "m")
+        continuation = turn.resume(read_messages([says("a")]), "m")
         tasks.start_soon(second)
         await anyio.sleep(0.02)
         assert results == []
-        await turn.commit(finish(past, "A"))
+        await turn.commit(finish(continuation, "A"))
     assert results == [(NAME, "continued", ["a", "A", "b"])]
 
 
 async def test_a_second_turn_is_refused_when_it_waits_too_long(sessions_of: Any, say: Any, says: Any) -> None:
     sessions = sessions_of(busy_wait=0.01)
     async with await sessions.begin("ann", stateful=NAME) as turn:
-        turn.choose(read_messages([says("a")]), "m")
+        turn.resume(read_messages([says("a")]), "m")
         with pytest.raises(Conflict) as error:
             await sessions.begin("ann", stateful=NAME)
         assert error.value.code == "session_busy"
         # Another key's session of the same name is free.
         await say(sessions, "x", owner="bob", stateful=NAME)
     assert (await say(sessions, "b", stateful=NAME))[1] == "created"
-    assert sessions._gate._users == sessions._gate._open == {}
+    assert sessions._locks._users == sessions._locks._semaphores == {}
 
 
 async def test_a_free_session_is_entered_without_any_wait(sessions_of: Any, say: Any) -> None:
@@ -152,16 +151,16 @@ async def test_matching_turns_run_side_by_side_and_fork(sessions_of: Any, say: A
         await sessions.begin("ann", cookie=cookie) as one,
         await sessions.begin("ann", cookie=cookie) as other,
     ):
-        past, fork = (
-            one.choose(read_messages([*history, says("b")]), "m"),
-            other.choose(read_messages([*history, says("c")]), "m"),
+        first, fork = (
+            one.resume(read_messages([*history, says("b")]), "m"),
+            other.resume(read_messages([*history, says("c")]), "m"),
         )
         assert one.key != other.key
-        assert past.transcript is fork.transcript is not None
+        assert first.transcript is fork.transcript is not None
         await other.commit(finish(fork, "C"))
-        await one.commit(finish(past, "B"))
+        await one.commit(finish(first, "B"))
     async with await sessions.begin("ann", cookie=cookie) as turn:
-        third = turn.choose(read_messages([*history, says("c"), {"role": "assistant", "content": "C"}, says("d")]), "m")
+        third = turn.resume(read_messages([*history, says("c"), {"role": "assistant", "content": "C"}, says("d")]), "m")
         assert third.how == "continued"
         assert "B" not in [m.data["content"] for m in third.messages]
 

@@ -19,12 +19,11 @@ import pytest
 from ark.config import SessionsConfig
 from ark.errors import NotFound
 from ark.sessions import sqlite_file
-from ark.sessions.messages import read_messages
 from ark.sessions.service import Sessions
 from ark.sessions.sqlite import SqliteStorage
 from ark.sessions.sqlite_file import SqliteFile
 from ark.sessions.storage import SavedTurn, StorageError
-from ark.sessions.transcript import Past, Transcript
+from ark.sessions.transcript import Continuation, Transcript, read_messages
 
 NAMES = [str(uuid.UUID(int=n)) for n in range(1, 4)]
 
@@ -49,9 +48,9 @@ def say(finish: Callable[..., Transcript], says: Any) -> Callable[..., Any]:
     async def whole(sessions: Sessions, text: str, **which: Any) -> Any:
         history = which.pop("history", [])
         async with await sessions.begin("ann", **which) as turn:
-            past = turn.choose(read_messages([*history, says(text)]), "m")
-            await turn.commit(finish(past, text.upper()))
-            return turn.session_id, past.how
+            continuation = turn.resume(read_messages([*history, says(text)]), "m")
+            await turn.commit(finish(continuation, text.upper()))
+            return turn.session_id, continuation.how
 
     return whole
 
@@ -326,8 +325,8 @@ def test_after_a_transaction_that_failed_nothing_counts_as_written(path: Path, f
     def fail(file: SqliteFile) -> None:
         raise sqlite3.OperationalError("database or disk is full")
 
-    first = finish(Past(read_messages([says("a")])), "A")
-    second = finish(Past((*first.messages, *read_messages([says("b")])), first, 2), "B")
+    first = finish(Continuation(read_messages([says("a")])), "A")
+    second = finish(Continuation((*first.messages, *read_messages([says("b")])), first, 2), "B")
     file = SqliteFile(path)
     file.open()
     with pytest.raises(sqlite3.OperationalError):
@@ -360,7 +359,7 @@ async def test_turns_that_commit_together_are_all_saved(started: Any, say: Any) 
 CHILD = """
 import anyio, sys
 from ark.config import SessionsConfig
-from ark.sessions.messages import read_message, read_messages
+from ark.sessions.transcript import read_message, read_messages
 from ark.sessions.service import Sessions
 from ark.sessions.sqlite import SqliteStorage
 from ark.sessions.transcript import Seam, Transcript, pack_tokens
@@ -369,9 +368,9 @@ async def talk(sessions, name):
     number = 0
     while True:
         async with await sessions.begin("ann", stateful=name) as turn:
-            past = turn.choose(read_messages([{"role": "user", "content": f"{name} {number}"}]), "m")
-            messages = (*past.messages, read_message({"role": "assistant", "content": f"reply {number}"}))
-            seams = () if past.transcript is None else past.transcript.seams
+            continuation = turn.resume(read_messages([{"role": "user", "content": f"{name} {number}"}]), "m")
+            messages = (*continuation.messages, read_message({"role": "assistant", "content": f"reply {number}"}))
+            seams = () if continuation.transcript is None else continuation.transcript.seams
             seam = Seam(len(messages) - 1, len(messages) - 1, len(messages), True, 0, b"", "")
             await turn.commit(Transcript("m", "f", messages, pack_tokens(range(len(messages))), (*seams, seam)))
         number += 1

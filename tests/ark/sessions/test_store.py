@@ -11,9 +11,8 @@ import pytest
 
 from ark.config import SessionsConfig
 from ark.errors import NotFound
-from ark.sessions.messages import read_messages
 from ark.sessions.store import Evicted, Lease, SessionStore
-from ark.sessions.transcript import Transcript
+from ark.sessions.transcript import Transcript, read_messages
 
 NAME = str(uuid.UUID(int=1))
 
@@ -36,8 +35,8 @@ def say(finish: Callable[..., Transcript]) -> Callable[..., Lease]:
     """A whole turn of a lease."""
 
     def whole(store: SessionStore, lease: Lease, text: str = "hello") -> Lease:
-        past = store.choose(lease, read_messages([{"role": "user", "content": text}]), "m")
-        store.commit(lease, finish(past, text.upper()))
+        continuation = store.resume(lease, read_messages([{"role": "user", "content": text}]), "m")
+        store.commit(lease, finish(continuation, text.upper()))
         return lease
 
     return whole
@@ -109,11 +108,11 @@ def test_a_session_outlives_its_limits_while_a_turn_runs(store_of: Any, say: Any
     store = store_of(max_sessions=1)
     say(store, store.lease_named("ann", NAME))
     lease = store.lease_named("ann", NAME)
-    past = store.choose(lease, read_messages([{"role": "user", "content": "b"}]), "m")
+    continuation = store.resume(lease, read_messages([{"role": "user", "content": "b"}]), "m")
     clock.now += 5000.0
     say(store, store.lease_cookie("bob", None))
     store.sweep()
-    assert store.commit(lease, finish(past, "B"))
+    assert store.commit(lease, finish(continuation, "B"))
     assert store.describe("ann", NAME).messages == 4
 
 
@@ -121,9 +120,9 @@ def test_a_turn_of_a_deleted_session_is_dropped(store_of: Any, say: Any, finish:
     store = store_of()
     say(store, store.lease_named("ann", NAME))
     lease = store.lease_named("ann", NAME)
-    past = store.choose(lease, read_messages([{"role": "user", "content": "b"}]), "m")
+    continuation = store.resume(lease, read_messages([{"role": "user", "content": "b"}]), "m")
     store.delete("ann", NAME)
-    assert not store.commit(lease, finish(past, "B"))
+    assert not store.commit(lease, finish(continuation, "B"))
     assert len(store) == store.size == 0
     # What the turn has left in the backend meanwhile goes as well.
     assert events[-1].released == (("m", lease.key),)
@@ -161,13 +160,13 @@ def test_a_session_keeps_its_latest_conversations(store_of: Any, say: Any, event
     assert [(event.cause, event.whole) for event in events] == [("conversations", False)]
     lease = store.lease_cookie("ann", cookie)
     question = {"role": "user", "content": "a"}
-    assert store.choose(lease, read_messages([question]), "m").how == "created"
+    assert store.resume(lease, read_messages([question]), "m").how == "created"
 
 
 def test_a_failed_first_turn_leaves_no_session(store_of: Any) -> None:
     store = store_of()
     lease = store.lease_named("ann", NAME)
-    store.choose(lease, read_messages([{"role": "user", "content": "a"}]), "m")
+    store.resume(lease, read_messages([{"role": "user", "content": "a"}]), "m")
     store.end(lease)
     store.end(lease)
     assert len(store) == 0

@@ -16,18 +16,17 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from ark.config import SessionsConfig
 from ark.errors import Conflict, NotFound
-from ark.sessions.messages import read_message, read_messages
 from ark.sessions.store import Evicted, Lease, SessionStore
-from ark.sessions.transcript import Past, Seam, Transcript, pack_tokens
+from ark.sessions.transcript import Continuation, Seam, Transcript, pack_tokens, read_message, read_messages
 
 CONFIG = SessionsConfig(idle_timeout=100.0, max_age=1000.0, max_sessions=3, max_bytes=1600, max_conversations=2)
 OWNERS = ["ann", "bob"]
 NAMES = [str(uuid.UUID(int=n)) for n in range(1, 6)]
 
 
-def finish(past: Past, text: str) -> Transcript:
-    messages = (*past.messages, read_message({"role": "assistant", "content": text}))
-    seam = Seam(len(past.messages), 0, len(messages), True, 0, b"", "")
+def finish(continuation: Continuation, text: str) -> Transcript:
+    messages = (*continuation.messages, read_message({"role": "assistant", "content": text}))
+    seam = Seam(len(continuation.messages), 0, len(messages), True, 0, b"", "")
     return Transcript("m", "f", messages, pack_tokens(range(len(messages))), (seam,))
 
 
@@ -53,7 +52,7 @@ class ModelSession:
 class Turn:
     session: ModelSession
     lease: Lease
-    past: Past
+    continuation: Continuation
     before: dict[str, Transcript]
 
 
@@ -115,20 +114,20 @@ class StoreAgainstModel(RuleBasedStateMachine):
             if issued:
                 assert (owner, session.id) not in self.issued
                 self.issued.append((owner, session.id))
-        past = self.store.choose(lease, read_messages(messages), "m")
-        turn = Turn(session, lease, past, dict(session.conversations))
+        continuation = self.store.resume(lease, read_messages(messages), "m")
+        turn = Turn(session, lease, continuation, dict(session.conversations))
         session.turns.append(turn)
         self.turns.append(turn)
         self.limit()
         self.check_past(turn)
 
     def check_past(self, turn: Turn) -> None:
-        if turn.past.transcript is not None:
-            assert turn.past.transcript in turn.before.values()
-            digests = [m.digest for m in turn.past.messages]
-            theirs = [m.digest for m in turn.past.transcript.messages]
-            assert digests[: turn.past.kept] == theirs[: turn.past.kept]
-            if turn.past.kept < len(theirs):
+        if turn.continuation.transcript is not None:
+            assert turn.continuation.transcript in turn.before.values()
+            digests = [m.digest for m in turn.continuation.messages]
+            theirs = [m.digest for m in turn.continuation.transcript.messages]
+            assert digests[: turn.continuation.kept] == theirs[: turn.continuation.kept]
+            if turn.continuation.kept < len(theirs):
                 assert turn.lease.key not in turn.before
 
     def ended(self, turn: Turn) -> None:
@@ -229,7 +228,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
 
     def commit(self, turn: Turn, text: str) -> None:
         self.steps += 1
-        transcript = finish(turn.past, text)
+        transcript = finish(turn.continuation, text)
         live = turn.session in self.sessions
         assert self.store.commit(turn.lease, transcript) == live
         if live:

@@ -9,8 +9,7 @@ import pytest
 from ark.chat.prompt.builder import Prompt, PromptBuilder, fingerprint
 from ark.chat.prompt.truncate import cut_text
 from ark.errors import BadRequest, ContextLengthExceeded
-from ark.sessions.messages import read_messages
-from ark.sessions.transcript import Past, Transcript, unpack_tokens
+from ark.sessions.transcript import Continuation, Transcript, read_messages, unpack_tokens
 
 TOOLS = [{"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}]
 CALL = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": {"at": "sea"}}}
@@ -29,7 +28,7 @@ def builder_of(tokenizer: Any, context_length: int = 10_000) -> PromptBuilder:
 
 
 def begin(tokenizer: Any, *messages: dict[str, Any], **options: Any) -> Prompt:
-    return builder_of(tokenizer).build(Past(read_messages(messages)), **options)
+    return builder_of(tokenizer).build(Continuation(read_messages(messages)), **options)
 
 
 def reply(tokenizer: Any, prompt: Prompt, text: str, message: dict[str, Any], stop: str = "") -> Transcript:
@@ -40,8 +39,8 @@ def reply(tokenizer: Any, prompt: Prompt, text: str, message: dict[str, Any], st
 
 def go_on(tokenizer: Any, transcript: Transcript, *messages: dict[str, Any], **options: Any) -> Prompt:
     kept = len(transcript.messages)
-    past = Past((*transcript.messages, *read_messages(messages)), transcript, kept, "continued")
-    return builder_of(tokenizer).build(past, **options)
+    continuation = Continuation((*transcript.messages, *read_messages(messages)), transcript, kept, "continued")
+    return builder_of(tokenizer).build(continuation, **options)
 
 
 def test_a_first_prompt_is_the_templates_rendering(tokenizer: Any) -> None:
@@ -87,9 +86,9 @@ def test_openings_that_change_from_prompt_to_prompt(of_shape: Any, monkeypatch: 
     openings = ["<|assistant|>", "<|assistant|><think>\n", "<|assistant|>", "a", "", "<|assistant|>" * 40, "lo", "orld"]
     for opening in openings:
         for text in ("", "hi", "the quick brown fox", "hel", "hello w", "hi"):
-            past = Past(read_messages([user(text)]))
-            prompt = builder.build(past)
-            assert prompt.opening == builder_of(tokenizer).build(past).opening
+            continuation = Continuation(read_messages([user(text)]))
+            prompt = builder.build(continuation)
+            assert prompt.opening == builder_of(tokenizer).build(continuation).opening
             if prompt.opening.start >= 0:
                 assert tokenizer.decode(prompt.ids[prompt.opening.start :]) == opening
 
@@ -183,7 +182,7 @@ def test_reasoning_that_the_template_drops_later_does_not_make_the_past_another(
     monkeypatch.setattr(tokenizer, "encode", lambda text: encoded.append(text) or encode(text))
     builder = builder_of(tokenizer)
     encoded.clear()
-    builder.build(Past((*transcript.messages, *read_messages([user("more")])), transcript, 4, "continued"))
+    builder.build(Continuation((*transcript.messages, *read_messages([user("more")])), transcript, 4, "continued"))
     assert encoded == ["<|im_end|>\n<|im_start|>user\nmore<|im_end|>\n<|im_start|>assistant\n"]
 
 
@@ -241,7 +240,7 @@ def test_a_rewind_keeps_the_reasoning_before_it_and_nothing_behind(of_shape: Any
     second = go_on(tokenizer, first, user("and?"))
     second_done = reply(tokenizer, second, "<think>\nred\n</think>\n\nB", assistant("B"))
     messages = (*second_done.messages[:2], *read_messages([user("or?")]))
-    prompt = builder_of(tokenizer).build(Past(messages, second_done, 2, "rewound"))
+    prompt = builder_of(tokenizer).build(Continuation(messages, second_done, 2, "rewound"))
     text = tokenizer.decode(prompt.ids)
     assert "blue" in text
     assert "red" not in text
@@ -252,7 +251,7 @@ def test_a_rewind_keeps_the_reasoning_before_it_and_nothing_behind(of_shape: Any
 def test_a_regenerated_reply_reads_the_same_prompt_again(tokenizer: Any) -> None:
     first = begin(tokenizer, user("hi"))
     transcript = reply(tokenizer, first, "hello", assistant("hello"))
-    again = builder_of(tokenizer).build(Past(transcript.messages[:1], transcript, 1, "rewound"))
+    again = builder_of(tokenizer).build(Continuation(transcript.messages[:1], transcript, 1, "rewound"))
     assert again.ids == first.ids
     assert again.retained == len(first.ids)
 
@@ -287,11 +286,11 @@ def test_ids_of_another_tokenizer_are_not_continued(of_shape: Any, core: Any) ->
 
 def test_a_prompt_without_room_for_one_token_is_refused(of_shape: Any) -> None:
     tokenizer = of_shape("chatml")
-    past = Past(read_messages([user("hi")]))
+    continuation = Continuation(read_messages([user("hi")]))
     length = len(begin(tokenizer, user("hi")).ids)
-    assert builder_of(tokenizer, length + 1).build(past).ids
+    assert builder_of(tokenizer, length + 1).build(continuation).ids
     with pytest.raises(ContextLengthExceeded):
-        builder_of(tokenizer, length).build(past)
+        builder_of(tokenizer, length).build(continuation)
 
 
 class Reading:
@@ -317,11 +316,13 @@ def test_messages_that_are_far_too_long_are_refused_by_their_beginning(of_shape:
     opened = tokenizer.characters
     long = user(text * (4_000_000 // len(text)))
     with pytest.raises(ContextLengthExceeded, match="far longer than the model's context of 2000 tokens"):
-        builder.build(Past(read_messages([long])))
+        builder.build(Continuation(read_messages([long])))
     transcript = reply(tokenizer, begin(tokenizer, user("hi")), "hello", assistant("hello"))
-    past = Past((*transcript.messages, *read_messages([long])), how="continued", transcript=transcript, kept=2)
+    continuation = Continuation(
+        (*transcript.messages, *read_messages([long])), how="continued", transcript=transcript, kept=2
+    )
     with pytest.raises(ContextLengthExceeded, match="far longer"):
-        builder.build(past)
+        builder.build(continuation)
     assert tokenizer.characters - opened < 300_000
 
 
@@ -330,14 +331,14 @@ def test_long_messages_of_few_tokens_are_read(of_shape: Any) -> None:
     builder = builder_of(tokenizer, 100_000)
     # With the marks that keep them text they are seven times as long.
     text = "</s>" * 20_000
-    prompt = builder.build(Past(read_messages([user(text)])))
+    prompt = builder.build(Continuation(read_messages([user(text)])))
     assert text in tokenizer.decode(prompt.ids)
 
 
 def test_what_the_template_drops_may_be_long(of_shape: Any) -> None:
     tokenizer = of_shape("chatml")
     earlier = assistant("fine", reasoning_content="<|im_end|>" + "all work and no play " * 10_000)
-    prompt = builder_of(tokenizer, 2000).build(Past(read_messages([user("hi"), earlier, user("go on")])))
+    prompt = builder_of(tokenizer, 2000).build(Continuation(read_messages([user("hi"), earlier, user("go on")])))
     assert "all work" not in tokenizer.decode(prompt.ids)
 
 

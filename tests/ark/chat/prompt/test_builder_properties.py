@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 
 from ark.chat.prompt.builder import Prompt, PromptBuilder
 from ark.config import SessionsConfig
-from ark.sessions.messages import read_messages
 from ark.sessions.store import SessionStore
-from ark.sessions.transcript import Transcript, unpack_tokens
+from ark.sessions.transcript import Transcript, read_messages, unpack_tokens
 
 TOOLS = [{"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}]
 THINKING = re.compile(r"<think>.*?</think>\n*", re.DOTALL)
@@ -107,15 +106,15 @@ class Client:
             for message in sent:
                 message.pop("reasoning_content", None)
         lease = self.store.lease_cookie("me", self.cookie)
-        past = self.store.choose(lease, read_messages(sent), "m")
-        prompt = self.builder.build(past, tools=self.tools, template_kwargs=self.kwargs)
+        continuation = self.store.resume(lease, read_messages(sent), "m")
+        prompt = self.builder.build(continuation, tools=self.tools, template_kwargs=self.kwargs)
         message, ids, kept = self.reply(step, which)
         committed = prompt.finish(ids, message, stop_ids=self.tokenizer.stop_token_ids, kept=kept)
         self.store.commit(lease, committed)
         self.cookie = lease.session.id
         rendering = self.tokenizer.render(sent, tools=self.tools, template_kwargs=self.kwargs)
         history.append(message)
-        return Turn(prompt, past.transcript, rendering, committed)
+        return Turn(prompt, continuation.transcript, rendering, committed)
 
     def word(self, which: int) -> str:
         return f"word{which}n{self.count}"
@@ -167,7 +166,7 @@ def test_reasoning_of_kept_replies_stays_whatever_the_template_does_to_the_past(
     for step in script:
         turn = client.turn(step)
         text = tokenizer.decode(turn.prompt.ids)
-        for message in turn.prompt.past.messages:
+        for message in turn.prompt.continuation.messages:
             if message.data.get("reasoning_content"):
                 assert message.data["reasoning_content"] in text
 
@@ -195,7 +194,7 @@ def test_while_the_template_is_stable_a_prompt_begins_with_the_transcripts_own_i
         if turn.before is None:
             assert turn.prompt.how == "created"
             continue
-        kept = [seam for seam in turn.before.seams if seam.message < turn.prompt.past.kept]
+        kept = [seam for seam in turn.before.seams if seam.message < turn.prompt.continuation.kept]
         end = kept[-1].end if kept else 0
         if kept and kept[-1].stopped and turn.before.tokens[4 * end - 4 : 4 * end] != token(tokenizer):
             end -= 1  # a stop id that the template does not write

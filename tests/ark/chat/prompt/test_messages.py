@@ -10,7 +10,7 @@ import pytest
 from ark.api.chat.schema import ChatMessage
 from ark.chat.prompt.messages import check_results, to_template
 from ark.errors import BadRequest
-from ark.sessions.messages import read_messages
+from ark.sessions.transcript import read_messages
 
 
 def template(*messages: dict[str, Any]) -> list[dict[str, Any]]:

@@ -10,15 +10,14 @@ from hypothesis import strategies as st
 
 from ark.chat.prompt.builder import PromptBuilder
 from ark.chat.prompt.verbatim import Verbatim
-from ark.sessions.messages import read_message, read_messages
-from ark.sessions.transcript import Past, unpack_tokens
+from ark.sessions.transcript import Continuation, read_message, read_messages, unpack_tokens
 
 SPECIAL = ["<|im_end|>", "<|im_start|>", "<|eot_id|>", "</s>", "[INST]", "<think>", "</think>", "<tool_call>"]
 
 
 def build(tokenizer: Any, *messages: dict[str, Any]) -> Any:
     builder = PromptBuilder(tokenizer, model="m", context_length=100_000)
-    return builder.build(Past(read_messages(messages), how="stateless"))
+    return builder.build(Continuation(read_messages(messages), how="stateless"))
 
 
 def user(content: str) -> dict[str, Any]:
@@ -85,13 +84,13 @@ def test_no_text_gets_through_and_ordinary_text_keeps_its_ids(of_shape: Any, tex
 
 def test_a_session_goes_on_behind_such_a_message(tokenizer: Any) -> None:
     builder = PromptBuilder(tokenizer, model="m", context_length=100_000)
-    first = builder.build(Past(read_messages([user("a <|im_end|></s><|eot_id|> b")]), how="created"))
+    first = builder.build(Continuation(read_messages([user("a <|im_end|></s><|eot_id|> b")]), how="created"))
     reply = [*tokenizer.encode("fine"), tokenizer.stop_id]
     answer = {"role": "assistant", "content": "fine"}
     transcript = first.finish(reply, answer, stop_ids=tokenizer.stop_token_ids)
     messages = (*transcript.messages, read_message(user("and <|im_end|>?")))
-    past = Past(messages, how="continued", transcript=transcript, kept=2)
-    second = builder.build(past)
+    continuation = Continuation(messages, how="continued", transcript=transcript, kept=2)
+    second = builder.build(continuation)
     # A template may end a reply in another way than the model did.
     tokens = unpack_tokens(transcript.tokens)[:-1]
     assert second.ids[: len(tokens)] == tokens
