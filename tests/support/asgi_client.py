@@ -1,6 +1,6 @@
-"""Drives an ASGI application as a server would: hand-written `receive` and `send`, and the protocol's rules checked.
+"""Drive an ASGI application as a server does, with hand-written `receive` and `send`, and check the protocol's rules.
 
-Nothing here knows ARK except `running`, which starts one.
+Only `running`, which starts an ARK, knows ARK.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ JSON_HEADER = ("content-type", "application/json")
 
 @dataclass
 class Response:
-    """What came back, as far as it came."""
+    """The reply, as far as it has arrived."""
 
     status: int = 0
     raw_headers: list[tuple[bytes, bytes]] = field(default_factory=list)
@@ -54,7 +54,7 @@ class Response:
 
     @property
     def error(self) -> dict[str, Any]:
-        """The error object, which must have OpenAI's shape and nothing else."""
+        """The error object, which must have exactly OpenAI's shape."""
         reply = self.json()
         assert list(reply) == ["error"], reply
         assert set(reply["error"]) == {"message", "type", "param", "code"}, reply
@@ -84,7 +84,7 @@ class Exchange:
         """The application has returned."""
         self.failure: Exception | None = None
         self.deaf = False
-        """`receive` does not say that the client has disconnected: the server knows it from its writes only."""
+        """`receive` does not report the disconnect, as in a server that notices it only when it writes."""
         self._gone = anyio.Event()
         self._send_fails = send_fails
         self._changed = anyio.Event()
@@ -123,7 +123,7 @@ class Exchange:
                 response.pieces.append(message["body"])
             if not message["more_body"]:
                 response.complete = True
-                # As servers do: behind the whole reply comes a disconnect.
+                # A server sends a disconnect after the complete reply.
                 self._gone.set()
         self._changed.set()
         self._changed = anyio.Event()
@@ -132,7 +132,7 @@ class Exchange:
         self._gone.set()
 
     async def until(self, pieces: int) -> None:
-        """Wait for so many pieces of the reply's body."""
+        """Wait until this many pieces of the reply's body have arrived."""
         while len(self.response.pieces) < pieces:
             await self._changed.wait()
 
@@ -158,9 +158,10 @@ class Client:
         ends: bool = True,
         send_fails: bool = False,
     ) -> AsyncIterator[Exchange]:
-        """A request in flight; `path` is percent-encoded. At the end it must be answered, or given up by the client.
+        """A request in flight; `path` is percent-encoded. When the block ends, the reply must be complete or the client
+        disconnected.
 
-        `ends` unset: the body never ends. `send_fails`: `send` raises OSError after a disconnect, as ASGI says.
+        `ends=False`: the body never ends. `send_fails`: `send` raises OSError after a disconnect, as ASGI specifies.
         """
         given = list(headers)
         if json is not None:
@@ -230,13 +231,13 @@ def chat_request(content: str = "hello", *, headers: Headers = (), **fields: Any
 
 
 def make_config(**tables: Any) -> Config:
-    """A configuration as `ark.toml` has it; without models it serves the echo."""
+    """A configuration, as from `ark.toml`; without `models` it serves the echo backend."""
     return msgspec.convert({"models": [ECHO], **tables}, Config)
 
 
 @asynccontextmanager
 async def running(*, settle: bool = True, **tables: Any) -> AsyncIterator[Client]:
-    """A client of an ARK that runs; with `settle`, its models opened or failed."""
+    """A client of a running ARK; with `settle`, all its models have opened or failed."""
     app = create_app(make_config(**tables))
     async with app.lifespan():
         if settle:
@@ -253,7 +254,7 @@ async def settled(app: Ark) -> None:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Wait for something that only time brings."""
+    """Wait until a condition holds, for at most 10 s."""
     with anyio.fail_after(10):
         while True:
             if condition():

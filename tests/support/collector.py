@@ -1,4 +1,4 @@
-"""A collector for OTLP over HTTP: takes spans as protobuf, and can be as broken as collectors get."""
+"""A collector for OTLP over HTTP: it accepts spans as protobuf, and can be made to fail or to hang."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 
 class Collector:
-    """What has come."""
+    """What has arrived so far."""
 
     def __init__(self) -> None:
         self.bodies: list[bytes] = []
         self.paths: list[str] = []
         self.status = 200
         self.gate = threading.Event()
-        """Cleared: requests are taken and not answered."""
+        """When cleared, requests are read and not answered."""
         self.gate.set()
         self.port = 0
 
@@ -69,7 +69,7 @@ def _value(value: AnyValue) -> Any:
 
 @contextmanager
 def collecting() -> Iterator[Collector]:
-    """A collector on a free port of the loopback."""
+    """A collector on a free loopback port."""
     collector = Collector()
 
     class Handler(BaseHTTPRequestHandler):

@@ -1,4 +1,4 @@
-"""Short words for what tests of embeddings say."""
+"""Helpers that keep tests of embeddings short."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The compiled part of exllamav2, as far as its generator needs it, in torch; so that the generator runs on a CPU."""
+"""Stand-ins in torch for what exllamav2's generator needs of its compiled extension, so that it runs on a CPU."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The compiled part of exllamav3, and triton, as far as its generator needs them; so that it runs on a CPU."""
+"""Stand-ins for what exllamav3's generator needs of its compiled extension and of triton, so that it runs on a CPU."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def install() -> None:
     """Make exllamav3 importable, and its generator runnable, on a machine without a GPU."""
     if "exllamav3.ext" in sys.modules:
         return
-    # Its fused sampler is all kernel; its steps are torch.
+    # The fused sampler is one kernel; the separate steps are torch.
     os.environ["EXL3_FUSED_SAMPLER"] = "0"
     before = set(sys.modules)
     if importlib.util.find_spec("triton") is None:
@@ -29,7 +29,7 @@ def install() -> None:
     from exllamav3.generator import generator, job
 
     generator.torch = job.torch = _Unpinned()
-    # Others may look for triton, and are not to find this one.
+    # Other packages that look for triton must not find the stand-in.
     for name in set(sys.modules) - before:
         if isinstance(sys.modules[name], _Decorators):
             del sys.modules[name]
@@ -52,7 +52,7 @@ class Cache:
 
 
 class _Unpinned:
-    """torch without what needs a GPU: page-locked memory and waiting for it."""
+    """torch without what needs a GPU: page-locked memory and synchronization."""
 
     cuda = types.SimpleNamespace(synchronize=lambda device=None: None)
 
@@ -67,7 +67,7 @@ class _Unpinned:
 
 
 class _Decorators(types.ModuleType):
-    """A module of anything; its decorators give back what they decorate."""
+    """A module with any attribute; as a decorator it returns what it decorates."""
 
     __version__ = "3.5.0"
 
@@ -117,7 +117,7 @@ def _gumbel(values, out, seed):
 
 
 def cache_rotate(cache, order, buffer):
-    """Pages that move, as pairs of target and source; -1 is the buffer."""
+    """Move pages, given as pairs of target and source; -1 is the buffer."""
     order = order.tolist()
     for target, source in zip(order[::2], order[1::2], strict=True):
         page = buffer.clone() if source == -1 else cache[source].clone()

@@ -1,4 +1,4 @@
-"""Backends that misbehave in one way each, on top of the echo: named by a test's configuration."""
+"""Backends that each misbehave in one way, on top of the echo backend. A test's configuration names them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ EVERY_PARAMETER = frozenset(
         *("reasoning_effort", "chat_template_kwargs"),
     }
 )
-"""All that an engine may take and not heed without its replies having another shape."""
+"""Parameters that an engine may accept and ignore without changing the shape of its replies."""
 
 
 class FaultyOptions(EchoOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -39,14 +39,14 @@ class FaultyOptions(EchoOptions, frozen=True, kw_only=True, forbid_unknown_field
     reasoning: bool = False
     all_parameters: bool = False
     unable: bool = False
-    """It does not say what it can do, and so cannot be served."""
+    """It has no capabilities, so it cannot be served."""
 
 
 class Faulty(EchoBackend):
     """Fails when and how its options say; remembers its jobs."""
 
     latest: Faulty
-    """The last one that was opened, whatever became of it."""
+    """The last one that was created, even if it failed later."""
 
     def __init__(self, model: ModelConfig) -> None:
         options = model.engine_options(FaultyOptions)
@@ -107,7 +107,7 @@ class Faulty(EchoBackend):
 
 
 class FindsMoreLater(Faulty):
-    """Finds a part of a prompt when a job begins, and all of it but the last token before it says anything."""
+    """Reports one cached token when a job begins, and all but the last token of the prompt before its first token."""
 
     async def generate(self, job: GenerationJob) -> AsyncGenerator[TokenBatch, None]:
         async with aclosing(super().generate(job)) as batches:
@@ -143,7 +143,7 @@ class SlowToOpen(Faulty):
 
 
 class NeverOpens(Faulty):
-    """Is loading for as long as the server lives."""
+    """Loads forever."""
 
     @classmethod
     async def open(cls, model: ModelConfig) -> NeverOpens:

@@ -1,4 +1,4 @@
-"""Embedding backends that misbehave in one way each, on top of the hashing one: named by a test's configuration."""
+"""Embedding backends that each misbehave in one way, on top of HashEmbeddings. A test's configuration names them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Faulty(HashEmbeddings):
         self.jobs: list[EmbeddingJob] = []
         self.cancelled: list[EmbeddingJob] = []
         self.counters: dict[str, Any] = {}
-        """Take the place of the status's own."""
+        """Override fields of the status."""
         if self._options.colbert:
             parameters = self.capabilities.parameters | {"ark_colbert"}
             self.capabilities = msgspec.structs.replace(self.capabilities, parameters=parameters)
@@ -66,7 +66,7 @@ class Faulty(HashEmbeddings):
 
 
 class NeverOpens(Faulty):
-    """Is loading for as long as the server lives."""
+    """Loads forever."""
 
     @classmethod
     async def open(cls, model: ModelConfig) -> NeverOpens:

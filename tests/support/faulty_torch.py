@@ -1,4 +1,4 @@
-"""The torch chat engine with faults in the model's own forward pass, switched by a file beside the weights."""
+"""The torch chat engine with faults in the model's forward pass, controlled by a file beside the weights."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SECRET = "the internals of the engine"
 
 
 def set_fault(model: Path, fault: Fault | None) -> None:
-    """From the next forward pass on; None lets the passes go, those that are held too."""
+    """Set the fault from the next forward pass on; None removes it, and releases passes that are held."""
     if fault is None:
         _file(model).unlink(missing_ok=True)
     else:
@@ -24,7 +24,7 @@ def set_fault(model: Path, fault: Fault | None) -> None:
 
 
 def is_held(model: Path) -> bool:
-    """Whether a forward pass has come so far that it is held."""
+    """Whether a forward pass is held."""
     return _held(model).exists()
 
 

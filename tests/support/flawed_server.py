@@ -1,6 +1,6 @@
-"""A small OpenAI-compatible server that is right, and wrong in one way where its URL says so: ``/FLAW/v1``.
+"""A small OpenAI-compatible server that is correct, except in one way if its URL names a flaw: ``/FLAW/v1``.
 
-Written apart from ARK, so that ark-conformance is tested against something that is not ARK.
+It shares no code with ARK, so that ark-conformance is tested against another server.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ Receive = Callable[[], Awaitable[dict[str, Any]]]
 
 KEY, LIMITED = "sk-right", "sk-limited"
 RATE, WINDOW = 3, 1.0
-"""So many requests of the limited key in so many seconds."""
+"""Requests of the limited key in `WINDOW` seconds."""
 BODY_TIMEOUT, BODY_BYTES, QUEUE = 1.0, 16 * 2**20, 64
 silent_streams = threading.Event()
-"""Set when a stream was asked for that never begins."""
+"""Set when a stream that never begins was requested."""
 _asked: dict[tuple[str, bool], list[float]] = {}
-"""When the limited key was served, for each flaw: whole replies, and streams, whose number has a limit of its own."""
+"""Times at which the limited key was served, for each flaw, separately for whole replies and for streams."""
 WORDS = ["Hello", " there", ",", " how", " are", " you", "?", " Fine", "."]
 
 
@@ -47,10 +47,10 @@ class Refused(Exception):
 
 
 class Reply:
-    """One request and what is sent for it; `flaw` is the name of what is done wrongly."""
+    """One request and its reply; `flaw` names what is wrong with it."""
 
     def __init__(self, flaw: str, path: str, method: str, headers: dict[str, str], body: bytes | None) -> None:
-        """`body` is None where it came too slowly."""
+        """`body` is None if it came too slowly."""
         self.flaw = flaw
         self.path = path
         self.method = method
@@ -58,7 +58,7 @@ class Reply:
         self.body = body or b""
         self.slow = body is None
         self.more: list[tuple[str, str]] = []
-        """Headers of the reply, beside those that every one has."""
+        """Headers of the reply, in addition to those of every reply."""
         self.id = "chatcmpl-same" if flaw == "one-id-for-all" else f"chatcmpl-{time.monotonic_ns()}"
 
     async def send(self, send: Send) -> None:
@@ -124,7 +124,7 @@ class Reply:
             raise Refused(404, "There is nothing here.")
 
     def _limit(self) -> None:
-        """Refuse what is over the key's rate; the plain key has one that is never reached."""
+        """Refuse requests over the key's rate; the plain key never reaches its own."""
         limited = self.key == LIMITED or self.flaw == "one-rate-for-all-keys"
         now = time.monotonic()
         stream = b'"stream":true' in self.body
@@ -241,7 +241,7 @@ class Reply:
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _linger(self, send: Send) -> None:
-        """Say for five seconds that the stream is still there."""
+        """Send comments for five seconds."""
         for _ in range(100 if self.flaw == "a-stream-without-end" else 0):
             await send({"type": "http.response.body", "body": b": still here\n\n", "more_body": True})
             await asyncio.sleep(0.05)
@@ -315,7 +315,7 @@ class Reply:
 
 
 def cut(words: list[str], stop: str | list[str] | None, reason: str) -> tuple[list[str], str]:
-    """The words before the first stop string, and why they end."""
+    """The words before the first stop string, and the finish reason."""
     text = "".join(words)
     ends = [at for one in ([stop] if isinstance(stop, str) else stop or []) if (at := text.find(one)) >= 0]
     return ([text[: min(ends)]], "stop") if ends else (words, reason)
@@ -330,7 +330,7 @@ async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
     _, flaw, _, path = scope["path"].split("/", 3)
     body = await _read(receive, flaw)
     if _is_silent(flaw, path, body or b""):
-        # Until the client goes.
+        # Until the client disconnects.
         while (await receive())["type"] != "http.disconnect":
             pass
         return
@@ -345,14 +345,14 @@ def _is_silent(flaw: str, path: str, body: bytes) -> bool:
         return True
     if flaw != "silence":
         return False
-    # The models are told once.
+    # The models are listed once.
     before = _asked.setdefault((flaw, False), [])
     before.append(0.0)
     return len(before) > 1
 
 
 async def _read(receive: Receive, flaw: str) -> bytes | None:
-    """The body; None where it comes too slowly. It is read to its end: else the client may lose the reply."""
+    """The body; None if it comes too slowly. It is read to its end, or the client might lose the reply."""
     pieces, more, slowest = [], True, 0.0
     begun = last = time.monotonic()
     while more:

@@ -1,4 +1,4 @@
-"""A hub of models on loopback, as far as huggingface_hub asks one: what a repository has, and its files."""
+"""A model hub on loopback with the part of the API that huggingface_hub uses: a repository's listing, and its files."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ Files = Mapping[str, bytes]
 
 
 class Hub:
-    """Repositories, by ``org/name`` and revision, and what was asked of them."""
+    """Repositories, by ``org/name`` and revision, and the requests for them."""
 
     def __init__(self, url: str, repositories: Mapping[str, Mapping[str, Files]]) -> None:
         self.url = url
         self.repositories = repositories
         self.sent: list[tuple[str, int]] = []
-        """Each file that was sent, with the byte from which on."""
+        """Each file that was sent, with its first byte."""
         self.break_off: dict[str, list[int]] = {}
-        """File to the bytes after which it breaks off, for each time that it does."""
+        """File to the number of bytes after which each of its transfers breaks off."""
 
     @property
     def environment(self) -> dict[str, str]:
-        """What makes huggingface_hub ask this one."""
+        """The environment that points huggingface_hub to this hub."""
         return {"HF_ENDPOINT": self.url, "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
 
 
 @contextmanager
 def hub(repositories: Mapping[str, Mapping[str, Files]]) -> Iterator[Hub]:
-    """Serve repositories: name to revision to file to what is in it."""
+    """Serve repositories: name to revision to file to content."""
 
     class Handler(_Handler):
         pass
@@ -104,7 +104,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(200, headers, data)
 
     def _find(self, repo: str, revision: str) -> tuple[str, Files] | None:
-        """The commit and the files of a revision, or of the commit; None once the failure is sent."""
+        """The commit and the files of a revision or a commit; None after an error was sent."""
         revisions = self.hub.repositories.get(repo)
         if revisions is None:
             self._fail("RepoNotFound")

@@ -1,7 +1,7 @@
-"""A model of arithmetic whose logits depend on all KV that it reads, for the generators of ExLlama.
+"""An arithmetic model for ExLlama's generators, whose logits depend on all of the KV cache that it reads.
 
-KV is numbers: what stands at a position is a hash of the token there and of what stands before it, and the logits come
-from the sum of all of it. One wrong or missing number anywhere in a conversation changes what follows.
+The KV cache has one number for each position: a hash of the token there and of the number before it. The logits come
+from the sum of all of them, so one wrong or missing number anywhere in a conversation changes what follows.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import torch
 VOCABULARY = 199
 PADDED = 224
 MODULUS = 4093
-"""A prime, small enough that float32 adds up thousands of numbers below it exactly."""
+"""A prime, small enough that float32 sums thousands of smaller numbers exactly."""
 
 
 def step(before: int, token: int) -> int:
-    """What stands at a position, after what stands before it."""
+    """The number at a position, given the one before it."""
     return (before * 31 + token * 17 + 7) % MODULUS
 
 
@@ -61,10 +61,10 @@ def greedy(prompt: Sequence[int], count: int) -> list[int]:
 
 
 class ArithmeticModel:
-    """What the generators ask of a model. `fault` is raised by the next passes while it is set."""
+    """The interface that the generators expect of a model. While `fault` is set, passes raise it."""
 
     def __init__(self, context_length: int = 4096, *, wrong_every: int = 0) -> None:
-        """With `wrong_every` each so many tokens the model says something else: as a draft model has its faults."""
+        """With `wrong_every` = n, every n-th token is wrong, like those of a draft model."""
         self.config = SimpleNamespace(
             vocab_size=VOCABULARY,
             infer_params=None,

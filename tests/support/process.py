@@ -1,4 +1,4 @@
-"""A real server in a process of its own: hypercorn's command, or ``ark serve``, which `make serve` starts."""
+"""A real server in a process of its own: hypercorn's command, or ``ark serve``."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class Process:
 
     @property
     def log(self) -> str:
-        """What it has written to standard output and standard error, in whole lines while it runs: a reader may see
-        a line in part that is just being written."""
+        """Standard output and standard error. While the process runs, only whole lines, because the last one may still
+        be being written."""
         ended = self._process.poll() is not None
         written = self._log.read_bytes()
         return (written if ended else written[: written.rfind(b"\n") + 1]).decode()
@@ -81,7 +81,7 @@ def launch(
     variables = {name: value for name, value in os.environ.items() if not name.startswith("ARK_")}
     variables |= {"PYTHONPATH": f"{EXAMPLES}{os.pathsep}{directory}", **(environment or {})}
     if outer := os.environ.get("PYTHONPATH"):
-        # Where the tests run on another tree than the installed one, so does the server.
+        # If the tests run on another tree than the installed one, so does the server.
         paths = [os.path.abspath(path) for path in outer.split(os.pathsep)]
         variables["PYTHONPATH"] = os.pathsep.join([variables["PYTHONPATH"], *paths])
     with started([sys.executable, "-m", *command], directory, variables) as server:

@@ -1,4 +1,4 @@
-"""Sound for tests of transcription, made on the spot."""
+"""Audio for tests of transcription, generated when needed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CONTAINERS = {
     "webm": "libopus",
     "mp4": "aac",
 }
-"""Formats and a codec that each usually has. What is called m4a is mp4."""
+"""Formats, each with its usual codec. m4a is mp4."""
 
 
 def noise(seconds: float, seed: int = 0) -> Any:

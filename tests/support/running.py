@@ -54,16 +54,15 @@ class Running:
 def serve(
     app: Ark, seconds: float = 60.0, *, ready: bool = True, never: Sequence[str] = (), send_buffer: int | None = None
 ) -> Iterator[Running]:
-    """Serve an app until the block ends; every model answers when it begins, or with `ready` unset has failed.
+    """Serve an app until the block ends. When it begins, every model answers, or with ``ready=False`` may have failed.
 
-    The models named by `never` are not waited for.
-
-    `send_buffer` is how many bytes the kernel takes for a client that does not read, instead of some megabytes.
+    Models named in `never` are not waited for. `send_buffer` is the number of bytes that the kernel buffers for a
+    client that does not read, instead of some megabytes.
     """
     listening = socket.create_server(("127.0.0.1", 0))
     port = listening.getsockname()[1]
     if send_buffer is not None:
-        # A connection has what its listening socket has.
+        # A connection inherits the buffer of its listening socket.
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
     config = hypercorn.config.Config()
     config.bind = [f"fd://{listening.detach()}"]

@@ -25,14 +25,14 @@ def values(text: str) -> Values:
 
 
 class Scrape:
-    """What one reply told."""
+    """The samples of one reply."""
 
     def __init__(self, text: str) -> None:
         self.text = text
         self.values = values(text)
 
     def __call__(self, name: str, **labels: str) -> float:
-        """The value of a series. Raises KeyError where there is none."""
+        """The value of a series. Raises KeyError if there is none."""
         return self.values[f"ark:{name}", frozenset(labels.items())]
 
 

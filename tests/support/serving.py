@@ -1,4 +1,4 @@
-"""``ark serve`` with misbehaving models, and what can be seen of the process from outside."""
+"""``ark serve`` with misbehaving models, observed from outside."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ class Server:
 
 @contextmanager
 def serving(directory: Path, config: str = ECHO_TOML, *, ready: bool = True, **options: Any) -> Iterator[Server]:
-    """``ark serve`` with backends of tests/support at hand, once it is ready; without `ready`, once it has opened all
-    models that it can."""
+    """``ark serve``, which can import the backends of tests/support, once it is ready; without `ready`, once it has
+    opened all models that it can."""
     paths = os.pathsep.join([str(EXAMPLES), str(SUPPORT)])
     environment = {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1", **options.pop("environment", {})}
     with launch(directory, config, program="ark", environment=environment, **options) as process:
@@ -80,5 +80,5 @@ def serving(directory: Path, config: str = ECHO_TOML, *, ready: bool = True, **o
 
 
 def states(server: Server) -> dict[str, str]:
-    """Models and aliases with what became of them."""
+    """Models and aliases with their state."""
     return {one["id"]: one["ark"]["state"] for one in server.client.get("/v1/models").json()["data"]}

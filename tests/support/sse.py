@@ -1,4 +1,4 @@
-"""A reader of server-sent events, written by the WHATWG specification and not by what ARK sends."""
+"""A parser of server-sent events that follows the WHATWG specification instead of what ARK sends."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Event:
 
 
 def read_events(text: str) -> list[Event]:
-    """The events of a whole stream. Comments are dropped, and so is an event that has no blank line behind it."""
+    """The events of a whole stream. Comments are dropped, and so is an event without a blank line after it."""
     events: list[Event] = []
     data: list[str] = []
     kind = ""

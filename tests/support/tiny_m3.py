@@ -1,4 +1,4 @@
-"""A small random BGE-M3, made on the spot: right in its shape, without any meaning."""
+"""A small random BGE-M3 with the right shape, generated when needed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def save_tiny_m3(path: Path, *, hidden: int = 32, layers: int = 2, length: int =
         intermediate_size=2 * hidden,
         num_hidden_layers=layers,
         num_attention_heads=4,
-        # Positions are counted from behind the padding token's on.
+        # Positions start after that of the padding token.
         max_position_embeddings=length + 2,
         bos_token_id=0,
         pad_token_id=1,

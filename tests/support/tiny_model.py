@@ -1,4 +1,4 @@
-"""Small random models, made on the spot."""
+"""Small random models, generated when needed."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def save_tiny_llama(
 ) -> None:
     """Write a random Llama with a tokenizer of ASCII characters and a ChatML template into a directory.
 
-    Whatever it writes is text that gives the same ids again, as no random model of `every_byte` would.
+    Any text that it generates encodes to the same ids again, which is not so with `every_byte`.
     """
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers

@@ -1,4 +1,4 @@
-"""A small random Whisper, made on the spot: right in its shape, without any meaning."""
+"""A small random Whisper with the right shape, generated when needed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def save_tiny_whisper(
     for first, second in merges:
         vocabulary[first + second] = len(vocabulary)
     if languages:
-        # By an empty text CTranslate2 knows a multilingual vocabulary.
+        # CTranslate2 recognizes a multilingual vocabulary by an empty token.
         vocabulary[""] = len(vocabulary)
     core = Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
@@ -72,7 +72,7 @@ def save_tiny_whisper(
         lang_to_id={f"<|{name}|>": token(name) for name in languages},
         alignment_heads=[[decoder_layers - 1, 0]],
     )
-    # Or transformers drops what it does not know when the model is read again.
+    # Otherwise transformers drops unknown fields when it loads the model again.
     model.generation_config._from_model_config = False
     model.save_pretrained(path)
     WhisperFeatureExtractor().save_pretrained(path)

@@ -16,7 +16,7 @@ def connected(port: int, *, timeout: float = 30.0) -> Iterator[socket.socket]:
 
 
 def reset_when_closed(connection: socket.socket) -> None:
-    """Let the connection end with a reset, as that of a client that was killed, and not in order."""
+    """Make the connection end with a reset, as when the client is killed."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
 
 
@@ -30,7 +30,7 @@ def post(body: Any, *headers: str, path: str = "/v1/chat/completions") -> bytes:
 
 
 def read_until(connection: socket.socket, what: bytes, count: int = 1, seen: bytes = b"") -> bytes:
-    """Read on until `what` has come so many times; returns all that was read."""
+    """Read until `what` has arrived `count` times, and return everything read."""
     while seen.count(what) < count:
         piece = connection.recv(65536)
         assert piece, f"the server closed the connection after {seen[-2000:]!r}"
@@ -39,7 +39,7 @@ def read_until(connection: socket.socket, what: bytes, count: int = 1, seen: byt
 
 
 def read_to_the_end(connection: socket.socket) -> bytes:
-    """All that comes until the server closes the connection."""
+    """Everything until the server closes the connection."""
     seen = b""
     while piece := connection.recv(65536):
         seen += piece
@@ -47,7 +47,7 @@ def read_to_the_end(connection: socket.socket) -> bytes:
 
 
 def read_reply(connection: socket.socket, seen: bytes = b"") -> tuple[int, bytes, bytes]:
-    """Status and body of a reply with a declared length, and what came behind it."""
+    """Status and body of a reply with a declared length, and what came after it."""
     seen = read_until(connection, b"\r\n\r\n", seen=seen)
     raw, _, body = seen.partition(b"\r\n\r\n")
     first, *lines = raw.decode().lower().split("\r\n")

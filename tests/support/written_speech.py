@@ -1,7 +1,7 @@
-"""A speech model for tests: its recordings have the words written in them.
+"""A speech model for tests, whose recordings contain their words as text.
 
-A file is lines of ``start end text``, in seconds. ``slow`` waits until `gate` opens, ``break`` fails, and a file that
-does not begin with ``SPEECH`` is not audio. With the engine's option ``opens`` unset the model loads for ever.
+A file has lines of ``start end text``, in seconds. ``slow`` waits until `gate` opens, ``break`` fails, and a file that
+does not begin with ``SPEECH`` is not audio. With the engine's option ``opens = false`` the model loads forever.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SECRET = "the disk at /dev/sda is on fire"
 
 
 class WrittenSpeech:
-    """Reads what others would hear."""
+    """A transcription backend that reads the text instead of recognizing speech."""
 
     capabilities = Capabilities(
         parameters=frozenset(
