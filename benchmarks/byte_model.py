@@ -1,11 +1,11 @@
-"""Models with random weights in the shapes of real ones that write plain text, for servers of different engines.
+"""Models with random weights in the shapes of real ones that generate plain text, to compare engines with.
 
-Every byte is a token, and the tokenizers of transformers and of llama.cpp agree on that, so any text costs the same on
-either side, and a reply that a client sends back is the tokens that it was. The rows of all other tokens are near zero:
-they cost what they would, and are never chosen.
+Every byte is a token. The tokenizers of transformers and of llama.cpp agree on that, so any text costs the same in
+both, and a reply that a client sends back has the same tokens again. The embeddings of all other tokens are near zero:
+they cost the same as in the real model, and are never sampled.
 
-A model with `thoughts` counts instead: its layers are random as well, but what it writes is known. Behind ``<think>``
-it says so many tokens of hidden reasoning, each once, then ``</think>``, and from there on printable bytes in a row.
+A model with `thoughts` has random layers too, but a known output. After ``<think>`` it generates that many tokens of
+hidden reasoning, each once, then ``</think>``, and then printable bytes in a row.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ TEMPLATE = (
 )
 
 FIRST, LAST = 33, 127
-"""The bytes that it may write."""
+"""The bytes that the model may generate."""
 
 SPECIAL = ["<|im_start|>", "<|im_end|>"]
 TAGS = ["<think>", "</think>"]
 
 
 def alphabet() -> list[str]:
-    """The names that byte-level tokenizers give to the 256 bytes, in the order of the ids here."""
+    """The names of the 256 bytes in byte-level tokenizers, in the order of their ids here."""
     from tokenizers import pre_tokenizers
 
     return sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -42,7 +42,7 @@ def names(shape: str, thoughts: int = 0) -> list[str]:
 
 
 def save(path: Path, shape: str, *, context_length: int, thoughts: int = 0) -> None:
-    """Write a model of a shape into a directory, once."""
+    """Write a model of a shape into a directory, unless it is there."""
     if (path / "config.json").exists():
         return
     import torch
@@ -74,16 +74,16 @@ def save(path: Path, shape: str, *, context_length: int, thoughts: int = 0) -> N
             written = [i for name, i in tokens.items() if len(name) == 1 and FIRST <= ord(name) < LAST]
             quiet = torch.ones(config.vocab_size, dtype=torch.bool)
             quiet[written] = False
-            # Small and not zero: they are read as well, and no row of numbers may be without any.
+            # Small and not zero: these rows are computed too, and a row without any number but 0 has no scale.
             model.get_input_embeddings().weight[quiet] *= 1e-3
     model.to(torch.bfloat16).save_pretrained(path)
 
 
 def _count(model: Any, tokens: dict[str, int], thoughts: int) -> None:
-    """Make the most likely token after each the next of a row, whatever stands before it.
+    """Make each token's most likely successor the next one of a row, whatever precedes it.
 
-    The template's last token is a line feed, or ``<think>``. Embeddings are large beside what the layers add, so that
-    the last token is seen in the last layer, and the output row of a token is the embedding of those that it follows.
+    The template's last token is a line feed, or ``<think>``. Embeddings are large relative to what the layers add, so
+    the last layer still sees the last token, and a token's output row is the embedding of the tokens that it follows.
     """
     embedding, output = model.get_input_embeddings().weight, model.get_output_embeddings().weight
     embedding.normal_(0.0, 2.0)
@@ -97,7 +97,10 @@ def _count(model: Any, tokens: dict[str, int], thoughts: int) -> None:
 
 
 def save_gguf(path: Path, target: Path, shape: str, kind: str, *, thoughts: int = 0) -> None:
-    """The same weights for llama.cpp, once. `kind` is ``q8_0``, ``q4_0`` or ``bf16``. Needs the package gguf."""
+    """Write the same weights for llama.cpp, unless they are there. Needs the package gguf.
+
+    `kind` is ``q8_0``, ``q4_0`` or ``bf16``.
+    """
     if target.exists():
         return
     import gguf
@@ -126,7 +129,7 @@ def save_gguf(path: Path, target: Path, shape: str, kind: str, *, thoughts: int 
     writer.add_tokenizer_pre("gpt-2")
     writer.add_token_list(tokens)
     writer.add_token_types(kinds)
-    # It wants some; this one joins nothing.
+    # llama.cpp requires a merge; this one never applies.
     writer.add_token_merges(["<unused0> <unused1>"])
     writer.add_eos_token_id(tokens.index("<|im_end|>"))
     writer.add_add_bos_token(False)
@@ -175,7 +178,7 @@ def _renamed(name: str) -> str:
 
 
 def _turned(name: str, weight: Any, heads: int, kv_heads: int) -> Any:
-    """llama.cpp turns neighbouring numbers by a position, transformers those that are half a head apart."""
+    """Reorder rows for rotary embeddings: llama.cpp rotates neighbours, transformers numbers half a head apart."""
     count = {"q_proj": heads, "k_proj": kv_heads}.get(name.split(".")[-2])
     if count is None:
         return weight

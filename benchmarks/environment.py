@@ -1,8 +1,8 @@
-"""An environment of its own for the peers that benchmarks are set beside.
+"""Create an environment for the systems that benchmarks compare ARK with.
 
     python benchmarks/environment.py /tmp/peers
 
-What installs is used; what does not is said, and the benchmarks go on without it.
+It reports what cannot be installed, and the benchmarks go on without it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Models with random weights in the shapes of real ones: what they say means nothing, what they cost is the same.
+"""Models with random weights in the shapes of real ones: their text means nothing, but they cost the same.
 
-Their tokenizer's tokens are words of one form, so that any text they write has exactly the ids it came from, and a
-client that sends it back sends the same number of tokens.
+The tokens are words of one form, so any generated text encodes to exactly the ids that it came from, and a client that
+sends it back sends the same number of tokens.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ SPECIAL = ("<|im_start|>", "<|im_end|>", "system ", "user ", "assistant ")
 
 
 def word(number: int) -> str:
-    """The text of the token `number` behind the special ones: five letters and a space."""
+    """The text of token `number` after the special ones: five letters and a space."""
     letters = "abcdefghijklmnopqrstuvwxyz"
     digits = []
     for _ in range(5):
@@ -75,7 +75,7 @@ def text(tokens: int, start: int = 0) -> str:
 
 
 def save(path: Path, shape: str, *, context_length: int, device: str = "cpu", dtype: str = "bfloat16") -> None:
-    """Write a model of a shape into a directory, once. A large one is made far faster on a GPU."""
+    """Write a model of a shape into a directory, unless it is there. A GPU makes a large one far faster."""
     if (path / "config.json").exists():
         return
     import torch

@@ -1,4 +1,4 @@
-"""The one client of all servers: a streamed chat completion, and when each piece of it came."""
+"""The client for all servers: it streams a chat completion and records when each piece arrives."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ class Reply:
     """A streamed reply. Times are seconds from sending."""
 
     times: list[float] = field(default_factory=list)
-    """When each event with text came, the reasoning's too."""
+    """When each event with text arrived, reasoning included."""
     text: str = ""
-    """The answer, without what was thought before it."""
+    """The answer, without the reasoning."""
     tokens: int = 0
     prompt: int = 0
     cached: int | None = None
-    """Tokens of the prompt that the server says were not computed again."""
+    """Cached tokens of the prompt, as the server reports them."""
 
     @property
     def first(self) -> float:
@@ -35,7 +35,7 @@ class Reply:
 
 
 class Client:
-    """One user of one server, with a cookie jar as a browser or OpenAI's client has."""
+    """One user of one server, with a cookie jar, as OpenAI's client has one."""
 
     def __init__(self, url: str, model: str) -> None:
         self._http = httpx.AsyncClient(base_url=url, timeout=600)
@@ -45,7 +45,7 @@ class Client:
         await self._http.aclose()
 
     async def ask(self, messages: list[dict[str, str]], tokens: int, **more: Any) -> Reply:
-        """Exactly so many greedy tokens, unless the model ends before."""
+        """Request exactly this many greedy tokens; a model may end earlier."""
         body = {
             "model": self._model,
             "messages": messages,
@@ -63,7 +63,7 @@ class Client:
             async for line in response.aiter_lines():
                 if line.startswith("data: {"):
                     self._read(reply, json.loads(line.removeprefix("data: ")), time.perf_counter() - begun)
-        # Servers that show the tags leave it to the client to take the reasoning away.
+        # Some servers leave the reasoning and its tags in the text.
         reply.text = reply.text.partition(CLOSE)[2] if CLOSE in reply.text else reply.text
         return reply
 

@@ -1,14 +1,14 @@
-"""ARK over HTTP beside other servers, with the same weights and the same client, in one run.
+"""Compare ARK over HTTP with other servers, with the same weights and the same client, in one run.
 
-Scenarios, each with servers of its own:
+Each scenario starts servers of its own:
 
 - streams: 1, 4 and 16 at once, each with its own prompt;
-- turns: a conversation of twelve turns, the whole of it sent each time, as a client of OpenAI's API does. ARK is also
-  asked with `ark_stateful`, which sends the new message alone. llama.cpp keeps the conversation in its prompt cache;
-- thinking: the same, with half of each reply as hidden reasoning, which a client does not send back;
+- turns: a conversation of twelve turns. The client sends all of it each time, as clients of OpenAI's API do. ARK also
+  gets it with `ark_stateful`, which sends only the new message. llama.cpp keeps the conversation in its prompt cache;
+- thinking: the same, with half of each reply as hidden reasoning, which the client does not send back;
 - rotation: 32 conversations that take turns, with room for eight.
 
-The servers take turns too, a conversation's turn or a group of streams at a time, and medians are compared.
+The servers also take turns, one turn or one group of streams at a time. The figures are medians.
 
     python benchmarks/environment.py /tmp/peers
     python benchmarks/chat/compare.py --peer /tmp/peers/bin/python --json chat.json --plot chat.svg
@@ -44,7 +44,7 @@ PROMPT = 200
 USER = 31
 SCENARIOS = ("streams", "turns", "thinking", "rotation")
 SLOW = {"transformers": ("streams",)}
-"""Peers that take many minutes for the other scenarios."""
+"""Peers that would take many minutes for the other scenarios."""
 
 
 def main() -> None:
@@ -97,7 +97,7 @@ def setting(options: argparse.Namespace, slots: int, slot_tokens: int, *, only_s
 
 @contextmanager
 def started(names: list[str], what: Setting) -> Iterator[dict[str, Running]]:
-    """The servers that start; what does not is said, and the others go on."""
+    """The servers that start. Reports those that do not, and goes on without them."""
     with ExitStack() as stack:
         running: dict[str, Running] = {}
         for name in names:
@@ -109,7 +109,7 @@ def started(names: list[str], what: Setting) -> Iterator[dict[str, Running]]:
 
 
 def letters(count: int, number: int) -> str:
-    """A text of so many tokens, which no text of another number begins with."""
+    """A text of `count` tokens that shares no beginning with a text of another `number`."""
     head = f"{number} "
     return head + "".join(chr(97 + (number * 31 + i * 7) % 26) for i in range(count - len(head)))
 
@@ -142,7 +142,7 @@ async def streams(options: argparse.Namespace, names: list[str]) -> dict[str, An
 
 
 async def alone(server: Running, text: str, tokens: int) -> Reply:
-    """One reply of a user who has no other."""
+    """One reply for a new user."""
     client = Client(server.url, server.model)
     try:
         return await client.ask([user(text)], tokens)
@@ -181,7 +181,7 @@ async def conversation(options: argparse.Namespace, names: list[str], *, thinks:
         for turn in range(options.turns):
             for name, client in clients.items():
                 stateful = name.endswith("ark_stateful")
-                # With the same words it would be the other conversation of ARK's, whose state it would have to copy.
+                # With the same words ARK would continue the other conversation, and have to copy its cache.
                 asked = user(letters(USER, turn + 500 * stateful))
                 histories[name].append(asked)
                 sent = [asked] if stateful else histories[name]
@@ -197,7 +197,7 @@ async def conversation(options: argparse.Namespace, names: list[str], *, thinks:
 
 
 async def rotation(options: argparse.Namespace, names: list[str]) -> dict[str, Any]:
-    """Seconds to the first token of conversations that come back when three quarters of them no longer fit."""
+    """Seconds to the first token of conversations that return, when the cache holds a quarter of them."""
     found: dict[str, Any] = {}
     slot = options.history + (options.rounds + 1) * 96
     with started(names, setting(options, options.room, slot, only_slots=True)) as running:

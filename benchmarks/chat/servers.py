@@ -1,4 +1,4 @@
-"""ARK and its peers, each a process of its own with the same weights and the same room for conversations."""
+"""ARK and its peers, each in a process of its own with the same weights and the same room for conversations."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TRANSFORMERS = "from transformers.cli.transformers import main; main()"
 
 @dataclass(frozen=True)
 class Setting:
-    """What all servers of a scenario are given."""
+    """The settings of all servers of a scenario."""
 
     directory: Path
     shape: str
@@ -36,7 +36,7 @@ class Setting:
     slot_tokens: int
     """Tokens that each of `slots` conversations may hold."""
     only_slots: bool = False
-    """No memory for conversations beyond the slots."""
+    """The server has no memory for conversations beyond the slots."""
 
     @property
     def kv_bytes(self) -> int:

@@ -1,10 +1,10 @@
-"""Texts a second and time to an answer: ARK over HTTP beside what else serves the same weights.
+"""Compare texts per second and latency of ARK over HTTP with other systems that serve the same weights.
 
     python benchmarks/embeddings/compare.py [--infinity PATH/TO/infinity_emb] [--peer NAME=URL] [--json FILE]
 
-One run, one machine, all systems loaded and asked in turns: ARK's server; FlagEmbedding's and sentence-transformers'
-`encode` called for each request, without HTTP; Infinity's server when its program is given; and any other server with
-an OpenAI-compatible address. Every request has one text of random words. Vectors are compared first.
+All systems are loaded on one machine and take turns in one run: ARK's server; FlagEmbedding's and
+sentence-transformers' `encode`, called for each request without HTTP; Infinity's server, if its program is given; and
+any other server that speaks OpenAI's API. Every request has one text of random words. The vectors are compared first.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ Measure = Callable[[list[str], int, float], Awaitable[Result]]
 
 @dataclasses.dataclass(frozen=True)
 class System:
-    """One of what is compared."""
+    """One of the systems to compare."""
 
     name: str
     measure: Measure
@@ -82,7 +82,7 @@ def direct(name: str, library: str, model: Path) -> Iterator[System]:
 
 @contextlib.contextmanager
 def server(name: str, url: str, model: str, command: Sequence[str] = (), **env: str) -> Iterator[System]:
-    """A server at `url`, which `command` starts if it does not run already."""
+    """A server at `url`, which `command` starts if it is not running."""
     with contextlib.ExitStack() as stack:
         child = None
         if command:
@@ -97,7 +97,7 @@ def server(name: str, url: str, model: str, command: Sequence[str] = (), **env: 
 
 
 def _first_vector(url: str, model: str, child: subprocess.Popen[str] | None) -> Sequence[float]:
-    """Asked until the server is there."""
+    """Requested until the server answers."""
     body = json.dumps({"model": model, "input": "hello world", "encoding_format": "base64"}).encode()
     request = urllib.request.Request(url, body, {"content-type": "application/json"})
     deadline = time.monotonic() + START
@@ -134,7 +134,7 @@ def systems(stack: contextlib.ExitStack, args: argparse.Namespace, model: Path, 
         port = free_port()
         command = [args.infinity, "v2", "--model-id", str(model), "--served-model-name", "minilm", "--engine", "torch"]
         command += ["--device", "cpu", "--dtype", "float32", "--host", "127.0.0.1", "--port", str(port)]
-        # Both are on unless they are told: one needs an old transformers, the other a long start.
+        # Both are on by default: one needs an old transformers, the other makes the start long.
         command += ["--no-bettertransformer", "--no-model-warmup", "--log-level", "error"]
         url = f"http://127.0.0.1:{port}/embeddings"
         found.append(server("Infinity", url, "minilm", command, HF_HUB_OFFLINE="1", DO_NOT_TRACK="1"))
@@ -145,7 +145,7 @@ def systems(stack: contextlib.ExitStack, args: argparse.Namespace, model: Path, 
 
 
 def check(all_systems: Sequence[System]) -> None:
-    """Every system computes the same."""
+    """Check that every system computes the same vectors."""
     first = all_systems[0].vector
     for system in all_systems[1:]:
         scale = math.hypot(*first) * math.hypot(*system.vector)
@@ -170,7 +170,7 @@ async def measure(all_systems: Sequence[System], args: argparse.Namespace, vocab
 
 
 def compared(rows: Sequence[dict[str, object]]) -> list[str]:
-    """ARK beside each of the others."""
+    """Print ARK's figures beside those of each other system."""
     by_place = {(row["texts"], row["clients"], row["system"]): row for row in rows}
     lines = []
     for (kind, clients, name), row in by_place.items():

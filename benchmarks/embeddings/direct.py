@@ -1,8 +1,8 @@
-"""A library called directly, once for each request, by as many threads as there are clients.
+"""Call a library directly, once for each request, from as many threads as there are clients.
 
-Run by `compare.py` as a process of its own: `direct.py {flag|st} DIRECTORY`. It reads one line of JSON for each run
-from its standard input and writes one for each result. The libraries' `encode` cannot run twice at the same time, so
-one thread computes the calls in the order in which they came, as in a simple server. There is no HTTP in between.
+`compare.py` runs it as a process of its own: `direct.py {flag|st} DIRECTORY`. It reads one line of JSON for each run
+from standard input, and writes one for each result. The libraries' `encode` cannot run concurrently, so one thread
+computes the calls in the order of their arrival, as in a simple server without HTTP.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def run(encode: Callable[[str], Any], texts: list[str], clients: int, seconds: f
 
 def main() -> None:
     out = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what the libraries print is no result
+    os.dup2(2, 1)  # keep what the libraries print out of the results
     encode = load(sys.argv[1], sys.argv[2])
     print(json.dumps([float(number) for number in encode("hello world")]), file=out, flush=True)
     for line in sys.stdin:

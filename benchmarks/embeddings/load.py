@@ -1,4 +1,4 @@
-"""Clients that ask one after the other as fast as they are answered, and what they saw."""
+"""Clients that each send one request after another, and what they measure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 WARM = 0.15
-"""Share of a run that is not counted."""
+"""Share of a run that is warm-up and does not count."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def result(latencies: list[tuple[float, float]], begin: float, end: float) -> Re
 
 async def closed_loop(ask: Callable[[int], Awaitable[Callable[[str], Awaitable[Any]]]], texts: list[str],
                       clients: int, seconds: float) -> Result:  # fmt: skip
-    """Run `clients` at once. `ask` makes what one client asks with."""
+    """Run `clients` at once. `ask` makes the function by which one client sends a request."""
     latencies: list[tuple[float, float]] = []
     number = count()
     begin = time.perf_counter() + WARM * seconds

@@ -1,4 +1,4 @@
-"""Texts of a known number of tokens, and a directory that lets every system read all of them."""
+"""Texts with a known number of tokens, and a model directory that lets every system read all of each."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import random
 from pathlib import Path
 
 LENGTHS = {"short": (5, 24), "mixed": (5, 400), "long": (300, 400)}
-"""Tokens of a text, from and to, special ones included."""
+"""Smallest and largest number of tokens of a text, special ones included."""
 
 MAX_LENGTH = 512
 
 
 def make_texts(vocabulary: Path, kind: str, count: int) -> list[str]:
-    """Random words that are one token each; the same ones at every call."""
+    """Random words of one token each; the same at every call."""
     draw = random.Random(kind)
     pieces = vocabulary.read_text(encoding="utf-8").split()
     words = [piece for piece in pieces if len(piece) > 2 and piece.isascii() and piece.isalpha()]
@@ -22,7 +22,7 @@ def make_texts(vocabulary: Path, kind: str, count: int) -> list[str]:
 
 
 def whole_length(model: Path, target: Path) -> Path:
-    """The model's directory with links to its files, but for the length at which sentence-transformers cuts texts."""
+    """A directory with links to the model's files, except for the length at which sentence-transformers cuts texts."""
     target.mkdir()
     for file in model.iterdir():
         if file.name != "sentence_bert_config.json":

@@ -1,8 +1,8 @@
-"""How the torch engine shares a machine among streams.
+"""Measure how the torch engine shares a machine among streams.
 
 A model of SmolLM-135M's shape with random weights (the time of a step does not depend on their values) generates with
-1, 8 and 16 streams at once. Then a long prompt arrives while streams run: the times between their tokens are set
-against each other, and the longest against the time that one prefill chunk takes alone.
+1, 8 and 16 streams at once. Then a long prompt arrives while streams run. The times between their tokens are compared
+with each other, and the longest with the time that one prefill chunk takes alone.
 
     python benchmarks/engine/concurrency.py --json result.json
 """
@@ -69,7 +69,7 @@ class Arrival:
     median_gap: float
     p99_gap: float
     unfairness: float
-    """p99 by median of the time between two tokens of a stream, while the prompt is read."""
+    """p99 divided by the median of the time between two tokens of a stream, while the prompt is prefilled."""
     chunk_alone: float
     first_token: float
 
@@ -162,13 +162,13 @@ async def measure(engine: Engine, options: argparse.Namespace) -> dict[str, Any]
 
 
 def job(length: int, count: int) -> GenerationJob:
-    """A prompt that no retained state begins with."""
+    """A prompt that shares no beginning with a cached one."""
     prompt = [random.randrange(4096) for _ in range(length)]
     return GenerationJob(request_id="", prompt=prompt, max_tokens=count, sampling=SamplingParams(temperature=0.0))
 
 
 async def stream(engine: Engine, work: GenerationJob) -> list[float]:
-    """Runs a job; returns when each of its tokens came, in seconds."""
+    """Run a job, and return the time of each of its tokens in seconds."""
     mailbox = engine.submit(work)
     times: list[float] = []
     try:
@@ -182,7 +182,7 @@ async def stream(engine: Engine, work: GenerationJob) -> list[float]:
 
 
 async def together(engine: Engine, streams: int, context: int, tokens: int) -> float:
-    """Tokens per second of so many streams, while all of them run."""
+    """Tokens per second while all streams run."""
     times = await asyncio.gather(*(stream(engine, job(context, tokens)) for _ in range(streams)))
     start = max(one[0] for one in times)
     end = min(one[-1] for one in times)

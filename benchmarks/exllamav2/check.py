@@ -1,16 +1,16 @@
-"""Checks and measures an engine for GPUs, in under ten minutes on one GPU.
+"""Check and measure an engine for GPUs, in under ten minutes on one GPU.
 
-It compiles the engine's kernels where they are not, makes models with random weights in the shapes of Llama 3.2 1B and
-Llama 3.1 8B, and then, one after the other and each as far as the time goes:
+It compiles the engine's kernels if necessary, makes models with random weights in the shapes of Llama 3.2 1B and Llama
+3.1 8B, and runs these steps, as far as the time allows:
 
 1. the tests that need a GPU;
 2. with the 1B shape, log-probabilities of generated tokens against plain transformers in float16, and the tokens of a
-   conversation that goes on against those of one that is read anew;
+   continued conversation against those of a rebuilt one;
 3. the conformance suite against a server. With random weights over bytes some calls fail with any engine: those that
-   send a reply's text back, which is not UTF-8, and those whose JSON does not end in time. Compare them with what
-   `--backend torch_chat --steps conformance` says;
+   send back a reply's text, which is not UTF-8, and those whose JSON does not end in time. Compare them with the result
+   of `--backend torch_chat --steps conformance`;
 4. twelve turns of a conversation: time to the first token with a session and without;
-5. with the 8B shape, tokens per second at 1, 8 and 32 streams, and of plain transformers at as many rows.
+5. with the 8B shape, tokens per second at 1, 8 and 32 streams, and of plain transformers with as many rows.
 
     python benchmarks/exllamav2/check.py --json figures.json
     python benchmarks/exllamav2/check.py --backend torch_chat --shapes tiny tiny   # the script itself, on a CPU
@@ -57,7 +57,7 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 def main() -> int:
     options = arguments()
-    # What a shell starts in the background is deaf to interrupts, and so is what that starts.
+    # A shell's background processes ignore interrupts, and so do their children.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     begun = time.perf_counter()
     figures: dict[str, Any] = {"machine": machine(), "backend": options.backend, "torch": torch.__version__}
@@ -113,7 +113,7 @@ def machine() -> str:
 
 
 def build(options: argparse.Namespace) -> Any:
-    """Import the engine, which compiles its kernels where they are not."""
+    """Import the engine, which compiles its kernels if necessary."""
     if options.backend == "torch_chat":
         return "none"
     from ark_backends.exllama import paged_attention
@@ -147,7 +147,7 @@ async def opened(options: argparse.Namespace, shape: str) -> Any:
 
 
 async def run(backend: Any, prompt: list[int], count: int, **more: Any) -> dict[str, Any]:
-    """A job: its tokens, their log-probabilities, when they came, and how many of the prompt's were there."""
+    """Run a job: its tokens, their log-probabilities, their times, and the number of cached prompt tokens."""
     job = GenerationJob(request_id="check", prompt=prompt, max_tokens=count, sampling=GREEDY, **more)
     found: dict[str, Any] = {"tokens": [], "logprobs": [], "times": [], "cached": None}
     async for batch in backend.generate(job):
@@ -205,9 +205,9 @@ async def correctness(options: argparse.Namespace) -> Any:
 
 
 def talker(options: argparse.Namespace) -> ModelConfig:
-    """A small model with a letter for every byte and a template with tools: it can be held to any grammar.
+    """A small model with a token for every byte and a template with tools, so that any grammar can be enforced.
 
-    It does not reason: with random weights it would never come to an end of that.
+    It does not reason, because with random weights reasoning would never end.
     """
     directory = options.model_dir / "ark-check-talker"
     template = HERMES.partition("{% if enable_thinking")[0] + "{% endif %}"
@@ -215,7 +215,7 @@ def talker(options: argparse.Namespace) -> ModelConfig:
         save_tiny_llama(
             directory, context_length=4096, hidden=512, layers=4, template=template, tags=TAGS, every_byte=True
         )
-    # Its replies seldom end by themselves, and on a CPU one of thousands of tokens takes a minute.
+    # Its replies seldom end by themselves, and on a CPU a reply of thousands of tokens takes a minute.
     context = 4096 if DEVICE == "cuda" else 2560
     return ModelConfig(name="check", path=str(directory), backend=options.backend, context_length=context)
 
@@ -246,21 +246,21 @@ def conformance(options: argparse.Namespace) -> Any:
 
 
 def interrupted_after(seconds: float, command: list[str]) -> tuple[str, bool]:
-    """What a command says, which is interrupted after so many seconds; and whether it was."""
+    """A command's output, and whether it was interrupted after `seconds`."""
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as running:
         try:
             try:
                 return running.communicate(timeout=seconds)[0], False
             except subprocess.TimeoutExpired:
                 running.send_signal(signal.SIGINT)
-                # The calls that are being made are waited for.
+                # It finishes the calls that are running.
                 return running.communicate(timeout=120)[0], True
         finally:
             running.kill()
 
 
 def twelve_turns(options: argparse.Namespace) -> Any:
-    """Seconds to the first token of each turn, with a session and for a key that has never been seen."""
+    """Seconds to the first token of each turn, with a session and for a new key."""
     cold = [f"cold-{turn}" for turn in range(options.turns)]
     session, messages, rows = str(uuid.uuid4()), [], []
     with (
@@ -310,7 +310,7 @@ async def speed(options: argparse.Namespace) -> Any:
 
 
 def plain_speed(options: argparse.Namespace) -> Any:
-    """What `generate` of transformers gives for as many rows of the same length, its prefill left out."""
+    """Tokens per second of transformers' `generate` for as many rows of the same length, without prefill."""
     shape = options.shapes[1]
     model = plain_model(options, shape)
     rows = []

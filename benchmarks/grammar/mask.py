@@ -1,8 +1,8 @@
-"""What a grammar costs beside a decode step of the torch engine.
+"""Measure what a grammar adds to a decode step of the torch engine.
 
-A model with random weights generates with and without a JSON schema, in turns, so that a busy machine slows both. What
-filling and applying a mask take alone is measured apart. The vocabulary is made of
-random words; the cost of a mask depends on its size and not on what is in it.
+A model with random weights generates with and without a JSON schema in turns, so that a busy machine slows both.
+Filling and applying a mask are also measured separately. The vocabulary has random words: the cost of a mask depends on
+the vocabulary's size, not on its content.
 
     python benchmarks/grammar/mask.py --shape smol --streams 1 8 --json result.json
 """
@@ -101,7 +101,7 @@ def arguments() -> argparse.Namespace:
 
 
 def vocabulary(size: int) -> list[bytes]:
-    """All bytes, an end, and random words with and without a space before them and punctuation."""
+    """All bytes, an end token, punctuation, and random words with and without a leading space."""
     draw = random.Random(0)
     tokens = [*(bytes([byte]) for byte in range(256)), b""]
     seen = set(tokens)
@@ -153,7 +153,7 @@ async def steps(backend: TorchChat, bound: Grammar | None, streams: int, tokens:
             stamps[number] += [time.perf_counter()] * len(batch.token_ids)
 
     await asyncio.gather(*(run(number) for number in range(streams)))
-    # They begin one after the other, as their grammars are compiled.
+    # They start one after another, as their grammars are compiled.
     begin, end = max(one[0] for one in stamps), min(one[-1] for one in stamps)
     together = [moment for moment in stamps[0] if begin <= moment <= end]
     return (together[-1] - together[0]) / (len(together) - 1) * 1000

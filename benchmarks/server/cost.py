@@ -1,9 +1,8 @@
-"""What the server itself costs: CPU time for a streamed token and for a whole reply, with an engine that costs nothing.
+"""Measure the server's own cost: CPU time for a streamed token and a whole reply, with an engine that costs nothing.
 
-ARK is run by hypercorn, and by its own ``ark serve``: hypercorn with ARK's connections, and on uvloop where that is
-installed. Beside them stands a minimal FastAPI application under uvicorn that sends chunks of the same kind and no
-more. The figures are CPU seconds of the server's process, so that other programs on the machine disturb them little;
-requests come one after another.
+ARK runs under plain hypercorn and under its own ``ark serve``, which is on uvloop if that is installed. For comparison,
+a minimal FastAPI application under uvicorn sends chunks of the same form. The figures are CPU seconds of the server's
+process, so other programs on the machine disturb them little. Requests come one after another.
 
     python benchmarks/server/cost.py --peer /tmp/peers/bin/python --json result.json
 """
@@ -118,7 +117,7 @@ def measure(pid: int, port: int, options: argparse.Namespace) -> dict[str, float
 
 
 def spent(pid: int, port: int, count: int, **asked: Any) -> float:
-    """CPU seconds of a process for each of so many calls, over one connection: servers end it after a thousand."""
+    """CPU seconds of a process for each call, over one connection, which servers close after a thousand calls."""
     before = cpu(pid)
     with Client(port) as client:
         for _ in range(count):
@@ -127,7 +126,7 @@ def spent(pid: int, port: int, count: int, **asked: Any) -> float:
 
 
 def cpu(pid: int) -> float:
-    # Fine-grained where the kernel says so, by its ticks otherwise.
+    # Precise if the kernel reports it, and in its ticks otherwise.
     try:
         return (
             sum(int(Path(task, "schedstat").read_text().split()[0]) for task in Path(f"/proc/{pid}/task").iterdir())
@@ -139,7 +138,7 @@ def cpu(pid: int) -> float:
 
 
 class Client:
-    """One connection, kept alive, with as little of a client as can be."""
+    """One kept connection, with as little client code as possible."""
 
     def __init__(self, port: int) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=60)

@@ -1,4 +1,4 @@
-"""A chat backend that costs nothing: what is left is the server's own."""
+"""A chat backend that costs nothing, so that only the server's own cost remains."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BATCH = TokenBatch(token_ids=(TOKEN,))
 
 
 class FreeBackend:
-    """As many letters as are asked for, one with each turn of the event loop."""
+    """Generates as many letters as requested, one in each iteration of the event loop."""
 
     def __init__(self) -> None:
         self.tokenizer = ByteTokenizer()

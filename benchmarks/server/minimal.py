@@ -1,4 +1,4 @@
-"""The least that FastAPI and uvicorn can do: chunks of OpenAI's form, as server-sent events, and nothing else."""
+"""A minimal FastAPI application: it streams chunks of OpenAI's form as server-sent events, and does nothing else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the session store's operations cost, by the number of sessions in it: the columns should be alike.
+"""Measure the session store's operations by the number of sessions in it. The columns should be equal.
 
 python benchmarks/sessions/store.py
 """
@@ -28,7 +28,7 @@ def main() -> None:
 
 
 class Filled:
-    """A store that is exactly full."""
+    """A full store."""
 
     def __init__(self, size: int) -> None:
         self.now = 0.0

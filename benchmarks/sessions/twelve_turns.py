@@ -1,12 +1,12 @@
-"""A conversation of twelve turns: time to the first token with a session, without one, and with the KV dropped.
+"""A conversation of twelve turns: time to the first token with a session, without one, and with its KV cache dropped.
 
-The shape is that of ARK's own published benchmark: each turn sends 36 new tokens and gets a long reply, so that turn 12
-reads 10,168 tokens. Four ways to get the first token of each turn, all on one machine in one run:
+Each turn sends 36 new tokens and gets a long reply, so that turn 12 reads 10,168 tokens. The first token of each turn
+is measured in four ways, on one machine in one run:
 
 - stateful: `ark_stateful` names the session, and only the new message is sent;
-- stateless: the whole conversation is sent by a key that has never been seen, so nothing of it is there;
-- rebuilt: a session has the conversation, but its KV was dropped and is read again from the transcript;
-- floor: one bare forward pass of the stateful turn's new tokens over as much retained history, without a server.
+- stateless: a new key sends the whole conversation, of which nothing is cached;
+- rebuilt: a session has the transcript, but its KV cache was dropped and is computed again;
+- floor: one bare forward pass over the stateful turn's new tokens with as much cached history, without a server.
 
     python benchmarks/sessions/twelve_turns.py --json figures.json --plot figures.png
 """
@@ -120,7 +120,7 @@ def run(server: Running, arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def rebuild(server: Running, client: httpx.Client, turn: int, messages: list[dict[str, str]]) -> dict[str, Any]:
-    """The first token of a turn whose session has its transcript but no KV."""
+    """The first token of a turn whose session has its transcript but no KV cache."""
     session, key = str(uuid.uuid4()), cold_key(turn)
     ask(client, key, messages, ark_stateful=session, max_tokens=1)
     drop_kv(server)
@@ -164,7 +164,7 @@ def ask(client: httpx.Client, key: str, messages: list[dict[str, str]], **more: 
 
 
 def drop_kv(server: Running) -> None:
-    """Make the engine forget every conversation's state but the warm one's."""
+    """Make the engine drop every conversation's KV cache but the warm one's."""
     services = server.app.services
     assert services is not None
     backend = services.registry.models[0].backend
@@ -176,7 +176,7 @@ def drop_kv(server: Running) -> None:
 
 
 def floor(server: Running, history: int, new: int) -> float:
-    """Seconds of one bare forward pass of `new` tokens over `history` tokens of KV, in the engine's own model."""
+    """Seconds of one bare forward pass over `new` tokens with `history` cached tokens, in the engine's own model."""
     import torch
 
     from ark_backends.torch_chat.attention import Piece

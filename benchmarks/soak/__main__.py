@@ -1,10 +1,10 @@
-"""Many clients at once for minutes, against one server process, with every answer checked.
+"""Run many clients against one server process for minutes, and check every answer.
 
-Each client draws tasks: conversations that are told something and asked for it later, in every way that a session can
-be used, with turns that are left and asked again; embeddings; transcriptions where a model for them is served; input
-that has to be refused; requests whose client goes away. The answers are those that the same server gave before, while
-nobody else asked. Memory and file descriptors of the process are looked at every 5 seconds. The exit status is 1 when
-anything that `report.bars` asks for was not held.
+Each client draws tasks: conversations that state something and ask for it later, in every kind of session, with turns
+that are abandoned and sent again; embeddings; transcriptions if a model for them is served; bad input; requests whose
+client disconnects. The right answers are those that the same server gave before, while no other request ran. Memory and
+file descriptors of the process are sampled every 5 seconds. The exit status is 1 if a requirement of `report.bars` was
+not met.
 
     python -m benchmarks.soak --minutes 20 --clients 64 --json soak.json --plot soak.png
 """
@@ -35,16 +35,16 @@ from tasks import every_kind, press, run_client
 SCRIPTS = 48
 TEXTS = 40
 WARM_UP = 300.0
-"""Seconds, at most a third of the run: then memory has to be flat."""
+"""Seconds, at most a third of the run, after which memory has to be stable."""
 PRESSING = 16
-"""Clients that ask for much at once before the others begin."""
+"""Clients that send large requests at once before the others start."""
 ENDING = 120.0
-"""Seconds for what the clients have begun."""
+"""Seconds in which the clients must finish what they have started."""
 
 
 def main() -> int:
     arguments = read_arguments()
-    # Told to end, it ends its server as well.
+    # On SIGTERM it also stops its server.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with tempfile.TemporaryDirectory() as name:
         directory = Path(arguments.directory or name)
@@ -121,7 +121,7 @@ async def soak(process: Process, arguments: argparse.Namespace) -> Run:
 
 
 async def alone(url: str, draw: random.Random) -> tuple[Reference, int]:
-    """What the server answers while nobody else asks; and how many conversations the model itself gets wrong."""
+    """The server's answers while no other request runs, and how many conversations the model itself gets wrong."""
     client = Client(url, KEYS[0], Book(), draw)
     scripts = make_scripts(SCRIPTS, draw.randrange(2**31))
     right = [script for script in scripts if await hold_alone(client, script)]

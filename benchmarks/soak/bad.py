@@ -1,4 +1,4 @@
-"""Input that a server has to refuse, and how."""
+"""Bad input, and how a server has to refuse it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BODY_LIMIT = 1_000_000
 BODY_TIMEOUT = 2.0
 """Seconds: its `body_timeout`."""
 BROKEN = "broken"
-"""A model that the soak asks for on purpose, and that cannot be opened: the one reply over 499 that is asked for."""
+"""A model that cannot be opened. Requests for it are the only ones that should get a status over 499."""
 
 Raw = Callable[[Client, Wire], Awaitable[str]]
 
@@ -105,7 +105,7 @@ async def _slow_body(client: Client, connection: Wire) -> str:
 
 
 async def _slow_head(client: Client, connection: Wire) -> str:
-    """A byte of a header now and then, until the server has enough."""
+    """Send a byte of a header now and then, until the server refuses."""
     await connection.send(head(client.http, "GET", "/health")[:-2])
     answer = asyncio.create_task(connection.status())
     try:
@@ -123,7 +123,7 @@ async def _slow_head(client: Client, connection: Wire) -> str:
 
 
 async def _foreign_session(client: Client, connection: Wire) -> str:
-    """The other key's session by its name: to this one it is not there, whether it is or not."""
+    """Request another key's session by its name, which has to look as if it did not exist."""
     await connection.send(head(client.http, "GET", f"/v1/sessions/{uuid.uuid4()}"))
     return _expected(await connection.status(), {404})
 
@@ -150,7 +150,7 @@ KINDS = (*POSTS, *RAW)
 
 
 async def send_bad(client: Client, kind: str) -> str:
-    """Send it; says what was wrong with the answer, nothing when it was right."""
+    """Send it, and return what is wrong with the answer; an empty text if nothing is."""
     if kind in RAW:
         async with wire(client.http) as connection:
             return await RAW[kind](client, connection)

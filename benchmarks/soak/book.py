@@ -1,4 +1,4 @@
-"""What happened: counts of what was done, and the first of each kind of failure in words."""
+"""The record of a run: counts of what was done, and the first failures of each kind as text."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 SHOWN = 50
-"""Failures that are kept in words; all are counted."""
+"""Failures that are kept as text; all are counted."""
 
 
 @dataclass
 class Book:
-    """Written by all clients."""
+    """All clients write to it."""
 
     done: Counter[str] = field(default_factory=Counter)
     """Tasks by kind."""
     statuses: Counter[int] = field(default_factory=Counter)
     """Replies by status."""
     failures: Counter[str] = field(default_factory=Counter)
-    """What should not have been, by kind."""
+    """Failures by kind."""
     notes: list[str] = field(default_factory=list)
 
     def fail(self, kind: str, note: str) -> None:

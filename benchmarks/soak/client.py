@@ -1,4 +1,4 @@
-"""What one client of the soak does: conversations, embeddings, transcriptions, and looking around."""
+"""One client of the soak: conversations, embeddings, transcriptions, and requests for information."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ class Answer:
 
 @dataclass
 class Reference:
-    """What the server answered while nobody else asked."""
+    """The server's answers while no other request ran."""
 
     scripts: list[Script]
     texts: list[str]
     vectors: list[array[float]]
     recordings: Mapping[str, bytes] = field(default_factory=dict)
-    """By the file's name; none where no model transcribes."""
+    """By the file's name; empty if no model transcribes."""
     transcriptions: dict[str, str] = field(default_factory=dict)
 
 
@@ -104,7 +104,7 @@ class Client:
         return [array("f", base64.b64decode(one["embedding"])) for one in reply.json()["data"]]
 
     async def transcribe(self, name: str, audio: bytes) -> str:
-        # At temperature 0: without one a model that is not sure tries others, by chance.
+        # Without a temperature of 0, a model that is not sure tries others, at random.
         fields = {"model": "whisper-1", "temperature": "0"}
         reply = await self.http.post("/audio/transcriptions", data=fields, files={"file": (name, audio)})
         self.book.statuses[reply.status_code] += 1
@@ -129,7 +129,7 @@ class Conversation:
         client.http.cookies.clear()
 
     def fields(self, text: str) -> dict[str, Any]:
-        """What a request says of its session, and its messages."""
+        """How a request names its session, and its messages."""
         new = {"role": "user", "content": text}
         if self.mode == "named":
             return {"messages": [new], "ark_stateful": self.session}
@@ -150,7 +150,7 @@ class Conversation:
         ]
 
     async def messages(self) -> int:
-        """How many messages a named session has, once none of its turns runs; 0 when it is not there."""
+        """The number of messages of a named session, once none of its turns runs; 0 if it does not exist."""
         reply = await self.client.http.get(f"/sessions/{self.session}")
         self.client.book.statuses[reply.status_code] += 1
         if reply.status_code == 404:

@@ -1,4 +1,4 @@
-"""Clients that go away: at every stage of a request, in order or with a reset."""
+"""Clients that disconnect: at every stage of a request, normally or with a reset."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ KINDS = (
 )
 
 COMMITTING = 5.0
-"""Seconds that a turn whose client left may take to end."""
+"""Seconds in which a turn has to end after its client has disconnected."""
 
 
 def _long(**more: Any) -> dict[str, Any]:
-    """A request that would take long: its prompt is long and its reply does not end by itself."""
+    """A long request: its prompt is long, and its reply does not end by itself."""
     messages = [{"role": "user", "content": "Tell me a story about a fox and a lantern. " * 20}]
     return {"model": CHAT, "messages": messages, "max_tokens": 1500, "ignore_eos": True, "stream": True} | more
 
 
 async def leave(client: Client, kind: str) -> None:
-    """One request that nobody waits for."""
+    """One request whose client does not wait for the reply."""
     http = client.http
     async with wire(http) as connection:
         if client.draw.random() < 0.5:

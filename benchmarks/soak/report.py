@@ -1,4 +1,4 @@
-"""What a soak has to keep to, and the report on it."""
+"""The requirements of a soak, and its report."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from book import Book
 from server import Sample
 
 RSS_BAND = 0.05
-"""Share by which resident memory may move once the warm-up is over."""
+"""Share by which resident memory may change after the warm-up."""
 MINUTE = 6
-"""Samples of a minute below which it does not count: half of them."""
+"""Smallest number of samples for a minute to count: half of them."""
 FILES_LEFT = 3
-"""File descriptors that may be open more at the end than before the first client came."""
+"""File descriptors by which the end may exceed the time before the first client."""
 
 
 @dataclass(frozen=True)
 class Bar:
-    """One thing that was asked for."""
+    """One requirement."""
 
     name: str
     found: str
@@ -31,7 +31,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Run:
-    """All that was seen."""
+    """All observations."""
 
     seconds: float
     warm_up: float
@@ -41,18 +41,18 @@ class Run:
     idle_files: tuple[int, int]
     """Open before the first client and after the last."""
     metrics: Mapping[str, float]
-    """At the end, when nothing should run any more."""
+    """At the end, when nothing should be running."""
     log: str
     asked_5xx: int
-    """Requests that had to be answered with 503."""
+    """Requests that must get 503."""
     set_aside: int
-    """Conversations that the model itself got wrong while it was alone."""
+    """Conversations that the model got wrong without other requests."""
     audio: bool
     """Whether a model that transcribes was served."""
 
 
 def bars(run: Run) -> list[Bar]:
-    """What was asked for, each with what was found."""
+    """The requirements, each with the observation."""
     book = run.book
     warm = [sample for sample in run.samples if sample.seconds >= run.warm_up]
     failed = sum(count for status, count in book.statuses.items() if status >= 500)

@@ -1,4 +1,4 @@
-"""The server under soak: a process of its own, its configuration, and what is seen of it from outside."""
+"""The server under soak: a process of its own, its configuration, and measurements from outside."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from process import Process, launch
 from ark.models.default_models import default_models
 
 KEYS = ("left", "right")
-"""Two of them, so that what is one's could be seen to reach the other."""
+"""Two keys, so that a leak from one to the other would be seen."""
 
 KV_BYTES = 64_000_000
-"""Small, so that states are dropped and computed again all the time."""
+"""Small, so that the KV cache is dropped and computed again all the time."""
 
 INTERVAL = 5.0
 """Seconds between two samples."""
@@ -35,7 +35,7 @@ _METRIC = re.compile(r"^(ark:[a-z_]+)(?:\{[^}]*\})? ([0-9.e+-]+)$", re.MULTILINE
 
 @dataclass(frozen=True)
 class Sample:
-    """One look at the process."""
+    """One sample of the process."""
 
     seconds: float
     rss: int
@@ -138,7 +138,7 @@ async def metrics(url: str) -> dict[str, float]:
 
 
 async def idle(url: str, seconds: float = 60.0) -> dict[str, float]:
-    """The metrics once nothing runs or waits any more, or as they are after so many seconds."""
+    """The metrics once nothing runs or waits, or after `seconds`."""
     deadline = time.monotonic() + seconds
     while True:
         found = await metrics(url)

@@ -1,4 +1,4 @@
-"""Audio to transcribe: the tests' recordings of one talk, in every format that they have."""
+"""Audio to transcribe: the tests' recordings of one talk, in every format."""
 
 from __future__ import annotations
 

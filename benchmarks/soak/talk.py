@@ -1,4 +1,4 @@
-"""Conversations whose right answers are known: what a session was told and is asked for later, through other turns."""
+"""Conversations with known answers: a session is asked, some turns later, for what it was told."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Turn:
 
     text: str
     answer: str | None = None
-    """The whole answer; None where only the model knows it, before it has been asked alone."""
+    """The whole answer; None if only the model knows it and has not been asked alone yet."""
     seed: int | None = None
     """Sampled at temperature 1 with this seed; greedy without."""
     asks_secret: bool = False
@@ -60,7 +60,7 @@ class Script:
 
 
 def make_scripts(count: int, seed: int) -> list[Script]:
-    """So many different conversations, the same at each call."""
+    """`count` different conversations, the same at each call."""
     draw = random.Random(seed)
     return [_secret(draw) if number % 4 == 0 else _facts(draw) for number in range(count)]
 

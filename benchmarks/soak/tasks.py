@@ -1,4 +1,4 @@
-"""The tasks that clients draw from, and what each of them holds the server to."""
+"""The tasks that clients draw from, and what each requires of the server."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from talk import secret_word
 Task = Callable[[Client, Reference, float], Awaitable[None]]
 
 LEAVES = 0.08
-"""Share of the turns of named sessions that are broken off first and then asked again."""
+"""Share of the turns of named sessions that are aborted first and then sent again."""
 LEFT_BEHIND = 0.3
-"""Share of the named sessions that nobody deletes."""
+"""Share of the named sessions that are not deleted."""
 
 
 async def talk(client: Client, reference: Reference, think: float) -> None:
@@ -82,7 +82,7 @@ async def transcribe(client: Client, reference: Reference, think: float) -> None
 
 
 async def look_around(client: Client, reference: Reference, think: float) -> None:
-    """What monitoring and clients ask in passing."""
+    """Requests that monitoring and clients make now and then."""
     path = client.draw.choice(["/models", "/sessions", "/metrics", "/health", f"/models/{'gpt-4o'}"])
     reply = await client.http.get(path)
     client.book.statuses[reply.status_code] += 1
@@ -104,7 +104,7 @@ async def send_kind(client: Client, kind: str) -> None:
 
 
 async def leave_early(client: Client, reference: Reference, think: float) -> None:
-    """A request whose client goes away."""
+    """A request whose client disconnects."""
     await leave_kind(client, client.draw.choice(LEAVING))
 
 

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import httpx
 
 SILENCE = 60.0
-"""Seconds after which an answer is taken to be lost."""
+"""Seconds after which an answer counts as lost."""
 
 
 class Wire:
@@ -37,14 +37,14 @@ class Wire:
         return int(line.split()[1]) if line.startswith(b"HTTP/") else None
 
     async def rest(self) -> bytes:
-        """All that comes until the server closes the connection."""
+        """Everything until the server closes the connection."""
         try:
             return await asyncio.wait_for(self.reader.read(), SILENCE)
         except ConnectionError:
             return b""
 
     def reset_when_closed(self) -> None:
-        """Let the connection end with a reset and not in order."""
+        """Make the connection end with a reset."""
         found: socket.socket = self.writer.get_extra_info("socket")
         found.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 

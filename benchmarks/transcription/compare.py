@@ -1,10 +1,10 @@
-"""Speed of transcription: ARK over HTTP beside faster-whisper called directly, on the same model and recordings.
+"""Compare the speed of ARK over HTTP with faster-whisper called directly, on the same model and recordings.
 
     python benchmarks/transcription/compare.py [--model DIRECTORY | --random tiny] [--minutes 10] [--json FILE]
 
-One run, one machine, both loaded and asked in turns. The sound is synthetic speech in eight recordings of one length,
-so that 1, 4 and 8 clients do the same work. Direct calls have faster-whisper's own settings for threads. A short look:
-``--random tiny --minutes 1 --rounds 1 --clients 1 8 --max-new-tokens 30``.
+Both are loaded on one machine and take turns in one run. The audio is synthetic speech in eight recordings of one
+length, so that 1, 4 and 8 clients do the same work. Direct calls use faster-whisper's own settings for threads. For a
+quick look: ``--random tiny --minutes 1 --rounds 1 --clients 1 8 --max-new-tokens 30``.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def model_of(args: argparse.Namespace, folder: Path) -> Path:
 
 
 def run(args: argparse.Namespace, systems: dict[str, Measure]) -> list[dict[str, object]]:
-    """In turns, so that what else the machine does falls on both."""
+    """Run both in turns, so that other work of the machine affects both."""
     rows: list[dict[str, object]] = []
     print("| clients | system | seconds of sound a second | first segment, s |\n|---|---|---|---|")
     for clients in args.clients:

@@ -1,8 +1,8 @@
-"""faster-whisper called directly, by as many threads as there are clients; there is no HTTP in between.
+"""Call faster-whisper directly, from as many threads as there are clients, without HTTP.
 
-Run by `compare.py` as a process of its own: `direct.py DIRECTORY OPTIONS FILE...`. It reads a number of clients for
-each run from its standard input and writes one line of JSON for each result. Threads and workers are those that
-faster-whisper takes by itself.
+`compare.py` runs it as a process of its own: `direct.py DIRECTORY OPTIONS FILE...`. It reads the number of clients of
+each run from standard input, and writes one line of JSON for each result. Threads and workers are faster-whisper's own
+choice.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from load import closed
 
 def main() -> None:
     out = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what the libraries print is no result
+    os.dup2(2, 1)  # keep what the libraries print out of the results
     path, text, *files = sys.argv[1:]
     options = {name: value for name, value in json.loads(text).items() if value is not None}
     model = WhisperModel(path, device="cpu", compute_type="int8")

@@ -1,4 +1,4 @@
-"""Clients that together send every recording once, and what they saw."""
+"""Clients that together send every recording once, and what they measure."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ class Result:
     """One run."""
 
     speed: float
-    """Seconds of sound transcribed in a second: the inverse of the real-time factor."""
+    """Seconds of audio transcribed per second: the inverse of the real-time factor."""
     first: float
     """Seconds from asking to the first segment, the median."""
     seconds: float
 
 
 def closed(ask: Callable[[int], float], recordings: int, clients: int, sound: float) -> Result:
-    """`ask` sends a recording and returns the seconds to its first segment; `sound` is the length of all together."""
+    """`ask` sends a recording and returns the seconds to its first segment; `sound` is the length of all recordings."""
     started = time.perf_counter()
     with ThreadPoolExecutor(clients) as pool:
         firsts = list(pool.map(ask, range(recordings)))

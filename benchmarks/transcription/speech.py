@@ -1,4 +1,4 @@
-"""What is transcribed: sentences of a small vocabulary, spoken by espeak-ng."""
+"""The audio to transcribe: sentences of a small vocabulary, spoken by espeak-ng."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ RECORDINGS = 8
 
 
 def make_recordings(folder: Path, seconds: float) -> list[Path]:
-    """Eight WAV files of together so many seconds."""
+    """Eight WAV files with this many seconds in total."""
     import numpy
 
     from tools.training.speech.espeak import Voice, available, speaker
