@@ -69,7 +69,7 @@ POSTS: Mapping[str, tuple[str, bytes, str, int]] = {
     "no multipart": ("/audio/transcriptions", b"{}", "application/json", 0),
     "half a multipart": ("/audio/transcriptions", b"--a\r\ncontent", "multipart/form-data; boundary=a", 0),
 }
-"""Path, body, content type and the status that it has to get; 0 for any from 400 to 499."""
+"""Path, body, content type and the required status; 0 for any from 400 to 499."""
 
 
 async def _garbage(client: Client, connection: Wire) -> str:
