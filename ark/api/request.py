@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from ark.config import KeyConfig
 from ark.http import request
@@ -22,3 +22,8 @@ class Request(request.Request, frozen=True, kw_only=True):
     """What the path has in place of the route's braces."""
     spend: Callable[[int], None] = lambda tokens: None
     """Counts the tokens that a response cost against the key's rate. Called once, however the response ended."""
+
+
+def ignored_header(names: Sequence[str]) -> list[tuple[str, str]]:
+    """The header that tells a client which of its parameters were dropped; none where there are none."""
+    return [("x-ark-ignored", ", ".join(names))] if names else []

@@ -14,8 +14,9 @@ import msgspec
 
 from ark.chat.output.reasoning import CLOSE, OPEN
 from ark.chat.tools.formats import ToolFormat
-from ark.chat.tools.request import Tool, Toolbox
-from ark.chat.tools.xml import CALL_END, VALUE_END, is_free, is_text, json_types, texts
+from ark.chat.tools.tagged import CALL_END, VALUE_END
+from ark.chat.tools.toolbox import Tool, Toolbox
+from ark.chat.tools.value_schema import ValueSchema
 from ark.engines.chat import Grammar
 from ark.errors import BadRequest
 
@@ -120,29 +121,27 @@ class _Writer:
 
     def _object(self, number: int, tool: Tool, form: ToolFormat) -> None:
         """The JSON object of a call, with the keys in the order that models write them in."""
-        definition = tool.definition
-        strict = bool(definition.strict)
-        arguments = definition.parameters or {"type": "object", "properties": {}, "additionalProperties": False}
+        arguments = tool.parameters or {"type": "object", "properties": {}, "additionalProperties": False}
         # Arguments are an object whatever the schema says.
         arguments = arguments | {"type": "object"}
         if form.tagged:
             self._tagged(number, tool, arguments)
             return
-        if form.between:
-            schema = self._schema(arguments, tool.param, strict=strict)
-            head = f"{_text(definition.name)} {_text(form.between)} GAP"
-            self._rules.append(f"object{number}: {head} arguments{number}\narguments{number}: {schema}")
-            return
-        name, key = json.dumps(json.dumps(definition.name)), json.dumps(f'"{form.key}"')
-        head = f'"{{" GAP "\\"name\\":" GAP {name} GAP "," GAP {key} GAP ":" GAP'
-        schema = self._schema(arguments, tool.param, strict=strict)
-        self._rules.append(f'object{number}: {head} arguments{number} GAP "}}"\narguments{number}: {schema}')
+        schema = self._schema(arguments, tool.param, strict=tool.strict)
+        body = f"arguments{number}"
+        if form.name_separator:
+            head = f"{_text(tool.name)} {_text(form.name_separator)} GAP"
+        else:
+            name, key = json.dumps(json.dumps(tool.name)), json.dumps(f'"{form.key}"')
+            head = f'"{{" GAP "\\"name\\":" GAP {name} GAP "," GAP {key} GAP ":" GAP'
+            body += ' GAP "}"'
+        self._rules.append(f"object{number}: {head} {body}\narguments{number}: {schema}")
 
     def _tagged(self, number: int, tool: Tool, arguments: dict[str, Any]) -> None:
         """A call whose arguments are tags, in the schema's order. Of text only a list of values is held to."""
-        strict, properties = bool(tool.definition.strict), arguments.get("properties")
+        properties = arguments.get("properties")
         if not isinstance(properties, dict):
-            if strict:
+            if tool.strict:
                 raise _unenforceable(tool.param, "arguments that are tags need 'properties'")
             anything = r'("<parameter=" /[^>\n]{1,64}/ ">\n" value)*'
             self._rules.append(f"object{number}: {_text(f'<function={tool.name}>')} SPACE {anything} {_text(CALL_END)}")
@@ -154,12 +153,12 @@ class _Writer:
             place = f"{tool.param}.properties.{key}"
             if not key or re.search(r"[>\n]", key):
                 raise _unenforceable(place, "no tag can have this name")
-            value = "value"
-            if not is_text(json_types(part, arguments)):
-                value = f"{self._schema(part | shared, place, strict=strict)} END_OF_VALUE"
-            elif choices := texts(part, arguments):
+            value, schema = "value", ValueSchema(part, arguments)
+            if not schema.is_text:
+                value = f"{self._schema(part | shared, place, strict=tool.strict)} END_OF_VALUE"
+            elif choices := schema.texts:
                 value = f"({' | '.join(map(_text, choices))}) END_OF_VALUE"
-            elif strict and not is_free(part, arguments):
+            elif tool.strict and not schema.is_free:
                 raise _unenforceable(place, "text that is written as it is cannot be held to a pattern or a length")
             name = f"parameter{number}_{len(parts)}"
             self._rules.append(f"{name}: {_text(f'<parameter={key}>')} {_text(chr(10))} {value}")
@@ -178,7 +177,7 @@ class _Writer:
             self._rules.append(f'list: / ?/ "[" GAP object {more} GAP "]"\ncalls: {_text(form.marker)} list')
         else:
             more = f"({_text(form.separator)} call)*" if parallel else ""
-            body = "object" if form.between else f"SPACE object SPACE {_text(form.close)}"
+            body = "object" if form.name_separator else f"SPACE object SPACE {_text(form.close)}"
             self._rules.append(f"body: {body}\ncall: {_text(form.marker)} body\ncalls: call {more}")
         return "FREE"
 

@@ -234,7 +234,7 @@ class Exchange:
 
     async def _start(self, stream: EventStream) -> None:
         self.state, self.status = State.STARTING, 200
-        headers = [*_STREAM_HEADERS, *self._headers(stream.headers)]
+        headers = [*_STREAM_HEADERS, *self._headers(stream.headers())]
         await self._send_message({"type": "http.response.start", "status": 200, "headers": headers})
         self.state, self._error_event = State.STREAMING, stream.error_event
 

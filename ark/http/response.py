@@ -31,5 +31,6 @@ class EventStream(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     events: AsyncGenerator[bytes, None]
-    headers: Sequence[tuple[str, str]]
+    headers: Callable[[], Sequence[tuple[str, str]]]
+    """What is known of them when the response starts. Called once."""
     error_event: Callable[[APIError], bytes]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Generic, Literal, TypeVar, cast
+from typing import Generic, Literal, Protocol, TypeVar, cast
 
 import anyio
 import anyio.to_thread
@@ -13,18 +13,25 @@ import msgspec
 from ark.chat.prompt.builder import PromptBuilder
 from ark.chat.tools.formats import ToolFormat, find_format
 from ark.config import ConfigError, ModelConfig
-from ark.engines import parameters
 from ark.engines.backend import Backend, Capabilities
 from ark.engines.chat import ChatBackend, SamplingParams
 from ark.engines.embedding import EmbeddingBackend
 from ark.engines.loading import load_backend
+from ark.engines.parameters import CHAT, Table, beyond_document
 from ark.engines.transcription import TranscriptionBackend
-from ark.errors import Unavailable
+from ark.errors import Unavailable, UnsupportedParameter
 from ark.models.backend_selection import select_backend, usual_backend
 
 log = logging.getLogger("ark.registry")
 
 B = TypeVar("B", bound=Backend)
+
+
+class NamesModel(Protocol):
+    """A decoded request."""
+
+    @property
+    def model(self) -> str: ...
 
 
 class Served(Generic[B]):
@@ -87,6 +94,21 @@ class Served(Generic[B]):
         """Make what the model's requests need beside the backend."""
         self.capabilities = backend.capabilities
 
+    def check(self, body: NamesModel, table: Table, *, ignore: bool) -> list[str]:
+        """Names of the parameters to ignore: their values would change the answer, and the model cannot honour them.
+
+        Raises UnsupportedParameter for the first one unless `ignore` is set.
+        """
+        honoured = frozenset[str]() if self.capabilities is None else self.capabilities.parameters
+        names = [
+            name
+            for name, row in table.items()
+            if name not in honoured and (value := getattr(body, name, None)) is not None and not row.is_neutral(value)
+        ]
+        if names and not ignore:
+            raise UnsupportedParameter(f"The model '{body.model}' does not support '{names[0]}'.", param=names[0])
+        return names
+
     async def close(self) -> None:
         """Close the backend. A failure is logged: it must not keep the other models' memory."""
         if self.backend is None:
@@ -139,9 +161,9 @@ class ServedChat(Served[ChatBackend]):
             "thinking": not template or not any(name in template for name in ("enable_thinking", "reasoning_effort")),
             "template": not template,
         }
-        beyond = {name for name, row in parameters.CHAT.items() if missing.get(row.needs or "")}
+        beyond = {name for name, row in CHAT.items() if missing.get(row.needs or "")}
         if self.config.capabilities == "document":
-            beyond |= parameters.beyond_document(parameters.CHAT)
+            beyond |= beyond_document(CHAT)
         honoured = backend.capabilities.parameters - beyond
         self.capabilities = msgspec.structs.replace(backend.capabilities, parameters=honoured)
 

@@ -118,7 +118,7 @@ def tool_calls(data: bytes) -> None:
 
 
 def _calls(pieces: list[str], form: str) -> tuple[str, list[tuple[str | None, str]]]:
-    parser = ToolParser(FORMATS[form], list(SCHEMAS), schemas=SCHEMAS, new_id=lambda: "id")
+    parser = ToolParser(FORMATS[form], SCHEMAS, new_id=lambda: "id")
     content, calls = "", list[tuple[str | None, str]]()
     for more, deltas in [*map(parser.push, pieces), parser.flush()]:
         content += more

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import uuid
 from collections.abc import Sequence
-from contextlib import aclosing
 from pathlib import Path
 
 import anyio
@@ -13,7 +12,7 @@ import pytest
 from tiny_model import save_tiny_llama
 
 from ark.chat.prompt.builder import PromptBuilder
-from ark.chat.turn import ChatTurn, TurnRequest
+from ark.chat.turn import TurnRequest, begin_turn
 from ark.config import ModelConfig, SessionsConfig
 from ark.engines.chat import ChatBackend, SamplingParams
 from ark.ops.record import Record
@@ -58,9 +57,8 @@ class Harness:
     async def say(self, messages: Sequence[tuple[str, str]], stateful: str | bool) -> str:
         request = TurnRequest(
             request_id="test",
+            model="tiny",
             owner="",
-            cookie=None,
-            stateful=stateful,
             messages=read_messages({"role": role, "content": content} for role, content in messages),
             max_tokens=5,
             sampling=SamplingParams(temperature=0.0),
@@ -69,13 +67,15 @@ class Harness:
             reasoning=False,
         )
         work = Record("test", "POST", "http", {}).begin("chat", "tiny", request, meter=Untold())
-        turn = ChatTurn(request, sessions=self.sessions, backend=self.backend, prompts=self.prompts, work=work)
-        async with aclosing(turn.pieces()) as pieces:
-            async for _ in pieces:
+        async with (
+            await self.sessions.begin("", stateful=stateful) as session,
+            begin_turn(request, session, backend=self.backend, prompts=self.prompts, observer=work) as turn,
+        ):
+            async for _ in turn:
                 status = self.backend.status()
                 assert status.kv_bytes <= status.kv_budget == BUDGET
         self.how[turn.how] = self.how.get(turn.how, 0) + 1
-        return turn.fold.content
+        return turn.outputs[0].content
 
 
 @pytest.mark.anyio

@@ -7,11 +7,10 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Literal
 
-from ark.api import capabilities
 from ark.api.audio import parameters, render
 from ark.api.audio.schema import TranscriptionRequest, TranslationRequest
 from ark.api.error_body import encode_error
-from ark.api.request import Request
+from ark.api.request import Request, ignored_header
 from ark.concurrency import run_in_thread_if_large
 from ark.engines.parameters import TRANSCRIPTIONS
 from ark.engines.transcription import TranscriptionJob
@@ -54,7 +53,7 @@ async def _answer(
     work = request.record.begin("transcription", served.name, body, meter=services.metrics.meter(served.name))
     backend = await served.ready(services.config.server.load_wait)
     ignore = services.config.server.unsupported_parameters == "ignore"
-    ignored = capabilities.check(body, TRANSCRIPTIONS, backend.capabilities, ignore=ignore)
+    ignored = served.check(body, TRANSCRIPTIONS, ignore=ignore)
     if task == "translate":
         parameters.check_translation(body, backend)
     granularities = (body.timestamp_granularities or ()) if isinstance(body, TranscriptionRequest) else ()
@@ -69,11 +68,11 @@ async def _answer(
         max_seconds=services.config.limits.audio_seconds,
     )
     heard = render.Heard()
-    headers = capabilities.ignored_header(ignored)
+    headers = ignored_header(ignored)
     work.ask()
     if body.stream:
         events = _noted(render.events(backend.transcribe(job), heard), heard, request, work, body)
-        return EventStream(events=events, headers=headers, error_event=_error_event)
+        return EventStream(events=events, headers=lambda: headers, error_event=_error_event)
     try:
         async with aclosing(backend.transcribe(job)) as pieces:
             async for piece in pieces:

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
 
 import msgspec
 
-from ark.api.capabilities import ignored_header
-from ark.api.chat import parameters, render
+from ark.api.chat import parameters
+from ark.api.chat.messages import read_messages
+from ark.api.chat.render import ChunkRenderer, Head, StreamRenderer, TextRenderer, completion
 from ark.api.chat.schema import ChatRequest
 from ark.api.decode import decode
-from ark.api.error_body import encode_error
-from ark.api.request import Request
-from ark.chat.prompt.messages import to_template
-from ark.chat.turn import ChatTurn, TurnRequest
+from ark.api.request import Request, ignored_header
+from ark.chat.turn import Turn, TurnRequest, begin_turn
 from ark.concurrency import run_in_thread_if_large
 from ark.config import LimitsConfig
-from ark.errors import APIError, BadRequest
+from ark.engines.chat import ChatBackend
+from ark.engines.parameters import CHAT
+from ark.errors import BadRequest
 from ark.http.response import EventStream, Response
-from ark.http.sse import json_event
+from ark.models.served import ServedChat
+from ark.ops.record import Work
 from ark.services import Services
 from ark.sessions.session import COOKIE
-from ark.sessions.transcript import Message, read_messages
+from ark.sessions.transcript import Message
 
 log = logging.getLogger("ark.chat")
 
@@ -32,56 +34,111 @@ _decoder = msgspec.json.Decoder(ChatRequest)
 
 async def create(request: Request, services: Services) -> Response | EventStream:
     """A completion, whole or as a stream."""
-    limits = services.config.limits
-    body, messages = await run_in_thread_if_large(len(request.body), lambda: _read(request.body, limits))
+    config = services.config
+    body, messages = await run_in_thread_if_large(len(request.body), lambda: _read(request.body, config.limits))
     served = services.registry.find_chat(body.model, request.key)
     meter = services.metrics.meter(served.name)
     work = request.record.begin("chat", served.name, body, meter=meter, replies=body.n or 1)
-    backend = await served.ready(services.config.server.load_wait)
-    ignore = services.config.server.unsupported_parameters == "ignore"
-    ignored = parameters.check(body, served.capabilities or backend.capabilities, ignore=ignore)
+    backend = await served.ready(config.server.load_wait)
+    ignored = served.check(body, CHAT, ignore=config.server.unsupported_parameters == "ignore")
     body = parameters.without(body, ignored)
-    tokenizer = backend.tokenizer
-    turn = ChatTurn(
-        TurnRequest(
-            request_id=request.id,
-            owner=request.owner,
-            cookie=request.cookie(COOKIE),
-            stateful=body.ark_stateful,
-            messages=messages,
-            max_tokens=body.max_completion_tokens or body.max_tokens,
-            sampling=parameters.sampling(body, served.default_sampling, tokenizer.vocab_size),
-            stop_token_ids=parameters.stop_ids(body, tokenizer.stop_token_ids),
-            stops=parameters.stop_strings(body),
-            reasoning=backend.capabilities.reasoning,
-            n=body.n or 1,
-            answer=parameters.answer(body),
-            tools=parameters.tools(body),
-            tool_format=served.tool_format,
-            # A simplified stream has text and nothing else.
-            read_calls=not (body.stream and body.ark_simplified),
-            template_kwargs=parameters.template_kwargs(body, tokenizer.chat_template or ""),
-            top_logprobs=(body.top_logprobs or 0) if body.logprobs else None,
-            size=len(request.body),
-            seconds=limits.generation_seconds,
-        ),
-        sessions=services.sessions,
-        backend=backend,
-        prompts=served.prompts,
-        work=work,
-    )
-    turn.headers += ignored_header(ignored)
-    head = render.Head.new(body.model, services.fingerprint)
+    asked = parameters.read(body, messages, request, served, backend, seconds=config.limits.generation_seconds)
+    head = Head.new(body.model, services.fingerprint)
     work.response_id = head.id
-    if body.stream:
-        return _stream(turn, head, request, body)
-    try:
-        async with aclosing(turn.pieces()) as pieces:
-            async for _ in pieces:
+    runner = TurnRunner(
+        asked, request, services, served=served, backend=backend, work=work, stateful=body.ark_stateful, ignored=ignored
+    )
+    if not body.stream:
+        turn = await runner.run()
+        return Response(body=completion(head, turn), headers=runner.headers())
+    renderer: StreamRenderer = TextRenderer()
+    if not body.ark_simplified:
+        include_usage = body.stream_options is not None and bool(body.stream_options.include_usage)
+        renderer = ChunkRenderer(head, include_usage=include_usage)
+    return EventStream(events=runner.events(renderer), headers=runner.headers, error_event=renderer.error)
+
+
+class TurnRunner:
+    """Runs a turn for an endpoint: within its session, and with its record and its line in the log."""
+
+    def __init__(
+        self,
+        asked: TurnRequest,
+        request: Request,
+        services: Services,
+        *,
+        served: ServedChat,
+        backend: ChatBackend,
+        work: Work,
+        stateful: bool | str | None,
+        ignored: Sequence[str],
+    ) -> None:
+        self._asked = asked
+        self._request = request
+        self._services = services
+        self._served = served
+        self._backend = backend
+        self._work = work
+        self._stateful = stateful
+        self._known = ignored_header(ignored)
+        self._turn: Turn | None = None
+
+    def headers(self) -> list[tuple[str, str]]:
+        """What is known of the response's headers. A stream that starts while its job still waits in the queue has the
+        session's cookie: a client that is told of no session would begin another one with its next request."""
+        return self._known if self._turn is None else self._known + self._turn.headers
+
+    async def run(self) -> Turn:
+        """The complete turn, kept by its session."""
+        async with self._begin() as turn:
+            async for _ in turn:
                 pass
-    finally:
-        _note(turn, request, body)
-    return Response(body=render.completion(head, turn), headers=turn.headers)
+        return turn
+
+    async def events(self, renderer: StreamRenderer) -> AsyncGenerator[bytes, None]:
+        """The turn as a renderer writes it. The session keeps the turn before the last event is given."""
+        async with self._begin() as turn:
+            if event := renderer.start(turn):
+                yield event
+            async for delta in turn:
+                if event := renderer.delta(delta):
+                    yield event
+        yield renderer.end()
+
+    @asynccontextmanager
+    async def _begin(self) -> AsyncGenerator[Turn, None]:
+        asked, sessions = self._asked, self._services.sessions
+        cookie = self._request.cookie(COOKIE)
+        async with await sessions.begin(asked.owner, cookie=cookie, stateful=self._stateful) as session:
+            self._work.session = session.session_id
+            if session.set_cookie is not None:
+                self._known.append(("set-cookie", session.set_cookie))
+            turns = begin_turn(asked, session, backend=self._backend, prompts=self._served.prompts, observer=self._work)
+            async with turns as turn:
+                self._turn = turn
+                try:
+                    yield turn
+                finally:
+                    self._note(turn)
+
+    def _note(self, turn: Turn) -> None:
+        work, counts = self._work, turn.counts
+        work.prompt_tokens, work.cached_tokens = counts.prompt, counts.cached
+        work.completion_tokens, work.reasoning_tokens = counts.completion, counts.reasoning
+        work.finish_reasons = [output.finish_reason for output in turn.outputs]
+        self._services.sessions.rebuilds += turn.how == "rebuilt"
+        self._request.spend(counts.prompt + counts.completion)
+        fields = {
+            "request_id": self._request.id,
+            "model": self._asked.model,
+            "session": work.session,
+            "how": turn.how,
+            "prompt_tokens": counts.prompt,
+            "cached_tokens": counts.cached,
+            "completion_tokens": counts.completion,
+            "finish_reason": work.finish_reasons[0] or "cancelled",
+        }
+        log.info("chat", extra={"fields": fields})
 
 
 def _read(raw: bytes, limits: LimitsConfig) -> tuple[ChatRequest, tuple[Message, ...]]:
@@ -92,59 +149,4 @@ def _read(raw: bytes, limits: LimitsConfig) -> tuple[ChatRequest, tuple[Message,
             param="messages",
             code="array_above_max_length",
         )
-    return body, read_messages(to_template(body.messages))
-
-
-def _stream(turn: ChatTurn, head: render.Head, request: Request, body: ChatRequest) -> EventStream:
-    if body.ark_simplified:
-        events, error_event = render.simplified(turn), _named_error
-    else:
-        include_usage = body.stream_options is not None and bool(body.stream_options.include_usage)
-        events, error_event = render.chunks(head, turn, include_usage=include_usage), _data_error
-    return EventStream(events=_noted(events, turn, request, body), headers=turn.headers, error_event=error_event)
-
-
-async def _noted(
-    events: AsyncGenerator[bytes, None], turn: ChatTurn, request: Request, body: ChatRequest
-) -> AsyncGenerator[bytes, None]:
-    """The same events, and a line in the log behind the last."""
-    try:
-        async with aclosing(events):
-            async for event in events:
-                yield event
-    finally:
-        _note(turn, request, body)
-
-
-def _note(turn: ChatTurn, request: Request, body: ChatRequest) -> None:
-    work = turn.work
-    work.session = turn.session_id
-    if not turn.begun:
-        return
-    fold = turn.fold
-    completion_tokens = sum(len(one.token_ids) for one in turn.folds)
-    work.prompt_tokens, work.cached_tokens = fold.prompt_tokens, fold.cached_tokens
-    work.completion_tokens = completion_tokens
-    work.reasoning_tokens = sum(one.reasoning_tokens for one in turn.folds)
-    work.finish_reasons = [one.finish_reason for one in turn.folds]
-    request.spend(fold.prompt_tokens + completion_tokens)
-    fields = {
-        "request_id": request.id,
-        "model": body.model,
-        "session": turn.session_id,
-        "how": turn.how,
-        "prompt_tokens": fold.prompt_tokens,
-        "cached_tokens": fold.cached_tokens,
-        "completion_tokens": completion_tokens,
-        "finish_reason": fold.finish_reason or "cancelled",
-    }
-    log.info("chat", extra={"fields": fields})
-
-
-def _data_error(error: APIError) -> bytes:
-    return json_event(encode_error(error))
-
-
-def _named_error(error: APIError) -> bytes:
-    """In a simplified stream data is text, so an error needs an event name of its own."""
-    return b"event: error\n" + json_event(encode_error(error))
+    return body, read_messages(body.messages)

@@ -1,35 +1,32 @@
-"""Which parameters a request asks for, and whether the serving model honours them."""
+"""What a request asks of its reply."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
-from ark.api import capabilities
 from ark.api.chat.schema import ChatRequest
+from ark.api.chat.tools import read_tools
+from ark.api.request import Request
 from ark.chat.grammar import ANY_OBJECT, SCHEMA_PARAM, Answer
-from ark.chat.tools.request import Toolbox, toolbox
-from ark.engines.backend import Capabilities
-from ark.engines.chat import SamplingParams
-from ark.engines.parameters import CHAT
+from ark.chat.turn import TurnRequest
+from ark.engines.chat import ChatBackend, SamplingParams
 from ark.errors import BadRequest, shorten
+from ark.models.served import ServedChat
+from ark.sessions.transcript import Message
 
 SMALLEST_TOP_P = 1e-9
 """What a `top_p` of 0, which OpenAI accepts, becomes: only the most likely token is left."""
 
+_SAMPLING = [field for field in SamplingParams.__struct_fields__ if field != "logit_bias"]
 
-def check(body: ChatRequest, honoured: Capabilities, *, ignore: bool) -> list[str]:
-    """Names of the parameters to ignore. Raises UnsupportedParameter for the first one unless `ignore` is set."""
-    names = capabilities.check(body, CHAT, honoured, ignore=ignore)
+
+def without(body: ChatRequest, names: Sequence[str]) -> ChatRequest:
+    """The request as if these parameters had not been sent. What is left is checked as a whole."""
     if body.stream_options is not None and not body.stream:
         raise _invalid("stream_options", "'stream_options' is only allowed when 'stream' is true.")
-    return names
-
-
-def without(body: ChatRequest, names: list[str]) -> ChatRequest:
-    """The request as if these parameters had not been sent. What is left is checked as a whole."""
     if names:
         body = msgspec.structs.replace(body, **dict.fromkeys(names))
     if body.top_logprobs and not body.logprobs:
@@ -42,45 +39,64 @@ def without(body: ChatRequest, names: list[str]) -> ChatRequest:
     return body
 
 
-def sampling(body: ChatRequest, defaults: SamplingParams, vocab_size: int) -> SamplingParams:
-    """The request's sampling values; what it does not say comes from the model's defaults."""
-
-    def chosen(name: str) -> Any:
-        value = getattr(body, name)
-        return getattr(defaults, name) if value is None else value
-
-    return SamplingParams(
-        temperature=chosen("temperature"),
-        top_p=max(SMALLEST_TOP_P, chosen("top_p")),
-        top_k=max(0, chosen("top_k")),
-        min_p=chosen("min_p"),
-        seed=chosen("seed"),
-        frequency_penalty=chosen("frequency_penalty"),
-        presence_penalty=chosen("presence_penalty"),
-        repetition_penalty=chosen("repetition_penalty"),
-        logit_bias=_logit_bias(body.logit_bias or {}, vocab_size),
-        min_tokens=chosen("min_tokens"),
+def read(
+    body: ChatRequest,
+    messages: tuple[Message, ...],
+    request: Request,
+    served: ServedChat,
+    backend: ChatBackend,
+    *,
+    seconds: float,
+) -> TurnRequest:
+    """The turn that is asked for. Raises BadRequest with `param`."""
+    tokenizer = backend.tokenizer
+    sampling = _sampling(body, served.default_sampling, tokenizer.vocab_size)
+    answer, tools = _answer(body), read_tools(body)
+    # A reply that is held to a form always ends with it: when it is complete nothing else can follow.
+    bound = answer is not None or (tools is not None and bool(tools.callable))
+    ends = frozenset() if body.ignore_eos and not bound else tokenizer.stop_token_ids
+    return TurnRequest(
+        request_id=request.id,
+        model=body.model,
+        owner=request.owner,
+        messages=messages,
+        max_tokens=body.max_completion_tokens or body.max_tokens,
+        sampling=sampling,
+        stop_token_ids=ends.union(body.stop_token_ids or ()),
+        stops=(body.stop,) if isinstance(body.stop, str) else body.stop or (),
+        reasoning=backend.capabilities.reasoning,
+        n=body.n or 1,
+        answer=answer,
+        tools=tools,
+        tool_format=served.tool_format,
+        # A simplified stream has text and nothing else.
+        read_calls=not (body.stream and body.ark_simplified),
+        template_kwargs=_template_kwargs(body, tokenizer.chat_template or ""),
+        top_logprobs=(body.top_logprobs or 0) if body.logprobs else None,
+        size=len(request.body),
+        seconds=seconds,
     )
 
 
-def stop_strings(body: ChatRequest) -> tuple[str, ...]:
-    if body.stop is None:
-        return ()
-    return (body.stop,) if isinstance(body.stop, str) else tuple(body.stop)
+def _sampling(body: ChatRequest, defaults: SamplingParams, vocab_size: int) -> SamplingParams:
+    """What the request does not say comes from the model's defaults."""
+    values = {name: value for name in _SAMPLING if (value := getattr(body, name)) is not None}
+    values["top_p"] = max(SMALLEST_TOP_P, values.get("top_p", defaults.top_p))
+    values["top_k"] = max(0, values.get("top_k", defaults.top_k))
+    if body.logit_bias:
+        values["logit_bias"] = {_token_id(key, vocab_size): value for key, value in body.logit_bias.items()}
+    return msgspec.structs.replace(defaults, **values)
 
 
-def stop_ids(body: ChatRequest, ends: frozenset[int]) -> frozenset[int]:
-    """The ids that end a reply: the request's, and the model's own `ends` unless they are to be ignored.
-
-    They are never ignored in a reply that is held to a form: when it is complete nothing else can follow.
-    """
-    asked = frozenset(body.stop_token_ids or ())
-    box = tools(body)
-    bound = answer(body) is not None or (box is not None and bool(box.callable))
-    return asked if body.ignore_eos and not bound else asked | ends
+def _token_id(key: str, vocab_size: int) -> int:
+    if not (key.isascii() and key.isdigit()):
+        raise _invalid("logit_bias", f"The key '{shorten(key)}' is not a token id.")
+    if len(key) > 18 or int(key) >= vocab_size:
+        raise _invalid("logit_bias", f"The model has no token {shorten(key)}: its ids end at {vocab_size - 1}.")
+    return int(key)
 
 
-def answer(body: ChatRequest) -> Answer | None:
+def _answer(body: ChatRequest) -> Answer | None:
     """The form that the reply's content must have; None for text."""
     wanted = body.response_format
     if wanted is None or wanted.type == "text":
@@ -95,18 +111,7 @@ def answer(body: ChatRequest) -> Answer | None:
     return Answer(wanted.json_schema.schema, SCHEMA_PARAM)
 
 
-def tools(body: ChatRequest) -> Toolbox | None:
-    """The tools that the reply may call."""
-    return toolbox(
-        tools=body.tools,
-        tool_choice=body.tool_choice,
-        parallel_tool_calls=body.parallel_tool_calls,
-        functions=body.functions,
-        function_call=body.function_call,
-    )
-
-
-def template_kwargs(body: ChatRequest, template: str) -> dict[str, Any]:
+def _template_kwargs(body: ChatRequest, template: str) -> dict[str, Any]:
     """What the chat template is told. `reasoning_effort` says whether to think, and how much where the template asks;
     what `chat_template_kwargs` says itself comes first."""
     effort = body.reasoning_effort
@@ -116,17 +121,6 @@ def template_kwargs(body: ChatRequest, template: str) -> dict[str, Any]:
     if effort is not None and "reasoning_effort" in template:
         kwargs["reasoning_effort"] = effort
     return kwargs | (body.chat_template_kwargs or {})
-
-
-def _logit_bias(bias: Mapping[str, float], vocab_size: int) -> dict[int, float]:
-    ids: dict[int, float] = {}
-    for key, value in bias.items():
-        if not (key.isascii() and key.isdigit()):
-            raise _invalid("logit_bias", f"The key '{shorten(key)}' is not a token id.")
-        if len(key) > 18 or int(key) >= vocab_size:
-            raise _invalid("logit_bias", f"The model has no token {shorten(key)}: its ids end at {vocab_size - 1}.")
-        ids[int(key)] = value
-    return ids
 
 
 def _invalid(param: str, reason: str) -> BadRequest:

@@ -1,32 +1,36 @@
-"""One reply in the API's shapes: a completion, chunks, or simplified events."""
+"""A turn in the API's shapes: a completion, chunks, or bare text."""
 
 from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import aclosing
-from typing import Any
+from collections.abc import Iterator
+from typing import Protocol
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
-from ark.api.chat.logprob_schema import ChoiceLogprobs
 from ark.api.chat.schema import (
     Choice,
+    ChoiceDelta,
+    ChoiceLogprobs,
     Chunk,
     ChunkChoice,
     Completion,
-    Delta,
+    CompletionTokensDetails,
     FinishReason,
+    FunctionCall,
     FunctionCallDelta,
+    PromptTokensDetails,
     ReplyMessage,
+    ToolCall,
     ToolCallDelta,
     Usage,
 )
-from ark.chat.output.processor import Fold, Piece, usage
-from ark.chat.tools.parser import CallDelta
-from ark.chat.turn import ChatTurn
+from ark.api.error_body import encode_error
+from ark.chat.output.processor import Delta, OutputProcessor
+from ark.chat.turn import Turn
+from ark.errors import APIError
 from ark.http.sse import DONE, json_event, text_event
 
 _encoder = msgspec.json.Encoder()
@@ -46,112 +50,168 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
         return cls(id=name, created=int(time.time()), model=model, fingerprint=fingerprint)
 
 
-def completion(head: Head, turn: ChatTurn) -> bytes:
+def completion(head: Head, turn: Turn) -> bytes:
     """The whole reply as a chat.completion."""
     reply = Completion(
         id=head.id,
         created=head.created,
         model=head.model,
-        choices=[_choice(fold, legacy=turn.legacy) for fold in turn.folds],
-        usage=usage(turn.folds),
+        choices=[_choice(output, turn.legacy) for output in turn.outputs],
+        usage=usage(turn),
         system_fingerprint=head.fingerprint,
     )
     return _encoder.encode(reply)
 
 
-def _choice(fold: Fold, *, legacy: bool) -> Choice:
-    calls = fold.calls
+def usage(turn: Turn) -> Usage:
+    counts = turn.counts
+    return Usage(
+        prompt_tokens=counts.prompt,
+        completion_tokens=counts.completion,
+        total_tokens=counts.prompt + counts.completion,
+        prompt_tokens_details=PromptTokensDetails(cached_tokens=counts.cached),
+        completion_tokens_details=CompletionTokensDetails(reasoning_tokens=counts.reasoning),
+    )
+
+
+def _choice(output: OutputProcessor, legacy: bool) -> Choice:
+    calls = [
+        ToolCall(id=call.id, function=FunctionCall(name=call.name, arguments=call.arguments)) for call in output.calls
+    ]
     message = ReplyMessage(
-        content=fold.content or (None if calls else ""),
-        reasoning_content=fold.reasoning or UNSET,
+        content=output.content or (None if calls else ""),
+        reasoning_content=output.reasoning or UNSET,
         tool_calls=calls if calls and not legacy else UNSET,
         function_call=calls[0].function if calls and legacy else UNSET,
     )
-    logprobs = None if fold.logprobs is None else ChoiceLogprobs(content=fold.logprobs)
-    return Choice(index=fold.index, message=message, finish_reason=_reason(fold, legacy), logprobs=logprobs)
+    logprobs = None if output.logprobs is None else ChoiceLogprobs(content=output.logprobs)
+    return Choice(index=output.index, message=message, finish_reason=_reason(output, legacy), logprobs=logprobs)
 
 
-def _reason(fold: Fold, legacy: bool) -> FinishReason:
-    if legacy and fold.finish_reason == "tool_calls":
+def _reason(output: OutputProcessor, legacy: bool) -> FinishReason:
+    if legacy and output.finish_reason == "tool_calls":
         return "function_call"
-    return fold.finish_reason or "stop"
+    return output.finish_reason or "stop"
 
 
-async def chunks(head: Head, turn: ChatTurn, *, include_usage: bool) -> AsyncGenerator[bytes, None]:
-    """The reply as chat.completion.chunk events: the role, the text, the finish reason, the usage, [DONE].
+class StreamRenderer(Protocol):
+    """Writes a turn as server-sent events. A method returns any number of them, joined."""
+
+    def start(self, turn: Turn) -> bytes:
+        """When the engine has admitted the turn."""
+
+    def delta(self, delta: Delta) -> bytes: ...
+
+    def end(self) -> bytes:
+        """When the turn is complete and kept."""
+
+    def error(self, error: APIError) -> bytes:
+        """In place of the end."""
+
+
+class ChunkRenderer:
+    """Writes chat.completion.chunk events: the role, the text, the finish reason, the usage, [DONE].
 
     Of several replies each has its finish reason as soon as it ends; that of the last comes when the turn is kept.
     """
-    asked: msgspec.UnsetType | None = None if include_usage else UNSET
 
-    def event(index: int, delta: Delta, **more: Any) -> bytes:
-        return _event(head, [ChunkChoice(index=index, delta=delta, **more)], asked)
+    def __init__(self, head: Head, *, include_usage: bool) -> None:
+        self._head = head
+        self._usage: UnsetType | None = None if include_usage else UNSET
+        self._ended: set[int] = set()
+        # The chunks of a reply's text differ in nothing but that text.
+        mark = f"<{head.id}>"
+        event = self._event(ChunkChoice(index=0, delta=ChoiceDelta(content=mark)))
+        self._before, _, self._after = event.partition(_encoder.encode(mark))
 
-    begun, ended = False, set[int]()
-    async with aclosing(turn.pieces()) as pieces:
-        async for piece in pieces:
-            if not begun:
-                begun = True
-                for fold in turn.folds:
-                    yield event(fold.index, Delta(role="assistant", content="", refusal=None))
-            logprobs = ChoiceLogprobs(content=piece.logprobs) if piece.logprobs else None
-            for delta in _deltas(piece, legacy=turn.legacy):
-                yield event(piece.index, delta, logprobs=logprobs)
-                logprobs = None
-            if piece.last:
-                ended.add(piece.index)
-                yield event(piece.index, Delta(), finish_reason=_reason(turn.folds[piece.index], turn.legacy))
-    for fold in turn.folds:
-        if fold.index not in ended:
-            yield event(fold.index, Delta(), finish_reason=_reason(fold, turn.legacy))
-    if include_usage:
-        yield _event(head, [], usage(turn.folds))
-    yield DONE
+    def start(self, turn: Turn) -> bytes:
+        self._turn = turn
+        role = ChoiceDelta(role="assistant", content="", refusal=None)
+        return b"".join(self._event(ChunkChoice(index=output.index, delta=role)) for output in turn.outputs)
+
+    def delta(self, delta: Delta) -> bytes:
+        if delta.content and not (delta.reasoning or delta.calls or delta.logprobs or delta.index):
+            return self._before + _encoder.encode(delta.content) + self._after
+        if delta.last:
+            self._ended.add(delta.index)
+            return self._finish(self._turn.outputs[delta.index])
+        logprobs = ChoiceLogprobs(content=delta.logprobs) if delta.logprobs else None
+        events: list[bytes] = []
+        for choice in self._choices(delta):
+            events.append(self._event(ChunkChoice(index=delta.index, delta=choice, logprobs=logprobs)))
+            logprobs = None
+        return b"".join(events)
+
+    def end(self) -> bytes:
+        turn = self._turn
+        events = [self._finish(output) for output in turn.outputs if output.index not in self._ended]
+        if self._usage is None:
+            events.append(self._chunk([], usage(turn)))
+        return b"".join([*events, DONE])
+
+    def error(self, error: APIError) -> bytes:
+        return json_event(encode_error(error))
+
+    def _choices(self, delta: Delta) -> Iterator[ChoiceDelta]:
+        if delta.content or delta.reasoning:
+            yield ChoiceDelta(content=delta.content or UNSET, reasoning_content=delta.reasoning or UNSET)
+        for call in delta.calls:
+            function = FunctionCallDelta(name=call.name or UNSET, arguments=call.arguments)
+            if self._turn.legacy:
+                if call.index == 0:
+                    yield ChoiceDelta(function_call=function)
+            elif call.id is None:
+                yield ChoiceDelta(tool_calls=[ToolCallDelta(index=call.index, function=function)])
+            else:
+                named = ToolCallDelta(index=call.index, id=call.id, type="function", function=function)
+                yield ChoiceDelta(tool_calls=[named])
+
+    def _finish(self, output: OutputProcessor) -> bytes:
+        reason = _reason(output, self._turn.legacy)
+        return self._event(ChunkChoice(index=output.index, delta=ChoiceDelta(), finish_reason=reason))
+
+    def _event(self, choice: ChunkChoice) -> bytes:
+        return self._chunk([choice], self._usage)
+
+    def _chunk(self, choices: list[ChunkChoice], used: Usage | UnsetType | None) -> bytes:
+        head = self._head
+        chunk = Chunk(
+            id=head.id,
+            created=head.created,
+            model=head.model,
+            choices=choices,
+            usage=used,
+            system_fingerprint=head.fingerprint,
+        )
+        return json_event(_encoder.encode(chunk))
 
 
-def _deltas(piece: Piece, *, legacy: bool) -> Iterator[Delta]:
-    if piece.content or piece.reasoning:
-        yield Delta(content=piece.content or UNSET, reasoning_content=piece.reasoning or UNSET)
-    for call in piece.calls:
-        function = FunctionCallDelta(name=call.name or UNSET, arguments=call.arguments)
-        if not legacy:
-            yield Delta(tool_calls=[_call_delta(call, function)])
-        elif call.index == 0:
-            yield Delta(function_call=function)
-
-
-def _call_delta(call: CallDelta, function: FunctionCallDelta) -> ToolCallDelta:
-    if call.id is None:
-        return ToolCallDelta(index=call.index, function=function)
-    return ToolCallDelta(index=call.index, id=call.id, type="function", function=function)
-
-
-async def simplified(turn: ChatTurn) -> AsyncGenerator[bytes, None]:
-    """The reply's text and nothing else, an event for each token; then the usage object and [DONE].
+class TextRenderer:
+    """Writes the reply's text and nothing else, an event for each token; then the usage object and [DONE].
 
     Reasoning is left out: without the wrapping a client could not tell it from the answer.
     """
-    returned = False
-    async with aclosing(turn.pieces()) as pieces:
-        async for piece in pieces:
-            text = piece.content
-            if returned and text.startswith("\n"):
-                # The carriage return of the event before is this line break already.
-                text, returned = text[1:], False
-            if text:
-                returned = text.endswith("\r")
-                yield text_event(text)
-    yield json_event(_encoder.encode(usage(turn.folds)))
-    yield DONE
 
+    def __init__(self) -> None:
+        self._returned = False
 
-def _event(head: Head, choices: list[ChunkChoice], used: Usage | msgspec.UnsetType | None) -> bytes:
-    chunk = Chunk(
-        id=head.id,
-        created=head.created,
-        model=head.model,
-        choices=choices,
-        usage=used,
-        system_fingerprint=head.fingerprint,
-    )
-    return json_event(_encoder.encode(chunk))
+    def start(self, turn: Turn) -> bytes:
+        self._turn = turn
+        return b""
+
+    def delta(self, delta: Delta) -> bytes:
+        text = delta.content
+        if self._returned and text.startswith("\n"):
+            # The carriage return of the event before is this line break already.
+            text, self._returned = text[1:], False
+        if not text:
+            return b""
+        self._returned = text.endswith("\r")
+        return text_event(text)
+
+    def end(self) -> bytes:
+        return json_event(_encoder.encode(usage(self._turn))) + DONE
+
+    def error(self, error: APIError) -> bytes:
+        # Data is text here, so an error needs an event name of its own.
+        return b"event: error\n" + json_event(encode_error(error))

@@ -12,8 +12,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from ark.api.chat.logprob_schema import ChoiceLogprobs
-from ark.api.chat.tool_schema import FunctionChoice, FunctionDefinition, ToolChoice, ToolDefinition
+from ark.chat.output.logprobs import TokenLogprobs
 from ark.engines import parameters
 
 
@@ -38,8 +37,9 @@ class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ChatMessage(msgspec.Struct, frozen=True, kw_only=True):
-    """A message of a request. Which fields a role needs is checked in `ark.chat.prompt.messages`."""
+    """A message of a request."""
 
+    # Which fields a role needs is checked in `ark.api.chat.messages`.
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     content: str | Annotated[list[TextPart | RefusalPart], Meta(max_length=1024)] | None = None
     name: str | None = None
@@ -48,6 +48,49 @@ class ChatMessage(msgspec.Struct, frozen=True, kw_only=True):
     function_call: FunctionCall | None = None
     reasoning_content: str | None = None
     refusal: str | None = None
+
+
+FunctionName = Annotated[str, Meta(pattern=r"^[a-zA-Z0-9_.-]{1,64}\Z")]
+
+
+class FunctionDefinition(msgspec.Struct, frozen=True, kw_only=True):
+    """What the model may call."""
+
+    name: FunctionName
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    """JSON schema of the arguments; None for a function without any."""
+    strict: bool | None = None
+    """The arguments follow the schema whatever happens; without it, as far as the schema can be enforced."""
+
+
+class ToolDefinition(msgspec.Struct, frozen=True, kw_only=True, tag="function", tag_field="type"):
+    function: FunctionDefinition
+
+
+class ChosenFunction(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+
+
+class NamedTool(msgspec.Struct, frozen=True, kw_only=True, tag="function", tag_field="type"):
+    """``tool_choice``: this function and no other; also an entry of `AllowedTools`."""
+
+    function: ChosenFunction
+
+
+class ToolSubset(msgspec.Struct, frozen=True, kw_only=True):
+    mode: Literal["auto", "required"]
+    tools: Annotated[list[NamedTool], Meta(min_length=1, max_length=128)]
+
+
+class AllowedTools(msgspec.Struct, frozen=True, kw_only=True, tag="allowed_tools", tag_field="type"):
+    """``tool_choice``: the model reads all tools and may call these."""
+
+    allowed_tools: ToolSubset
+
+
+ToolChoice = Literal["none", "auto", "required"] | NamedTool | AllowedTools
+FunctionChoice = Literal["none", "auto"] | ChosenFunction
 
 
 class StreamOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -135,6 +178,11 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
 FinishReason = Literal["stop", "length", "tool_calls", "function_call"]
 
 
+class ChoiceLogprobs(msgspec.Struct, frozen=True, kw_only=True):
+    content: Sequence[TokenLogprobs]
+    refusal: None = None
+
+
 class ReplyMessage(msgspec.Struct, frozen=True, kw_only=True):
     content: str | None
     """None where the reply is nothing but calls."""
@@ -176,7 +224,7 @@ class ToolCallDelta(msgspec.Struct, frozen=True, kw_only=True):
     function: FunctionCallDelta
 
 
-class Delta(msgspec.Struct, frozen=True, kw_only=True):
+class ChoiceDelta(msgspec.Struct, frozen=True, kw_only=True):
     role: Literal["assistant"] | UnsetType = UNSET
     content: str | UnsetType | None = UNSET
     reasoning_content: str | UnsetType = UNSET
@@ -187,7 +235,7 @@ class Delta(msgspec.Struct, frozen=True, kw_only=True):
 
 class ChunkChoice(msgspec.Struct, frozen=True, kw_only=True):
     index: int
-    delta: Delta
+    delta: ChoiceDelta
     finish_reason: FinishReason | None = None
     logprobs: ChoiceLogprobs | None = None
 

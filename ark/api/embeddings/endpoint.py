@@ -6,12 +6,11 @@ import logging
 
 import msgspec
 
-from ark.api import capabilities
 from ark.api.decode import decode
 from ark.api.embeddings import openai_ids, parameters, render
 from ark.api.embeddings.inputs import Inputs, read_inputs
 from ark.api.embeddings.schema import EmbeddingRequest
-from ark.api.request import Request
+from ark.api.request import Request, ignored_header
 from ark.concurrency import run_in_thread, run_in_thread_if_large
 from ark.engines.embedding import EmbeddingJob
 from ark.engines.parameters import EMBEDDINGS
@@ -32,7 +31,7 @@ async def create(request: Request, services: Services) -> Response:
     work = request.record.begin("embeddings", served.name, body, meter=services.metrics.meter(served.name))
     backend = await served.ready(services.config.server.load_wait)
     ignore = services.config.server.unsupported_parameters == "ignore"
-    ignored = capabilities.check(body, EMBEDDINGS, backend.capabilities, ignore=ignore)
+    ignored = served.check(body, EMBEDDINGS, ignore=ignore)
     dimensions = parameters.dimensions(body, backend)
     if body.model in openai_ids.NAMES and not isinstance(inputs.items[0], str):
         known = inputs
@@ -60,7 +59,7 @@ async def create(request: Request, services: Services) -> Response:
     rendered = await run_in_thread_if_large(
         render.size(embeddings), lambda: render.reply(body.model, embeddings, base64=base64)
     )
-    return Response(body=rendered, headers=capabilities.ignored_header(ignored))
+    return Response(body=rendered, headers=ignored_header(ignored))
 
 
 def _read(raw: bytes, depth: int) -> tuple[EmbeddingRequest, Inputs]:

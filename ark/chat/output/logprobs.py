@@ -1,36 +1,34 @@
-"""The log-probabilities of a reply's tokens, as the API writes them."""
+"""The log-probabilities of a reply's tokens, with the text that each token stands for."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from ark.api.chat.logprob_schema import TokenLogprobs, TopLogprob
+import msgspec
+
 from ark.engines.chat import TokenLogprob
 
 
-class Likelihoods:
-    """Collects those of tokens until the text they belong to is passed on."""
-
-    def __init__(self, token_bytes: Callable[[int], bytes]) -> None:
-        """`token_bytes` gives what an id adds to the text."""
-        self._token_bytes = token_bytes
-        self._waiting: list[TokenLogprobs] = []
-
-    def add(self, token: int, found: TokenLogprob) -> None:
-        data = self._token_bytes(token)
-        top = []
-        for other, logprob in found.top:
-            others = self._token_bytes(other)
-            top.append(TopLogprob(token=_text(others), logprob=logprob, bytes=list(others)))
-        self._waiting.append(
-            TokenLogprobs(token=_text(data), logprob=found.logprob, bytes=list(data), top_logprobs=top)
-        )
-
-    def take(self) -> list[TokenLogprobs]:
-        """Those of the tokens since the last time."""
-        taken, self._waiting = self._waiting, []
-        return taken
+class TopLogprob(msgspec.Struct, frozen=True, kw_only=True):
+    token: str
+    """U+FFFD stands for bytes that are no whole character."""
+    logprob: float
+    bytes: Sequence[int]
 
 
-def _text(data: bytes) -> str:
-    return data.decode("utf-8", "replace")
+class TokenLogprobs(msgspec.Struct, frozen=True, kw_only=True):
+    token: str
+    logprob: float
+    bytes: Sequence[int]
+    top_logprobs: Sequence[TopLogprob] = ()
+
+
+def with_text(token_id: int, found: TokenLogprob, token_bytes: Callable[[int], bytes]) -> TokenLogprobs:
+    """`token_bytes` gives what an id adds to the text."""
+    data = token_bytes(token_id)
+    top: list[TopLogprob] = []
+    for other, logprob in found.top:
+        others = token_bytes(other)
+        top.append(TopLogprob(token=others.decode("utf-8", "replace"), logprob=logprob, bytes=list(others)))
+    text = data.decode("utf-8", "replace")
+    return TokenLogprobs(token=text, logprob=found.logprob, bytes=list(data), top_logprobs=top)

@@ -39,11 +39,10 @@ class ReasoningSplitter:
         return self._state in (_State.START, _State.CONTENT)
 
     def push(self, text: str) -> tuple[str, str]:
-        """`(reasoning, content)` that is decided with this piece."""
+        """`(reasoning, content)` that is decided with this text."""
         if self._state is _State.CONTENT:
             return "", text
-        text = self._held + text
-        self._held = ""
+        text, self._held = self._held + text, ""
         reasoning = ""
         if self._state is _State.START:
             stripped = text.lstrip()
@@ -57,19 +56,17 @@ class ReasoningSplitter:
             text = stripped[len(OPEN) :]
         if self._state is _State.REASONING:
             reasoning, text = self._inside(text)
-        if self._state is _State.GAP:
-            text = text.lstrip()
-            if text:
-                self._state = _State.CONTENT
-            return reasoning, text
-        return reasoning, ""
+        if self._state is not _State.GAP:
+            return reasoning, ""
+        text = text.lstrip()
+        if text:
+            self._state = _State.CONTENT
+        return reasoning, text
 
     def flush(self) -> tuple[str, str]:
         """`(reasoning, content)` that was held back, at the end of the reply."""
         held, self._held = self._held, ""
-        if self._state is _State.REASONING:
-            return held.rstrip(), ""
-        return "", held
+        return (held.rstrip(), "") if self._state is _State.REASONING else ("", held)
 
     def _inside(self, text: str) -> tuple[str, str]:
         """Reasoning that is decided, and what stands behind the closing tag."""
@@ -81,7 +78,7 @@ class ReasoningSplitter:
             return body.rstrip(), rest
         keep = next((n for n in range(min(len(CLOSE) - 1, len(body)), 0, -1) if CLOSE.startswith(body[-n:])), 0)
         decided = body[: len(body) - keep].rstrip()
-        # White space stays back as well: before the closing tag it is not part of the reasoning.
+        # White space is held back too: before the closing tag it is not part of the reasoning.
         self._held = body[len(decided) :]
         self._begun = self._begun or bool(decided)
         return decided, ""

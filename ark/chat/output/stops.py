@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 
 class StopMatcher:
-    """Passes text through until one of the stop strings stands in it.
+    """Passes text on until one of the stop strings stands in it.
 
-    Text that may be the beginning of a stop string is held back until it is decided, so that nothing of a stop
-    string is ever passed on. The stop string that is complete first wins, of two that end together the longer one:
-    so the pieces in which the text came make no difference.
+    Text that may begin a stop string is held back until it is decided, so that nothing of a stop string is ever passed
+    on. The stop string that is complete first wins, of two that end together the longer one: how the text is cut makes
+    no difference.
     """
 
     def __init__(self, stops: Sequence[str]) -> None:
@@ -23,8 +23,6 @@ class StopMatcher:
 
     def push(self, text: str) -> str:
         """What may be passed on. After a match it is always empty."""
-        if not self._stops:
-            return text
         if self.matched is not None:
             return ""
         text = self._held + text

@@ -15,9 +15,19 @@ from typing import Any
 from ark.chat.prompt.splice import EDGE, Piece, Render, base_digest, splice
 from ark.chat.prompt.truncate import cut_text
 from ark.chat.prompt.verbatim import Verbatim
+from ark.chat.tools.toolbox import function_call_id
 from ark.engines.chat import Tokenizer
-from ark.errors import BadRequest, ContextLengthExceeded
-from ark.sessions.transcript import Continuation, How, Seam, Transcript, common_tokens, pack_tokens, read_message
+from ark.errors import BadRequest, ContextLengthExceeded, shorten
+from ark.sessions.transcript import (
+    Continuation,
+    How,
+    Message,
+    Seam,
+    Transcript,
+    common_tokens,
+    pack_tokens,
+    read_message,
+)
 
 _PROBE = (
     "The quick brown fox, 0123456789 times;\n\tif (x != 3.14) { return 'naïve'; } "
@@ -183,6 +193,31 @@ class Prompt:
             messages=(*self.continuation.messages, read_message(message)),
             tokens=pack_tokens(tokens),
             seams=(*self.piece.seams, seam),
+        )
+
+
+def check_tool_results(messages: Sequence[Message], sent: int) -> None:
+    """Check that each tool's result answers a call of the assistant's message before it.
+
+    `messages` are the whole conversation, of which the request sent the last `sent`. Raises BadRequest. A call without
+    a result is no mistake: clients interrupt tools, and models read such a history.
+    """
+    calls: set[Any] = set()
+    for index, message in enumerate(messages, sent - len(messages)):
+        data = message.data
+        if data.get("role") != "tool":
+            calls = {call.get("id") for call in data.get("tool_calls") or ()}
+            continue
+        number = data.get("tool_call_id")
+        # The results of functions, which came before tools, name no call.
+        if index < 0 or number in calls or number == function_call_id(data.get("name") or ""):
+            continue
+        place = f"messages[{index}].tool_call_id"
+        raise BadRequest(
+            f"Invalid '{place}': a message of the role 'tool' answers a call in the 'tool_calls' of the assistant's "
+            f"message before it; there is none with the id '{shorten(str(number))}'.",
+            param=place,
+            code="invalid_value",
         )
 
 

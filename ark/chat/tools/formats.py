@@ -27,7 +27,7 @@ class ToolFormat(msgspec.Struct, frozen=True, kw_only=True):
     """Text between two calls."""
     key: str = "arguments"
     """The arguments' key, as the model was taught to write it."""
-    between: str = ""
+    name_separator: str = ""
     """Text between a name and its arguments, where they stand beside each other and not in an object."""
     tagged: bool = False
     """Arguments are tags and not JSON."""
@@ -49,7 +49,7 @@ LLAMA = ToolFormat(name="llama", marker="<|python_tag|>", bare=True, separator="
 MISTRAL = ToolFormat(name="mistral", marker="[TOOL_CALLS]", array=True, separator=", ", id_letters=9)
 """Mistral: ``[TOOL_CALLS] [{"name": ..., "arguments": {...}}]``."""
 
-MISTRAL_ARGS = ToolFormat(name="mistral_args", marker="[TOOL_CALLS]", between="[ARGS]", id_letters=9)
+MISTRAL_ARGS = ToolFormat(name="mistral_args", marker="[TOOL_CALLS]", name_separator="[ARGS]", id_letters=9)
 """Mistral since version 11 of its tokenizer: ``[TOOL_CALLS]name[ARGS]{...}``, one behind the other."""
 
 QWEN_XML = ToolFormat(name="qwen_xml", marker="<tool_call>", close="</tool_call>", separator="\n", tagged=True)
@@ -66,7 +66,7 @@ def find_format(template: str | None, configured: str | None = None) -> ToolForm
     if template is None or "tools" not in template:
         return None
     # The newer form of two with the same marker has something more.
-    for one, more in ((QWEN_XML, "<function="), (HERMES, ""), (MISTRAL_ARGS, MISTRAL_ARGS.between), (MISTRAL, "")):
+    for one, more in ((QWEN_XML, "<function="), (HERMES, ""), (MISTRAL_ARGS, "[ARGS]"), (MISTRAL, "")):
         if one.marker in template and more in template:
             return one
     # Llama 3.2 and 3.3 have no tag in their template, but the role of tool results and the key of all of them.

@@ -9,14 +9,12 @@ import pytest
 
 pytest.importorskip("llguidance")
 
-import msgspec
 from letters import END, OTHER_END, START, TOKENS, encode
 
-from ark.api.chat.tool_schema import FunctionDefinition, ToolChoice, ToolDefinition
 from ark.chat.grammar import ANY_OBJECT, Answer, Reasoning, grammar
 from ark.chat.tools.formats import FORMATS, HERMES, LLAMA, MISTRAL, MISTRAL_ARGS, QWEN_XML, ToolFormat
 from ark.chat.tools.parser import ToolParser
-from ark.chat.tools.request import Toolbox, toolbox
+from ark.chat.tools.toolbox import Tool, Toolbox
 from ark.errors import BadRequest
 from ark_backends.kit.grammar import GrammarFailed, Grammars
 
@@ -27,9 +25,9 @@ NUMBER = {
     "additionalProperties": False,
 }
 TOOLS = [
-    ToolDefinition(function=FunctionDefinition(name="strict", parameters=NUMBER, strict=True)),
-    ToolDefinition(function=FunctionDefinition(name="loose", parameters={"properties": {"a": {"not": {}}}})),
-    ToolDefinition(function=FunctionDefinition(name="none")),
+    Tool(name="strict", parameters=NUMBER, strict=True, param="tools[0].function.parameters"),
+    Tool(name="loose", parameters={"properties": {"a": {"not": {}}}}, param="tools[1].function.parameters"),
+    Tool(name="none", param="tools[2].function.parameters"),
 ]
 THOUGHT = "<think>\nWhat about <tool_call> and {?\n</think>\n\n"
 
@@ -39,10 +37,9 @@ def grammars() -> Grammars:
     return Grammars(TOKENS, hidden=[START], ends=[END, OTHER_END])
 
 
-def box(choice: Any = None, *, parallel: bool = True, tools: Sequence[ToolDefinition] = TOOLS) -> Toolbox:
-    made = toolbox(tools=tools, tool_choice=choice, parallel_tool_calls=parallel, functions=None, function_call=None)
-    assert made is not None
-    return made
+def box(choice: Any = None, *, parallel: bool = True, callable: Sequence[Tool] | None = None) -> Toolbox:
+    chosen = () if choice == "none" else TOOLS if callable is None else callable
+    return Toolbox(tools=tuple(TOOLS), callable=tuple(chosen), required=choice == "required", parallel=parallel)
 
 
 def verdict(
@@ -70,8 +67,8 @@ def call(name: str = "strict", arguments: str = '{"a": 1}', form: ToolFormat = H
     if form.tagged:
         parameters = "<parameter=a>\n1\n</parameter>\n" if arguments != "{}" else ""
         return f"{form.marker}\n<function={name}>\n{parameters}</function>\n{form.close}"
-    if form.between:
-        return f"{form.marker}{name}{form.between}{arguments}"
+    if form.name_separator:
+        return f"{form.marker}{name}{form.name_separator}{arguments}"
     body = f'{{"name": "{name}", "{form.key}": {arguments}}}'
     return f"{form.marker}\n{body}\n{form.close}" if form.close else body
 
@@ -169,10 +166,9 @@ def test_one_call_when_parallel_calls_are_forbidden(grammars: Grammars, form: To
 
 @pytest.mark.parametrize("choice", ["auto", "required"])
 def test_only_allowed_tools_are_called(grammars: Grammars, choice: str) -> None:
-    subset = {"mode": choice, "tools": [{"type": "function", "function": {"name": "none"}}]}
-    wanted: Any = msgspec.convert({"type": "allowed_tools", "allowed_tools": subset}, ToolChoice)
-    assert verdict(grammars, call("none", "{}"), tools=box(wanted)) == "whole"
-    assert verdict(grammars, call(), tools=box(wanted)) == "no"
+    allowed = box(choice, callable=TOOLS[2:])
+    assert verdict(grammars, call("none", "{}"), tools=allowed) == "whole"
+    assert verdict(grammars, call(), tools=allowed) == "no"
 
 
 @pytest.mark.parametrize(
@@ -213,9 +209,10 @@ def test_other_formats(grammars: Grammars, form: ToolFormat, text: str, auto: st
     assert verdict(grammars, text, tools=box(), form=form) == auto
     assert verdict(grammars, text, tools=box("required"), form=form) == required
     if required == "whole":
-        parser = ToolParser(form, box().names)
+        parser = ToolParser(form, {tool.name: {} for tool in TOOLS})
         first, last = parser.push(text), parser.flush()
-        assert (first[0] + last[0], parser.calls) == (
+        calls = [delta for delta in (*first[1], *last[1]) if delta.id is not None]
+        assert (first[0] + last[0], len(calls)) == (
             "",
             text.count("[ARGS]") or text.count("<function=") or text.count('"name"'),
         )
@@ -237,8 +234,8 @@ def test_forbidden_tools_leave_text_without_calls(grammars: Grammars, form: Tool
 def tag_tool(strict: bool, **part: Any) -> Toolbox:
     parameters = {"type": "object", "properties": {"a": part}, "required": ["a"], "additionalProperties": False}
     parameters["$defs"] = {"colour": {"type": "string", "enum": ["red"]}, "short": {"type": "string", "maxLength": 3}}
-    function = FunctionDefinition(name="f", parameters=parameters, strict=strict)
-    return box("required", tools=[ToolDefinition(function=function)])
+    tool = Tool(name="f", parameters=parameters, strict=strict, param="tools[0].function.parameters")
+    return box("required", callable=[tool])
 
 
 @pytest.mark.parametrize(

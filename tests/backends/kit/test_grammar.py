@@ -14,10 +14,9 @@ pytest.importorskip("llguidance")
 import torch
 from letters import END, LONG, OTHER_END, PADDING, START, TAGS, TOKENS, decode, encode
 
-from ark.api.chat.tool_schema import FunctionDefinition, ToolDefinition
 from ark.chat.grammar import SCHEMA_PARAM, Answer, grammar
 from ark.chat.tools.formats import LLAMA
-from ark.chat.tools.request import toolbox
+from ark.chat.tools.toolbox import Tool, Toolbox
 from ark.engines.chat import Grammar
 from ark.errors import BadRequest
 from ark_backends.kit.grammar import GrammarFailed, Grammars, Matcher, apply_masks, fill_masks
@@ -141,9 +140,8 @@ def test_a_schema_that_cannot_be_enforced_is_refused_by_its_part(
 
 def of_tool(parameters: dict[str, Any], *, strict: bool) -> Grammar:
     """A call of the only tool, and nothing else."""
-    tools = [ToolDefinition(function=FunctionDefinition(name="f", parameters=parameters, strict=strict))]
-    box = toolbox(tools=tools, tool_choice="required", parallel_tool_calls=False, functions=None, function_call=None)
-    made = grammar(None, box, LLAMA)
+    tool = Tool(name="f", parameters=parameters, strict=strict, param="tools[0].function.parameters")
+    made = grammar(None, Toolbox(tools=(tool,), callable=(tool,), required=True, parallel=False), LLAMA)
     assert made is not None
     return made
 

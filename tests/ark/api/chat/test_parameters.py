@@ -5,12 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import msgspec
 import pytest
 from asgi_client import ECHO, backend_of, running
 
-from ark.api.chat import parameters
-from ark.api.chat.schema import ChatRequest
 from ark.engines.parameters import CHAT, beyond_document
 
 pytestmark = pytest.mark.anyio
@@ -202,10 +199,8 @@ async def test_stop_ids(ignore_eos: bool, expected: set[int]) -> None:
         ({"tools": [{"type": "function", "function": {"name": "look"}}], "tool_choice": "none"}, {5}),
     ],
 )
-def test_what_is_complete_ends_although_the_end_is_to_be_ignored(fields: dict[str, Any], expected: set[int]) -> None:
-    body = msgspec.convert(
-        {"model": "m", "messages": [{"role": "user", "content": "x"}], "stop_token_ids": [5], "ignore_eos": True}
-        | fields,
-        ChatRequest,
-    )
-    assert parameters.stop_ids(body, frozenset({256})) == expected
+async def test_what_is_complete_ends_although_the_end_is_to_be_ignored(
+    fields: dict[str, Any], expected: set[int]
+) -> None:
+    job = await sampling_of({"stop_token_ids": [5], "ignore_eos": True, **fields}, tool_format="hermes")
+    assert job.stop_token_ids == expected

@@ -14,6 +14,7 @@ from ark.chat.tools.formats import FORMATS, HERMES, LLAMA, MISTRAL, MISTRAL_ARGS
 from ark.chat.tools.parser import CallDelta, ToolParser
 
 NAMES = ("look_up", "look", "stop-it")
+SCHEMAS: dict[str, dict[str, Any]] = {name: {} for name in NAMES}
 
 
 def parse(form: ToolFormat, pieces: list[str]) -> tuple[str, list[tuple[str, str, str]]]:
@@ -31,7 +32,7 @@ def parse(form: ToolFormat, pieces: list[str]) -> tuple[str, list[tuple[str, str
 
 def stream(form: ToolFormat, pieces: list[str]) -> tuple[str, list[CallDelta]]:
     numbers = itertools.count()
-    parser = ToolParser(form, NAMES, new_id=lambda: f"id{next(numbers)}")
+    parser = ToolParser(form, SCHEMAS, new_id=lambda: f"id{next(numbers)}")
     content, deltas = "", []
     for step in [*(parser.push(piece) for piece in pieces), parser.flush()]:
         content += step[0]
@@ -53,8 +54,8 @@ def write(form: ToolFormat, calls: list[tuple[str, dict[str, Any]]]) -> str:
     """Calls as a model of the family writes them."""
     if form.tagged:
         return form.separator.join(f"{form.marker}\n{tagged(*one)}\n{form.close}" for one in calls)
-    if form.between:
-        return "".join(f"{form.marker}{name}{form.between}{json.dumps(arguments)}" for name, arguments in calls)
+    if form.name_separator:
+        return "".join(f"{form.marker}{name}{form.name_separator}{json.dumps(arguments)}" for name, arguments in calls)
     bodies = [json.dumps({"name": name, form.key: arguments}) for name, arguments in calls]
     if form.array:
         return f"{form.marker} [{form.separator.join(bodies)}]"
@@ -191,7 +192,7 @@ def test_qwen_xml(parameters: str, arguments: dict[str, Any], step: int) -> None
         "$defs": {"named": {"type": "number"}},
     }
     text = f"I look.\n<tool_call>\n<function=look>\n{parameters}</function>\n</tool_call>"
-    parser = ToolParser(QWEN_XML, NAMES, schemas={"look": schema})
+    parser = ToolParser(QWEN_XML, dict.fromkeys(NAMES, schema))
     steps = [*(parser.push(text[i : i + step]) for i in range(0, len(text), step)), parser.flush()]
     assert "".join(content for content, _ in steps) == "I look."
     first, *rest = [delta for _, deltas in steps for delta in deltas]
@@ -221,7 +222,7 @@ def test_arguments_come_letter_by_letter() -> None:
 
 
 def test_a_reply_in_json_is_not_held_back_longer_than_it_looks_like_a_call() -> None:
-    parser = ToolParser(LLAMA, NAMES)
+    parser = ToolParser(LLAMA, SCHEMAS)
     assert parser.push('{"n') == ("", [])
     assert parser.push("u") == ('{"nu', [])
 

@@ -1,4 +1,4 @@
-"""One tool call, read from text that comes in pieces."""
+"""One tool call, read from text as it comes in."""
 
 from __future__ import annotations
 
@@ -9,17 +9,38 @@ from typing import Protocol
 
 import msgspec
 
-KEYS = ('"name"', '"arguments"', '"parameters"', '"type"', '"id"')
-"""With what the object of a call may begin; anything else is not a call."""
+SPACE = " \t\r\n"
 
-_SPACE = " \t\r\n"
+_KEYS = ('"name"', '"arguments"', '"parameters"', '"type"', '"id"')
+"""With what the object of a call may begin; anything else is not a call."""
 _START = re.compile(r'\{[ \t\r\n]*(?P<key>"[^"]*"?)?(?P<rest>.*)', re.DOTALL)
 _NAME = re.compile(r'\{\s*"name"\s*:\s*"(?P<name>[^"]*)(?P<closed>"?)')
 _HEAD = re.compile(r'\{\s*"name"\s*:\s*"(?P<name>[^"\\]*)"\s*,\s*"(?:arguments|parameters)"\s*:\s*(?=\{)')
 _decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
-class Extent:
+class Progress(Enum):
+    HEAD = "the name is not known yet; all text is kept"
+    ARGUMENTS = "inside the arguments"
+    TAIL = "behind the arguments, inside the object"
+    DONE = "the object is closed"
+    MALFORMED = "this is not a call; all text is kept"
+
+
+class CallReader(Protocol):
+    """Reads one call, and passes its arguments' JSON on as it comes."""
+
+    progress: Progress
+    text: str
+    """All text while it is not known to be a call; what follows the call when it is done."""
+    name: str
+
+    def push(self, text: str) -> str:
+        """The arguments' text that is decided with this text."""
+        ...
+
+
+class BracketCounter:
     """Finds the end of a JSON object or array, of which `depth` brackets are open already."""
 
     def __init__(self, depth: int = 0) -> None:
@@ -28,7 +49,7 @@ class Extent:
         self._escaped = False
 
     def end(self, text: str) -> int | None:
-        """Index behind the last bracket, or None when it is not in this piece."""
+        """Index behind the last bracket, or None when it is not in this text."""
         for i, letter in enumerate(text):
             if self._escaped:
                 self._escaped = False
@@ -46,45 +67,24 @@ class Extent:
         return None
 
 
-class Progress(Enum):
-    HEAD = "the name is not known yet; all text is kept"
-    ARGUMENTS = "inside the arguments"
-    TAIL = "behind the arguments, inside the object"
-    DONE = "the object is closed"
-    MALFORMED = "this is not a call; all text is kept"
-
-
-class Reader(Protocol):
-    """Reads one call, and gives its arguments' JSON as it comes."""
-
-    progress: Progress
-    text: str
-    """All text while it is not known to be a call; what stands behind the call when it is done."""
-    name: str
-
-    def push(self, text: str) -> str:
-        """The arguments' text that this piece brings."""
-        ...
-
-
 class NamedReader:
-    """Reads a name, text that divides, and arguments: ``look[ARGS]{...}``."""
+    """Reads a name, a separator and arguments: ``look[ARGS]{...}``."""
 
-    def __init__(self, names: Collection[str], between: str) -> None:
-        self._heads = {f"{name}{between}": name for name in names}
-        self._extent = Extent()
+    def __init__(self, names: Collection[str], separator: str) -> None:
+        self._heads = {f"{name}{separator}": name for name in names}
+        self._brackets = BracketCounter()
         self.progress = Progress.HEAD
         self.text = ""
         self.name = ""
 
     def push(self, text: str) -> str:
-        """The arguments' text that this piece brings."""
+        """The arguments' text that is decided with this text."""
         if self.progress is Progress.HEAD:
             self.text += text
             text = self._head()
         if self.progress is not Progress.ARGUMENTS:
             return ""
-        end = self._extent.end(text)
+        end = self._brackets.end(text)
         if end is None:
             return text
         self.text = text[end:]
@@ -94,45 +94,44 @@ class NamedReader:
     def _head(self) -> str:
         """The beginning of the arguments, once it is there."""
         for head, name in self._heads.items():
-            rest = self.text.removeprefix(head).lstrip(_SPACE)
+            rest = self.text.removeprefix(head).lstrip(SPACE)
             if self.text.startswith(head) and rest.startswith("{"):
                 self.name, self.text = name, ""
                 self.progress = Progress.ARGUMENTS
                 return rest
-        seen = self.text.rstrip(_SPACE)
+        seen = self.text.rstrip(SPACE)
         if not any(head.startswith(seen) for head in self._heads):
             self.progress = Progress.MALFORMED
         return ""
 
 
-class CallReader:
-    """Reads ``{"name": ..., "arguments": {...}}``, and gives the arguments as they come, letter by letter.
+class ObjectReader:
+    """Reads ``{"name": ..., "arguments": {...}}``, and passes the arguments on letter by letter.
 
-    In another order of the keys the call is given at once when it is whole. Whether text is a call is decided by its
-    first letters that cannot be, so a reply in JSON is held back no longer than it looks like one.
+    With the keys in another order the call is given whole at its end. The first letters that cannot begin a call decide
+    that it is none, so a reply in JSON is held back no longer than it looks like one.
     """
 
     def __init__(self, names: Collection[str]) -> None:
         self._names = names
-        self._extent = Extent()
+        self._brackets = BracketCounter()
         self.progress = Progress.HEAD
         self.text = ""
-        """All text while it is not known to be a call; what stands behind the call when it is done."""
         self.name = ""
 
     def push(self, text: str) -> str:
-        """The arguments' text that this piece brings."""
+        """The arguments' text that is decided with this text."""
         arguments = ""
         if self.progress is Progress.HEAD:
             arguments, text = self._head(text)
         if self.progress is Progress.ARGUMENTS:
-            end = self._extent.end(text)
+            end = self._brackets.end(text)
             if end is None:
                 return arguments + text
             arguments += text[:end]
             text = text[end:]
             self.progress = Progress.TAIL
-            self._extent = Extent(1)
+            self._brackets = BracketCounter(1)
             self.text = ""
         if self.progress is Progress.TAIL:
             self._tail(text)
@@ -147,10 +146,10 @@ class CallReader:
         if match := _HEAD.match(self.text):
             self.name = match["name"]
             rest, self.text = self.text[match.end() :], ""
-            self._extent = Extent()
+            self._brackets = BracketCounter()
             self.progress = Progress.ARGUMENTS
             return "", rest
-        end = self._extent.end(text)
+        end = self._brackets.end(text)
         if end is None:
             return "", ""
         end += len(self.text) - len(text)
@@ -170,7 +169,7 @@ class CallReader:
         key = start["key"]
         if key is None:
             return not start["rest"]
-        if not any(known.startswith(key) for known in KEYS):
+        if not any(known.startswith(key) for known in _KEYS):
             return False
         name = _NAME.match(self.text)
         if name is None:
@@ -197,15 +196,11 @@ class CallReader:
         return "{}" if raw is None or value is None else bytes(raw).decode()
 
     def _tail(self, text: str) -> None:
-        """Behind the arguments: more keys, then the closing bracket; without it the call is over all the same."""
+        """Behind the arguments: more keys, then the closing bracket. Without it the call is over all the same."""
         self.text += text
-        seen = self.text.lstrip(_SPACE)
-        if not seen:
-            return
-        if seen[0] not in ",}":
+        seen = self.text.lstrip(SPACE)
+        if seen and seen[0] not in ",}":
             self.progress = Progress.DONE
-            return
-        end = self._extent.end(text)
-        if end is not None:
+        elif seen and (end := self._brackets.end(text)) is not None:
             self.text = text[end:]
             self.progress = Progress.DONE

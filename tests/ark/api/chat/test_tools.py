@@ -7,21 +7,15 @@ from typing import Any
 import msgspec
 import pytest
 
-from ark.api.chat.tool_schema import FunctionChoice, FunctionDefinition, ToolChoice, ToolDefinition
-from ark.chat.tools.request import Toolbox, toolbox
+from ark.api.chat.schema import ChatRequest
+from ark.api.chat.tools import read_tools
+from ark.chat.tools.toolbox import Toolbox
 from ark.errors import BadRequest
 
 
-class Asked(msgspec.Struct, frozen=True, kw_only=True):
-    tools: list[ToolDefinition] | None = None
-    tool_choice: ToolChoice | None = None
-    parallel_tool_calls: bool | None = None
-    functions: list[FunctionDefinition] | None = None
-    function_call: FunctionChoice | None = None
-
-
 def read(**fields: Any) -> Toolbox | None:
-    return toolbox(**msgspec.structs.asdict(msgspec.convert(fields, Asked)))
+    messages = [{"role": "user", "content": "hi"}]
+    return read_tools(msgspec.convert({"model": "m", "messages": messages, **fields}, ChatRequest))
 
 
 def tool(name: str, **more: Any) -> dict[str, Any]:
@@ -74,7 +68,8 @@ def test_no_tools() -> None:
 def test_functions_are_tools_of_which_one_is_called() -> None:
     box = read(functions=FUNCTIONS, function_call={"name": "one"})
     assert box is not None
-    assert (box.legacy, box.parallel, box.required, box.names) == (True, False, True, {"one"})
+    assert (box.legacy, box.parallel, box.required) == (True, False, True)
+    assert [one.name for one in box.callable] == ["one"]
     assert [one.param for one in box.tools] == ["functions[0].parameters", "functions[1].parameters"]
 
 
@@ -87,7 +82,7 @@ def test_parallel_calls_can_be_forbidden() -> None:
 def test_templates_read_openais_form() -> None:
     box = read(tools=TOOLS)
     assert box is not None
-    assert box.for_template() == [
+    assert [one.for_template() for one in box.tools] == [
         {
             "type": "function",
             "function": {

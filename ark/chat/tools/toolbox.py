@@ -1,0 +1,49 @@
+"""The tools of a request."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+
+class Tool(msgspec.Struct, frozen=True, kw_only=True):
+    """A function that the model reads about."""
+
+    name: str
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    """JSON schema of the arguments; None for a function without any."""
+    strict: bool = False
+    """The arguments follow the schema whatever happens; otherwise as far as the schema can be enforced."""
+    param: str
+    """Where the schema stands in the request."""
+
+    def for_template(self) -> dict[str, Any]:
+        """The tool as chat templates read it: OpenAI's form."""
+        function: dict[str, Any] = {"name": self.name}
+        if self.description is not None:
+            function["description"] = self.description
+        function["parameters"] = {"type": "object", "properties": {}} if self.parameters is None else self.parameters
+        return {"type": "function", "function": function}
+
+
+class Toolbox(msgspec.Struct, frozen=True, kw_only=True):
+    """The tools of a request that offers any."""
+
+    tools: tuple[Tool, ...]
+    """All that the model reads about, in the request's order."""
+    callable: tuple[Tool, ...]
+    """Those that it may call; none where the request says so. The model reads about them all the same, so that the
+    prompt of a conversation stays as it is from turn to turn."""
+    required: bool = False
+    """The reply is a call, and no text."""
+    parallel: bool = True
+    """There may be several calls in one reply."""
+    legacy: bool = False
+    """The request says ``functions``, which came before ``tools``: a reply has one call, without an id."""
+
+
+def function_call_id(name: str) -> str:
+    """The id of a call in ``functions``, which have none: a result belongs to the call of the same name."""
+    return f"call_{name}"
