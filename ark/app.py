@@ -39,7 +39,7 @@ from ark.ops import logs
 from ark.ops.limits import Ticket
 from ark.ops.record import Record
 from ark.ops.tracing import open_tracer
-from ark.process import allocator
+from ark.process import memory
 from ark.services import Services
 from ark.sessions.storage import StorageError
 
@@ -89,7 +89,7 @@ class Ark:
             raise RuntimeError("this ARK is running already")
         config = self._config if isinstance(self._config, Config) else load_config(self._config)
         logs.configure(config.server.log_level)
-        allocator.tune_allocator()
+        memory.tune_allocator()
         services = Services(config)
         await services.sessions.open()
         services.tracer = await anyio.to_thread.run_sync(open_tracer, os.environ)

@@ -16,7 +16,7 @@ from ark.ops.limits import Limiter
 from ark.ops.metrics import Metrics
 from ark.ops.record import Record
 from ark.ops.tracing import Tracer
-from ark.process import allocator
+from ark.process import memory
 from ark.sessions.service import Sessions
 from ark.sessions.sqlite import SqliteStorage
 from ark.sessions.store import Evicted
@@ -63,7 +63,7 @@ class Services:
             await anyio.sleep(SWEEP_INTERVAL)
             self.sessions.sweep()
             if not self.limiter.running:
-                await anyio.to_thread.run_sync(allocator.trim)
+                await anyio.to_thread.run_sync(memory.trim)
 
     @property
     def fingerprint(self) -> str:

@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import errno
-import logging
 import os
 import signal
 import sys
 from collections.abc import AsyncIterator
 from importlib.util import find_spec
+from ipaddress import ip_address
 from typing import Any
 
 import anyio
 import msgspec
 
+from ark.api.error_body import encode_error
 from ark.app import Ark, create_app
 from ark.cli.arguments import add_model_arguments, chosen_config
 from ark.cli.client import CommandError
 from ark.cli.key import digest
 from ark.cli.usage import Help
 from ark.config import Config, KeyConfig
-from ark.http.request import HEAD_BYTES
-from ark.process import gc_tuning
-from ark.process.listening import BACKLOG, FullHandler, Listening, address, loopback
+from ark.errors import RequestTimeout
+from ark.process import memory
 
 _DESCRIPTION = """\
 Serve OpenAI's API: models of directories or of the hub, those of ark.toml, or without either the small ones that come
@@ -38,9 +37,6 @@ with ARK.
 At SIGTERM or SIGINT new requests and /ready get 503, while replies that are on their way go on for [server]
 drain_seconds; a second signal breaks them off. Then the sessions are written, and the server ends with status 0.
 """
-
-CLOSING = 3
-"""Seconds for connections to close once no reply is made any more."""
 
 
 def add(commands: Any) -> None:
@@ -80,7 +76,7 @@ def _port(text: str) -> int:
 
 
 def run(args: argparse.Namespace) -> int:
-    gc_tuning.relax_gc()
+    memory.relax_gc()
     # Late, for the other commands.
     from hypercorn.utils import LifespanFailureError  # noqa: PLC0415
 
@@ -114,44 +110,25 @@ def run(args: argparse.Namespace) -> int:
 
 
 async def _serve(config: Config, args: argparse.Namespace) -> None:
-    import hypercorn.asyncio  # noqa: PLC0415
-    import hypercorn.config  # noqa: PLC0415
+    from ark.process import hypercorn_patches  # noqa: PLC0415
 
-    from ark.process import connections  # noqa: PLC0415
-
-    connections.use()
-
-    class ServerConfig(hypercorn.config.Config):
-        def create_sockets(self) -> hypercorn.config.Sockets:
-            sockets = super().create_sockets()
-            for some in (sockets.secure_sockets, sockets.insecure_sockets):
-                some[:] = [Listening.of(bound, config.limits.write_timeout) for bound in some]
-            return sockets
-
-    server = ServerConfig()
+    limits = config.limits
+    server = hypercorn_patches.Config(header_timeout=limits.header_timeout, write_timeout=limits.write_timeout)
     server.bind = args.bind or [address(args.host or "127.0.0.1", 8000 if args.port is None else args.port)]
     server.certfile, server.keyfile = args.certfile, args.keyfile
     server.root_path = args.root_path.rstrip("/")
-    server.graceful_timeout = CLOSING
-    server.keep_alive_timeout = server.ssl_handshake_timeout = config.limits.header_timeout
-    server.backlog = BACKLOG
-    server.h11_max_incomplete_size = HEAD_BYTES
-    # In ARK's own form.
-    server.errorlog = logging.getLogger("ark.server")
-    # Its name and version are nobody's business.
-    server.include_server_header = False
-    asyncio.get_running_loop().set_exception_handler(FullHandler())
     app = create_app(config)
-    app.after_opening = gc_tuning.freeze_gc
-    app.local = all(loopback(bind) for bind in server.bind)
+    app.after_opening = memory.freeze_gc
+    app.local = all(is_loopback(bind) for bind in server.bind)
+    slow_head = encode_error(RequestTimeout("The request's head came too slowly."))
     # Around everything: a signal that comes while the server starts is not lost.
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
 
-        async def told_to_stop() -> None:
+        async def stop() -> None:
             await anext(signals)
             await _drain(app, signals)
 
-        await hypercorn.asyncio.serve(app, server, shutdown_trigger=told_to_stop)  # type: ignore[arg-type]
+        await hypercorn_patches.serve(app, server, slow_head, stop)
 
 
 async def _drain(app: Ark, signals: AsyncIterator[signal.Signals]) -> None:
@@ -165,3 +142,19 @@ async def _drain(app: Ark, signals: AsyncIterator[signal.Signals]) -> None:
         tasks.start_soon(hurry)
         await app.drain()
         tasks.cancel_scope.cancel()
+
+
+def address(host: str, port: int) -> str:
+    """Host and port as --bind takes them."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def is_loopback(bind: str) -> bool:
+    """Whether what --bind names can be reached from this machine alone."""
+    if bind.startswith("unix:"):
+        return True
+    host = bind.rpartition(":")[0] if ":" in bind else bind
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -149,11 +149,11 @@ def together(times: list[list[float]], begun: float, length: int) -> float:
 def ark(options: argparse.Namespace, kind: str) -> Generate:
     from ark.config import ModelConfig
     from ark.engines.chat import GenerationJob, SamplingParams
-    from ark.process import allocator
+    from ark.process import memory
     from ark_backends.torch_chat import TorchChat
 
     # As a server does.
-    allocator.tune_allocator()
+    memory.tune_allocator()
     engine = {"threads": options.threads, "quantization": kind, "dtype": "float32", "kv_bytes": 2 << 30}
     loop = asyncio.new_event_loop()
     chat = loop.run_until_complete(TorchChat.open(ModelConfig(name="m", path=str(options.directory), engine=engine)))

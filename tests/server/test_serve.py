@@ -25,7 +25,7 @@ import pytest
 from certificates import self_signed
 from process import ECHO_TOML, Process, launch
 
-from ark.process import gc_tuning
+from ark.process import memory
 from ark_embedded import chat_model_path
 
 BODY = {"model": "echo", "messages": [{"role": "user", "content": "hello"}]}
@@ -87,7 +87,7 @@ def test_its_collector_of_garbage_looks_seldom_and_not_through_what_was_loaded(t
     with serving(tmp_path, ECHO_TOML.replace("echo_backend:EchoBackend", "frozen:Frozen")) as server:
         content = post(server).json()["choices"][0]["message"]["content"]
     new, apart = map(int, content.split())
-    assert new == gc_tuning.NEW
+    assert new == memory.GC_THRESHOLD
     assert apart > 10_000
 
 

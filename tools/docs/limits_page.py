@@ -13,7 +13,7 @@ from ark.engines.parameters import MAX_INPUTS
 from ark.http.errors import SHOWN
 from ark.http.exchange import SMALL_BODY
 from ark.http.request import HEAD_BYTES
-from ark.process.listening import BACKLOG
+from ark.process.hypercorn_patches import BACKLOG
 from ark_backends.bge.options import BgeOptions
 from ark_backends.exllama.options import ExLlamaV2Options, ExLlamaV3Options
 from ark_backends.torch_chat.engine import MAX_FAILURES

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from ark.process import listening
-from ark.process.listening import FullHandler, Listening, address, loopback
+from ark.process import hypercorn_patches
+from ark.process.hypercorn_patches import ExceptionHandler, ListeningSocket
 
 
 @contextmanager
@@ -29,9 +29,9 @@ def no_more_files() -> Iterator[None]:
 
 def test_behind_a_connection_that_cannot_be_accepted_nobody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr(listening.time, "monotonic", lambda: now)
+    monkeypatch.setattr(hypercorn_patches.time, "monotonic", lambda: now)
     with (
-        Listening.of(socket.create_server(("127.0.0.1", 0)), 5.0) as server,
+        ListeningSocket.replace(socket.create_server(("127.0.0.1", 0)), 5.0) as server,
         socket.create_connection(server.getsockname()),
         socket.create_connection(server.getsockname()),
     ):
@@ -51,7 +51,7 @@ def test_behind_a_connection_that_cannot_be_accepted_nobody_waits(monkeypatch: p
 def test_it_listens_where_the_socket_did_that_it_is_made_of() -> None:
     bound = socket.create_server(("127.0.0.1", 0))
     name, number = bound.getsockname(), bound.fileno()
-    with Listening.of(bound, 7.5) as server:
+    with ListeningSocket.replace(bound, 7.5) as server:
         assert (bound.fileno(), server.fileno(), server.getsockname()) == (-1, number, name)
         assert (server.family, server.type) == (socket.AF_INET, socket.SOCK_STREAM)
         if hasattr(socket, "TCP_USER_TIMEOUT"):
@@ -70,7 +70,7 @@ def test_it_is_said_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
 
     others: list[dict[str, Any]] = []
     full = {"message": "", "exception": OSError(errno.EMFILE, "Too many open files"), "socket": None}
-    handle, loop = FullHandler(), Loop()
+    handle, loop = ExceptionHandler(), Loop()
     with caplog.at_level(logging.ERROR):
         for seconds in (0.0, 1.0, 58.0, 1.0):
             loop.now += seconds
@@ -88,7 +88,7 @@ def test_a_new_try_to_accept_behind_the_end_is_nothing_to_tell(caplog: pytest.Lo
     with no_more_files(), pytest.raises(OSError, match="Too many open files"):
         listening.accept()
     listening.close()
-    loop.set_exception_handler(FullHandler())
+    loop.set_exception_handler(ExceptionHandler())
     # As asyncio does a second later.
     loop.call_soon(loop._start_serving, asyncio.Protocol, listening)  # type: ignore[attr-defined]
     loop.call_soon(loop.stop)
@@ -109,21 +109,7 @@ def test_a_new_try_to_accept_behind_the_end_is_nothing_to_tell(caplog: pytest.Lo
 )
 def test_everything_else_is_said_as_ever(context: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
     loop = asyncio.new_event_loop()
-    FullHandler()(loop, context)
+    ExceptionHandler()(loop, context)
     loop.close()
     (record,) = caplog.records
     assert (record.name, record.message.splitlines()[0]) == ("asyncio", context["message"])
-
-
-def test_addresses() -> None:
-    assert (address("127.0.0.1", 80), address("::1", 80)) == ("127.0.0.1:80", "[::1]:80")
-
-
-@pytest.mark.parametrize("bind", ["127.0.0.1:8000", "127.1.2.3:1", "[::1]:8000", "localhost:80", "localhost", "unix:a"])
-def test_only_this_machine_can_reach_it(bind: str) -> None:
-    assert loopback(bind)
-
-
-@pytest.mark.parametrize("bind", ["0.0.0.0:8000", "[::]:8000", "192.0.2.1:80", "example.com:80", "fd://3", ":8000"])
-def test_others_may_reach_it(bind: str) -> None:
-    assert not loopback(bind)

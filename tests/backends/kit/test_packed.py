@@ -103,14 +103,14 @@ def test_wrong_results_keep_the_layer(monkeypatch: pytest.MonkeyPatch) -> None:
 SHAPES = """
 import psutil, torch
 import ark_backends.kit.packed
-from ark.process import allocator
+from ark.process import memory
 steps = torch.ops.onednn.qlinear_prepack(torch.ones(1536, 576, dtype=torch.int8), [8, 576])
 scale, zeros = torch.ones(1536), torch.zeros(1536, dtype=torch.long)
 def compute(rows):
     x = torch.ones(rows, 576, dtype=torch.uint8)
     torch.ops.onednn.qlinear_pointwise(x, 1.0, 0, steps, scale, zeros, None, 1.0, 0, torch.float32, "none", [], "")
 def resident():
-    allocator.trim()
+    memory.trim()
     return psutil.Process().memory_info().rss >> 20
 compute(800)
 before = resident()

@@ -105,10 +105,16 @@ def test_a_reply_that_takes_longer_comes_whole(server: Server) -> None:
     assert (status, json.loads(reply)["choices"][0]["message"]["content"]) == (200, content)
 
 
-@pytest.mark.parametrize("settings", ["AAMAAABkAAQCAAAAAAIAAAAA", "AAMAAA", "!"])
-def test_a_request_does_not_become_another_protocol(server: Server, settings: str) -> None:
+KEY = ("sec-websocket-version: 13", "sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==")
+H2C = ("connection: upgrade, http2-settings", "upgrade: h2c")
+
+
+@pytest.mark.parametrize(
+    "upgrade",
+    [*((*H2C, f"http2-settings: {one}") for one in ("AAMAAABkAAQCAAAAAAIAAAAA", "AAMAAA", "!")), (*UPGRADE, *KEY)],
+)
+def test_a_request_does_not_become_another_protocol(server: Server, upgrade: tuple[str, ...]) -> None:
     """Behind a proxy it could then ask for what the proxy does not let through."""
-    upgrade = ("connection: upgrade, http2-settings", "upgrade: h2c", f"http2-settings: {settings}")
     with connected(server.port) as connection:
         connection.sendall(head("GET", "/health", *upgrade))
         assert read_reply(connection)[:2] == (200, b'{"status":"ok"}')

@@ -14,7 +14,7 @@ import pytest
 from asgi_client import ECHO, running, until
 
 from ark import services
-from ark.process import allocator
+from ark.process import memory
 
 GLIBC = "CS_GNU_LIBC_VERSION" in os.confstr_names and bool(os.confstr("CS_GNU_LIBC_VERSION"))
 
@@ -28,7 +28,7 @@ def test_what_lies_free_between_what_is_used_is_given_back() -> None:
     used = blocks[::10]
     del blocks
     before = resident()
-    allocator.trim()
+    memory.trim()
     assert before - resident() > 50_000_000
     assert all(block[-1] == ord("x") for block in used)
 
@@ -39,8 +39,8 @@ def test_memory_that_comes_and_goes_is_kept_until_then(kept: bool, variables: di
     # In a process of its own, as it is for the whole of one.
     script = f"""
 import ctypes, resource
-from ark.process import allocator
-allocator.tune_allocator() if {kept or bool(variables)} else None
+from ark.process import memory
+memory.tune_allocator() if {kept or bool(variables)} else None
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
 def come_and_go():
@@ -54,10 +54,12 @@ def come_and_go():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 come_and_go()
 print(min(come_and_go() for _ in range(5)))
-allocator.trim()
+memory.trim()
 print(come_and_go())
 """
-    variables = {name: value for name, value in os.environ.items() if name not in allocator.OWN} | variables
+    variables = {
+        name: value for name, value in os.environ.items() if name not in memory.THRESHOLD_VARIABLES
+    } | variables
     run = subprocess.run([sys.executable, "-c", script], env=variables, capture_output=True, text=True, check=True)
     again, after = map(int, run.stdout.split())
     assert (again < 500) is kept
@@ -69,8 +71,8 @@ print(come_and_go())
 def test_threads_share_their_heaps(variables: dict[str, str], most: int) -> None:
     script = """
 import ctypes, sys, tempfile, threading
-from ark.process import allocator
-allocator.tune_allocator()
+from ark.process import memory
+memory.tune_allocator()
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.fopen.restype = ctypes.c_void_p, ctypes.c_void_p
 libc.malloc_info.argtypes, libc.fclose.argtypes = [ctypes.c_int, ctypes.c_void_p], [ctypes.c_void_p]
@@ -87,7 +89,7 @@ with tempfile.NamedTemporaryFile() as file:
     libc.fclose(out)
     print(file.read().count(b"<heap nr="))
 """
-    variables = {name: value for name, value in os.environ.items() if name not in allocator.OWN_ARENAS} | variables
+    variables = {name: value for name, value in os.environ.items() if name not in memory.ARENA_VARIABLES} | variables
     run = subprocess.run([sys.executable, "-c", script], env=variables, capture_output=True, text=True, check=True)
     assert int(run.stdout) == most
 
@@ -95,7 +97,7 @@ with tempfile.NamedTemporaryFile() as file:
 @pytest.mark.anyio
 async def test_a_server_keeps_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     called: list[bool] = []
-    monkeypatch.setattr(allocator, "tune_allocator", lambda: called.append(True))
+    monkeypatch.setattr(memory, "tune_allocator", lambda: called.append(True))
     async with running():
         assert called == [True]
 
@@ -104,7 +106,7 @@ async def test_a_server_keeps_its_memory(monkeypatch: pytest.MonkeyPatch) -> Non
 async def test_a_server_does_it_now_and_then_in_a_thread_while_nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     threads: list[int] = []
     monkeypatch.setattr(services, "SWEEP_INTERVAL", 0.01)
-    monkeypatch.setattr(allocator, "trim", lambda: threads.append(threading.get_ident()))
+    monkeypatch.setattr(memory, "trim", lambda: threads.append(threading.get_ident()))
     table = {**ECHO, "name": "slow", "engine": {"tokens_per_second": 5}}
     async with running(models=[table]) as client, anyio.create_task_group() as tasks:
         await until(lambda: len(threads) >= 3)

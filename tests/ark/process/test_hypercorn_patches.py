@@ -14,7 +14,7 @@ from hypercorn.config import Config
 from hypercorn.events import Closed, RawData
 from hypercorn.typing import ConnectionState
 
-from ark.process.connections import HTTP1
+from ark.process.hypercorn_patches import HTTP1
 
 pytestmark = pytest.mark.anyio
 
