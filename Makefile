@@ -8,13 +8,17 @@ SECONDS ?= 60
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: serve test check format pages docs bench fuzz clean
+.PHONY: serve test test-clients check format pages docs bench fuzz clean
 
 serve: $(VENV)/.serve
 	$(BIN)/ark serve --host $(HOST) --port $(PORT)
 
 test: $(VENV)/.dev
-	$(BIN)/pytest
+	$(BIN)/pytest $(PYTEST_OPTIONS)
+
+# Other people's clients from npm, against a server on this machine. It needs Node 20 or newer.
+test-clients: $(VENV)/.dev tests/clients/npm/node_modules
+	$(BIN)/pytest -m npm $(PYTEST_OPTIONS) tests/clients
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -52,7 +56,7 @@ fuzz: $(VENV)/.fuzz
 	done
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) tests/clients/npm/node_modules
 
 $(VENV)/.python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ARK needs Python 3.11 or newer")'
@@ -68,7 +72,11 @@ $(VENV)/.serve: $(VENV)/.python pyproject.toml constraints.txt
 $(VENV)/.dev: $(VENV)/.serve pyproject.toml conformance/pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt 'pip>=25.1'
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[all,otel]' --editable ./conformance \
-		--group dev --group browser --group docs --group mounts --group referees
+		--group dev --group browser --group docs --group mounts --group clients
+	touch $@
+
+tests/clients/npm/node_modules: tests/clients/npm/package-lock.json
+	cd tests/clients/npm && npm ci --no-audit --no-fund --silent
 	touch $@
 
 $(VENV)/.bench: $(VENV)/.dev

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from openai_tokenizer import save_openai_tokenizer
 from running import serve
 from tiny_m3 import save_tiny_m3
 from tiny_whisper import save_tiny_whisper
 
-from ark.api.embeddings.openai_ids import table_path
 from ark.app import Ark, create_app
 from ark.config import Config, KeyConfig, LimitsConfig, ModelConfig, ServerConfig, SessionsConfig
 from ark.http.request import Receive, Scope, Send
@@ -81,17 +79,8 @@ def ark_target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
 
 @pytest.fixture
 def openai_tokenizer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """tiktoken's cache with OpenAI's own table in it, for the server in this process and for the client's.
-
-    litellm carries the table, under the name that tiktoken gives it. tiktoken and ARK look at its checksum.
-    """
-    litellm = find_spec("litellm")
-    if litellm is None or litellm.origin is None:
-        pytest.skip("litellm is not installed, which carries the table of OpenAI's tokenizer")
-    table = Path(litellm.origin).parent / "litellm_core_utils" / "tokenizers" / table_path().name
-    if not table.is_file():
-        pytest.skip("this litellm does not carry the table of OpenAI's tokenizer")
-    shutil.copy(table, tmp_path)
+    """The table of OpenAI's tokenizer, for the servers in this process."""
+    save_openai_tokenizer(tmp_path)
     monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path))
 
 
