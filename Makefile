@@ -25,6 +25,7 @@ check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/mypy examples/*.py
+	$(BIN)/lint-imports --no-logo --cache-dir .cache/import-linter
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
