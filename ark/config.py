@@ -42,28 +42,28 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """``[server]``"""
 
     keep_alive: Seconds = 15.0
-    """Seconds of silence in a stream after which a comment is sent, so that proxies keep the connection."""
+    """Seconds of silence in a stream after which ARK sends a comment, so that proxies keep the connection."""
     load_wait: Annotated[float, Meta(ge=0)] = 30.0
     """Seconds a request waits for a model that is still loading before it gets 503."""
     drain_seconds: Annotated[float, Meta(ge=0)] = 60.0
-    """Seconds for which replies may go on once the server is told to stop. New requests get 503 meanwhile, and so does
-    ``/ready``; what has not ended then is broken off.
+    """Seconds for which running replies may continue once the server is told to stop. Meanwhile new requests and
+    ``/ready`` get 503. Replies that have not ended then are aborted.
 
-    It holds for ``ark serve``. A hypercorn that was started by itself takes no connections any more when it is told to
-    stop, and has ``--graceful-timeout`` for the replies."""
+    This applies to ``ark serve``. A plain hypercorn stops accepting connections when it is told to stop, and has
+    ``--graceful-timeout`` for the replies."""
     unsupported_parameters: Literal["refuse", "ignore"] = "refuse"
-    """What happens to a parameter that the model cannot honour: 400, or dropped and named in ``x-ark-ignored``."""
+    """What happens to a parameter that the model does not honour: ``refuse`` answers 400, ``ignore`` drops it and names
+    it in ``x-ark-ignored``."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     keys_file: Annotated[str, Meta(min_length=1)] | None = None
-    """A TOML file with ``[[keys]]`` of its own, beside those of the configuration.
+    """A TOML file with further ``[[keys]]``.
 
-    It is read again within a second or two of a change, without a restart. One that cannot be used then is an error in
-    the log, and the keys stay as they were. Replace it whole (write another file and rename it), so that no half of it
-    is ever read. With a file the server is never open, even when there is no key in it."""
+    ARK reads it again within a second or two of a change, without a restart. If it cannot be used then, the log has an
+    error and the keys stay as they are. Replace the file as a whole (write another and rename it), so that ARK never
+    reads half of it. With a file the server is never open, even if the file has no keys."""
     cors: CORSConfig | None = None
     page: bool = True
-    """Whether there is a page for people at ``/``. It holds nothing secret: what it asks the server needs a key, where
-    there are keys."""
+    """Serve a page for people at ``/``. The page has no secrets: its requests need a key if the server has keys."""
 
 
 class LimitsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -72,48 +72,47 @@ class LimitsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     body_bytes: Positive = 16 * 1024 * 1024
     """Size of a JSON body; more is 413. A route that reads no body takes 64 KiB."""
     header_timeout: Seconds = 5.0
-    """Seconds that a connection may stay without the whole head of a request, at its beginning and behind each reply;
-    then it is closed, with a 408 where a head has begun. More than a load balancer keeps idle connections, where one
-    stands in front.
+    """Seconds in which a connection has to send a whole request head, at its beginning and after each reply. Then ARK
+    closes it, with a 408 if a head has begun. Behind a load balancer, set it to more than its idle timeout.
 
-    It holds for ``ark serve``; a hypercorn that was started by itself has ``--keep-alive``, and says nothing."""
+    This applies to ``ark serve``. A plain hypercorn has ``--keep-alive``, and sends no 408."""
     upload_bytes: Positive = 26 * 1024 * 1024
-    """Size of a form with a recording, its fields included; more is 413. OpenAI's limit of 25 MiB for the file fits."""
+    """Size of a form with a recording, fields included; more is 413. The default has room for OpenAI's limit of 25 MiB
+    for the file."""
     audio_seconds: Seconds = 7200.0
     """Seconds of the longest recording; a longer one is 400."""
     body_timeout: Seconds = 30.0
-    """Seconds between two pieces of a body; longer is 408."""
+    """Seconds between two chunks of a body; longer is 408."""
     body_total_timeout: Seconds = 300.0
     """Seconds for a whole body; longer is 408."""
     json_depth: Positive = 128
-    """Arrays and objects inside each other in a JSON body; more is 400."""
+    """Nesting depth of arrays and objects in a JSON body; more is 400."""
     messages: Positive = 4096
     """Messages of one chat request; more is 400."""
     generation_seconds: Seconds = 3600.0
-    """Seconds that a reply may take from its first token on. One that takes longer ends there, as it is, with the
-    finish reason ``length``."""
+    """Seconds that a reply may take from its first token. Then it ends with the finish reason ``length``."""
     write_timeout: Seconds = 60.0
-    """Seconds for which a client may leave what was sent to it unread. Longer, and its reply is broken off and its job
-    cancelled; until then about 100 KiB of the reply wait for it."""
+    """Seconds for which a client may not read what ARK sends. Then its reply is aborted and its job cancelled. Until
+    then about 100 KiB of the reply wait for the client."""
     concurrent_requests: Positive = 1024
-    """Requests for an engine's work that the server has in hand at once, waiting ones included; one more gets 503."""
+    """Requests for an engine's work at once, waiting ones included; one more gets 503."""
     key_concurrent_requests: Limit = 0
-    """Of them, requests of one key, streams or not; one more gets 429. 0 for no limit, as in the next two.
+    """Of them, requests of one key; one more gets 429. 0 is no limit, here and in the next two.
 
-    The three limits of a key hold for every key that has none of its own. Where the server has no keys, everyone
-    shares one account."""
+    These three limits apply to every key without limits of its own. If the server has no keys, all clients share
+    them."""
     key_requests_per_minute: Limit = 0
-    """Requests for an engine's work by one key in a minute; one more gets 429 and the time to wait."""
+    """Requests for an engine's work per minute and key; one more gets 429 and the time to wait."""
     key_tokens_per_minute: Limit = 0
-    """Tokens of one key in a minute, of prompts (cached ones too) and replies together. They are counted behind the
-    reply: a request is admitted while there is one left, whatever it will cost, and pays back before the next one."""
+    """Tokens per minute and key, of prompts (cached tokens too) and replies together. They are counted after the reply:
+    a request is admitted while one token is left, whatever it costs, and the key waits until the debt is paid."""
 
 
 class SessionsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[sessions]``"""
 
     enabled: bool = True
-    """False serves every request statelessly: no cookie is set, and ``ark_stateful`` is 400."""
+    """False serves every request statelessly: ARK sets no cookie, and ``ark_stateful`` is 400."""
     idle_timeout: Seconds = 1800.0
     """Seconds after its last turn at which a session expires."""
     max_age: Seconds = 86_400.0
@@ -127,21 +126,21 @@ class SessionsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     busy_wait: Annotated[float, Meta(ge=0)] = 10.0
     """Seconds a turn waits for another turn of its ``ark_stateful`` session before it gets 409."""
     path: Annotated[str, Meta(min_length=1)] | None = None
-    """SQLite file that transcripts are written to when a turn commits, and read from at the start; none by default.
+    """SQLite file to which ARK writes transcripts when a turn commits, and from which it reads them at start.
 
-    One server process per file.
+    Only one server process may use a file.
     """
     cookie_secure: bool = False
-    """Adds ``Secure`` to the cookie: clients return it over HTTPS only."""
+    """Add ``Secure`` to the cookie: clients return it over HTTPS only."""
     cookie_http_only: bool = False
-    """Adds ``HttpOnly`` to the cookie: scripts of a web page cannot read it."""
+    """Add ``HttpOnly`` to the cookie: a page's scripts cannot read it."""
     cookie_same_site: Literal["lax", "strict", "none"] = "lax"
-    """The cookie's ``SameSite``. With ``none`` browsers send it with the requests of other sites' pages as well, and
-    want ``cookie_secure``."""
+    """The cookie's ``SameSite``. With ``none`` browsers also send it with requests of other sites' pages, and require
+    ``cookie_secure``."""
     cookie_path: Annotated[str, Meta(pattern=r"^/[!-:<-~]*\Z", description="a path that begins with /")] = "/"
-    """The cookie's ``Path``: clients return it below that only."""
+    """The cookie's ``Path``: clients return it below that path only."""
     cookie_domain: Annotated[str, Meta(pattern=r"^[A-Za-z0-9.-]+\Z", description="the name of a domain")] | None = None
-    """The cookie's ``Domain``: clients return it to its subdomains too. Without one, to the host that set it alone."""
+    """The cookie's ``Domain``: clients return it to subdomains too. Without it, only to the host that set it."""
 
     def __post_init__(self) -> None:
         if self.cookie_same_site == "none" and not self.cookie_secure:
@@ -152,13 +151,13 @@ class KeyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """``[[keys]]``: an API key, kept as the SHA-256 of its text."""
 
     name: Name
-    """Names the key in logs, and owns its sessions."""
+    """The key's name in the log, and the owner of its sessions."""
     sha256: Sha256
-    """Hex digest of the key."""
+    """SHA-256 digest of the key, in hexadecimal."""
     models: tuple[Name, ...] | None = None
-    """Served models that the key may use; all when it is not set."""
+    """Served models that the key may use; all by default."""
     concurrent_requests: Limit | None = None
-    """Its own limit instead of ``key_concurrent_requests`` in ``[limits]``; 0 for none. So are the next two."""
+    """The key's own ``key_concurrent_requests``; 0 is no limit, here and in the next two."""
     requests_per_minute: Limit | None = None
     tokens_per_minute: Limit | None = None
 
@@ -190,26 +189,25 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """The name that clients ask for and that GET /models lists."""
     task: Task = "chat"
     backend: Name | None = None
-    """Entry point of the group ``ark.backends``, or ``package.module:Class``. When it is not set, the installed
-    backends look at the model's files, and the one that fits them best serves it."""
+    """Entry point of the group ``ark.backends``, or ``package.module:Class``. By default the installed backend that
+    fits the model's files best."""
     path: str | None = None
-    """A directory, a hub id (``name@revision`` too) or the name of a default model; the model's own name when it is
-    not set."""
+    """A directory, a hub id (``name@revision`` too) or the name of a default model. By default the model's name."""
     revision: str | None = None
     """Branch, tag or commit of a hub id."""
     aliases: tuple[Name, ...] = ()
     """Other names for the same model."""
     context_length: Positive | None = None
-    """Tokens of prompt and reply together, or of one input to embed; the model's own when it is not set."""
+    """Tokens of prompt and reply together, or of one input to embed. By default the model's own."""
     max_queue: Positive = 256
     """Jobs that may wait; more get 429."""
     capabilities: Literal["all", "document"] = "all"
-    """``document`` narrows the parameters to those of ARK's founding document."""
+    """``document`` narrows the parameters to those of ARK's original specification."""
     tool_format: Literal["hermes", "llama", "mistral", "mistral_args", "qwen_xml"] | None = None
-    """How the model writes tool calls; seen from its chat template when it is not set."""
+    """How the model writes tool calls. By default read from its chat template."""
     sampling: SamplingConfig = SamplingConfig()
     dimensions: tuple[Positive, ...] = ()
-    """Sizes below its own that an embedding model was trained for: the first so many numbers are a vector too."""
+    """Sizes below its own that an embedding model was trained for, whose first numbers are a vector too."""
     engine: dict[str, Any] = {}
     """``[models.engine]``: the backend's own options, documented there."""
 

@@ -27,17 +27,17 @@ COMMANDS = (
 """Each adds its parser, with a function as the default of `run` that takes the arguments and returns the status."""
 
 STATUSES = """\
-The exit status is 0 when all went well, 1 when something failed (the reason stands on standard error), 2 when the
-command was given wrongly, and 130 when it was broken off by Ctrl-C."""
+The exit status is 0 on success, 1 on failure (standard error has the reason), 2 for wrong usage, and 130 after
+Ctrl-C."""
 
 _EPILOG = f"""\
 to begin with:
-  ark serve                 the models that come with ARK, at http://127.0.0.1:8000
-  ark chat                  talk with one of them, in another terminal
-  ark check ORG/NAME        whether a model of the hub would run on this machine
+  ark serve                 serve the models that come with ARK, at http://127.0.0.1:8000
+  ark chat                  chat with one of them, in another terminal
+  ark check ORG/NAME        check whether a model of the hub runs on this machine
   ark serve ORG/NAME        serve it
 
-'ark COMMAND --help' tells more of a command.
+'ark COMMAND --help' says more about a command.
 
 {STATUSES}
 """

@@ -32,11 +32,11 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _DESCRIPTION = """\
-Put load on a server: so many clients at once, each with one streamed chat request after another. A live table shows
-the time to the first token, the time between tokens and the tokens of all clients in a second.
+Put load on a server: several clients at once, each with one streamed chat request after another. A live table shows
+the time to the first token, the time between tokens, and the tokens per second of all clients.
 
-Prompts are random words, different for every request, so that no cache helps, unless a --seed is used again. With
---turns each client talks in a session, and only the first turn of it is new.
+Prompts are random words, different for every request, so that no cache helps, unless you repeat a --seed. With --turns
+each client chats in a session, of which only the first turn is new to the server.
 """
 
 WORDS = (
@@ -76,9 +76,9 @@ def add(commands: Any) -> None:
         "--turns", metavar="N", type=_positive, default=1, help="turns of each session; 1 is without sessions (1)"
     )
     parser.add_argument(
-        "--seed", metavar="N", type=int, help="chooses the words of the prompts; without it they are others each time"
+        "--seed", metavar="N", type=int, help="seed of the prompts' words; different each time by default"
     )
-    parser.add_argument("--json", action="store_true", help="the figures as JSON, and no table")
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON instead of a table")
     parser.set_defaults(run=run)
 
 

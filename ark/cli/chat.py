@@ -22,14 +22,14 @@ REFRESH = 10
 """Times a second that the seconds are drawn."""
 
 _DESCRIPTION = """\
-Talk with a model in a session: the server keeps the conversation and the model's state, and only the new message is
-sent. Under each reply stands how much of the prompt the server had computed already, and the time to the first token;
-until that comes the seconds run.
+Chat with a model in a session: the server keeps the conversation and the model's state, and only the new message is
+sent. Below each reply stand the number of cached prompt tokens and the time to the first token. Until the first token
+arrives, the seconds run.
 
-    /turns    show these figures of every turn so far
-    /new      begin another session
-    /session  show the session's id, which --session takes up again
-    /quit     leave, as does the end of the input
+    /turns    show these figures for every turn so far
+    /new      start another session
+    /session  show the session's id, for --session
+    /quit     leave, as at the end of the input
 
 Input that is not a terminal is taken line by line, each line a message.
 """
@@ -38,17 +38,17 @@ Input that is not a terminal is taken line by line, each line a message.
 def add(commands: Any) -> None:
     parser = commands.add_parser(
         "chat",
-        help="talk with a model in a session",
+        help="chat with a model in a session",
         description=_DESCRIPTION,
         formatter_class=Help,
     )
     add_server_arguments(parser)
     parser.add_argument("--model", help="a model of the server; otherwise its first chat model")
     parser.add_argument(
-        "--session", metavar="UUID", type=_uuid, help="take up this session again, or give a new one its id"
+        "--session", metavar="UUID", type=_uuid, help="continue this session, or start one with this id"
     )
     parser.add_argument("--system", metavar="TEXT", help="the system message of a new session")
-    parser.add_argument("--temperature", metavar="T", type=float, help="0 to 2; the model's own when it is not given")
+    parser.add_argument("--temperature", metavar="T", type=float, help="0 to 2; by default the model's own")
     parser.add_argument("--max-tokens", metavar="N", type=int, help="the longest reply")
     parser.add_argument("--no-reasoning", action="store_true", help="do not show what the model thinks")
     parser.set_defaults(run=run)

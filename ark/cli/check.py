@@ -23,11 +23,11 @@ from ark.models.backend_selection import select_by_files
 from ark.models.default_models import served_models
 
 _DESCRIPTION = """\
-Say what would run on this machine: the engine and the device of each model, the memory that its weights and its
-conversations take, and what is missing with the command that installs it. Nothing is loaded, and of a model on the
-hub only the small files are downloaded that say what it is.
+Say what would run on this machine: each model's engine and device, the memory of its weights and its conversations,
+and what is missing, with the command that installs it. Nothing is loaded. Of a model on the hub only the small files
+that describe it are downloaded.
 
-Without MODEL it looks at the configuration, as 'ark serve' would. The status is 1 when a model cannot be served.
+Without MODEL it checks the configuration, as 'ark serve' would. The status is 1 if a model cannot be served.
 """
 
 MB = 1 << 20
@@ -37,7 +37,7 @@ SHOWN = ("anyio", "hypercorn", "msgspec", "torch", "transformers", "FlagEmbeddin
 def add(commands: Any) -> None:
     parser = commands.add_parser(
         "check",
-        help="say what would run here, and what is missing",
+        help="say what would run on this machine, and what is missing",
         description=_DESCRIPTION,
         formatter_class=Help,
     )

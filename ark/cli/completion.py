@@ -12,13 +12,13 @@ from ark.cli.usage import Help
 SHELLS = ("bash", "zsh", "fish")
 
 _DESCRIPTION = """\
-Print the script by which a shell completes the commands and options of ark. For one shell that is open:
+Print the script by which a shell completes the commands and options of ark. For an open shell:
 
     eval "$(ark completion bash)"
     eval "$(ark completion zsh)"
     ark completion fish | source
 
-To keep it, write it where the shell looks for such scripts, and begin a new shell:
+To keep it, write it where the shell looks for such scripts, and start a new shell:
 
     ark completion bash > ~/.local/share/bash-completion/completions/ark
     ark completion zsh > "${fpath[1]}/_ark"

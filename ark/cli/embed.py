@@ -13,7 +13,7 @@ from ark.cli.client import Client, CommandError, add_server_arguments
 from ark.cli.usage import Help
 
 _DESCRIPTION = """\
-Embed texts: the arguments, or the lines of the standard input. One line of JSON for each text, or with --compare the
+Embed texts: the arguments, or the lines of standard input. Prints one line of JSON for each text, or with --compare the
 cosine of each pair.
 """
 
@@ -23,12 +23,16 @@ def add(commands: Any) -> None:
         "embed", help="embed texts, or compare them", description=_DESCRIPTION, formatter_class=Help
     )
     add_server_arguments(parser)
-    parser.add_argument("texts", metavar="TEXT", nargs="*", help="otherwise each line of the standard input")
+    parser.add_argument(
+        "texts", metavar="TEXT", nargs="*", help="texts to embed; by default each line of standard input"
+    )
     parser.add_argument("--model", help="a model of the server; otherwise its first embedding model")
     parser.add_argument(
         "--dimensions", metavar="N", type=int, help="one of the model's sizes, as 'ark models' lists them"
     )
-    parser.add_argument("--compare", action="store_true", help="how alike the texts are: the cosine of each pair")
+    parser.add_argument(
+        "--compare", action="store_true", help="print how similar the texts are: the cosine of each pair"
+    )
     parser.set_defaults(run=run)
 
 

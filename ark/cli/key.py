@@ -17,12 +17,12 @@ KEY_BYTES = 32
 """Random bytes of a key: it cannot be guessed, so a plain hash of it gives nothing away."""
 
 _DESCRIPTION = """\
-Make an API key. The key is shown once, on standard error; the table that makes the server accept it goes to standard
-output, with the key's SHA-256 and not the key. So this adds a key to a file and shows it:
+Make an API key. The key is shown once, on standard error. The table that makes the server accept it goes to standard
+output, with the key's SHA-256 instead of the key. So this adds a key to a file and shows it:
 
     ark key team >> keys.toml
 
-The file is [server] keys_file of the configuration; ark.toml itself can have such tables too. A table may also have
+The file is [server] keys_file of the configuration. ark.toml itself may also have such tables. A table may also have
 models = [...], requests_per_minute, tokens_per_minute and concurrent_requests.
 """
 
@@ -34,9 +34,11 @@ def add(commands: Any) -> None:
         description=_DESCRIPTION,
         formatter_class=Help,
     )
-    parser.add_argument("name", metavar="NAME", nargs="?", help="names the key in logs, and owns its sessions")
     parser.add_argument(
-        "--hash", action="store_true", help="read a key that is there already, and make its table, or only its hash"
+        "name", metavar="NAME", nargs="?", help="the key's name in the log, and the owner of its sessions"
+    )
+    parser.add_argument(
+        "--hash", action="store_true", help="read an existing key, and print its table, or without NAME only its hash"
     )
     parser.set_defaults(run=run)
 

@@ -10,7 +10,7 @@ from ark.cli.client import Client, add_server_arguments, need
 from ark.cli.usage import Help
 
 _DESCRIPTION = """\
-List the models of a running server: their task, their state, the names that stand for them, and their lengths.
+List the models of a running server, with their tasks, states, aliases and lengths.
 """
 
 
@@ -19,7 +19,7 @@ def add(commands: Any) -> None:
         "models", help="list the models of a running server", description=_DESCRIPTION, formatter_class=Help
     )
     add_server_arguments(parser)
-    parser.add_argument("--json", action="store_true", help="the server's own answer")
+    parser.add_argument("--json", action="store_true", help="print the server's reply")
     parser.set_defaults(run=run)
 
 

@@ -16,12 +16,12 @@ from ark.models.backend_selection import select_backend
 from ark.models.default_models import served_models
 
 _DESCRIPTION = """\
-Download models from the hub, each as ORG/NAME or ORG/NAME@REVISION, or without any those of the configuration: only
-the files that their backend reads. A file that is here already is not downloaded again, and a connection that breaks
-is taken up where it broke. Of the models that come with ARK it tells where they are.
+Download models from the hub, each as ORG/NAME or ORG/NAME@REVISION, or without arguments those of the configuration.
+Only the files that the model's backend reads are downloaded, and only if they are not here yet. An interrupted download
+continues where it stopped. Of the models that come with ARK, it prints where they are.
 
-The environment says the rest, as everywhere with huggingface_hub: HF_HOME for where, HF_TOKEN for gated models,
-HF_HUB_OFFLINE to stay offline.
+huggingface_hub reads these variables: HF_HOME for the directory, HF_TOKEN for gated models, HF_HUB_OFFLINE to stay
+offline.
 """
 
 

@@ -11,7 +11,7 @@ from ark.cli.client import Client, CommandError, add_server_arguments
 from ark.cli.usage import Help
 
 _DESCRIPTION = """\
-Write down what is said in a recording, as text, or as subtitles for a film:
+Transcribe a recording, as text or as subtitles:
 
     ark transcribe talk.mp3
     ark transcribe talk.mp3 --format srt > talk.srt
@@ -23,18 +23,18 @@ FORMATS = ("text", "srt", "vtt", "json", "verbose_json")
 def add(commands: Any) -> None:
     parser = commands.add_parser(
         "transcribe",
-        help="write down what is said in a recording",
+        help="transcribe a recording",
         description=_DESCRIPTION,
         formatter_class=Help,
     )
     add_server_arguments(parser)
-    parser.add_argument("file", metavar="FILE", help="the recording, of any usual format; - is the standard input")
+    parser.add_argument("file", metavar="FILE", help="the recording, in any usual format; - is standard input")
     parser.add_argument("--model", help="a model of the server; otherwise its first speech model")
     parser.add_argument("--format", choices=FORMATS, default="text", help="text (the default), subtitles or JSON")
-    parser.add_argument("--language", metavar="CODE", help="such as en; found out when it is not given")
+    parser.add_argument("--language", metavar="CODE", help="such as en; detected by default")
     parser.add_argument("--prompt", metavar="TEXT", help="what was said before, or names that may come up")
-    parser.add_argument("--words", action="store_true", help="with the times of words (verbose_json)")
-    parser.add_argument("--translate", action="store_true", help="write English, whatever is spoken")
+    parser.add_argument("--words", action="store_true", help="with the time of each word (verbose_json)")
+    parser.add_argument("--translate", action="store_true", help="translate into English")
     parser.set_defaults(run=run)
 
 

@@ -93,12 +93,12 @@ CHAT = _table(
     Parameter("stream", bool, "server-sent events", document=True),
     Parameter("stream_options", None, "`include_usage`: the usage as the last chunk", document=True),
     Parameter("max_tokens", TokenCount, "the older name of `max_completion_tokens`", document=True),
-    Parameter("max_completion_tokens", TokenCount, "at most so many tokens, reasoning included", document=True),
+    Parameter("max_completion_tokens", TokenCount, "the largest number of tokens, reasoning included", document=True),
     Parameter("temperature", Temperature, "0 is greedy", (1,), document=True),
     Parameter("top_p", Probability, "the smallest set of tokens that reaches this probability", (1,)),
-    Parameter("top_k", TopK, "so many most likely tokens; 0 and -1 keep all", (0, -1)),
-    Parameter("min_p", Probability, "drops what is less likely than this share of the most likely token", (0,)),
-    Parameter("seed", Seed, "the same request gives the same tokens, whatever runs beside it", ()),
+    Parameter("top_k", TopK, "keeps this many of the most likely tokens; 0 and -1 keep all", (0, -1)),
+    Parameter("min_p", Probability, "drops tokens less likely than this share of the most likely one", (0,)),
+    Parameter("seed", Seed, "the same request gives the same tokens, whatever other requests run", ()),
     Parameter("frequency_penalty", Penalty, "OpenAI's, over the generated tokens", (0,)),
     Parameter("presence_penalty", Penalty, "OpenAI's, over the generated tokens", (0,)),
     Parameter(
@@ -106,18 +106,23 @@ CHAT = _table(
     ),
     Parameter("logit_bias", LogitBias, "by token ids of the served model", ({},)),
     Parameter(
-        "logprobs", bool, "of the tokens behind the reasoning, at temperature 1, after penalties and bias", (False,)
+        "logprobs", bool, "of the tokens after the reasoning, at temperature 1, after penalties and bias", (False,)
     ),
-    Parameter("top_logprobs", TopLogprobs, "so many most likely tokens beside each", (0,)),
+    Parameter("top_logprobs", TopLogprobs, "this many of the most likely alternatives for each token", (0,)),
     Parameter("n", ReplyCount, "several replies; the prompt is computed once, a session keeps the first", (1,)),
-    Parameter("stop", Stop, "up to 4 texts, found across tokens; nothing of them is ever sent", ([],)),
+    Parameter("stop", Stop, "up to 4 texts, found across tokens and never sent", ([],)),
     Parameter("stop_token_ids", StopTokenIds, "ids that end the reply", ([],)),
-    Parameter("min_tokens", MinTokens, "no end before so many tokens, unless a schema leaves nothing else", (0,)),
-    Parameter("ignore_eos", bool, "goes on behind the model's own end", (False,)),
+    Parameter(
+        "min_tokens",
+        MinTokens,
+        "the reply does not end before this many tokens, unless a schema allows nothing else",
+        (0,),
+    ),
+    Parameter("ignore_eos", bool, "continues after the model's own end token", (False,)),
     Parameter(
         "response_format",
         None,
-        "text, json_object, json_schema: enforced token by token; a schema that cannot be is a 400",
+        "text, json_object or json_schema, enforced token by token; a schema that cannot be enforced is a 400",
         ("text",),
     ),
     Parameter(
@@ -130,7 +135,7 @@ CHAT = _table(
     Parameter(
         "reasoning_effort",
         ReasoningEffort,
-        "none switches thinking off; other degrees where the chat template has them",
+        "none turns thinking off; other degrees if the chat template has them",
         # OpenAI's default; it asks for what a model does by itself.
         ("medium",),
         needs="thinking",

@@ -16,7 +16,8 @@ INTRODUCTION = f"""\
 
 <!-- Made by `make pages` from tools/docs/commands_page.py -->
 
-[Every way to install ARK](start.md#install-and-serve) brings the command `ark`; `make serve` puts it into `.venv/bin`.
+To look up an option of `ark`, use this page. [Every way to install ARK](start.md#install-and-serve) installs the
+command; `make serve` puts it into `.venv/bin`.
 
 {STATUSES}
 

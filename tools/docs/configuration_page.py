@@ -24,16 +24,16 @@ INTRODUCTION = f"""\
 
 <!-- Made by `make pages` from tools/docs/configuration_page.py -->
 
-ARK reads one file, `ark.toml`: the one that `--config` names, else the one in `$ARK_CONFIG`, else the one in the
-directory where it is started. Without one it serves the embedded models. A value that cannot be used ends the start
-with the file, the field and the reason, and so does a field that is not known.
+To configure ARK, write an `ark.toml`. ARK reads the file that `--config` names, else the one that `$ARK_CONFIG` names,
+else `ark.toml` in the directory where it starts. Without a file it serves the embedded models. A bad value or an
+unknown field ends the start, with the file, the field and the reason.
 
 ```toml
 [server]
 log_level = "info"
 
 [sessions]
-path = "/var/lib/ark/sessions.sqlite" # transcripts outlive a restart
+path = "/var/lib/ark/sessions.sqlite" # transcripts survive a restart
 idle_timeout = 7200
 
 [limits]
@@ -61,15 +61,14 @@ task = "embedding"
 "text-embedding-3-small" = "BAAI/bge-m3"
 ```
 
-`ARK_<TABLE>__<FIELD>` in the environment overrides a field of `[server]`, `[limits]` and `[sessions]`, with a value as
-TOML writes it: `ARK_SERVER__LOG_LEVEL=debug`, `ARK_LIMITS__BODY_BYTES=1000000`.
+`ARK_<TABLE>__<FIELD>` in the environment overrides a field of `[server]`, `[limits]` or `[sessions]`. Its value is
+written as in TOML: `ARK_SERVER__LOG_LEVEL=debug`, `ARK_LIMITS__BODY_BYTES=1000000`.
 
-`[aliases]` gives any name to any served model, beside the `aliases` of each model. When the table is not there, the
-names that OpenAI's clients ask for most stand for the first model of their task:
-{NAMES}. An empty table takes them away.
+`[aliases]` gives any name to any served model, in addition to the `aliases` of each model. Without the table, the names
+that OpenAI's clients use most are aliases of the first model of their task:
+{NAMES}. An empty table removes them.
 
-Below, "-" says that there is no default: what is not set is seen from the model, the machine or another field, as
-the text says.
+In the tables below, "-" means that there is no fixed default.
 """
 
 TABLES: tuple[tuple[str, type], ...] = (
@@ -89,14 +88,14 @@ TABLES: tuple[tuple[str, type], ...] = (
 )
 
 UNTOLD = {
-    "log_level": "From which level on the log is written.",
+    "log_level": "Lowest level of log lines.",
     "cors": "`[server.cors]`, below.",
-    "requests_per_minute": "Its own `key_requests_per_minute`.",
-    "tokens_per_minute": "Its own `key_tokens_per_minute`.",
+    "requests_per_minute": "The key's own `key_requests_per_minute`.",
+    "tokens_per_minute": "The key's own `key_tokens_per_minute`.",
     "task": "What the model does.",
-    "sampling": "`[models.sampling]`: temperature, top_p and the like for requests that do not say.",
-    "temperature": "As the request's parameter of this name, for requests that do not have it; so are all of these. "
-    "What is not set comes from the model's own files.",
+    "sampling": "`[models.sampling]`: defaults for requests without temperature, top_p and so on.",
+    "temperature": "For requests without `temperature`. The default of this and the next fields comes from the model's "
+    "own files.",
     "top_p": "For requests without `top_p`.",
     "top_k": "For requests without `top_k`.",
     "min_p": "For requests without `min_p`.",

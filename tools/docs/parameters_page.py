@@ -27,49 +27,50 @@ INTRODUCTION = """\
 
 <!-- Made by `make pages` from tools/docs/parameters_page.py -->
 
-Each route stands below `/v1` and without it, and below whatever path ARK is mounted at. `GET /openapi.json` says all of
-this for programs.
+To look up a route, a parameter or a header, use this page. Each route exists with the prefix `/v1` and without it,
+below the path at which ARK is mounted. `GET /openapi.json` is the same for programs.
 """
 
 CAPABILITIES = """\
 ## What a model can do
 
-Models differ, and each says in `GET /models` what it does, in the object `ark` beside OpenAI's fields:
+Models differ. `GET /models` says what each can do, in the object `ark` beside OpenAI's fields:
 """
 
 HONOURED = """\
-A parameter that would change the answer and that is not in `parameters` is 400 `unsupported_parameter`, with the
-parameter's name in `param`. With `[server] unsupported_parameters = "ignore"` it is dropped, and named in the reply's
-header `x-ark-ignored`. A value that changes nothing (a penalty of 0, `n` of 1, `response_format` of text) is always
-accepted, and so are `metadata`, `store`, `service_tier` and every field that ARK does not know. A value out of range is
-400 with `param`, whatever the model.
+A parameter that would change the answer and that is not in `parameters` is a 400 `unsupported_parameter`, with its name
+in `param`. With `[server] unsupported_parameters = "ignore"` ARK drops it, and names it in the header `x-ark-ignored`.
+A value that changes nothing (a penalty of 0, `n` of 1, `response_format` of text) is always accepted, and so are
+`metadata`, `store`, `service_tier` and every unknown field. A value out of range is a 400 with `param`, whatever the
+model.
 
-`capabilities = "document"` in a model's table narrows it to the parameters that ARK's founding document has, the last
-column of the next table.
+`capabilities = "document"` in a model's table narrows it to the parameters of ARK's original specification, which the
+last column of the next table shows.
 """
 
 CHAT = """\
 ## `POST /chat/completions`
 
-ARK's engines are `torch_chat`, `exllamav2` and `exllamav3`, which honour the same: of tools and thinking what the
-model's chat template knows. A dash: not honoured.
+ARK's engines `torch_chat`, `exllamav2` and `exllamav3` honour the same parameters; those about tools and thinking if
+the model's chat template supports them. A dash means: not honoured. [Chat](chat.md) says more.
 """
 
 CHAT_MORE = """\
-`ark_simplified` with `stream` sends each token's text as an event and nothing else, then the usage object and `[DONE]`.
-`ark_stateful` is a session's UUID, `true` for the cookie's session, or `false` for none: see [Sessions](sessions.md).
+With `stream`, `ark_simplified` sends each token's text as an event and nothing else, then the usage object and
+`[DONE]`. `ark_stateful` is a session's UUID, `true` for the cookie's session, or `false` for none:
+[Sessions](sessions.md).
 """
 
 EMBEDDINGS = """\
 ## `POST /embeddings`
 
-More on the page [Embeddings](embeddings.md).
+[Embeddings](embeddings.md) says more.
 """
 
 AUDIO = """\
 ## `POST /audio/transcriptions`, `POST /audio/translations`
 
-A form, as OpenAI's clients send it. More on the page [Transcription](transcription.md).
+A form, as OpenAI's clients send it. [Transcription](transcription.md) says more.
 """
 
 DETAILS = {
@@ -83,7 +84,7 @@ DETAILS = {
 HEADERS_OF_REQUESTS = """\
 ## Headers
 
-Beside those of HTTP. In requests:
+In requests, in addition to those of HTTP:
 """
 
 
@@ -96,14 +97,14 @@ def page() -> str:
         table(["field", "what it is"], details()),
         HONOURED,
         CHAT,
-        table(["parameter", "values", "what it does", "ARK's engines", "the document"], chat()),
+        table(["parameter", "values", "what it does", "ARK's engines", "specification"], chat()),
         CHAT_MORE,
         EMBEDDINGS,
         table(["parameter", "values", "what it does", "models"], embeddings()),
         AUDIO,
         table(["field", "values", "what it does", "for"], audio()),
         HEADERS_OF_REQUESTS,
-        table(["header", "what it is"], [("`authorization`", "`Bearer KEY`, where the server has keys."), *sent()]),
+        table(["header", "what it is"], [("`authorization`", "`Bearer KEY`, if the server has keys."), *sent()]),
         "In replies:\n",
         table(["header", "what it is"], [(f"`{name}`", header["description"]) for name, header in HEADERS.items()]),
     ]

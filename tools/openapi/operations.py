@@ -108,14 +108,14 @@ PARAMETERS: dict[str, Schema] = {
     "cookie": {
         "name": COOKIE,
         "in": "cookie",
-        "description": "The session to continue, as a reply set it. Another id than one of the caller's own is passed "
-        "over, and the reply sets a new one.",
+        "description": "The session to continue, from an earlier reply. An id that is not one of the caller's is "
+        "ignored, and the reply sets a new one.",
         "schema": {"type": "string"},
     },
     "request_id": {
         "name": "x-request-id",
         "in": "header",
-        "description": "Names the request in the reply and in the server's log: up to 128 letters, digits and any of "
+        "description": "The request's id in the reply and in the server's log: up to 128 letters, digits and any of "
         "`._:-`. Anything else is replaced.",
         "schema": {"type": "string"},
     },
@@ -125,21 +125,21 @@ _TEXT: Schema = {"type": "string"}
 _COUNT: Schema = {"type": "string", "pattern": "^[0-9]+$"}
 _RATES = {
     f"x-ratelimit-{what}-{unit}": {
-        "description": f"{meaning}, where the key has a limit of {unit} by the minute.",
+        "description": f"{meaning}, if the key has a limit of {unit} per minute.",
         "schema": _TEXT if what == "reset" else _COUNT,
     }
     for unit in ("requests", "tokens")
     for what, meaning in (
-        ("limit", f"The {unit} of a minute"),
-        ("remaining", f"The {unit} that are left"),
-        ("reset", "The time until all are there again, such as `1.5s`"),
+        ("limit", f"The {unit} allowed per minute"),
+        ("remaining", f"The {unit} left"),
+        ("reset", "The time until all are available again, such as `1.5s`"),
     )
 }
 HEADERS: dict[str, Schema] = {
-    "x-request-id": {"description": "Names the request in the server's log.", "schema": _TEXT, "required": True},
+    "x-request-id": {"description": "The request's id in the server's log.", "schema": _TEXT, "required": True},
     "x-ark-ignored": {
-        "description": "Parameters that the model does not honour and that were dropped, where the server is "
-        "configured to drop them.",
+        "description": "Parameters that the model does not honour and that were dropped, if the server is configured "
+        "to drop them.",
         "schema": _TEXT,
     },
     "set-cookie": {
@@ -152,7 +152,7 @@ HEADERS: dict[str, Schema] = {
         "schema": _TEXT,
     },
     "x-ark-cached-tokens": {
-        "description": "Tokens of the prompt that were not computed again.",
+        "description": "Cached tokens of the prompt.",
         "schema": _COUNT,
     },
     **_RATES,

@@ -18,44 +18,44 @@ MAX_NEW_TOKENS = 220
 
 
 class VadConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[models.engine.vad]``: what the voice activity detector takes for speech. The values are faster-whisper's."""
+    """``[models.engine.vad]``: what counts as speech. The defaults are faster-whisper's."""
 
     threshold: Annotated[float, Meta(gt=0, lt=1)] = 0.5
-    """Probability over which a piece of 32 ms is speech."""
+    """Probability above which 32 ms count as speech."""
     min_speech_duration_ms: Milliseconds = 0
-    """Speech that is shorter is thrown away."""
+    """Shorter speech is dropped."""
     min_silence_duration_ms: Milliseconds = 2000
-    """Silence that is shorter does not end a piece of speech."""
+    """Shorter silence does not end a segment of speech."""
     speech_pad_ms: Milliseconds = 400
-    """Sound that is kept before and behind a piece of speech."""
+    """Audio to keep before and after a segment of speech."""
 
 
 class WhisperOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[models.engine]`` of a model served by ``whisper``."""
 
     device: str = "auto"
-    """``auto`` takes CUDA where it is available, else the CPU; or ``cpu``, ``cuda`` or ``cuda:1``."""
+    """``auto`` takes CUDA if it is available, else the CPU; or ``cpu``, ``cuda`` or ``cuda:1``."""
     compute_type: ComputeType = "auto"
-    """Type of the weights while they are computed with; ``auto`` is int8 on a CPU and float16 on CUDA."""
+    """Type of the weights in computations; ``auto`` is int8 on a CPU and float16 on CUDA."""
     workers: Positive | None = None
-    """Windows of 30 s, each of another request, that are computed at the same time. On a CPU as many as the cores have
-    room for when it is not set, and at least 2; on CUDA 1."""
+    """Windows of 30 s, each of another request, that are computed at the same time. By default, on a CPU as many as the
+    cores have room for, and at least 2; on CUDA 1."""
     threads: Positive | None = None
-    """CPU threads of one worker; the number of cores, but at most 4, when it is not set."""
+    """CPU threads of one worker; by default the number of cores, at most 4."""
     max_running: Positive = 8
-    """Recordings that are decoded and in work at the same time, taking turns by windows. An hour takes about 0.35 GB
-    while it is in work. What is over waits as the file that was sent."""
+    """Recordings that are decoded and transcribed at the same time, taking turns by windows. An hour takes about 0.35
+    GB meanwhile. Further recordings wait as the files that were sent."""
     vad: bool | VadConfig = False
-    """Leave out what is no speech before the model hears it; ``true``, or a table with values other than the usual."""
+    """Remove what is not speech before the model gets it: ``true``, or a table with other values than the defaults."""
     batch: Positive = 1
-    """Windows of one recording that are computed together. Over 1 the recording is cut by `vad`, whatever that option
-    says, and windows know nothing of each other: see ``docs/transcription.md`` for what that costs."""
+    """Windows of one recording that are computed together. Over 1, the recording is cut by `vad`, whatever that option
+    says, and windows know nothing of each other: ``docs/transcription.md`` says what that costs."""
     beam_size: Positive = 5
-    """Hypotheses that are followed at temperature 0."""
+    """Hypotheses of the beam search at temperature 0."""
     condition_on_previous_text: bool = True
-    """A window is told what was said before it. Without, one mistake does not lead to the next."""
+    """Give the model the text of the previous window. Without it, one mistake does not lead to the next."""
     max_initial_timestamp: Annotated[float, Meta(ge=0, le=30)] = 1.0
-    """Latest start of the first segment in a window, in seconds. 1, as in Whisper, makes speech that begins later seem
-    to begin then."""
+    """Latest start of the first segment in a window, in seconds. With 1, as in Whisper, speech that begins later is
+    reported to begin then."""
     max_new_tokens: Annotated[int, Meta(ge=1, le=MAX_NEW_TOKENS)] | None = None
-    """Tokens of one window at most; as many as the model has positions for when it is not set."""
+    """Largest number of tokens of one window; by default as many as the model has positions for."""

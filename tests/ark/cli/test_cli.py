@@ -103,7 +103,7 @@ def test_every_command_stands_beside_what_it_does(capsys: pytest.CaptureFixture[
     with pytest.raises(SystemExit):
         main(["--help"])
     shown = capsys.readouterr().out
-    assert "\n    transcribe  write down what is said" in shown
+    assert "\n    transcribe  transcribe a recording" in shown
     assert "\n    serve       serve models" in shown
 
 
