@@ -1,7 +1,7 @@
-"""Transcripts in an SQLite file, written by a thread of their own.
+"""Store transcripts in an SQLite file, from one writer thread.
 
-Turns that commit at the same time share one transaction. The log is write-ahead and synchronised at checkpoints: what
-was saved survives the process, kill -9 included; a power failure may lose the last turns, and never damages the file.
+Turns that commit at the same time share one transaction. The log is write-ahead, synchronised at checkpoints: a saved
+turn survives the process, kill -9 included. A power failure may lose the last turns; it never damages the file.
 """
 
 from __future__ import annotations
@@ -25,12 +25,13 @@ from ark.sessions.storage import Saved, SavedTurn, StorageError
 log = logging.getLogger("ark.sessions")
 
 _BATCH = 256
+"""Operations in one transaction at most."""
 
-_Work = Callable[[SqliteFile], None]
+Operation = Callable[[SqliteFile], None]
 
 
-class _Ticket:
-    """The wait for one piece of work, from the event loop."""
+class Completion:
+    """When an operation is done, and how it ended, for the event loop that waits for it."""
 
     def __init__(self) -> None:
         self.done = anyio.Event()
@@ -43,14 +44,19 @@ class _Ticket:
             raise StorageError(str(self.error)) from self.error
 
 
+Entry = tuple[Operation, Completion | None]
+"""An operation; None for one that nobody waits for."""
+
+
 class SqliteStorage:
-    """`TranscriptStorage` in one file, which only one process may have open."""
+    """`TranscriptStorage` in one file, which one process may have open."""
 
     def __init__(self, path: str | Path) -> None:
         self._file = SqliteFile(Path(path))
-        self._queue: queue.SimpleQueue[tuple[_Work, _Ticket | None] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Entry | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
-        self._owed: list[_Work] = []
+        self._unfinished: list[Operation] = []
+        """What could not be forgotten yet, the oldest first."""
 
     async def open(self) -> Saved:
         saved = await anyio.to_thread.run_sync(self._file.open)
@@ -61,15 +67,15 @@ class SqliteStorage:
     async def save(self, turn: SavedTurn) -> None:
         if self._thread is None:
             raise StorageError("the storage is not open")
-        ticket = _Ticket()
-        self._queue.put((partial(SqliteFile.save, turn=turn), ticket))
-        await ticket.wait()
+        completion = Completion()
+        self._queue.put((partial(SqliteFile.save, turn=turn), completion))
+        await completion.wait()
 
     def forget_session(self, owner: str, session: str, *, expired: bool) -> None:
-        self._soon(partial(SqliteFile.forget_session, owner=owner, session=session, expired=expired))
+        self._queue.put((partial(SqliteFile.forget_session, owner=owner, session=session, expired=expired), None))
 
     def forget_conversations(self, keys: Sequence[str]) -> None:
-        self._soon(partial(SqliteFile.forget_conversations, keys=tuple(keys)))
+        self._queue.put((partial(SqliteFile.forget_conversations, keys=tuple(keys)), None))
 
     async def close(self) -> None:
         if self._thread is not None:
@@ -78,63 +84,60 @@ class SqliteStorage:
                 await anyio.to_thread.run_sync(self._thread.join)
             self._thread = None
 
-    def _soon(self, work: _Work) -> None:
-        self._queue.put((work, None))
-
     def _run(self) -> None:
         more = True
         while more:
             batch, more = self._take()
             # What should be forgotten must not come back with the next start, so it is tried until it is done.
-            owed, self._owed = self._owed, []
-            work = [*((item, None) for item in owed), *batch]
-            if work and self._attempt(work) is not None:
-                self._one_by_one(work)
-            _wake([ticket for _, ticket in batch if ticket is not None])
+            retried: list[Entry] = [(operation, None) for operation in self._unfinished]
+            self._unfinished = []
+            entries = [*retried, *batch]
+            if entries and self._attempt(entries) is not None:
+                self._one_by_one(entries)
+            _wake([completion for _, completion in batch if completion is not None])
         self._file.close()
 
-    def _attempt(self, work: Sequence[tuple[_Work, _Ticket | None]]) -> Exception | None:
+    def _attempt(self, entries: Sequence[Entry]) -> Exception | None:
         try:
-            self._file.transaction([item for item, _ in work])
+            self._file.transaction([operation for operation, _ in entries])
         except Exception as error:  # noqa: BLE001 - whatever it is, the thread lives on and the turn is answered
             return error
         return None
 
-    def _one_by_one(self, work: Sequence[tuple[_Work, _Ticket | None]]) -> None:
-        """One of them may be at fault, so each is tried by itself, in the same order.
+    def _one_by_one(self, entries: Sequence[Entry]) -> None:
+        """Try each by itself, in the same order, because one of them may be at fault.
 
         Behind something that could not be forgotten nothing is written: forgetting it later would take a newer
         session of the same name with it.
         """
         stuck: Exception | None = None
-        for item, ticket in work:
-            error = stuck or self._attempt([(item, ticket)])
+        for operation, completion in entries:
+            error = stuck or self._attempt([(operation, completion)])
             if error is None:
                 continue
-            if ticket is not None:
-                ticket.error = error
+            if completion is not None:
+                completion.error = error
                 continue
             if stuck is None:
                 log.error("sessions could not be removed from the disk yet: %s", error)
             stuck = error
-            self._owed.append(item)
+            self._unfinished.append(operation)
 
-    def _take(self) -> tuple[list[tuple[_Work, _Ticket | None]], bool]:
-        """What waits, at least one piece; and whether more may come."""
-        batch: list[tuple[_Work, _Ticket | None]] = []
-        item = self._queue.get()
-        while item is not None:
-            batch.append(item)
+    def _take(self) -> tuple[list[Entry], bool]:
+        """What waits, at least one entry; and whether more may come."""
+        batch: list[Entry] = []
+        entry = self._queue.get()
+        while entry is not None:
+            batch.append(entry)
             if len(batch) == _BATCH or self._queue.empty():
                 return batch, True
-            item = self._queue.get()
+            entry = self._queue.get()
         return batch, False
 
 
-def _wake(tickets: Sequence[_Ticket]) -> None:
-    loops = {ticket.loop for ticket in tickets}
-    for loop in loops:
-        events = [ticket.done for ticket in tickets if ticket.loop == loop]
+def _wake(completions: Sequence[Completion]) -> None:
+    for loop in {completion.loop for completion in completions}:
+        events = [completion.done for completion in completions if completion.loop == loop]
         # The loop may have ended; then nobody waits.
         with suppress(RuntimeError):
             anyio.from_thread.run_sync(_set, events, token=loop)

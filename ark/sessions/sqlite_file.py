@@ -20,7 +20,7 @@ from ark.sessions.transcript import TOKEN_BYTES, Seam, Transcript, read_message
 log = logging.getLogger("ark.sessions")
 
 VERSION = 1
-_TOMBSTONES = 100_000
+_EXPIRED_IDS = 100_000
 """Ids of expired sessions kept: clients without a cookie jar leave one with every request."""
 _NO_DAMAGE = {
     sqlite3.SQLITE_AUTH,
@@ -34,8 +34,8 @@ _NO_DAMAGE = {
     sqlite3.SQLITE_PROTOCOL,
     sqlite3.SQLITE_READONLY,
 }
-"""What the place or the moment is to blame for. Anything else that goes wrong in reading is the file's content: one bad
-byte may rename a column, or leave a text that is no UTF-8, for which there is no code."""
+"""Codes that blame the disk or the moment. Any other error in reading is damage to the file: one bad byte may rename a
+column, or leave text that is not UTF-8, for which there is no code."""
 
 _SCHEMA = """
 create table sessions (
@@ -99,16 +99,16 @@ class SqliteFile:
                 self._connection.close()
             self._connection = None
 
-    def transaction(self, work: Iterable[Callable[[SqliteFile], None]]) -> None:
-        """Do all of it or nothing. Raises sqlite3.Error."""
+    def transaction(self, operations: Iterable[Callable[[SqliteFile], None]]) -> None:
+        """Do all of them or none. Raises sqlite3.Error."""
         database = self._database
         database.execute("begin immediate")
         try:
-            for item in work:
-                item(self)
+            for operation in operations:
+                operation(self)
             database.execute("commit")
         except BaseException:
-            # What the file holds of the conversations is no longer certain here: they are written whole next time.
+            # What the file holds of the conversations is no longer known: they are written whole next time.
             self._written.clear()
             if database.in_transaction:
                 database.execute("rollback")
@@ -148,7 +148,7 @@ class SqliteFile:
         self._written[turn.key] = (transcript, pieces + 1)
 
     def forget_session(self, owner: str, session: str, expired: bool) -> None:
-        """Drop a session and its conversations; `expired` leaves a tombstone."""
+        """Drop a session and its conversations; `expired` remembers its id."""
         database = self._database
         keys = database.execute("select key from conversations where owner = ? and session = ?", (owner, session))
         for (key,) in keys:
@@ -157,7 +157,7 @@ class SqliteFile:
         database.execute("delete from expired where owner = ? and id = ?", (owner, session))
         if expired:
             number = database.execute("insert into expired (owner, id) values (?, ?)", (owner, session)).lastrowid
-            database.execute("delete from expired where number <= ? - ?", (number, _TOMBSTONES))
+            database.execute("delete from expired where number <= ? - ?", (number, _EXPIRED_IDS))
 
     def forget_conversations(self, keys: Sequence[str]) -> None:
         """Drop conversations."""

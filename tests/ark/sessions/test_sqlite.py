@@ -128,7 +128,7 @@ async def test_deleted_and_expired_sessions_stay_so(started: Any, say: Any, cloc
 async def test_only_the_last_expired_ids_are_kept(
     started: Any, say: Any, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite_file, "_TOMBSTONES", 5)
+    monkeypatch.setattr(sqlite_file, "_EXPIRED_IDS", 5)
     sessions = await started(max_sessions=1)
     for _ in range(20):
         await say(sessions, "a")
