@@ -36,8 +36,8 @@ from ark.http.request import (
     route_path,
 )
 from ark.ops import logs
-from ark.ops.limits import Ticket
-from ark.ops.record import Record
+from ark.ops.limits import Admission
+from ark.ops.requests import RequestRecord
 from ark.ops.tracing import open_tracer
 from ark.process import memory
 from ark.services import Services
@@ -194,8 +194,9 @@ class RequestContext:
 
     def __init__(self, scope: Scope, services: Services | None) -> None:
         self.headers = read_headers(scope)
-        self.record = Record(request_id(self.headers), scope["method"], scope.get("scheme", "http"), self.headers)
-        self.ticket: Ticket | None = None
+        scheme = scope.get("scheme", "http")
+        self.record = RequestRecord(request_id(self.headers), scope["method"], scheme, self.headers)
+        self.admission: Admission | None = None
         """There once the request has its place among the running ones."""
         self.write_timeout = math.inf if services is None else services.config.limits.write_timeout
         self.keep_alive = math.inf if services is None else services.config.server.keep_alive
@@ -209,8 +210,8 @@ class RequestContext:
 
     def response_headers(self) -> list[tuple[str, str]]:
         headers = [("x-request-id", self.record.id)]
-        if self.ticket is not None:
-            headers += self.ticket.headers()
+        if self.admission is not None:
+            headers += self.admission.headers()
         if self._services is not None and self._services.config.server.cors is not None:
             headers += response_headers(self._services.config.server.cors, self.headers)
         return headers
@@ -233,7 +234,7 @@ class RequestContext:
         error = "write_timeout" if exchange.client is Client.STALLED else self._error
         record.end(status=exchange.status, disconnected=exchange.disconnected, error=error)
         if services is not None:
-            services.metrics.add(record)
+            services.metrics.requests.add(record)
             if services.tracer is not None:
                 services.tracer.add(record)
         fields: dict[str, object] = {
@@ -264,7 +265,9 @@ async def _admit(
         route, context.record.route, param = match(path, method)
     if services.draining and not route.open:
         raise Unavailable("The server is shutting down.", code="draining")
-    key = None if route.open else services.keys.check(headers.get(b"authorization", b"").decode("latin-1"))
+    key = None
+    if not (route.open or services.keys.open):
+        key = services.keys.check(headers.get(b"authorization", b"").decode("latin-1"))
     boundary = b""
     if route.reads is not None:
         check_coding(headers)
@@ -273,7 +276,7 @@ async def _admit(
     elif route.reads == "form":
         boundary = boundary_of(headers.get(b"content-type", b"").decode("latin-1"))
     if route.work:
-        context.ticket = held.enter_context(services.limiter.admit(key))
+        context.admission = held.enter_context(services.limiter.admit(key))
     body = Body(
         exchange.receive,
         headers,
@@ -302,8 +305,8 @@ async def _admit(
         owner="" if key is None else key.name,
         param=param,
     )
-    if context.ticket is not None:
-        request = msgspec.structs.replace(request, spend=context.ticket.spend)
+    if context.admission is not None:
+        request = msgspec.structs.replace(request, spend=context.admission.spend)
     return partial(route.endpoint, request, services)
 
 

@@ -14,7 +14,6 @@ from ark.models.registry import Registry
 from ark.ops.keys import Keys, KeysFile
 from ark.ops.limits import Limiter
 from ark.ops.metrics import Metrics
-from ark.ops.record import Record
 from ark.ops.tracing import Tracer
 from ark.process import memory
 from ark.sessions.service import Sessions
@@ -50,12 +49,6 @@ class Services:
             counts = self.metrics.evicted
             counts[evicted.cause] = counts.get(evicted.cause, 0) + 1
         self.registry.release(evicted.released)
-
-    def observe(self, record: Record) -> None:
-        """A request is over."""
-        self.metrics.add(record)
-        if self.tracer is not None:
-            self.tracer.add(record)
 
     async def sweep(self) -> None:
         """Expire sessions now and then, and give free memory back while nothing runs; until cancelled."""

@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 
 from ark.config import KeyConfig
 from ark.http import request
-from ark.ops.record import Record
+from ark.ops.requests import RequestRecord
 
 
 class Request(request.Request, frozen=True, kw_only=True):
     """An admitted request."""
 
-    record: Record
+    record: RequestRecord
     """What becomes of the request."""
     key: KeyConfig | None = None
     """The API key that was sent; None where the server is open."""

@@ -1,4 +1,4 @@
-"""API keys: kept as SHA-256 digests, compared in constant time, some of them in a file that may change."""
+"""API keys: kept as SHA-256 digests, compared in constant time, and read again when their file changes."""
 
 from __future__ import annotations
 
@@ -21,32 +21,30 @@ WATCH_INTERVAL = 1.0
 """Seconds between two looks at a file of keys."""
 
 _BLANK = " \t"
-"""What may stand around a header's value. More is not stripped: a header is read as Latin-1, where the last byte of a
-key in UTF-8 may be a no-break space."""
+"""Stripped from around a header's value, and nothing else: headers are read as Latin-1, where the last byte of a key in
+UTF-8 may be a no-break space."""
 
 
 class Keys:
-    """The keys that may call the server. Without any, and without a file of them, the server is open."""
+    """The keys that may call the server. Without any, and without a file of them, it is open."""
 
     def __init__(self, keys: Sequence[KeyConfig], file: KeysFile | None = None) -> None:
         self._configured = tuple(keys)
         self._file = file
         self._secret = secrets.token_bytes(32)
         self._found: dict[bytes, tuple[bytes, KeyConfig]] = {}
+        self.open = False
+        """Everyone may call the server."""
         self._use(() if file is None else file.read())
 
-    @property
-    def open(self) -> bool:
-        return not self._found and self._file is None
-
     async def watch(self) -> None:
-        """Read the file again whenever it has changed; until cancelled. Without a file, returns."""
+        """Read the file again whenever it has changed, until cancelled. Without a file, return."""
         while self._file is not None:
             await anyio.sleep(WATCH_INTERVAL)
             await self.refresh(self._file)
 
     async def refresh(self, file: KeysFile) -> None:
-        """Read the file again if it has changed. What is wrong with it is logged, and the keys stay as they were."""
+        """Read the file again if it has changed. If something is wrong with it, log that and keep the keys."""
         try:
             found = await anyio.to_thread.run_sync(file.read_change)
         except ConfigError as error:
@@ -65,9 +63,11 @@ class Keys:
             digest = bytes.fromhex(key.sha256)
             found[self._place(digest)] = digest, key
         self._found = found
+        self.open = not found and self._file is None
 
     def _place(self, digest: bytes) -> bytes:
-        """Where a digest is looked up. Of this process alone, so that the time a lookup takes says nothing of a key."""
+        """The digest's place in the table. It differs in each process, so that the time of a lookup tells nothing about
+        a key."""
         return hmac.digest(self._secret, digest, "sha256")
 
     def check(self, authorization: str | None) -> KeyConfig | None:
@@ -89,7 +89,7 @@ class Keys:
 
 
 class KeysFile:
-    """A file of keys, and what is known of it. Reads it where it is called: at startup, or in a thread."""
+    """A file of keys. It blocks: call it at startup, or in a thread."""
 
     def __init__(self, path: Path, configured: Sequence[KeyConfig], served: Collection[str]) -> None:
         self._path = path
@@ -98,8 +98,8 @@ class KeysFile:
         self._seen: tuple[int, ...] | None = None
 
     def read(self) -> tuple[KeyConfig, ...]:
-        """The keys in it. Raises ConfigError, also where they do not go with the configured ones."""
-        # Looked at first: of a file that changes while it is read, the end is read the next time.
+        """The keys in it. Raises ConfigError, also for keys that clash with the configured ones."""
+        # Before the file is read: a change meanwhile is then seen the next time.
         self._seen = self._state()
         keys = load_keys(self._path)
         try:
@@ -109,8 +109,7 @@ class KeysFile:
         return keys
 
     def read_change(self) -> tuple[KeyConfig, ...] | None:
-        """The keys in it if it is not what it was when it was last looked at, as they are or broken. Raises ConfigError
-        once for each change."""
+        """The keys if the file has changed since it was read, else None. Raises ConfigError once for each change."""
         return None if self._state() == self._seen else self.read()
 
     def _state(self) -> tuple[int, ...] | None:

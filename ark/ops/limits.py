@@ -1,9 +1,9 @@
-"""How much the API keys may ask of the server: places at once, requests and tokens by the minute.
+"""Limits of API keys: requests at once, and requests and tokens per minute.
 
-Rates are token buckets: each holds what a minute allows, and fills steadily. A request takes one from the bucket of
-requests when it is admitted. What a reply cost is known behind it, so the bucket of tokens is only looked at then, and
-may be drawn below nothing by what is under way; the next request waits until that is made good. Tokens are those of
-`usage`, cached ones included: what a key may ask for does not hang on what happens to be in memory.
+Rates are token buckets: each holds what a minute allows, and refills steadily. A request takes one from the bucket of
+requests when it is admitted. The cost of a reply is known only behind it, so admission needs one token in the bucket of
+tokens, running replies may overdraw it, and the next request waits until it has refilled. Tokens are those of `usage`,
+cached ones included, so that a key's rate does not depend on what happens to be in memory.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from ark.errors import APIError, TooManyRequests, Unavailable
 Clock = Callable[[], float]
 
 BUSY_RETRY = 1.0
-"""Seconds after which a client whose request found no place may come again: when one gets free is not known."""
+"""Seconds after which a client may try again when all places are taken: when one becomes free is not known."""
 
 _ROUNDING = 1e-6
 """Seconds: a client that waited exactly as long as it was told must not fail by a floating point's last bit."""
 
 
 class Bucket:
-    """`per_minute` units at most, as many more each minute. Times are in seconds, of any one clock."""
+    """Holds at most `per_minute` units, and gets as many each minute. Times are in seconds of any one clock."""
 
     def __init__(self, per_minute: int, now: float) -> None:
         self.per_minute = per_minute
@@ -34,7 +34,7 @@ class Bucket:
         self._at = now
 
     def level(self, now: float) -> float:
-        """Units there are; below 0 while a debt is made good."""
+        """Units in it; negative while it is overdrawn."""
         return min(float(self.per_minute), self._level + (now - self._at) * self.per_minute / 60)
 
     def take(self, units: float, now: float) -> None:
@@ -46,13 +46,13 @@ class Bucket:
         return seconds if seconds > _ROUNDING else 0.0
 
     def resize(self, per_minute: int, now: float) -> None:
-        """Change the rate; what has been used stays used, as far as the new rate holds so much."""
+        """Change the rate; units that have been used stay used."""
         self._level, self._at = min(self.level(now), float(per_minute)), now
         self.per_minute = per_minute
 
 
 class Account:
-    """What one key has used; everyone's where the server has no keys."""
+    """What one key has used; on an open server, what everyone has."""
 
     def __init__(self) -> None:
         self.running = 0
@@ -66,7 +66,7 @@ class Account:
         self.tokens = _rated(self.tokens, tokens, now)
 
     def headers(self, now: float) -> list[tuple[str, str]]:
-        """The rates as OpenAI's replies tell them."""
+        """The ``x-ratelimit-`` headers of OpenAI's replies."""
         headers: list[tuple[str, str]] = []
         for name, bucket in (("requests", self.requests), ("tokens", self.tokens)):
             if bucket is not None:
@@ -78,7 +78,7 @@ class Account:
         return headers
 
 
-class Ticket:
+class Admission:
     """A request that was admitted, until it has been answered."""
 
     def __init__(self, account: Account, clock: Clock) -> None:
@@ -95,7 +95,7 @@ class Ticket:
 
 
 class Limiter:
-    """Admits the requests of one running server that ask an engine for work."""
+    """Admits the requests of one running server that need an engine."""
 
     def __init__(self, config: LimitsConfig, clock: Clock = time.monotonic) -> None:
         self._config = config
@@ -105,11 +105,11 @@ class Limiter:
         """Requests that are being served."""
 
     @contextmanager
-    def admit(self, key: KeyConfig | None) -> Iterator[Ticket]:
-        """A place for one request, until the block ends.
+    def admit(self, key: KeyConfig | None) -> Iterator[Admission]:
+        """Admit one request, until the block ends.
 
-        Raises Unavailable when the whole server has none, and TooManyRequests when the key has used up one of its
-        limits. A refused request counts for nothing.
+        Raises Unavailable when the whole server is full, and TooManyRequests when the key has reached one of its
+        limits. A refused request does not count.
         """
         account, places = self._account(key)
         now = self._clock()
@@ -124,15 +124,15 @@ class Limiter:
         self.running += 1
         account.running += 1
         try:
-            yield Ticket(account, self._clock)
+            yield Admission(account, self._clock)
         finally:
             self.running -= 1
             account.running -= 1
 
     def _refusal(self, account: Account, places: int, now: float) -> tuple[str, APIError] | None:
-        """The limit that a request of this account would break, and what its client is told."""
+        """The limit that a request of this account would exceed, and the error for its client."""
         if self.running >= self._config.concurrent_requests:
-            message = "The server has too much to do at the moment."
+            message = "The server has too many requests at the moment."
             return "server", Unavailable(message, retry_after=BUSY_RETRY, code="overloaded")
         if places and account.running >= places:
             message = f"The limit of {places} requests at once is reached."

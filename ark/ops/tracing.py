@@ -1,12 +1,12 @@
 """Traces for OpenTelemetry: one span for each request, sent over OTLP where the environment names a collector.
 
-Everything is set by the standard variables (``OTEL_EXPORTER_OTLP_ENDPOINT``, ``OTEL_SERVICE_NAME``,
-``OTEL_TRACES_SAMPLER`` and the others of the SDK), and nothing is imported before one of them asks for traces. Spans
-are made when a request is over, from its `Record`, and leave in a thread of the SDK's; what it cannot send it drops.
+The standard variables set everything (``OTEL_EXPORTER_OTLP_ENDPOINT``, ``OTEL_SERVICE_NAME``, ``OTEL_TRACES_SAMPLER``
+and the others of the SDK), and nothing is imported before one of them asks for traces. A span is made when its request
+is over, and leaves in a thread of the SDK's, which drops what it cannot send.
 
 Attributes have the names of OpenTelemetry's conventions for HTTP servers and for generative AI
-(github.com/open-telemetry/semantic-conventions-genai), and ARK's own begin with ``ark.``. Nothing that a client wrote
-is among them but the name of a model that is served, numbers, and the request's id.
+(github.com/open-telemetry/semantic-conventions-genai); ARK's own begin with ``ark.``. Nothing that a client wrote is
+among them but the name of a model that is served, numbers, and the request's id.
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING, Any
 import anyio.to_thread
 
 from ark import __version__
-from ark.ops.metrics.requests import METHODS
-from ark.ops.record import Record, Work
+from ark.ops.requests import METHODS, JobRecord, RequestRecord
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
@@ -114,7 +113,7 @@ class Tracer:
         self._tracer = provider.get_tracer("ark", __version__)
         self._failed = False
 
-    def add(self, record: Record) -> None:
+    def add(self, record: RequestRecord) -> None:
         """Tell of a request that is over. Whatever goes wrong harms no request, and is logged once."""
         if record.route in UNTRACED:
             return
@@ -132,7 +131,7 @@ class Tracer:
         thread.start()
         await anyio.to_thread.run_sync(thread.join, CLOSE_SECONDS)
 
-    def _add(self, record: Record) -> None:
+    def _add(self, record: RequestRecord) -> None:
         from opentelemetry.trace import SpanKind, Status, StatusCode, format_trace_id  # noqa: PLC0415
 
         span = self._tracer.start_span(
@@ -146,20 +145,20 @@ class Tracer:
         if span.is_recording():
             if record.failed:
                 span.set_status(Status(StatusCode.ERROR))
-            if record.work is not None:
-                self._stages(record, record.work, span)
+            if record.job is not None:
+                self._stages(record, record.job, span)
         span.end(_nanoseconds(record, record.ended))
 
-    def _stages(self, record: Record, work: Work, parent: Span) -> None:
+    def _stages(self, record: RequestRecord, job: JobRecord, parent: Span) -> None:
         """What the engine did, each a span below the request's. The one that was broken off ends with the request."""
         from opentelemetry.trace import set_span_in_context  # noqa: PLC0415
 
-        stages = [("engine", work.asked, work.last)]
-        if work.operation == "chat":
+        stages = [("engine", job.asked, job.last)]
+        if job.operation == "chat":
             stages = [
-                ("queue", work.asked, work.admitted),
-                ("prefill", work.admitted, work.first),
-                ("decode", work.first, work.last),
+                ("queue", job.asked, job.admitted),
+                ("prefill", job.admitted, job.first),
+                ("decode", job.first, job.last),
             ]
         context = set_span_in_context(parent)
         for name, begun, ended in stages:
@@ -168,7 +167,7 @@ class Tracer:
                 span.end(_nanoseconds(record, ended or record.ended))
 
 
-def _parent(record: Record) -> Context:
+def _parent(record: RequestRecord) -> Context:
     """What the request is a part of: a span of the application around ARK, or that of the client's ``traceparent``."""
     from opentelemetry import context, propagate, trace  # noqa: PLC0415
 
@@ -178,17 +177,17 @@ def _parent(record: Record) -> Context:
     return propagate.extract(headers)
 
 
-def _name(record: Record) -> str:
+def _name(record: RequestRecord) -> str:
     method = record.method if record.method in METHODS else "HTTP"
     return method if record.route is None else f"{method} {record.route}"
 
 
-def _nanoseconds(record: Record, moment: float) -> int:
+def _nanoseconds(record: RequestRecord, moment: float) -> int:
     """Unix time of a moment of the request."""
     return record.wall + int((moment - record.begun) * 1e9)
 
 
-def _attributes(record: Record) -> dict[str, Any]:
+def _attributes(record: RequestRecord) -> dict[str, Any]:
     """Those that are known; OpenTelemetry has no empty ones."""
     found: dict[str, Any] = {
         "http.request.method": record.method if record.method in METHODS else "_OTHER",
@@ -199,45 +198,45 @@ def _attributes(record: Record) -> dict[str, Any]:
         "ark.request_id": record.id,
         "ark.client_disconnected": record.disconnected or None,
     }
-    if record.work is not None:
-        found |= _work(record.work)
+    if record.job is not None:
+        found |= _job(record.job)
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _work(work: Work) -> dict[str, Any]:
-    body: Any = work.body
+def _job(job: JobRecord) -> dict[str, Any]:
+    body: Any = job.body
     found: dict[str, Any] = {
-        "gen_ai.operation.name": work.operation,
+        "gen_ai.operation.name": job.operation,
         "gen_ai.provider.name": "ark",
         "gen_ai.request.model": body.model,
-        "gen_ai.response.model": work.model,
+        "gen_ai.response.model": job.model,
         **{attribute: getattr(body, field, None) for field, attribute in _REQUEST.items()},
         "gen_ai.request.stream": getattr(body, "stream", None) or None,
-        "gen_ai.conversation.id": work.session,
+        "gen_ai.conversation.id": job.session,
     }
     encoding = getattr(body, "encoding_format", None)
     if encoding is not None:
         found["gen_ai.request.encoding_formats"] = [encoding]
-    if work.operation == "chat":
-        found |= _chat(work, body)
-    if work.prompt_tokens:
-        found["gen_ai.usage.input_tokens"] = work.prompt_tokens
+    if job.operation == "chat":
+        found |= _chat(job, body)
+    if job.prompt_tokens:
+        found["gen_ai.usage.input_tokens"] = job.prompt_tokens
     return found
 
 
-def _chat(work: Work, body: Any) -> dict[str, Any]:
+def _chat(job: JobRecord, body: Any) -> dict[str, Any]:
     form = body.response_format
     found: dict[str, Any] = {
         "gen_ai.request.max_tokens": body.max_completion_tokens or body.max_tokens,
         "gen_ai.request.choice.count": body.n if body.n != 1 else None,
         "gen_ai.output.type": None if form is None else "text" if form.type == "text" else "json",
-        "gen_ai.response.id": work.response_id or None,
-        "gen_ai.response.finish_reasons": [reason for reason in work.finish_reasons if reason is not None] or None,
+        "gen_ai.response.id": job.response_id or None,
+        "gen_ai.response.finish_reasons": [reason for reason in job.finish_reasons if reason is not None] or None,
     }
-    if work.admitted:
-        found["gen_ai.usage.cache_read.input_tokens"] = work.cached_tokens
-        found["gen_ai.usage.output_tokens"] = work.completion_tokens
-        found["gen_ai.usage.reasoning.output_tokens"] = work.reasoning_tokens or None
-    if work.first and body.stream:
-        found["gen_ai.response.time_to_first_chunk"] = work.time_to_first_token
+    if job.admitted:
+        found["gen_ai.usage.cache_read.input_tokens"] = job.cached_tokens
+        found["gen_ai.usage.output_tokens"] = job.completion_tokens
+        found["gen_ai.usage.reasoning.output_tokens"] = job.reasoning_tokens or None
+    if job.first and body.stream:
+        found["gen_ai.response.time_to_first_chunk"] = job.time_to_first_token
     return found

@@ -15,7 +15,7 @@ from ark.chat.prompt.builder import PromptBuilder
 from ark.chat.turn import TurnRequest, begin_turn
 from ark.config import ModelConfig, SessionsConfig
 from ark.engines.chat import ChatBackend, SamplingParams
-from ark.ops.record import Record
+from ark.ops.requests import RequestRecord
 from ark.sessions.service import Sessions
 from ark.sessions.transcript import read_messages
 from ark_backends.torch_chat import TorchChat
@@ -66,7 +66,7 @@ class Harness:
             stops=(),
             reasoning=False,
         )
-        work = Record("test", "POST", "http", {}).begin("chat", "tiny", request, meter=Untold())
+        work = RequestRecord("test", "POST", "http", {}).begin("chat", "tiny", request, meter=Untold())
         async with (
             await self.sessions.begin("", stateful=stateful) as session,
             begin_turn(request, session, backend=self.backend, prompts=self.prompts, observer=work) as turn,

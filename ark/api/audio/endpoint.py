@@ -17,7 +17,7 @@ from ark.engines.transcription import TranscriptionJob
 from ark.errors import APIError, BadRequest
 from ark.http.response import EventStream, Response
 from ark.http.sse import json_event
-from ark.ops.record import Work
+from ark.ops.requests import JobRecord
 from ark.services import Services
 
 log = logging.getLogger("ark.audio")
@@ -50,7 +50,7 @@ async def _answer(
         raise BadRequest("Missing required parameter: 'file'.", param="file", code="missing_required_parameter")
     parameters.check(body)
     served = services.registry.find_transcription(body.model, request.key)
-    work = request.record.begin("transcription", served.name, body, meter=services.metrics.meter(served.name))
+    work = request.record.begin("transcription", served.name, body, meter=services.metrics.requests.models[served.name])
     backend = await served.ready(services.config.server.load_wait)
     ignore = services.config.server.unsupported_parameters == "ignore"
     ignored = served.check(body, TRANSCRIPTIONS, ignore=ignore)
@@ -91,7 +91,7 @@ async def _noted(
     events: AsyncGenerator[bytes, None],
     heard: render.Heard,
     request: Request,
-    work: Work,
+    work: JobRecord,
     body: TranslationRequest,
 ) -> AsyncGenerator[bytes, None]:
     """The same events, and a line in the log behind the last."""
@@ -104,7 +104,7 @@ async def _noted(
         _note(heard, request, work, body)
 
 
-def _note(heard: render.Heard, request: Request, work: Work, body: TranslationRequest) -> None:
+def _note(heard: render.Heard, request: Request, work: JobRecord, body: TranslationRequest) -> None:
     work.completion_tokens = heard.tokens
     # Speech is not read as tokens: what a reply costs of a key's rate is what was written.
     request.spend(heard.tokens)

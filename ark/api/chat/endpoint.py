@@ -22,7 +22,7 @@ from ark.engines.parameters import CHAT
 from ark.errors import BadRequest
 from ark.http.response import EventStream, Response
 from ark.models.served import ServedChat
-from ark.ops.record import Work
+from ark.ops.requests import JobRecord
 from ark.services import Services
 from ark.sessions.session import COOKIE
 from ark.sessions.transcript import Message
@@ -37,7 +37,7 @@ async def create(request: Request, services: Services) -> Response | EventStream
     config = services.config
     body, messages = await run_in_thread_if_large(len(request.body), lambda: _read(request.body, config.limits))
     served = services.registry.find_chat(body.model, request.key)
-    meter = services.metrics.meter(served.name)
+    meter = services.metrics.requests.models[served.name]
     work = request.record.begin("chat", served.name, body, meter=meter, replies=body.n or 1)
     backend = await served.ready(config.server.load_wait)
     ignored = served.check(body, CHAT, ignore=config.server.unsupported_parameters == "ignore")
@@ -69,7 +69,7 @@ class TurnRunner:
         *,
         served: ServedChat,
         backend: ChatBackend,
-        work: Work,
+        work: JobRecord,
         stateful: bool | str | None,
         ignored: Sequence[str],
     ) -> None:

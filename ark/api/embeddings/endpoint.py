@@ -28,7 +28,7 @@ async def create(request: Request, services: Services) -> Response:
     depth = services.config.limits.json_depth
     body, inputs = await run_in_thread_if_large(len(request.body), lambda: _read(request.body, depth))
     served = services.registry.find_embedding(body.model, request.key)
-    work = request.record.begin("embeddings", served.name, body, meter=services.metrics.meter(served.name))
+    work = request.record.begin("embeddings", served.name, body, meter=services.metrics.requests.models[served.name])
     backend = await served.ready(services.config.server.load_wait)
     ignore = services.config.server.unsupported_parameters == "ignore"
     ignored = served.check(body, EMBEDDINGS, ignore=ignore)

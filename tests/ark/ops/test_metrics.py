@@ -13,8 +13,7 @@ from scraped import Scrape, families, scrape
 from ark.app import create_app
 from ark.engines.chat import TokenBatch
 from ark.errors import APIError
-from ark.ops.metrics.requests import MAX_REASONS, RequestMetrics
-from ark.ops.record import Record, Work
+from ark.ops.requests import MAX_REASONS, JobRecord, RequestMetrics, RequestRecord
 
 pytestmark = pytest.mark.anyio
 
@@ -256,7 +255,7 @@ class Heard:
 
 async def test_tokens_are_timed_for_each_reply() -> None:
     heard = Heard()
-    work = Work("chat", "m", msgspec.defstruct("Body", [])(), meter=heard, arrived=0.0, replies=2)
+    work = JobRecord("chat", "m", msgspec.defstruct("Body", [])(), meter=heard, arrived=0.0, replies=2)
     work.batch(TokenBatch(cached_tokens=0))
     assert work.admitted
     assert not work.first
@@ -272,7 +271,7 @@ async def test_tokens_are_timed_for_each_reply() -> None:
 
 
 async def test_the_time_begins_when_the_whole_request_is_there() -> None:
-    record = Record("id", "POST", "http", {})
+    record = RequestRecord("id", "POST", "http", {})
     await anyio.sleep(0.001)
     record.arrive()
     heard = Heard()
@@ -286,7 +285,7 @@ async def test_reasons_that_a_backend_makes_up_end_somewhere() -> None:
     registry = CollectorRegistry()
     metrics = RequestMetrics(registry)
     for number in range(MAX_REASONS + 50):
-        record = Record("id", "GET", "http", {})
+        record = RequestRecord("id", "GET", "http", {})
         record.fail(APIError("no", code=f"made_up_{number}"))
         record.end(status=500, disconnected=False, error=None)
         metrics.add(record)

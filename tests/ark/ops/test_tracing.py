@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from ark import __version__
 from ark.app import create_app
 from ark.ops import tracing
-from ark.ops.record import Record
+from ark.ops.requests import RequestRecord
 
 pytestmark = pytest.mark.anyio
 
@@ -239,7 +239,7 @@ async def test_a_trace_that_cannot_be_made_is_logged_once(caplog: pytest.LogCapt
             return None
 
     tracer = tracing.Tracer(Broken(shutdown_on_exit=False))
-    record = Record("id", "GET", "http", {})
+    record = RequestRecord("id", "GET", "http", {})
     record.end(status=200, disconnected=False, error=None)
     for _ in range(3):
         tracer.add(record)

@@ -1,0 +1,142 @@
+"""What GET /metrics tells.
+
+Names are vLLM's where the meaning is the same, with the prefix ``ark:``. Labels have values of the server's own: served
+models, routes and codes, and nothing that a client sends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.registry import Collector
+
+from ark import __version__
+from ark.engines.chat import BackendStatus
+from ark.engines.embedding import EmbeddingStatus
+from ark.models.registry import AnyServed, Registry
+from ark.ops.limits import Limiter
+from ark.ops.requests import RequestMetrics
+from ark.sessions.service import Sessions
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST.encode()
+
+Kind = type[GaugeMetricFamily] | type[CounterMetricFamily]
+GAUGE, COUNTER = GaugeMetricFamily, CounterMetricFamily
+
+
+class Metrics(Collector):
+    """The metrics of one running server. They have a registry of their own, for a process may run several servers."""
+
+    def __init__(self, registry: Registry, sessions: Sessions, limiter: Limiter) -> None:
+        self._models = registry
+        self._sessions = sessions
+        self._limiter = limiter
+        self.evicted: dict[str, int] = {}
+        """Sessions that the store dropped, by cause."""
+        self._registry = CollectorRegistry()
+        self.requests = RequestMetrics(self._registry)
+        for served in registry.models:
+            self.requests.add_model(served.name, chat=served.config.task == "chat")
+        ProcessCollector(registry=self._registry)
+
+    def text(self) -> bytes:
+        """Everything, in Prometheus's text format."""
+        return generate_latest(self)
+
+    def collect(self) -> Iterator[Metric]:
+        build = GaugeMetricFamily("ark:build_info", "Always 1; the version is a label.", labels=["version"])
+        build.add_metric([__version__], 1)
+        yield build
+        yield from self._serving()
+        yield from _engines(self._models.models)
+        for metric in self._registry.collect():
+            # When a series began says nothing that a scraper does not know, and would be a third of the text.
+            metric.samples = [sample for sample in metric.samples if not sample.name.endswith("_created")]
+            yield metric
+
+    def _serving(self) -> Iterator[Metric]:
+        sessions, running = self._sessions, self._limiter.running
+        yield GAUGE("ark:sessions", "Sessions live.", value=len(sessions))
+        yield GAUGE("ark:session_bytes", "Bytes of all transcripts.", value=sessions.size)
+        evicted = COUNTER("ark:sessions_evicted", "Sessions dropped, by cause.", labels=["cause"])
+        for cause, count in sorted(self.evicted.items()):
+            evicted.add_metric([cause], count)
+        yield evicted
+        rebuilds, failures = sessions.rebuilds, sessions.write_failures
+        yield COUNTER("ark:session_rebuilds", "Turns whose dropped state was computed again.", value=rebuilds)
+        yield COUNTER("ark:session_write_failures", "Turns that could not be written to disk.", value=failures)
+        yield GAUGE("ark:requests_in_hand", "Requests for an engine's work being served.", value=running)
+
+
+def _engines(models: Sequence[AnyServed]) -> Iterator[Metric]:
+    """The metrics of all models; of their engines where they are open."""
+    ready = GAUGE("ark:model_ready", "1 while the model answers.", labels=["model_name", "task"])
+    for served in models:
+        ready.add_metric([served.name, served.config.task], float(served.state == "ready"))
+    yield ready
+    opened: list[tuple[AnyServed, Any]] = [
+        (served, served.backend.status()) for served in models if served.backend is not None
+    ]
+    labels = ["model_name", "outcome"]
+    jobs = COUNTER("ark:engine_jobs", "Jobs that have ended, by how they did.", labels=labels)
+    for served, status in opened:
+        for outcome in ("finished", "cancelled", "failed"):
+            jobs.add_metric([served.name, outcome], getattr(status, f"jobs_{outcome}"))
+    yield jobs
+    for task, metrics in ENGINE_METRICS.items():
+        statuses = [(served.name, status) for served, status in opened if served.config.task == task]
+        for kind, name, text, value in metrics:
+            metric = kind(f"ark:{name}", text, labels=["model_name"])
+            for model, status in statuses:
+                metric.add_metric([model], value(status) if callable(value) else getattr(status, value))
+            yield metric
+
+
+def _kv_usage(status: BackendStatus) -> float:
+    return status.kv_bytes / status.kv_budget if status.kv_budget else 0.0
+
+
+def _prompt_tokens(status: BackendStatus) -> float:
+    return status.prompt_tokens_cached + status.prompt_tokens_computed
+
+
+def _padded_share(status: EmbeddingStatus) -> float:
+    places = status.tokens + status.padded_tokens
+    return status.padded_tokens / places if places else 0.0
+
+
+ENGINE_METRICS: Mapping[str, Sequence[tuple[Kind, str, str, str | Callable[[Any], float]]]] = {
+    "chat": (
+        (GAUGE, "num_requests_running", "Jobs that the engine computes.", "running"),
+        (GAUGE, "num_requests_waiting", "Jobs that wait for the engine.", "waiting"),
+        (GAUGE, "kv_cache_bytes", "Bytes of KV, of running jobs and retained states.", "kv_bytes"),
+        (GAUGE, "kv_cache_usage_perc", "Share of the KV budget in use, 0 to 1.", _kv_usage),
+        (COUNTER, "prefix_cache_queries", "Prompt tokens of all jobs.", _prompt_tokens),
+        (COUNTER, "prefix_cache_hits", "Of them, tokens not computed again.", "prompt_tokens_cached"),
+        (COUNTER, "prompt_tokens", "Prompt tokens of all jobs, cached ones too.", _prompt_tokens),
+        (COUNTER, "prompt_tokens_computed", "Prompt tokens computed.", "prompt_tokens_computed"),
+        (COUNTER, "generation_tokens", "Tokens generated.", "tokens_generated"),
+        (COUNTER, "engine_steps", "Passes through the model.", "steps"),
+    ),
+    "embedding": (
+        (GAUGE, "embeddings_running", "Jobs of which a part is computed.", "running"),
+        (GAUGE, "embeddings_waiting", "Jobs that wait for the engine.", "waiting"),
+        (COUNTER, "embeddings_batches", "Batches computed.", "batches"),
+        (COUNTER, "embeddings_inputs", "Inputs embedded.", "inputs"),
+        (COUNTER, "embeddings_tokens", "Tokens of these inputs.", "tokens"),
+        (COUNTER, "embeddings_padded_tokens", "Places in batches that held no token.", "padded_tokens"),
+        (GAUGE, "embeddings_padded_perc", "Share of places that held no token, 0 to 1.", _padded_share),
+    ),
+    "transcription": (
+        (GAUGE, "transcriptions_running", "Recordings that are being transcribed.", "running"),
+        (GAUGE, "transcriptions_waiting", "Recordings that wait for the engine.", "waiting"),
+        (COUNTER, "audio_seconds", "Seconds of sound transcribed.", "audio_seconds"),
+        (COUNTER, "audio_segments", "Segments recognised.", "segments"),
+    ),
+}
+"""Task to kind, name, text and value of a metric that each of its models has. The value is a field of the engine's
+status, or computed from it."""

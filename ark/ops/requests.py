@@ -1,0 +1,282 @@
+"""What becomes of requests: a record of each one, and the metrics of all.
+
+A record is kept while its request is served, and read once, when it is over: for the metrics here and for
+`ark.ops.tracing`. Times are in seconds of `time.perf_counter`; 0 for what has not come.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+from prometheus_client import CollectorRegistry, Counter, Histogram
+
+from ark.engines.chat import TokenBatch
+from ark.errors import APIError
+
+Operation = Literal["chat", "embeddings", "transcription"]
+Observe = Callable[[float], None]
+
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+MAX_REASONS = 100
+"""Reasons of errors that are told apart. They are codes in the code; this holds a backend that makes them up."""
+
+
+class JobRecord:
+    """What an engine does for a request."""
+
+    def __init__(
+        self,
+        operation: Operation,
+        model: str,
+        body: msgspec.Struct,
+        *,
+        meter: ModelMetrics,
+        arrived: float,
+        replies: int,
+    ) -> None:
+        self.operation = operation
+        self.model = model
+        """The served model's name, which is not always the name that was asked for."""
+        self.body = body
+        """The request as it was decoded."""
+        self.asked = 0.0
+        """When the engine got the job."""
+        self.admitted = 0.0
+        """When it began with it, as far as it tells."""
+        self.first = 0.0
+        """When the first token came."""
+        self.last = 0.0
+        """When the last token came, or the whole result."""
+        self.prompt_tokens = 0
+        self.cached_tokens = 0
+        self.completion_tokens = 0
+        self.reasoning_tokens = 0
+        self.finish_reasons: Sequence[str | None] = [None] * replies
+        """Of each reply; None for one that was broken off."""
+        self.response_id = ""
+        self.session: str | None = None
+        self._meter = meter
+        self._arrived = arrived
+        self._before: dict[int, float] = {}
+
+    def ask(self) -> None:
+        """The engine gets the job now."""
+        self.asked = time.perf_counter()
+
+    def batch(self, batch: TokenBatch) -> None:
+        """A batch has come. As in vLLM, the tokens that come at once are one step."""
+        now = time.perf_counter()
+        if batch.cached_tokens is not None and not self.admitted:
+            self.admitted = now
+        if not batch.token_ids:
+            return
+        before = self._before.get(batch.index)
+        if before is not None:
+            self._meter.next_token(now - before)
+        elif not self._before:
+            self.first = now
+            self._meter.first_token(now - self._arrived)
+        self._before[batch.index] = self.last = now
+
+    def finish(self, *, prompt_tokens: int) -> None:
+        """The result of a task without token batches is here."""
+        self.last = time.perf_counter()
+        self.prompt_tokens = prompt_tokens
+        self.finish_reasons = ["stop"]
+
+    @property
+    def time_to_first_token(self) -> float:
+        """Seconds since the request arrived."""
+        return self.first - self._arrived
+
+
+class RequestRecord:
+    """One request, from its head to the last byte of its response."""
+
+    def __init__(self, id: str, method: str, scheme: str, headers: Mapping[bytes, bytes]) -> None:
+        self.id = id
+        self.method = method
+        self.scheme = scheme
+        self.headers = headers
+        self.wall = time.time_ns()
+        """Unix time of `begun`, in nanoseconds."""
+        self.begun = time.perf_counter()
+        self.arrived = self.begun
+        """When the whole request was there, its body too: what a slow client takes to send it is not ARK's."""
+        self.ended = 0.0
+        self.route: str | None = None
+        """The path of `ark.api.routes`, None where there is none."""
+        self.status = 0
+        """Of the response; 0 where none was begun."""
+        self.disconnected = False
+        """The client left before it had the whole response."""
+        # Not the error itself: its traceback has the frames of all who handled the request, and in them this record,
+        # so that only Python's garbage collector would free the request.
+        self.error_status: int | None = None
+        """Of what the client was told, before a stream or in it."""
+        self.error_code: str | None = None
+        self.reason: str | None = None
+        """What went wrong, in one word of a fixed set."""
+        self.job: JobRecord | None = None
+        """There once the request has named a model that it may use."""
+        self.trace_id: str | None = None
+        """Of the trace that the request is in, where there are traces; 32 hexadecimal digits."""
+
+    def begin(
+        self, operation: Operation, model: str, body: msgspec.Struct, *, meter: ModelMetrics, replies: int = 1
+    ) -> JobRecord:
+        """The request is for a served model."""
+        self.job = JobRecord(operation, model, body, meter=meter, arrived=self.arrived, replies=replies)
+        return self.job
+
+    def arrive(self) -> None:
+        """The body has been read."""
+        self.arrived = time.perf_counter()
+
+    def fail(self, error: APIError) -> None:
+        """The client is told of an error."""
+        self.error_status, self.error_code = error.status, error.code
+        self.reason = error.reason or error.code or error.type
+
+    def end(self, *, status: int, disconnected: bool, error: str | None) -> None:
+        """Nothing more is sent."""
+        self.ended = time.perf_counter()
+        self.status, self.disconnected = status, disconnected
+        self.reason = self.reason or error
+
+    @property
+    def failed(self) -> bool:
+        """The server is to blame for what went wrong."""
+        return self.error_status is not None and self.error_status >= 500
+
+    @property
+    def complete(self) -> bool:
+        """The client got all that it asked for."""
+        return not self.disconnected and self.error_status is None
+
+
+@dataclass(frozen=True)
+class ModelMetrics:
+    """The metrics of one model, looked up once: each request is told to most of them, each token to one."""
+
+    finished: Mapping[str, Counter]
+    """Replies, by the reasons of `FINISHED`."""
+    latency: Observe
+    first_token: Observe
+    """Takes the seconds since the request arrived."""
+    next_token: Observe
+    """Takes the seconds since the token before, of the same reply."""
+    queue: Observe
+    prefill: Observe
+    decode: Observe
+    prompt: Observe
+    generation: Observe
+
+
+FINISHED = ("stop", "length", "abort", "error")
+"""The reasons of vLLM that ARK has. To the engine a reply that calls tools has stopped; it is aborted when the client
+leaves or the server stops, and ends with an error when the engine fails."""
+
+_FINE = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2)
+LATENCY = (*_FINE, 0.3, 0.5, 0.8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 50, 60, 120, 240, 480, 960, 1920, 7680)
+"""Seconds, as in the next two: vLLM's bounds of buckets, so that its dashboards and alerts hold, and finer ones."""
+FIRST_TOKEN = (
+    *(0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 20, 40, 80),
+    *(160, 640, 2560),
+)
+NEXT_TOKEN = (
+    *(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 2.5, 5, 7.5),
+    *(10, 20, 40, 80),
+)
+TOKENS = tuple(mantissa * 10**exponent for exponent in range(6) for mantissa in (1, 2, 5))
+
+_HISTOGRAMS = {
+    "latency": ("e2e_request_latency_seconds", "From a request's arrival to the last byte of its response.", LATENCY),
+    "first_token": ("time_to_first_token_seconds", "From a request's arrival to its first token.", FIRST_TOKEN),
+    "next_token": ("inter_token_latency_seconds", "From one token of a reply to the next.", NEXT_TOKEN),
+    "queue": ("request_queue_time_seconds", "From when the engine gets a job until it begins.", LATENCY),
+    "prefill": ("request_prefill_time_seconds", "From when the engine begins a job to the first token.", LATENCY),
+    "decode": ("request_decode_time_seconds", "From the first token to the last.", LATENCY),
+    "prompt": ("request_prompt_tokens", "Tokens of a request's prompt.", TOKENS),
+    "generation": ("request_generation_tokens", "Tokens of all replies to a request.", TOKENS),
+}
+"""Field of `ModelMetrics` to name, text and buckets. All but the latency are of chat models alone."""
+
+
+class RequestMetrics:
+    """Counters and histograms of one running server."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"ark:{name}", text, labels, registry=registry)
+
+        self._http = counter(
+            "http_requests",
+            "Requests by route, method and status; 499 where the client left before it had the whole reply.",
+            *("route", "method", "status"),
+        )
+        self._refused = counter(
+            "requests_refused",
+            "Requests that did not get what they asked for, by reason: the limit, or the code of the error.",
+            "reason",
+        )
+        self._success = counter(
+            "request_success", "Replies of engines, by how they ended.", "model_name", "finished_reason"
+        )
+        self._histograms = {
+            field: Histogram(f"ark:{name}", text, ["model_name"], registry=registry, buckets=buckets)
+            for field, (name, text, buckets) in _HISTOGRAMS.items()
+        }
+        self._reasons: set[str] = set()
+        self.models: dict[str, ModelMetrics] = {}
+        """By the name of the served model."""
+
+    def add_model(self, name: str, *, chat: bool) -> None:
+        """Make what a model's requests are measured with. Its metrics are there from now on, at 0."""
+        finished = {reason: self._success.labels(name, reason) for reason in FINISHED}
+        observe: dict[str, Observe] = {
+            field: histogram.labels(name).observe if chat or field == "latency" else _pass_over
+            for field, histogram in self._histograms.items()
+        }
+        self.models[name] = ModelMetrics(finished, **observe)
+
+    def add(self, record: RequestRecord) -> None:
+        """Count a request that is over."""
+        method = record.method if record.method in METHODS else "other"
+        status = 499 if record.disconnected else record.status
+        self._http.labels(record.route or "none", method, str(status)).inc()
+        if record.reason is not None:
+            self._refused.labels(self._bounded(record.reason)).inc()
+        job = record.job
+        # Without `asked` the request did not reach the engine, and with an error of the client's it was turned away.
+        if job is None or not job.asked or (record.error_status is not None and not record.failed):
+            return
+        broken = "abort" if record.error_status is None or record.error_code == "draining" else "error"
+        metrics = self.models[job.model]
+        for reason in job.finish_reasons:
+            known = broken if reason is None else reason
+            metrics.finished[known if known in FINISHED else "stop"].inc()
+        if not record.complete:
+            return
+        metrics.latency(record.ended - record.arrived)
+        metrics.prompt(job.prompt_tokens)
+        metrics.generation(job.completion_tokens)
+        if job.admitted and job.first:
+            metrics.queue(job.admitted - job.asked)
+            metrics.prefill(job.first - job.admitted)
+            metrics.decode(job.last - job.first)
+
+    def _bounded(self, reason: str) -> str:
+        if reason not in self._reasons and len(self._reasons) >= MAX_REASONS:
+            return "other"
+        self._reasons.add(reason)
+        return reason
+
+
+def _pass_over(_: float) -> None:
+    """In place of what is measured of chat models alone."""
