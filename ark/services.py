@@ -42,6 +42,8 @@ class Services:
         self.tracer: Tracer | None = None
         self.created = int(time.time())
         """Unix time at which the server started, the `created` of its models."""
+        self.fingerprint = f"ark-{__version__}"
+        """The `system_fingerprint` of chat replies."""
         self.draining = False
 
     def _evicted(self, evicted: Evicted) -> None:
@@ -57,10 +59,6 @@ class Services:
             self.sessions.sweep()
             if not self.limiter.running:
                 await anyio.to_thread.run_sync(memory.trim)
-
-    @property
-    def fingerprint(self) -> str:
-        return f"ark-{__version__}"
 
 
 def _keys_file(config: Config, registry: Registry) -> KeysFile | None:
