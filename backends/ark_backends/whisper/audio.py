@@ -1,87 +1,134 @@
-"""From a file as it was sent to samples: whatever PyAV decodes."""
+"""From a file as it was sent to samples. FFmpeg reads it in a child process: see `ark_backends.whisper.decoder`."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterator
-from typing import IO, Any
+import io
+import logging
+from collections.abc import Callable, Generator
+from typing import IO
 
-import av
-import av.error
 import numpy
-from av.audio.frame import AudioFrame
-from av.audio.resampler import AudioResampler
 from numpy.typing import NDArray
 
-from ark.errors import BadRequest, UnsupportedMediaType
+from ark.errors import APIError, BadRequest, Unavailable, UnsupportedMediaType
+from ark_backends.kit.child_process import ChildDied, ChildFailedToStart, ChildPool, ChildProcess
+from ark_backends.whisper.protocol import (
+    DATA,
+    END,
+    GO,
+    JOB,
+    NO_TRACK,
+    NOT_AUDIO,
+    NOT_SPEECH,
+    RANGE,
+    READ,
+    READ_SIZE,
+    SAMPLE_RATE,
+    SAMPLES,
+    SIZE,
+    STOP,
+)
 
-SAMPLE_RATE = 16_000
+log = logging.getLogger("ark.whisper")
+
+Samples = NDArray[numpy.int16]
 
 
-def decode(
-    file: IO[bytes], *, max_seconds: float | None = None, check: Callable[[], None] = lambda: None
-) -> NDArray[numpy.float32]:
-    """The sound of a file, mono at 16 kHz, of numbers from -1 to 1.
+class AudioDecoder:
+    """Decodes recordings, each in a child process of its own that the next one uses again. Safe to use from any
+    thread."""
 
-    Broken packets are left out, and a file that breaks off ends there. `check` is called before each packet: what it
-    raises ends the decoding. No more than `max_seconds` of sound are ever held. Raises UnsupportedMediaType for what
-    is not audio, and BadRequest for a file without sound or with too much.
-    """
-    parts: list[NDArray[numpy.int16]] = []
+    def __init__(self, *, idle: int = 2) -> None:
+        """So many children stay when nothing is to be done."""
+        self._children = ChildPool("ark_backends.whisper.decoder", idle=idle)
+
+    def start(self) -> None:
+        """Have a child ready, for the first recording is not to wait for it. Raises `ChildFailedToStart`."""
+        self._children.start()
+
+    def close(self) -> None:
+        self._children.close()
+
+    def decode(
+        self, file: IO[bytes], *, max_seconds: float | None = None, check: Callable[[], None] = lambda: None
+    ) -> Generator[Samples, None, None]:
+        """The sound of a file, mono at 16 kHz, in windows of some seconds.
+
+        Broken packets are left out, and a file that breaks off ends there. `check` is called before each read and each
+        window, and ten times a second meanwhile: what it raises ends the decoding. Raises UnsupportedMediaType for what
+        is not audio, BadRequest for a file without sound, with too much, or of a kind that no speech has, and
+        Unavailable where no child can be started.
+        """
+        limit = None if max_seconds is None else int(max_seconds * SAMPLE_RATE)
+        try:
+            with self._children.child() as child:
+                # Raised outside, for the child is well.
+                problem = yield from _windows(child, file, limit, check)
+        except ChildFailedToStart as error:
+            log.error("recordings cannot be decoded: %s", error)
+            raise Unavailable("The recording cannot be decoded now.", code="decoder_unavailable") from error
+        except ChildDied as error:
+            check()
+            log.warning("a decoder died of a recording: %s", error)
+            raise _undecodable() from error
+        if problem is not None:
+            raise problem
+
+
+def _windows(
+    child: ChildProcess, file: IO[bytes], limit: int | None, check: Callable[[], None]
+) -> Generator[Samples, None, Exception | None]:
+    """Serve a child until it is done with a file. Returns what is wrong."""
+    child.send(JOB, SIZE.pack(file.seek(0, io.SEEK_END)), check=check)
     samples = 0
-    limit = None if max_seconds is None else int(max_seconds * SAMPLE_RATE)
-    try:
-        container = av.open(file, mode="r", metadata_errors="ignore")
-    except (av.error.FFmpegError, ValueError) as error:
-        check()
-        raise UnsupportedMediaType("The file is not audio in a format that can be read.", param="file") from error
-    with container:
-        if not container.streams.audio:
-            raise BadRequest("The file has no audio track.", param="file", code="no_audio")
-        for part in _resampled(_frames(container, check), limit):
-            samples += part.size
-            if limit is not None and samples > limit:
-                raise _too_long(limit)
-            parts.append(part)
-    if not samples:
-        raise BadRequest("The file holds no sound.", param="file", code="no_audio")
-    return numpy.concatenate(parts).astype(numpy.float32) / 32768.0
-
-
-def _frames(container: Any, check: Callable[[], None]) -> Iterator[AudioFrame]:
-    """What can be decoded of the first audio track."""
-    packets = container.demux(container.streams.audio[0])
+    problem: Exception | None = None
     while True:
-        check()
+        kind, payload = child.receive(check=check)
+        if kind == END:
+            return problem or _problem(payload, samples)
         try:
-            packet = next(packets, None)
-        except (av.error.FFmpegError, ValueError):
-            # The container itself is broken from here on.
-            return
-        if packet is None:
-            return
-        try:
-            frames = packet.decode()
-        except av.error.FFmpegError:
-            continue
-        yield from frames
+            check()
+        except Exception as error:  # noqa: BLE001 - the caller's own, which the child need not die of
+            problem = error
+        if problem is not None:
+            child.send(STOP)
+        elif kind == READ:
+            offset, size = RANGE.unpack(payload)
+            file.seek(offset)
+            child.send(DATA, file.read(min(size, READ_SIZE)), check=check)
+        elif kind == SAMPLES:
+            # The next window is decoded while the caller works on this one.
+            window = numpy.frombuffer(payload, "<i2").astype(numpy.int16, copy=False)
+            samples += len(window)
+            if limit is not None and samples > limit:
+                problem = _too_long(limit)
+                child.send(STOP)
+                continue
+            child.send(GO, check=check)
+            yield window
+        else:
+            raise ChildDied(f"it sends {kind!r}")
 
 
-def _resampled(frames: Iterator[AudioFrame], limit: int | None) -> Iterator[NDArray[numpy.int16]]:
-    """Samples at 16 kHz, mono."""
-    for shape, same in itertools.groupby(frames, lambda frame: (frame.format.name, frame.layout.name, frame.rate)):
-        # In the middle of a file the number of channels or the rate may change, which a resampler does not follow.
-        rate = shape[2]
-        if not rate:
-            continue
-        resampler = AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
-        for frame in same:
-            # A frame at a rate of 1 Hz is over an hour long: refused before it is resampled.
-            if limit is not None and frame.samples * SAMPLE_RATE // rate > limit + SAMPLE_RATE:
-                raise _too_long(limit)
-            frame.pts = None
-            yield from (made.to_ndarray()[0] for made in resampler.resample(frame))
-        yield from (made.to_ndarray()[0] for made in resampler.resample(None))
+def _problem(name: bytes, samples: int) -> APIError | None:
+    """What the child has found, in words for the client."""
+    if name == NOT_AUDIO:
+        return UnsupportedMediaType("The file is not audio in a format that can be read.", param="file")
+    if name == NO_TRACK:
+        return BadRequest("The file has no audio track.", param="file", code="no_audio")
+    if name == NOT_SPEECH:
+        message = "The recording's rate, channels or frames are none that speech is recorded with."
+        return BadRequest(message, param="file", code="invalid_audio")
+    if name:
+        return _undecodable()
+    if not samples:
+        return BadRequest("The file holds no sound.", param="file", code="no_audio")
+    return None
+
+
+def _undecodable() -> BadRequest:
+    message = "The recording cannot be decoded in reasonable time and memory."
+    return BadRequest(message, param="file", code="invalid_audio")
 
 
 def _too_long(limit: int) -> BadRequest:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy
@@ -14,9 +15,11 @@ import numpy
 from ark.engines.transcription import TranscriptionJob, TranscriptionStatus
 from ark.errors import APIError, TooManyRequests, Unavailable
 from ark_backends.kit.results import engine_closed, engine_failed
-from ark_backends.whisper.audio import SAMPLE_RATE, decode
+from ark_backends.whisper.audio import AudioDecoder
 from ark_backends.whisper.options import WhisperOptions
+from ark_backends.whisper.protocol import SAMPLE_RATE
 from ark_backends.whisper.recogniser import Recogniser, transcribe
+from ark_backends.whisper.recording import Recording, listen, scratch_file
 from ark_backends.whisper.turns import Turns
 from ark_backends.whisper.work import Cancelled, Ended, FileDone, Message, Work
 
@@ -49,7 +52,14 @@ class Engine:
     """
 
     def __init__(
-        self, model: Recogniser, options: WhisperOptions, *, workers: int = 1, max_queue: int = 256, name: str = "model"
+        self,
+        model: Recogniser,
+        options: WhisperOptions,
+        *,
+        decoder: AudioDecoder | None = None,
+        workers: int = 1,
+        max_queue: int = 256,
+        name: str = "model",
     ) -> None:
         """`workers` windows are computed at the same time: as many as the model's own."""
         self._model = model
@@ -57,6 +67,7 @@ class Engine:
         self._max_queue = max_queue
         self._workers = workers
         self._turns = Turns(workers)
+        self._decoder = decoder or AudioDecoder()
         self._pool = ThreadPoolExecutor(options.max_running, thread_name_prefix=f"ark-{name}")
         self._lock = threading.Lock()
         self._inside: set[Work] = set()
@@ -69,6 +80,7 @@ class Engine:
     def close(self) -> None:
         """Fail what is inside and wait for the threads to end. May be called twice."""
         self._end(engine_closed)
+        self._decoder.close()
         self._pool.shutdown(wait=True, cancel_futures=True)
         self._model.unload()
 
@@ -160,10 +172,24 @@ class Engine:
     def _transcribe(self, work: Work) -> None:
         started = time.perf_counter()
         work.check()
-        # Outside the turns: it takes a hundredth of the time, and what holds it up is often the disk.
-        audio = decode(work.job.audio, max_seconds=work.job.max_seconds, check=work.check)
-        _post(work, FileDone())
+        with scratch_file() as scratch:
+            # Outside the turns: it takes a hundredth of the time, and what holds it up is often the disk.
+            decoding = self._decoder.decode(work.job.audio, max_seconds=work.job.max_seconds, check=work.check)
+            with closing(decoding) as windows:
+                recording = listen(windows, self._model.feature_extractor, self._options, scratch, work.check)
+            _post(work, FileDone())
+            self._recognise(work, recording)
+        with self._lock:
+            work.check()
+            work.heard = recording.duration
+            self._count.jobs_finished += 1
+            seconds = time.perf_counter() - started
+            self._seconds = seconds if not self._seconds else 0.8 * self._seconds + 0.2 * seconds
+            self._rest(work)
+            self._drop(work)
+        _post(work, Ended())
 
+    def _recognise(self, work: Work, recording: Recording) -> None:
         def step() -> None:
             work.check()
             self._turns.pass_on()
@@ -172,7 +198,7 @@ class Engine:
         self._turns.take()
         try:
             work.check()
-            info, segments = transcribe(self._model.view(step), work.job, audio, self._options)
+            info, segments = transcribe(self._model.view(step), work.job, recording, self._options)
             _post(work, info)
             for segment in segments:
                 with self._lock:
@@ -182,15 +208,6 @@ class Engine:
                 _post(work, segment)
         finally:
             self._turns.give()
-        with self._lock:
-            work.check()
-            work.heard = info.duration
-            self._count.jobs_finished += 1
-            seconds = time.perf_counter() - started
-            self._seconds = seconds if not self._seconds else 0.8 * self._seconds + 0.2 * seconds
-            self._rest(work)
-            self._drop(work)
-        _post(work, Ended())
 
     def _rest(self, work: Work) -> None:
         """Nothing more is computed for a job, which its own thread says, with the lock held."""

@@ -9,7 +9,9 @@ import ctranslate2
 
 from ark.config import ConfigError, ModelConfig
 from ark.engines import machine
+from ark_backends.kit.child_process import ChildFailedToStart
 from ark_backends.kit.weights import resolve
+from ark_backends.whisper.audio import AudioDecoder
 from ark_backends.whisper.conversion import converted
 from ark_backends.whisper.engine import Engine, check_model
 from ark_backends.whisper.options import WhisperOptions
@@ -70,7 +72,12 @@ def _open(model: ModelConfig, options: WhisperOptions, path: Path) -> tuple[Engi
         threads,
         "English only" if languages == ("en",) else f"{len(languages)} languages",
     )
-    engine = Engine(recogniser, options, workers=workers, max_queue=model.max_queue, name=model.name)
+    decoder = AudioDecoder()
+    try:
+        decoder.start()
+    except ChildFailedToStart as error:
+        raise ConfigError(f"the process that decodes recordings does not start: {error}") from error
+    engine = Engine(recogniser, options, decoder=decoder, workers=workers, max_queue=model.max_queue, name=model.name)
     return engine, languages
 
 

@@ -9,12 +9,14 @@ from typing import Any
 import numpy
 from faster_whisper import BatchedInferencePipeline, WhisperModel
 from faster_whisper.tokenizer import _LANGUAGE_CODES
-from faster_whisper.transcribe import Segment
+from faster_whisper.transcribe import Segment, restore_speech_timestamps
 from numpy.typing import NDArray
 
 from ark.engines.transcription import TranscriptionInfo, TranscriptionJob, TranscriptionSegment, TranscriptionWord
-from ark_backends.whisper.features import PiecewiseExtractor
+from ark_backends.whisper.features import Prepared
 from ark_backends.whisper.options import VadConfig, WhisperOptions
+from ark_backends.whisper.protocol import SAMPLE_RATE
+from ark_backends.whisper.recording import Recording
 
 LADDER = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 """Temperatures, each tried where the one before came out badly."""
@@ -42,7 +44,6 @@ class Recogniser(WhisperModel):  # type: ignore[misc]
         """The same model, which calls `check` before each window."""
         view = copy.copy(self)
         view.check = check
-        view.feature_extractor = PiecewiseExtractor(self.feature_extractor, check)
         return view
 
     @property
@@ -82,9 +83,9 @@ class Recogniser(WhisperModel):  # type: ignore[misc]
 
 
 def transcribe(
-    model: Recogniser, job: TranscriptionJob, audio: NDArray[numpy.float32], options: WhisperOptions
+    model: Recogniser, job: TranscriptionJob, recording: Recording, options: WhisperOptions
 ) -> tuple[TranscriptionInfo, Iterator[TranscriptionSegment]]:
-    """What is spoken in `audio`, mono at 16 kHz; segments are computed as they are read."""
+    """What is spoken in a recording; segments are computed as they are read. `model` is a view for this job alone."""
     given: dict[str, Any] = {
         "language": job.language,
         "task": job.task,
@@ -94,23 +95,25 @@ def transcribe(
         "beam_size": options.beam_size,
         "max_new_tokens": options.max_new_tokens,
     }
-    if isinstance(options.vad, VadConfig):
-        vad = options.vad
-        given["vad_parameters"] = {name: getattr(vad, name) for name in vad.__struct_fields__}
-    if options.batch > 1:
+    if recording.features is None:
+        if isinstance(options.vad, VadConfig):
+            vad = options.vad
+            given["vad_parameters"] = {name: getattr(vad, name) for name in vad.__struct_fields__}
         pipeline = BatchedInferencePipeline(model)
         found, info = pipeline.transcribe(
-            audio, vad_filter=True, batch_size=options.batch, without_timestamps=False, **given
+            recording.sound, vad_filter=True, batch_size=options.batch, without_timestamps=False, **given
         )
     else:
+        model.feature_extractor = Prepared(model.feature_extractor, recording.features)
         found, info = model.transcribe(
-            audio,
-            vad_filter=options.vad is not False,
+            numpy.empty(0, numpy.float32),
             condition_on_previous_text=options.condition_on_previous_text,
             max_initial_timestamp=options.max_initial_timestamp,
             **given,
         )
-    duration = float(info.duration)
+    if recording.speech:
+        found = restore_speech_timestamps(found, [vars(speech) for speech in recording.speech], SAMPLE_RATE)
+    duration = recording.duration
     return TranscriptionInfo(language=info.language, duration=duration), _segments(found, duration)
 
 

@@ -2,6 +2,7 @@
 
 import io
 import wave
+from contextlib import closing
 from functools import cache
 from pathlib import Path
 
@@ -12,9 +13,23 @@ from hypothesis import strategies as st
 from recordings import CONTAINERS, RATE, file_of, noise, picture
 
 from ark.errors import BadRequest, UnsupportedMediaType
-from ark_backends.whisper.audio import decode
+from ark_backends.whisper.audio import AudioDecoder
 
 DATA = Path(__file__).parents[2] / "data" / "audio"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def decoder():
+    with closing(AudioDecoder()) as one:
+        decode.with_ = one
+        yield one
+
+
+def decode(file, **more):
+    """The whole, as numbers from -1 to 1."""
+    windows = list(decode.with_.decode(file, **more))
+    assert all(window.dtype == numpy.int16 for window in windows)
+    return numpy.concatenate(windows).astype(numpy.float32) / 32768
 
 
 def raw_wav(samples: bytes, *, rate: int = RATE, width: int = 2, channels: int = 1) -> io.BytesIO:
@@ -74,10 +89,9 @@ def test_a_header_that_breaks_off(container):
         decode(io.BytesIO(whole[:20]))
 
 
-@pytest.mark.parametrize(("container", "codec"), [("mp4", "mpeg4"), ("image2pipe", "png")])
-def test_pictures_have_no_sound(container, codec):
+def test_a_film_without_sound():
     with pytest.raises(BadRequest, match="no audio track"):
-        decode(picture(container, codec))
+        decode(picture("mp4", "mpeg4"))
 
 
 def test_no_samples():
@@ -119,12 +133,6 @@ def test_a_long_recording_is_refused_before_it_is_decoded():
 
 def test_exactly_the_limit_is_taken():
     assert len(decode(file_of(noise(2.0)), max_seconds=2.0)) == 2 * RATE
-
-
-def test_a_tiny_file_that_claims_to_be_long_is_refused():
-    """At one sample a second, a thousand of them would be 16 million at 16 kHz."""
-    with pytest.raises(BadRequest, match="longer"):
-        decode(raw_wav(b"\x00\x10" * 100_000, rate=1), max_seconds=60.0)
 
 
 def test_what_the_check_raises_ends_it():

@@ -114,18 +114,3 @@ def test_a_segment_alone_in_its_window_starts_where_the_model_says(english):
     # Without any timestamp it is the whole window, as far as anybody knows.
     assert [(one["start"], one["end"]) for one in split([5, 6])[0]] == [(60.0, 90.0)]
     assert [one["start"] for one in split([1000, 5, 1100])[0]] == [60.0]
-
-
-@pytest.mark.parametrize("seconds", [59.9, 60.0, 60.01, 61.7, 150.0])
-def test_features_are_those_of_faster_whisper(seconds):
-    from faster_whisper.feature_extractor import FeatureExtractor
-
-    from ark_backends.whisper.features import PiecewiseExtractor
-
-    samples, steps = noise(seconds), []
-    whole = FeatureExtractor()
-    found = PiecewiseExtractor(whole, lambda: steps.append(1))(samples)
-    expected = whole(samples)
-    assert found.shape == expected.shape
-    numpy.testing.assert_allclose(found, expected, atol=2e-5)
-    assert len(steps) == (0 if seconds <= 60 else -(-found.shape[1] // 6000))
