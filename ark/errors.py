@@ -32,6 +32,11 @@ class ContextLengthExceeded(BadRequest):
     code = "context_length_exceeded"
 
 
+def invalid_value(param: str, reason: str, *, code: str = "invalid_value") -> BadRequest:
+    """400: a parameter's value cannot be used, for a reason that ends with a full stop."""
+    return BadRequest(f"Invalid '{param}': {reason}", param=param, code=code)
+
+
 class Unauthorized(ClientError):
     """401: no key, or one that is not known."""
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 
-from ark import __version__
 from ark.config import Config
 from ark.models.registry import Registry
 from ark.ops.keys import Keys, KeysFile
@@ -42,8 +41,6 @@ class Services:
         self.tracer: Tracer | None = None
         self.created = int(time.time())
         """Unix time at which the server started, the `created` of its models."""
-        self.fingerprint = f"ark-{__version__}"
-        """The `system_fingerprint` of chat replies."""
         self.draining = False
 
     def _evicted(self, evicted: Evicted) -> None:

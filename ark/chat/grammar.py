@@ -18,7 +18,7 @@ from ark.chat.tools.tagged import CALL_END, VALUE_END
 from ark.chat.tools.toolbox import Tool, Toolbox
 from ark.chat.tools.value_schema import ValueSchema
 from ark.engines.chat import Grammar
-from ark.errors import BadRequest
+from ark.errors import BadRequest, invalid_value
 
 SCHEMA_PARAM = "response_format.json_schema.schema"
 
@@ -199,9 +199,7 @@ class _Writer:
 
 
 def _unenforceable(param: str, reason: str) -> BadRequest:
-    return BadRequest(
-        f"Invalid '{param}': this schema cannot be enforced: {reason}.", param=param, code="invalid_schema"
-    )
+    return invalid_value(param, f"this schema cannot be enforced: {reason}.", code="invalid_schema")
 
 
 def _text(text: str) -> str:

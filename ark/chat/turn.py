@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
 import anyio
@@ -23,7 +24,7 @@ from ark.concurrency import run_in_thread_if_large
 from ark.engines.chat import ChatBackend, GenerationJob, Grammar, SamplingParams, TokenBatch, Tokenizer
 from ark.errors import APIError, BadRequest
 from ark.sessions.service import Turn as SessionTurn
-from ark.sessions.transcript import Continuation, Message
+from ark.sessions.transcript import Continuation, Message, Transcript
 
 REREAD = 64
 """A turn is called rebuilt when more tokens than this of its transcript had to be computed again. The last sampled
@@ -63,17 +64,6 @@ class TurnRequest(msgspec.Struct, frozen=True, kw_only=True):
     """How long the reply may take from its first token on."""
 
 
-class TokenCounts(msgspec.Struct, frozen=True, kw_only=True):
-    """What the replies to one prompt cost together."""
-
-    prompt: int
-    cached: int
-    """Of the prompt, not computed again."""
-    completion: int
-    reasoning: int
-    """Of the completion."""
-
-
 class Observer(Protocol):
     """Takes the times of a turn."""
 
@@ -96,8 +86,7 @@ async def begin_turn(
     """
     try:
         continuation = session.resume(request.messages, prompts.model)
-        prompt = await _build_prompt(request, continuation, prompts)
-        reasoning = _reasoning(request, prompt)
+        prompt, reasoning, form = await _prepare(request, continuation, prompts)
         room = backend.context_length - len(prompt.ids)
         job = GenerationJob(
             request_id=request.request_id,
@@ -109,51 +98,42 @@ async def begin_turn(
             owner=request.owner,
             session=session.key,
             n=request.n,
-            grammar=await _build_grammar(request, reasoning),
+            grammar=form,
             top_logprobs=request.top_logprobs,
         )
         outputs = [_new_output(request, backend.tokenizer, reasoning, index) for index in range(request.n)]
         observer.ask()
         async with aclosing(backend.generate(job)) as batches:
-            turn = Turn(request, session, prompt, job, outputs=outputs, batches=batches, observer=observer)
-            await turn.admit()
+            turn = Turn(request, session, prompt, job, batches, observer, outputs)
+            await turn.read()
             yield turn
-        if turn.complete:
-            await turn.commit()
+        if turn.complete and session.session_id is not None:
+            await session.commit(turn.transcript())
     except APIError as error:
         if session.set_cookie is not None:
             error.headers["set-cookie"] = session.set_cookie
         raise
 
 
+@dataclass(eq=False)
 class Turn:
     """An admitted turn: an iterator over the deltas of its reply, or of its `n` replies."""
 
-    def __init__(
-        self,
-        request: TurnRequest,
-        session: SessionTurn,
-        prompt: Prompt,
-        job: GenerationJob,
-        *,
-        outputs: Sequence[OutputProcessor],
-        batches: AsyncGenerator[TokenBatch, None],
-        observer: Observer,
-    ) -> None:
-        self._seconds = request.seconds
-        self._session = session
-        self._prompt = prompt
-        self._job = job
-        self._batches = batches
-        self._observer = observer
-        self._running = len(outputs)
+    request: TurnRequest
+    session: SessionTurn
+    prompt: Prompt
+    job: GenerationJob
+    batches: AsyncGenerator[TokenBatch, None]
+    observer: Observer
+    outputs: Sequence[OutputProcessor]
+    """The replies so far."""
+    cached_tokens: int = 0
+    """Of the prompt, not computed again. An engine may find more of them after it has admitted the job."""
+
+    def __post_init__(self) -> None:
+        self._running = len(self.outputs)
         self._deltas: deque[Delta] = deque()
         self._deadline = math.inf
-        self._cached_tokens = 0
-        self.outputs = outputs
-        """The replies so far."""
-        self.legacy = request.tools is not None and request.tools.legacy
-        """The request says ``functions`` where a newer one says ``tools``, and is answered so."""
 
     @property
     def complete(self) -> bool:
@@ -161,32 +141,36 @@ class Turn:
         return not self._running and not self._deltas
 
     @property
+    def legacy(self) -> bool:
+        """The request says ``functions`` where a newer one says ``tools``, and is answered so."""
+        return self.request.tools is not None and self.request.tools.legacy
+
+    @property
     def how(self) -> str:
         """What the request did to its session: created, continued, rewound, rebuilt or stateless."""
-        rebuilt = self._session.session_id is not None and self._prompt.retained - self._cached_tokens > REREAD
-        return "rebuilt" if rebuilt else self._prompt.how
+        rebuilt = self.session.session_id is not None and self.prompt.retained - self.cached_tokens > REREAD
+        return "rebuilt" if rebuilt else self.prompt.continuation.how
 
     @property
     def headers(self) -> list[tuple[str, str]]:
-        """What the reply says of its session. An engine may find more cached tokens after it has admitted the job: too
-        late for a stream, and told by a whole reply."""
+        """What the response says of its session."""
         return [
-            ("x-ark-session", f"{self._session.session_id or 'none'}; {self.how}"),
-            ("x-ark-cached-tokens", str(self._cached_tokens)),
+            ("x-ark-session", f"{self.session.session_id or 'none'}; {self.how}"),
+            ("x-ark-cached-tokens", str(self.cached_tokens)),
         ]
 
     @property
-    def counts(self) -> TokenCounts:
-        return TokenCounts(
-            prompt=len(self._prompt.ids),
-            cached=self._cached_tokens,
-            completion=sum(len(output.token_ids) for output in self.outputs),
-            reasoning=sum(output.reasoning_tokens for output in self.outputs),
-        )
+    def prompt_tokens(self) -> int:
+        return len(self.prompt.ids)
 
-    async def admit(self) -> None:
-        """Wait until the engine takes the job."""
-        await self._read()
+    @property
+    def completion_tokens(self) -> int:
+        """Of all replies, as the next."""
+        return sum(len(output.token_ids) for output in self.outputs)
+
+    @property
+    def reasoning_tokens(self) -> int:
+        return sum(output.reasoning_tokens for output in self.outputs)
 
     def __aiter__(self) -> Self:
         return self
@@ -195,50 +179,37 @@ class Turn:
         while not self._deltas:
             if not self._running:
                 raise StopAsyncIteration
-            await self._read()
+            await self.read()
         return self._deltas.popleft()
 
-    async def commit(self) -> None:
-        """Have the session keep the turn."""
-        if self._session.session_id is None:
-            return
-        output = self.outputs[0]
-        transcript = self._prompt.finish(
-            output.token_ids,
-            output.message(legacy=self.legacy),
-            stop_ids=self._job.stop_token_ids,
-            kept=output.kept,
-        )
-        await self._session.commit(transcript)
+    async def read(self) -> None:
+        """Take the engine's next batch; the first one comes when it admits the job.
 
-    async def _read(self) -> None:
-        """Take the engine's next batch. Replies that take too long end as they are, with the reason ``length``, which
-        clients know as an answer that is good as far as it goes."""
-        batch = await self._next_batch()
-        if batch is not None:
-            self._take(batch)
-            return
-        for output in self.outputs:
-            self._take(TokenBatch(index=output.index, finish_reason="length"))
-
-    async def _next_batch(self) -> TokenBatch | None:
-        """None when the time is over."""
-        left = self._deadline - time.monotonic()
-        if left <= 0:
-            # The scope does not stop an engine that never waits.
-            return None
+        Replies that take too long end as they are, with the reason ``length``, which clients know as an answer that is
+        good as far as it goes.
+        """
         batch: TokenBatch | None = None
-        # Around the wait only: around what the consumer does the scope would cancel that.
-        with anyio.move_on_after(left) as scope:
-            batch = await anext(self._batches, None)
-        if batch is None and not scope.cancelled_caught:
+        late = False
+        if self._deadline == math.inf:
+            batch = await anext(self.batches, None)
+        # The scope does not stop an engine that never waits.
+        elif not (late := time.monotonic() >= self._deadline):
+            # Around the wait only: around what the consumer does it would cancel that.
+            with anyio.move_on_after(self._deadline - time.monotonic()) as scope:
+                batch = await anext(self.batches, None)
+            late = scope.cancelled_caught
+        if late:
+            for output in self.outputs:
+                self._take(TokenBatch(index=output.index, finish_reason="length"))
+        elif batch is None:
             raise RuntimeError("the backend ended a job without a finish reason")
-        return batch
+        else:
+            self._take(batch)
 
     def _take(self, batch: TokenBatch) -> None:
-        self._observer.batch(batch)
+        self.observer.batch(batch)
         if batch.cached_tokens is not None:
-            self._cached_tokens = batch.cached_tokens
+            self.cached_tokens = batch.cached_tokens
         output = self.outputs[batch.index]
         ended = output.finish_reason is not None
         if ended:
@@ -246,45 +217,48 @@ class Turn:
             return
         self._deltas += output.push(batch)
         if batch.token_ids and self._deadline == math.inf:
-            self._deadline = time.monotonic() + self._seconds
+            self._deadline = time.monotonic() + self.request.seconds
         if output.finish_reason is None:
             return
         self._running -= 1
         if self._running:
             if batch.finish_reason is None:
-                self._job.dropped.add(output.index)
+                self.job.dropped.add(output.index)
             self._deltas.append(Delta(index=output.index, last=True))
 
+    def transcript(self) -> Transcript:
+        """The conversation with the first reply."""
+        output = self.outputs[0]
+        message = output.message(legacy=self.legacy)
+        return self.prompt.finish(output.token_ids, message, stop_ids=self.job.stop_token_ids, kept=output.kept)
 
-async def _build_prompt(request: TurnRequest, continuation: Continuation, prompts: PromptBuilder) -> Prompt:
-    def build() -> Prompt:
+
+async def _prepare(
+    request: TurnRequest, continuation: Continuation, prompts: PromptBuilder
+) -> tuple[Prompt, Reasoning, Grammar | None]:
+    def prepare() -> tuple[Prompt, Reasoning, Grammar | None]:
         check_tool_results(continuation.messages, len(request.messages))
         tools = None if request.tools is None else [tool.for_template() for tool in request.tools.tools]
         try:
-            return prompts.build(continuation, tools=tools, template_kwargs=request.template_kwargs)
+            prompt = prompts.build(continuation, tools=tools, template_kwargs=request.template_kwargs)
         except RecursionError as error:
             raise BadRequest("The request is nested too deeply for the model's chat template.") from error
-
-    size = sum(message.size for message in continuation.messages)
-    return await run_in_thread_if_large(max(request.size, size), build)
-
-
-async def _build_grammar(request: TurnRequest, reasoning: Reasoning) -> Grammar | None:
-    def build() -> Grammar | None:
+        reasoning = _reasoning(prompt) if request.reasoning else "none"
+        if request.answer is None and request.tools is None:
+            return prompt, reasoning, None
         try:
-            return grammar(request.answer, request.tools, request.tool_format, reasoning=reasoning)
+            return prompt, reasoning, grammar(request.answer, request.tools, request.tool_format, reasoning=reasoning)
         except RecursionError as error:
             raise BadRequest("A schema is nested too deeply.", code="invalid_schema") from error
 
-    if request.answer is None and request.tools is None:
-        return None
-    return await run_in_thread_if_large(request.size, build)
+    size = sum(message.size for message in continuation.messages)
+    return await run_in_thread_if_large(max(request.size, size), prepare)
 
 
-def _reasoning(request: TurnRequest, prompt: Prompt) -> Reasoning:
+def _reasoning(prompt: Prompt) -> Reasoning:
     """Whether the reply begins with reasoning, as the end of the prompt shows."""
     ending = prompt.ending.rstrip()
-    if not request.reasoning or ending.endswith(CLOSE):
+    if ending.endswith(CLOSE):
         # A closed tag is how templates say that there is to be none.
         return "none"
     return "opened" if ending.endswith(OPEN) else "possible"

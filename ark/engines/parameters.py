@@ -19,6 +19,8 @@ Text = Annotated[str, Meta(min_length=1)]
 TokenCount = Annotated[int, Meta(ge=1)]
 Temperature = Annotated[float, Meta(ge=0, le=2)]
 Probability = Annotated[float, Meta(ge=0, le=1)]
+SMALLEST_TOP_P = 1e-9
+"""What a `top_p` of 0, which OpenAI accepts, becomes: only the most likely token is left."""
 TopK = Annotated[int, Meta(ge=-1, le=2**31 - 1)]
 Seed = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]

@@ -17,7 +17,15 @@ from ark.engines.backend import Backend, Capabilities
 from ark.engines.chat import ChatBackend, SamplingParams
 from ark.engines.embedding import EmbeddingBackend
 from ark.engines.loading import load_backend
-from ark.engines.parameters import CHAT, Table, beyond_document
+from ark.engines.parameters import (
+    CHAT,
+    EMBEDDINGS,
+    SMALLEST_TOP_P,
+    TRANSCRIPTIONS,
+    Parameter,
+    Table,
+    beyond_document,
+)
 from ark.engines.transcription import TranscriptionBackend
 from ark.errors import Unavailable, UnsupportedParameter
 from ark.models.backend_selection import select_backend, usual_backend
@@ -37,12 +45,17 @@ class NamesModel(Protocol):
 class Served(Generic[B]):
     """A model of the configuration and, once it is open, its backend."""
 
+    parameters: Table
+    """Of the requests to a model of this task."""
+
     def __init__(self, config: ModelConfig, aliases: Sequence[str]) -> None:
         self.config = config
         self.aliases = tuple(aliases)
         self.backend: B | None = None
         self.capabilities: Capabilities | None = None
         """What the backend can do, narrowed by the configuration; None until it is open."""
+        self._refused: Sequence[Parameter] = ()
+        """The parameters that the model cannot honour."""
         self.failed = False
         self._settled = anyio.Event()
 
@@ -72,11 +85,15 @@ class Served(Generic[B]):
             # `load_backend` has seen that the class does the task.
             backend = cast(B, await kind.open(self.config))
             try:
-                self._prepare(backend)
+                self.capabilities = self._prepare(backend)
             except Exception:
                 # Nobody would close it later.
                 await backend.close()
                 raise
+            honoured = self.capabilities.parameters
+            self._refused = [
+                row for name, row in self.parameters.items() if row.neutral is not None and name not in honoured
+            ]
             self.backend = backend
         except (ConfigError, LookupError) as error:
             # The operator's to mend: the message says it all.
@@ -90,21 +107,17 @@ class Served(Generic[B]):
         finally:
             self._settled.set()
 
-    def _prepare(self, backend: B) -> None:
-        """Make what the model's requests need beside the backend."""
-        self.capabilities = backend.capabilities
+    def _prepare(self, backend: B) -> Capabilities:
+        """Make what the model's requests need beside the backend, and say what the model can do."""
+        return backend.capabilities
 
-    def check(self, body: NamesModel, table: Table, *, ignore: bool) -> list[str]:
+    def check(self, body: NamesModel, *, ignore: bool) -> list[str]:
         """Names of the parameters to ignore: their values would change the answer, and the model cannot honour them.
 
         Raises UnsupportedParameter for the first one unless `ignore` is set.
         """
-        honoured = frozenset[str]() if self.capabilities is None else self.capabilities.parameters
-        names = [
-            name
-            for name, row in table.items()
-            if name not in honoured and (value := getattr(body, name, None)) is not None and not row.is_neutral(value)
-        ]
+        sent = [(row, getattr(body, row.name, None)) for row in self._refused]
+        names = [row.name for row, value in sent if value is not None and not row.is_neutral(value)]
         if names and not ignore:
             raise UnsupportedParameter(f"The model '{body.model}' does not support '{names[0]}'.", param=names[0])
         return names
@@ -133,28 +146,27 @@ class Served(Generic[B]):
 class ServedChat(Served[ChatBackend]):
     """A chat model."""
 
+    parameters = CHAT
+    prompts: PromptBuilder
+    """What makes the model's prompts; there once it is open."""
+
     def __init__(self, config: ModelConfig, aliases: Sequence[str]) -> None:
         super().__init__(config, aliases)
-        self._prompts: PromptBuilder | None = None
         self.tool_format: ToolFormat | None = None
         """How the model writes tool calls; None where it knows none, and until it is open."""
         self.default_sampling = SamplingParams()
         """What a request that does not say gets: the configuration's values over the model's own."""
 
-    @property
-    def prompts(self) -> PromptBuilder:
-        """What makes the model's prompts, once it is open."""
-        if self._prompts is None:
-            raise RuntimeError(f"the model {self.name} is not open")
-        return self._prompts
-
-    def _prepare(self, backend: ChatBackend) -> None:
-        self._prompts = PromptBuilder(backend.tokenizer, model=self.name, context_length=backend.context_length)
+    def _prepare(self, backend: ChatBackend) -> Capabilities:
+        self.prompts = PromptBuilder(backend.tokenizer, model=self.name, context_length=backend.context_length)
         template = backend.tokenizer.chat_template
         self.tool_format = find_format(template, self.config.tool_format)
         configured = msgspec.structs.asdict(self.config.sampling)
         chosen = {name: value for name, value in configured.items() if value is not None}
-        self.default_sampling = msgspec.structs.replace(backend.default_sampling, **chosen)
+        sampling = msgspec.structs.replace(backend.default_sampling, **chosen)
+        self.default_sampling = msgspec.structs.replace(
+            sampling, top_p=max(SMALLEST_TOP_P, sampling.top_p), top_k=max(0, sampling.top_k)
+        )
         # What the template lacks for some parameters.
         missing = {
             "tools": self.tool_format is None,
@@ -165,17 +177,21 @@ class ServedChat(Served[ChatBackend]):
         if self.config.capabilities == "document":
             beyond |= beyond_document(CHAT)
         honoured = backend.capabilities.parameters - beyond
-        self.capabilities = msgspec.structs.replace(backend.capabilities, parameters=honoured)
+        return msgspec.structs.replace(backend.capabilities, parameters=honoured)
 
 
 class ServedEmbedding(Served[EmbeddingBackend]):
     """An embedding model."""
 
-    def _prepare(self, backend: EmbeddingBackend) -> None:
+    parameters = EMBEDDINGS
+
+    def _prepare(self, backend: EmbeddingBackend) -> Capabilities:
         # The encoding is the server's own work, whatever the backend.
         found = backend.capabilities
-        self.capabilities = msgspec.structs.replace(found, parameters=found.parameters | {"encoding_format"})
+        return msgspec.structs.replace(found, parameters=found.parameters | {"encoding_format"})
 
 
 class ServedTranscription(Served[TranscriptionBackend]):
     """A speech model."""
+
+    parameters = TRANSCRIPTIONS

@@ -16,6 +16,9 @@ import msgspec
 SYSTEM_ROLES = frozenset({"system", "developer"})
 REASONING_FIELDS = ("reasoning_content", "reasoning")
 
+EDGE = 64
+"""Characters kept of the end of a base."""
+
 TOKEN_BYTES = 4
 _MESSAGE_BYTES = 64
 """What a message takes in memory beside its JSON; the next is the size of a seam."""
@@ -123,6 +126,12 @@ class Seam(msgspec.Struct, frozen=True, array_like=True):
     base_digest: bytes
     edge: str
     """The last characters of the base: they find its end again in a rendering that has changed before it."""
+
+    @classmethod
+    def behind(cls, base: str, *, message: int, start: int, end: int, stopped: bool) -> Seam:
+        """The seam of a reply whose base is `base`."""
+        digest = blake2b(base.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        return cls(message, start, end, stopped, len(base), digest, base[-EDGE:])
 
 
 @dataclass(frozen=True)

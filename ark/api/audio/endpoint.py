@@ -12,7 +12,6 @@ from ark.api.audio.schema import TranscriptionRequest, TranslationRequest
 from ark.api.error_body import encode_error
 from ark.api.request import Request, ignored_header
 from ark.concurrency import run_in_thread_if_large
-from ark.engines.parameters import TRANSCRIPTIONS
 from ark.engines.transcription import TranscriptionJob
 from ark.errors import APIError, BadRequest
 from ark.http.response import EventStream, Response
@@ -53,7 +52,7 @@ async def _answer(
     work = request.record.begin("transcription", served.name, body, meter=services.metrics.requests.models[served.name])
     backend = await served.ready(services.config.server.load_wait)
     ignore = services.config.server.unsupported_parameters == "ignore"
-    ignored = served.check(body, TRANSCRIPTIONS, ignore=ignore)
+    ignored = served.check(body, ignore=ignore)
     if task == "translate":
         parameters.check_translation(body, backend)
     granularities = (body.timestamp_granularities or ()) if isinstance(body, TranscriptionRequest) else ()

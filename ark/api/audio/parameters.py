@@ -11,7 +11,7 @@ from ark.api.audio.languages import CODES, name_of
 from ark.api.audio.schema import TranscriptionRequest, TranslationRequest
 from ark.api.decode import convert
 from ark.engines.transcription import TranscriptionBackend
-from ark.errors import BadRequest, shorten
+from ark.errors import BadRequest, invalid_value, shorten
 
 R = TypeVar("R", bound=TranslationRequest)
 
@@ -34,7 +34,7 @@ def read(fields: Mapping[str, Sequence[str]], kind: type[R]) -> R:
         elif len(values) == 1:
             given[name] = values[0]
         elif values and name != "chunking_strategy":
-            raise BadRequest(f"Invalid '{name}': it was sent {len(values)} times.", param=name, code="invalid_value")
+            raise invalid_value(name, f"it was sent {len(values)} times.")
         elif values:
             given[name] = "object"
     return convert(given, kind)
@@ -44,17 +44,9 @@ def check(body: TranslationRequest) -> None:
     """What the fields' types cannot say. Raises BadRequest."""
     form = body.response_format or "json"
     if isinstance(body, TranscriptionRequest) and body.timestamp_granularities and form != "verbose_json":
-        raise BadRequest(
-            "Invalid 'timestamp_granularities': they need 'response_format' to be 'verbose_json'.",
-            param="timestamp_granularities",
-            code="invalid_value",
-        )
+        raise invalid_value("timestamp_granularities", "they need 'response_format' to be 'verbose_json'.")
     if body.stream and form not in ("json", "text"):
-        raise BadRequest(
-            f"Invalid 'stream': events have the text alone, and '{form}' was asked for.",
-            param="stream",
-            code="invalid_value",
-        )
+        raise invalid_value("stream", f"events have the text alone, and '{form}' was asked for.")
 
 
 def language(body: TranslationRequest, backend: TranscriptionBackend) -> str | None:
@@ -65,11 +57,8 @@ def language(body: TranslationRequest, backend: TranscriptionBackend) -> str | N
     code = CODES.get(asked.casefold(), asked.casefold())
     if code not in backend.languages:
         known = ", ".join(f"{one} ({name_of(one)})" for one in backend.languages)
-        raise BadRequest(
-            f"Invalid 'language': the model '{body.model}' does not know '{shorten(asked)}'. It knows: {known}.",
-            param="language",
-            code="invalid_language",
-        )
+        reason = f"the model '{body.model}' does not know '{shorten(asked)}'. It knows: {known}."
+        raise invalid_value("language", reason, code="invalid_language")
     return code
 
 

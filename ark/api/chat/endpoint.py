@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 import msgspec
 
@@ -18,7 +19,6 @@ from ark.chat.turn import Turn, TurnRequest, begin_turn
 from ark.concurrency import run_in_thread_if_large
 from ark.config import LimitsConfig
 from ark.engines.chat import ChatBackend
-from ark.engines.parameters import CHAT
 from ark.errors import BadRequest
 from ark.http.response import EventStream, Response
 from ark.models.served import ServedChat
@@ -40,13 +40,20 @@ async def create(request: Request, services: Services) -> Response | EventStream
     meter = services.metrics.requests.models[served.name]
     work = request.record.begin("chat", served.name, body, meter=meter, replies=body.n or 1)
     backend = await served.ready(config.server.load_wait)
-    ignored = served.check(body, CHAT, ignore=config.server.unsupported_parameters == "ignore")
+    ignored = served.check(body, ignore=config.server.unsupported_parameters == "ignore")
     body = parameters.without(body, ignored)
     asked = parameters.read(body, messages, request, served, backend, seconds=config.limits.generation_seconds)
-    head = Head.new(body.model, services.fingerprint)
+    head = Head(model=body.model)
     work.response_id = head.id
     runner = TurnRunner(
-        asked, request, services, served=served, backend=backend, work=work, stateful=body.ark_stateful, ignored=ignored
+        asked=asked,
+        stateful=body.ark_stateful,
+        request=request,
+        services=services,
+        served=served,
+        backend=backend,
+        work=work,
+        known_headers=ignored_header(ignored) if ignored else [],
     )
     if not body.stream:
         turn = await runner.run()
@@ -58,35 +65,25 @@ async def create(request: Request, services: Services) -> Response | EventStream
     return EventStream(events=runner.events(renderer), headers=runner.headers, error_event=renderer.error)
 
 
+@dataclass(eq=False)
 class TurnRunner:
     """Runs a turn for an endpoint: within its session, and with its record and its line in the log."""
 
-    def __init__(
-        self,
-        asked: TurnRequest,
-        request: Request,
-        services: Services,
-        *,
-        served: ServedChat,
-        backend: ChatBackend,
-        work: JobRecord,
-        stateful: bool | str | None,
-        ignored: Sequence[str],
-    ) -> None:
-        self._asked = asked
-        self._request = request
-        self._services = services
-        self._served = served
-        self._backend = backend
-        self._work = work
-        self._stateful = stateful
-        self._known = ignored_header(ignored)
-        self._turn: Turn | None = None
+    asked: TurnRequest
+    stateful: bool | str | None
+    request: Request
+    services: Services
+    served: ServedChat
+    backend: ChatBackend
+    work: JobRecord
+    known_headers: list[tuple[str, str]]
+    """Those of the response that are known before the turn."""
+    turn: Turn | None = None
 
     def headers(self) -> list[tuple[str, str]]:
         """What is known of the response's headers. A stream that starts while its job still waits in the queue has the
         session's cookie: a client that is told of no session would begin another one with its next request."""
-        return self._known if self._turn is None else self._known + self._turn.headers
+        return self.known_headers if self.turn is None else self.known_headers + self.turn.headers
 
     async def run(self) -> Turn:
         """The complete turn, kept by its session."""
@@ -107,35 +104,35 @@ class TurnRunner:
 
     @asynccontextmanager
     async def _begin(self) -> AsyncGenerator[Turn, None]:
-        asked, sessions = self._asked, self._services.sessions
-        cookie = self._request.cookie(COOKIE)
-        async with await sessions.begin(asked.owner, cookie=cookie, stateful=self._stateful) as session:
-            self._work.session = session.session_id
+        asked, sessions = self.asked, self.services.sessions
+        cookie = self.request.cookie(COOKIE)
+        async with await sessions.begin(asked.owner, cookie=cookie, stateful=self.stateful) as session:
+            self.work.session = session.session_id
             if session.set_cookie is not None:
-                self._known.append(("set-cookie", session.set_cookie))
-            turns = begin_turn(asked, session, backend=self._backend, prompts=self._served.prompts, observer=self._work)
+                self.known_headers.append(("set-cookie", session.set_cookie))
+            turns = begin_turn(asked, session, backend=self.backend, prompts=self.served.prompts, observer=self.work)
             async with turns as turn:
-                self._turn = turn
+                self.turn = turn
                 try:
                     yield turn
                 finally:
                     self._note(turn)
 
     def _note(self, turn: Turn) -> None:
-        work, counts = self._work, turn.counts
-        work.prompt_tokens, work.cached_tokens = counts.prompt, counts.cached
-        work.completion_tokens, work.reasoning_tokens = counts.completion, counts.reasoning
+        work = self.work
+        work.prompt_tokens, work.cached_tokens = turn.prompt_tokens, turn.cached_tokens
+        work.completion_tokens, work.reasoning_tokens = turn.completion_tokens, turn.reasoning_tokens
         work.finish_reasons = [output.finish_reason for output in turn.outputs]
-        self._services.sessions.rebuilds += turn.how == "rebuilt"
-        self._request.spend(counts.prompt + counts.completion)
+        self.services.sessions.rebuilds += turn.how == "rebuilt"
+        self.request.spend(work.prompt_tokens + work.completion_tokens)
         fields = {
-            "request_id": self._request.id,
-            "model": self._asked.model,
+            "request_id": self.request.id,
+            "model": self.asked.model,
             "session": work.session,
             "how": turn.how,
-            "prompt_tokens": counts.prompt,
-            "cached_tokens": counts.cached,
-            "completion_tokens": counts.completion,
+            "prompt_tokens": work.prompt_tokens,
+            "cached_tokens": work.cached_tokens,
+            "completion_tokens": work.completion_tokens,
             "finish_reason": work.finish_reasons[0] or "cancelled",
         }
         log.info("chat", extra={"fields": fields})

@@ -9,7 +9,7 @@ import msgspec
 
 from ark.api.chat.schema import ChatMessage, FunctionCall, TextPart
 from ark.chat.tools.toolbox import function_call_id
-from ark.errors import BadRequest
+from ark.errors import BadRequest, invalid_value
 from ark.sessions.transcript import Message, read_message
 
 _ROLES = {"developer": "system", "function": "tool"}
@@ -25,7 +25,7 @@ def _read(message: ChatMessage, where: str) -> dict[str, Any]:
     role = _ROLES.get(message.role, message.role)
     content = message.content
     if content is None and role != "assistant":
-        raise _invalid(f"{where}.content", f"a message of the role '{message.role}' needs content.")
+        raise invalid_value(f"{where}.content", f"a message of the role '{message.role}' needs content.")
     if content is not None and not isinstance(content, str):
         content = "\n".join(part.text if isinstance(part, TextPart) else part.refusal for part in content)
     result: dict[str, Any] = {"role": role, "content": content or ""}
@@ -34,7 +34,7 @@ def _read(message: ChatMessage, where: str) -> dict[str, Any]:
     if role == "assistant":
         calls = _calls(message, where)
         if content is None and not calls and message.refusal is None:
-            raise _invalid(f"{where}.content", "an assistant's message needs content or tool calls.")
+            raise invalid_value(f"{where}.content", "an assistant's message needs content or tool calls.")
         if content is None and message.refusal is not None:
             result["content"] = message.refusal
         if message.reasoning_content:
@@ -62,7 +62,7 @@ def _call(id: str, function: FunctionCall, where: str) -> dict[str, Any]:
     try:
         arguments = msgspec.json.decode(function.arguments or "{}")
     except (msgspec.DecodeError, RecursionError) as error:
-        raise _invalid(f"{where}.arguments", f"not JSON: {error}.") from error
+        raise invalid_value(f"{where}.arguments", f"not JSON: {error}.") from error
     # Templates write arguments with `tojson`, so they get the value and not its text.
     return {"id": id, "type": "function", "function": {"name": function.name, "arguments": arguments}}
 
@@ -71,7 +71,3 @@ def _required(value: str | None, place: str) -> str:
     if value is None:
         raise BadRequest(f"Missing required parameter: '{place}'.", param=place, code="missing_required_parameter")
     return value
-
-
-def _invalid(place: str, reason: str) -> BadRequest:
-    return BadRequest(f"Invalid '{place}': {reason}", param=place, code="invalid_value")

@@ -13,12 +13,10 @@ from ark.api.request import Request
 from ark.chat.grammar import ANY_OBJECT, SCHEMA_PARAM, Answer
 from ark.chat.turn import TurnRequest
 from ark.engines.chat import ChatBackend, SamplingParams
-from ark.errors import BadRequest, shorten
+from ark.engines.parameters import SMALLEST_TOP_P
+from ark.errors import BadRequest, invalid_value, shorten
 from ark.models.served import ServedChat
 from ark.sessions.transcript import Message
-
-SMALLEST_TOP_P = 1e-9
-"""What a `top_p` of 0, which OpenAI accepts, becomes: only the most likely token is left."""
 
 _SAMPLING = [field for field in SamplingParams.__struct_fields__ if field != "logit_bias"]
 
@@ -26,16 +24,16 @@ _SAMPLING = [field for field in SamplingParams.__struct_fields__ if field != "lo
 def without(body: ChatRequest, names: Sequence[str]) -> ChatRequest:
     """The request as if these parameters had not been sent. What is left is checked as a whole."""
     if body.stream_options is not None and not body.stream:
-        raise _invalid("stream_options", "'stream_options' is only allowed when 'stream' is true.")
+        raise invalid_value("stream_options", "'stream_options' is only allowed when 'stream' is true.")
     if names:
         body = msgspec.structs.replace(body, **dict.fromkeys(names))
     if body.top_logprobs and not body.logprobs:
-        raise _invalid("top_logprobs", "'top_logprobs' is only allowed when 'logprobs' is true.")
+        raise invalid_value("top_logprobs", "'top_logprobs' is only allowed when 'logprobs' is true.")
     limit = body.max_completion_tokens or body.max_tokens
     if body.min_tokens and limit is not None and body.min_tokens > limit:
-        raise _invalid("min_tokens", f"{body.min_tokens} is more than the {limit} tokens that the reply may have.")
+        raise invalid_value("min_tokens", f"{body.min_tokens} is more than the {limit} tokens that the reply may have.")
     if body.stream and body.ark_simplified and (body.n or 1) > 1:
-        raise _invalid("n", "In a simplified stream there is one reply only.")
+        raise invalid_value("n", "In a simplified stream there is one reply only.")
     return body
 
 
@@ -51,7 +49,8 @@ def read(
     """The turn that is asked for. Raises BadRequest with `param`."""
     tokenizer = backend.tokenizer
     sampling = _sampling(body, served.default_sampling, tokenizer.vocab_size)
-    answer, tools = _answer(body), read_tools(body)
+    answer = _answer(body)
+    tools = read_tools(body) if any((body.tools, body.tool_choice, body.functions, body.function_call)) else None
     # A reply that is held to a form always ends with it: when it is complete nothing else can follow.
     bound = answer is not None or (tools is not None and bool(tools.callable))
     ends = frozenset() if body.ignore_eos and not bound else tokenizer.stop_token_ids
@@ -80,19 +79,21 @@ def read(
 
 def _sampling(body: ChatRequest, defaults: SamplingParams, vocab_size: int) -> SamplingParams:
     """What the request does not say comes from the model's defaults."""
-    values = {name: value for name in _SAMPLING if (value := getattr(body, name)) is not None}
-    values["top_p"] = max(SMALLEST_TOP_P, values.get("top_p", defaults.top_p))
-    values["top_k"] = max(0, values.get("top_k", defaults.top_k))
+    values: dict[str, Any] = {name: value for name in _SAMPLING if (value := getattr(body, name)) is not None}
+    if "top_p" in values:
+        values["top_p"] = max(SMALLEST_TOP_P, values["top_p"])
+    if "top_k" in values:
+        values["top_k"] = max(0, values["top_k"])
     if body.logit_bias:
         values["logit_bias"] = {_token_id(key, vocab_size): value for key, value in body.logit_bias.items()}
-    return msgspec.structs.replace(defaults, **values)
+    return msgspec.structs.replace(defaults, **values) if values else defaults
 
 
 def _token_id(key: str, vocab_size: int) -> int:
     if not (key.isascii() and key.isdigit()):
-        raise _invalid("logit_bias", f"The key '{shorten(key)}' is not a token id.")
+        raise invalid_value("logit_bias", f"The key '{shorten(key)}' is not a token id.")
     if len(key) > 18 or int(key) >= vocab_size:
-        raise _invalid("logit_bias", f"The model has no token {shorten(key)}: its ids end at {vocab_size - 1}.")
+        raise invalid_value("logit_bias", f"The model has no token {shorten(key)}: its ids end at {vocab_size - 1}.")
     return int(key)
 
 
@@ -121,7 +122,3 @@ def _template_kwargs(body: ChatRequest, template: str) -> dict[str, Any]:
     if effort is not None and "reasoning_effort" in template:
         kwargs["reasoning_effort"] = effort
     return kwargs | (body.chat_template_kwargs or {})
-
-
-def _invalid(param: str, reason: str) -> BadRequest:
-    return BadRequest(f"Invalid '{param}': {reason}", param=param, code="invalid_value")

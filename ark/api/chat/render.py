@@ -10,6 +10,7 @@ from typing import Protocol
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from ark import __version__
 from ark.api.chat.schema import (
     Choice,
     ChoiceDelta,
@@ -33,21 +34,17 @@ from ark.chat.turn import Turn
 from ark.errors import APIError
 from ark.http.sse import DONE, json_event, text_event
 
+FINGERPRINT = f"ark-{__version__}"
+
 _encoder = msgspec.json.Encoder()
 
 
 class Head(msgspec.Struct, frozen=True, kw_only=True):
     """What every object of one reply says."""
 
-    id: str
-    created: int
     model: str
-    fingerprint: str
-
-    @classmethod
-    def new(cls, model: str, fingerprint: str) -> Head:
-        name = f"chatcmpl-{secrets.token_hex(16)}"
-        return cls(id=name, created=int(time.time()), model=model, fingerprint=fingerprint)
+    id: str = msgspec.field(default_factory=lambda: f"chatcmpl-{secrets.token_hex(16)}")
+    created: int = msgspec.field(default_factory=lambda: int(time.time()))
 
 
 def completion(head: Head, turn: Turn) -> bytes:
@@ -58,19 +55,18 @@ def completion(head: Head, turn: Turn) -> bytes:
         model=head.model,
         choices=[_choice(output, turn.legacy) for output in turn.outputs],
         usage=usage(turn),
-        system_fingerprint=head.fingerprint,
+        system_fingerprint=FINGERPRINT,
     )
     return _encoder.encode(reply)
 
 
 def usage(turn: Turn) -> Usage:
-    counts = turn.counts
     return Usage(
-        prompt_tokens=counts.prompt,
-        completion_tokens=counts.completion,
-        total_tokens=counts.prompt + counts.completion,
-        prompt_tokens_details=PromptTokensDetails(cached_tokens=counts.cached),
-        completion_tokens_details=CompletionTokensDetails(reasoning_tokens=counts.reasoning),
+        prompt_tokens=turn.prompt_tokens,
+        completion_tokens=turn.completion_tokens,
+        total_tokens=turn.prompt_tokens + turn.completion_tokens,
+        prompt_tokens_details=PromptTokensDetails(cached_tokens=turn.cached_tokens),
+        completion_tokens_details=CompletionTokensDetails(reasoning_tokens=turn.reasoning_tokens),
     )
 
 
@@ -181,7 +177,7 @@ class ChunkRenderer:
             model=head.model,
             choices=choices,
             usage=used,
-            system_fingerprint=head.fingerprint,
+            system_fingerprint=FINGERPRINT,
         )
         return json_event(_encoder.encode(chunk))
 

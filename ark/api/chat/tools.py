@@ -6,17 +6,17 @@ from collections.abc import Sequence
 
 from ark.api.chat.schema import AllowedTools, ChatRequest, ChosenFunction, FunctionDefinition, NamedTool
 from ark.chat.tools.toolbox import Tool, Toolbox
-from ark.errors import BadRequest
+from ark.errors import invalid_value
 
 
 def read_tools(body: ChatRequest) -> Toolbox | None:
     """What the request says about tools; None where it offers none. Raises BadRequest with `param`."""
     if body.tools and body.functions:
-        raise _invalid("functions", "'functions' and 'tools' cannot both be sent; 'tools' is the newer one.")
+        raise invalid_value("functions", "'functions' and 'tools' cannot both be sent; 'tools' is the newer one.")
     if not body.tools and body.tool_choice not in (None, "none", "auto"):
-        raise _invalid("tool_choice", "'tool_choice' is only allowed when 'tools' are specified.")
+        raise invalid_value("tool_choice", "'tool_choice' is only allowed when 'tools' are specified.")
     if not body.functions and body.function_call not in (None, "none", "auto"):
-        raise _invalid("function_call", "'function_call' is only allowed when 'functions' are specified.")
+        raise invalid_value("function_call", "'function_call' is only allowed when 'functions' are specified.")
     if body.functions:
         return _read_functions(body, body.functions)
     if not body.tools:
@@ -49,7 +49,7 @@ def _offer(functions: Sequence[FunctionDefinition], place: str) -> tuple[Tool, .
     for i, function in enumerate(functions):
         where = place.format(i)
         if function.name in tools:
-            raise _invalid(f"{where}.name", f"The name '{function.name}' stands twice.")
+            raise invalid_value(f"{where}.name", f"The name '{function.name}' stands twice.")
         tools[function.name] = Tool(
             name=function.name,
             description=function.description,
@@ -65,8 +65,4 @@ def _find(tools: Sequence[Tool], name: str, param: str) -> Tool:
         if tool.name == name:
             return tool
     known = ", ".join(tool.name for tool in tools)
-    raise _invalid(param, f"There is no tool '{name}' in this request; there is: {known}.")
-
-
-def _invalid(param: str, reason: str) -> BadRequest:
-    return BadRequest(f"Invalid '{param}': {reason}", param=param, code="invalid_value")
+    raise invalid_value(param, f"There is no tool '{name}' in this request; there is: {known}.")

@@ -13,7 +13,6 @@ from ark.api.embeddings.schema import EmbeddingRequest
 from ark.api.request import Request, ignored_header
 from ark.concurrency import run_in_thread, run_in_thread_if_large
 from ark.engines.embedding import EmbeddingJob
-from ark.engines.parameters import EMBEDDINGS
 from ark.errors import APIError
 from ark.http.response import Response
 from ark.services import Services
@@ -31,7 +30,7 @@ async def create(request: Request, services: Services) -> Response:
     work = request.record.begin("embeddings", served.name, body, meter=services.metrics.requests.models[served.name])
     backend = await served.ready(services.config.server.load_wait)
     ignore = services.config.server.unsupported_parameters == "ignore"
-    ignored = served.check(body, EMBEDDINGS, ignore=ignore)
+    ignored = served.check(body, ignore=ignore)
     dimensions = parameters.dimensions(body, backend)
     if body.model in openai_ids.NAMES and not isinstance(inputs.items[0], str):
         known = inputs

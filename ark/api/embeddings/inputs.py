@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from ark.engines.parameters import MAX_INPUTS
-from ark.errors import APIError, BadRequest
+from ark.errors import APIError, invalid_value
 
 
 class Inputs(msgspec.Struct, frozen=True):
@@ -43,11 +43,9 @@ def read_inputs(value: str | list[str | int | list[int]]) -> Inputs:
     if len(items) < len(value):
         first = type(value[0])
         index = next(number for number, item in enumerate(value) if type(item) is not first)
-        raise _invalid(f"input[{index}]", "a list is of texts, of token ids, or of lists of token ids, not of several.")
+        raise invalid_value(
+            f"input[{index}]", "a list is of texts, of token ids, or of lists of token ids, not of several."
+        )
     if len(value) > MAX_INPUTS:
-        raise _invalid("input", f"there are {len(value)} inputs; a request may have {MAX_INPUTS}.")
+        raise invalid_value("input", f"there are {len(value)} inputs; a request may have {MAX_INPUTS}.")
     return Inputs(items)
-
-
-def _invalid(param: str, reason: str) -> BadRequest:
-    return BadRequest(f"Invalid '{param}': {reason}", param=param, code="invalid_value")

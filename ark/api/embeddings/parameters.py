@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ark.api.embeddings.schema import EmbeddingRequest
 from ark.engines.embedding import EmbeddingBackend
-from ark.errors import BadRequest
+from ark.errors import invalid_value
 
 
 def dimensions(body: EmbeddingRequest, backend: EmbeddingBackend) -> int:
@@ -14,9 +14,6 @@ def dimensions(body: EmbeddingRequest, backend: EmbeddingBackend) -> int:
         return sizes[0]
     if body.dimensions not in sizes:
         known = ", ".join(map(str, sizes))
-        raise BadRequest(
-            f"Invalid 'dimensions': the model '{body.model}' has vectors of {known} numbers, not {body.dimensions}.",
-            param="dimensions",
-            code="invalid_value",
-        )
+        reason = f"the model '{body.model}' has vectors of {known} numbers, not {body.dimensions}."
+        raise invalid_value("dimensions", reason)
     return body.dimensions

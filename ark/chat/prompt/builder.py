@@ -1,4 +1,4 @@
-"""From what a session knows and what a request says to the exact token ids that the model reads.
+"""From a conversation as a request continues it to the exact token ids that the model reads.
 
 The ids of a transcript are never made again from text: the template is rendered, and what it writes behind the last
 reply is encoded and appended. `Prompt.finish` gives the transcript that the turn leaves behind.
@@ -12,23 +12,15 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
-from ark.chat.prompt.splice import EDGE, Piece, Render, base_digest, splice
-from ark.chat.prompt.truncate import cut_text
+from ark.chat.prompt.splice import RenderedPrompt, RenderTemplate, splice
+from ark.chat.prompt.truncate import truncate_ids
 from ark.chat.prompt.verbatim import Verbatim
 from ark.chat.tools.toolbox import function_call_id
 from ark.engines.chat import Tokenizer
-from ark.errors import BadRequest, ContextLengthExceeded, shorten
-from ark.sessions.transcript import (
-    Continuation,
-    How,
-    Message,
-    Seam,
-    Transcript,
-    common_tokens,
-    pack_tokens,
-    read_message,
-)
+from ark.errors import BadRequest, ContextLengthExceeded, invalid_value, shorten
+from ark.sessions.transcript import Continuation, Message, Seam, Transcript, common_tokens, pack_tokens, read_message
 
+_ENDING = 64
 _PROBE = (
     "The quick brown fox, 0123456789 times;\n\tif (x != 3.14) { return 'naïve'; } "
     "Съешь ещё этих мягких булок. 今日は良い天気です。 ¿Dónde está el niño? مرحبا بالعالم 🦊🚀"
@@ -40,14 +32,14 @@ class PromptBuilder:
     """Builds the prompts of one served model. Pure work on the processor: may be called in any thread."""
 
     def __init__(self, tokenizer: Tokenizer, *, model: str, context_length: int) -> None:
-        self._tokenizer = tokenizer
+        """`model` is the served name, which conversations belong to."""
         self._verbatim = Verbatim(tokenizer, context_length)
         self._context_length = context_length
-        self._fingerprint = fingerprint(tokenizer)
-        self.model = model
-        """The served name, which conversations belong to."""
-        self._opened = "", 0
+        self._last_opening = "", 0
         """The last prompt's opening, which most have, and how many ids it was. Any thread may replace it whole."""
+        self.tokenizer = tokenizer
+        self.fingerprint = fingerprint(tokenizer)
+        self.model = model
 
     def build(
         self,
@@ -63,82 +55,65 @@ class PromptBuilder:
         """
 
         def render(messages: Sequence[Mapping[str, Any]], generate: bool = True) -> str:
-            return self._tokenizer.render(
+            return self.tokenizer.render(
                 self._verbatim.mark(messages),
                 tools=tools,
                 add_generation_prompt=generate,
                 template_kwargs=template_kwargs,
             )
 
-        piece = self._continue(continuation, render)
-        if len(piece.ids) >= self._context_length:
+        transcript = continuation.transcript
+        if transcript is not None and transcript.fingerprint != self.fingerprint:
+            transcript = None
+        rendered = None if transcript is None else splice(continuation, transcript, render, self._verbatim)
+        if rendered is None:
+            # The reasoning of earlier replies goes to the template here, which keeps what the model is used to see.
+            messages = [message.data for message in continuation.messages]
+            text = render(messages)
+            rendered = RenderedPrompt(ids=self._verbatim.encode(text), seams=(), text=text, messages=messages)
+        if len(rendered.ids) >= self._context_length:
             raise ContextLengthExceeded(
-                f"The messages are {len(piece.ids)} tokens; the model's context is {self._context_length}, "
+                f"The messages are {len(rendered.ids)} tokens; the model's context is {self._context_length}, "
                 "and the reply needs at least one.",
                 param="messages",
             )
         return Prompt(
-            ids=piece.ids,
-            how=continuation.how,
-            retained=self._retained(continuation, piece.ids),
-            ending=piece.text[-EDGE:],
+            ids=rendered.ids,
+            retained=0 if transcript is None else common_tokens(transcript.tokens, pack_tokens(rendered.ids)),
+            ending=rendered.text[-_ENDING:],
             continuation=continuation,
-            piece=piece,
-            opening=self._opening(piece, render),
+            rendered=rendered,
+            # It is for the transcript, which a stateless turn does not leave.
+            opening=None if continuation.how == "stateless" else self._find_opening(rendered, render),
             builder=self,
         )
 
-    @property
-    def tokenizer(self) -> Tokenizer:
-        return self._tokenizer
-
-    @property
-    def fingerprint(self) -> str:
-        return self._fingerprint
-
-    def _continue(self, continuation: Continuation, render: Render) -> Piece:
-        transcript = continuation.transcript
-        if transcript is not None and transcript.fingerprint == self._fingerprint:
-            piece = splice(continuation, transcript, render, self._verbatim)
-            if piece is not None:
-                return piece
-        # The reasoning of earlier replies goes to the template here, which keeps what the model is used to see.
-        messages = [message.data for message in continuation.messages]
-        text = render(messages)
-        return Piece(ids=self._verbatim.encode(text), seams=(), text=text, messages=messages)
-
-    def _retained(self, continuation: Continuation, ids: list[int]) -> int:
-        transcript = continuation.transcript
-        if transcript is None or transcript.fingerprint != self._fingerprint:
-            return 0
-        return common_tokens(transcript.tokens, pack_tokens(ids))
-
-    def _opening(self, piece: Piece, render: Render) -> _Opening:
-        """Where the prompt that opens the reply begins, in the text and in the ids."""
+    def _find_opening(self, rendered: RenderedPrompt, render: RenderTemplate) -> Opening:
+        text, ids = rendered.text, rendered.ids
         try:
-            base = _common_length(piece.text, render(piece.messages, False))
+            base = _common_length(text, render(rendered.messages, False))
         except BadRequest:
-            base = len(piece.text)
-        count = self._count(piece.ids, piece.text[base:])
-        return _Opening(-1 if count is None else len(piece.ids) - count, base)
-
-    def _count(self, ids: list[int], opening: str) -> int | None:
-        """How many ids at the end are the opening's; None where no number of them is."""
-        known, count = self._opened
-        if opening == known and count <= len(ids) and self._tokenizer.decode(ids[len(ids) - count :]) == opening:
-            return count
+            base = len(text)
+        opening = text[base:]
+        known, count = self._last_opening
+        if opening == known and count <= len(ids) and self.tokenizer.decode(ids[len(ids) - count :]) == opening:
+            return Opening(base, len(ids) - count)
         # It is a few tokens, so they are found from the end.
         for count in range(min(len(ids), len(opening.encode())) + 1):
-            if self._tokenizer.decode(ids[len(ids) - count :]) == opening:
-                self._opened = opening, count
-                return count
-        return None
+            if self.tokenizer.decode(ids[len(ids) - count :]) == opening:
+                self._last_opening = opening, count
+                return Opening(base, len(ids) - count)
+        return Opening(base, -1)
 
 
 @dataclass(frozen=True)
-class _Opening:
-    start: int
+class Opening:
+    """Where the text that opens the reply begins in a prompt."""
+
     base: int
+    """In the text."""
+    start: int
+    """In the ids; -1 where no number of them is the opening."""
 
 
 @dataclass(frozen=True)
@@ -146,15 +121,14 @@ class Prompt:
     """What one request gives the model to read."""
 
     ids: list[int]
-    how: How
-    """How the request continued its session."""
     retained: int
     """Leading ids that the conversation's transcript had already; its state, if still there, need not be computed."""
     ending: str
     """The last characters of the prompt's text: whether it opens a think tag."""
     continuation: Continuation
-    piece: Piece
-    opening: _Opening
+    rendered: RenderedPrompt
+    opening: Opening | None
+    """None for a stateless turn."""
     builder: PromptBuilder
 
     def finish(
@@ -172,27 +146,21 @@ class Prompt:
         before the stop string, counted as the tokenizer's stream gives them, reasoning and tags included. Tokens
         behind them do not stay, so that the model never remembers what the client has not seen.
         """
-        ids = list(reply_ids)
+        if self.opening is None:
+            raise RuntimeError("a stateless turn leaves no transcript")
+        messages, ids = self.continuation.messages, list(reply_ids)
         stopped = kept is None and bool(ids) and ids[-1] in stop_ids
         if kept is not None:
-            ids = cut_text(self.builder.tokenizer, ids, kept)
-        base = self.piece.text[: self.opening.base]
+            ids = truncate_ids(self.builder.tokenizer, ids, kept)
         tokens = self.ids + ids
-        seam = Seam(
-            message=len(self.continuation.messages),
-            start=self.opening.start,
-            end=len(tokens),
-            stopped=stopped,
-            base_length=len(base),
-            base_digest=base_digest(base),
-            edge=base[-EDGE:],
-        )
+        base = self.rendered.text[: self.opening.base]
+        seam = Seam.behind(base, message=len(messages), start=self.opening.start, end=len(tokens), stopped=stopped)
         return Transcript(
             model=self.builder.model,
             fingerprint=self.builder.fingerprint,
-            messages=(*self.continuation.messages, read_message(message)),
+            messages=(*messages, read_message(message)),
             tokens=pack_tokens(tokens),
-            seams=(*self.piece.seams, seam),
+            seams=(*self.rendered.seams, seam),
         )
 
 
@@ -212,12 +180,10 @@ def check_tool_results(messages: Sequence[Message], sent: int) -> None:
         # The results of functions, which came before tools, name no call.
         if index < 0 or number in calls or number == function_call_id(data.get("name") or ""):
             continue
-        place = f"messages[{index}].tool_call_id"
-        raise BadRequest(
-            f"Invalid '{place}': a message of the role 'tool' answers a call in the 'tool_calls' of the assistant's "
-            f"message before it; there is none with the id '{shorten(str(number))}'.",
-            param=place,
-            code="invalid_value",
+        raise invalid_value(
+            f"messages[{index}].tool_call_id",
+            "a message of the role 'tool' answers a call in the 'tool_calls' of the assistant's message before it; "
+            f"there is none with the id '{shorten(str(number))}'.",
         )
 
 

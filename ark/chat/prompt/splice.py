@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, Protocol
 
+import msgspec
+
 from ark.chat.prompt.verbatim import Verbatim
 from ark.errors import BadRequest
-from ark.sessions.transcript import Continuation, Seam, Transcript, unpack_tokens
+from ark.sessions.transcript import EDGE, Continuation, Seam, Transcript, unpack_tokens
 
-EDGE = 64
-"""Characters kept of the end of a base."""
 _HEADER = 256
 """A template's opening of a reply is shorter than this many characters."""
 _SURE = 4
@@ -29,14 +29,14 @@ _SURE = 4
 _MARK = f"ark-{secrets.token_hex(16)}-"
 
 
-class Render(Protocol):
+class RenderTemplate(Protocol):
     """The template of one request: its tools and arguments are bound."""
 
     def __call__(self, messages: Sequence[Mapping[str, Any]], generate: bool = True) -> str: ...
 
 
 @dataclass(frozen=True)
-class Piece:
+class RenderedPrompt:
     """A prompt, and what stands where in it."""
 
     ids: list[int]
@@ -48,12 +48,9 @@ class Piece:
     """What was rendered."""
 
 
-def base_digest(text: str) -> bytes:
-    """Digest of a base's text."""
-    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-
-
-def splice(continuation: Continuation, transcript: Transcript, render: Render, tokenizer: Verbatim) -> Piece | None:
+def splice(
+    continuation: Continuation, transcript: Transcript, render: RenderTemplate, tokenizer: Verbatim
+) -> RenderedPrompt | None:
     """The prompt with as many of the transcript's tokens as possible; None when no reply can keep its tokens.
 
     Raises BadRequest when the template refuses the messages.
@@ -68,18 +65,18 @@ def splice(continuation: Continuation, transcript: Transcript, render: Render, t
         for index, message in enumerate(continuation.messages)
     ]
     text = render(messages)
-    stable = _stable(seams, text)
-    for later in _choices(seams[stable:], messages):
+    stable = _count_stable(seams, text)
+    for later in _candidates(seams[stable:], messages):
         if stable == 0 and not later:
             return None
-        splicer = _Splicer(transcript, tokenizer, messages, text, render)
-        piece = splicer.run(seams[:stable], later)
-        if piece is not None:
-            return piece
+        segments = _segments(messages, [*seams[:stable][-1:], *later], render)
+        splicer = _Splicer(transcript, tokenizer, text)
+        if segments is not None and splicer.run(seams[:stable], later, segments):
+            return RenderedPrompt(splicer.ids, tuple(splicer.seams), text, messages)
     return None
 
 
-def _stable(seams: Sequence[Seam], text: str) -> int:
+def _count_stable(seams: Sequence[Seam], text: str) -> int:
     """How many leading replies have a base with which the text still begins."""
     digest = blake2b(digest_size=16)
     at = 0
@@ -93,124 +90,93 @@ def _stable(seams: Sequence[Seam], text: str) -> int:
     return len(seams)
 
 
-def _choices(later: Sequence[Seam], messages: Sequence[Mapping[str, Any]]) -> Iterator[Sequence[Seam]]:
+def _candidates(later: Sequence[Seam], messages: Sequence[Mapping[str, Any]]) -> Iterator[Sequence[Seam]]:
     """Sets of replies behind the stable ones to keep, the best first.
 
     A mark stands in the place of a whole reply. Where templates check the order of roles, a mark instead of a tool
     call may break it, so the second set leaves tool calls to the template.
     """
-    seen: list[Sequence[Seam]] = []
     possible = [seam for seam in later if seam.start >= 0]
     plain = [seam for seam in possible if not messages[seam.message].get("tool_calls")]
-    for choice in (possible, plain, []):
-        if choice not in seen:
-            seen.append(choice)
-            yield choice
+    yield possible
+    if plain != possible:
+        yield plain
+    if plain:
+        yield []
+
+
+def _segments(
+    messages: Sequence[Mapping[str, Any]], marked: Sequence[Seam], render: RenderTemplate
+) -> list[str] | None:
+    """The rendering with marks instead of some replies, split at the marks."""
+    messages = list(messages)
+    for number, seam in enumerate(marked):
+        messages[seam.message] = {"role": "assistant", "content": f"{_MARK}{number}."}
+    try:
+        rest = render(messages)
+    except BadRequest:
+        return None
+    segments: list[str] = []
+    for number in range(len(marked)):
+        segment, mark, rest = rest.partition(f"{_MARK}{number}.")
+        if not mark:
+            return None
+        segments.append(segment)
+    segments.append(rest)
+    return None if any(_MARK in segment for segment in segments) else segments
 
 
 class _Splicer:
     """One attempt."""
 
-    def __init__(
-        self,
-        transcript: Transcript,
-        tokenizer: Verbatim,
-        messages: Sequence[Mapping[str, Any]],
-        text: str,
-        render: Render,
-    ) -> None:
+    def __init__(self, transcript: Transcript, tokenizer: Verbatim, text: str) -> None:
         self._transcript = transcript
         self._tokenizer = tokenizer
-        self._messages = messages
         self._text = text
-        self._render = render
-        self._ids: list[int] = []
-        self._seams: list[Seam] = []
+        self.ids: list[int] = []
+        self.seams: list[Seam] = []
 
-    def run(self, stable: Sequence[Seam], later: Sequence[Seam]) -> Piece | None:
-        """Keeps everything up to the last stable reply, and the tokens of the later ones."""
-        marked = [*stable[-1:], *later]
-        segments = self._segments(marked)
-        if segments is None:
-            return None
+    def run(self, stable: Sequence[Seam], later: Sequence[Seam], segments: Sequence[str]) -> bool:
+        """Keep everything up to the last stable reply, and the tokens of the later ones. False where that fails."""
         *between, tail = segments
+        place = 0
         if stable:
-            self._ids = unpack_tokens(self._transcript.tokens, 0, stable[-1].end)
-            self._seams = list(stable)
+            self.ids = unpack_tokens(self._transcript.tokens, 0, stable[-1].end)
+            self.seams = list(stable)
             between = between[1:]
-        place = stable[-1].base_length if stable else 0
+            place = stable[-1].base_length
         for segment, seam in zip(between, later, strict=True):
             cut = _align(segment, seam.edge)
             # Ordinary text may be trimmed or written otherwise; a segment that is not there at all is a surprise.
             place = -1 if cut is None else self._text.find(segment[:cut], place)
-            if cut is None or place < 0 or (place > 0 and not self._seams):
-                return None
+            if cut is None or place < 0 or (place > 0 and not self.seams):
+                return False
             self._append(segment[:cut])
             place += cut
-            self._keep(seam, place)
+            start = len(self.ids)
+            self.ids += unpack_tokens(self._transcript.tokens, seam.start, seam.end)
+            base = self._text[:place]
+            kept = Seam.behind(base, message=seam.message, start=start, end=len(self.ids), stopped=seam.stopped)
+            self.seams.append(kept)
         if not self._text.endswith(tail) or len(self._text) - len(tail) < place:
-            return None
+            return False
         self._append(tail)
-        return Piece(self._ids, tuple(self._seams), self._text, self._messages)
-
-    def _segments(self, marked: Sequence[Seam]) -> list[str] | None:
-        """The rendering with marks instead of some replies, split at the marks."""
-        messages = list(self._messages)
-        for number, seam in enumerate(marked):
-            messages[seam.message] = {"role": "assistant", "content": f"{_MARK}{number}."}
-        try:
-            rest = self._render(messages)
-        except BadRequest:
-            return None
-        segments: list[str] = []
-        for number in range(len(marked)):
-            segment, mark, rest = rest.partition(f"{_MARK}{number}.")
-            if not mark:
-                return None
-            segments.append(segment)
-        segments.append(rest)
-        return None if any(_MARK in segment for segment in segments) else segments
-
-    def _keep(self, seam: Seam, base_length: int) -> None:
-        """Append the opening and the tokens of a reply whose base has just been written."""
-        start = len(self._ids)
-        self._ids += unpack_tokens(self._transcript.tokens, seam.start, seam.end)
-        base = self._text[:base_length]
-        self._seams.append(
-            Seam(
-                message=seam.message,
-                start=start,
-                end=len(self._ids),
-                stopped=seam.stopped,
-                base_length=base_length,
-                base_digest=base_digest(base),
-                edge=base[-EDGE:],
-            )
-        )
+        return True
 
     def _append(self, text: str) -> None:
         """Encode what the template writes behind the last reply, or at the beginning."""
-        if not self._seams or not self._seams[-1].stopped:
-            self._ids += self._tokenizer.encode(text)
-            return
-        seam = self._seams[-1]
-        stop = self._ids[-1]
-        written = self._tokenizer.decode([stop])
-        if not written or not text.startswith(written):
-            # The model ended with another stop id than the template writes: a tool call's, or the document's end.
-            self._ids.pop()
-            self._seams[-1] = Seam(
-                seam.message, seam.start, seam.end - 1, False, seam.base_length, seam.base_digest, seam.edge
-            )
-            self._ids += self._tokenizer.encode(text)
-            return
-        # Together with the stop id in front, text is encoded as in the middle of a conversation: some tokenizers
-        # treat the beginning of a text in another way.
+        stop = self.ids[-1] if self.seams and self.seams[-1].stopped else None
+        written = "" if stop is None else self._tokenizer.decode([stop])
         ids = self._tokenizer.encode(text)
-        if ids[:1] == [stop]:
-            self._ids += ids[1:]
-        else:
-            self._ids += self._tokenizer.encode(text[len(written) :])
+        if stop is not None and not (written and text.startswith(written)):
+            # The model ended with another stop id than the template writes: a tool call's, or the document's end.
+            self.ids.pop()
+            self.seams[-1] = msgspec.structs.replace(self.seams[-1], end=self.seams[-1].end - 1, stopped=False)
+        elif stop is not None:
+            # Together with the stop id in front, text is encoded as in the middle of a conversation: some tokenizers
+            # treat the beginning of a text in another way.
+            ids = ids[1:] if ids[:1] == [stop] else self._tokenizer.encode(text[len(written) :])
+        self.ids += ids
 
 
 def _align(segment: str, edge: str) -> int | None:

@@ -9,14 +9,14 @@ from ark.engines.chat import Tokenizer
 _STEPS = 8
 
 
-def cut_text(tokenizer: Tokenizer, ids: Sequence[int], kept: int) -> list[int]:
+def truncate_ids(tokenizer: Tokenizer, ids: Sequence[int], kept: int) -> list[int]:
     """Ids whose text is the first `kept` characters of the text of `ids`, as the tokenizer's stream gives it.
 
     The ids up to the cut stay as they are. Where it falls inside a token, the part before it is encoded anew.
     """
     stream = tokenizer.stream()
     text = ""
-    # The first count of ids that gives so many characters: behind it may stand the beginning of another one.
+    # The first count of ids that gives so many characters: the next one may begin another character.
     counts = {0: 0}
     for count, token in enumerate(ids, 1):
         text += stream.push((token,))

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ark.engines.chat import Tokenizer
+from ark.engines.token_budget import PIECE as CHUNK_SIZE
 from ark.engines.token_budget import overlong
 from ark.errors import ContextLengthExceeded
 
@@ -35,68 +36,62 @@ class Verbatim:
         self._tokenizer = tokenizer
         self._context_length = context_length
         texts = [text for text in tokenizer.special_texts if len(text) > 1]
-        self._any = _Marker(texts)
-        self._hidden = _Marker(text for text in texts if not _shown(tokenizer, text))
+        self._any = _pattern(texts)
+        self._hidden = _pattern(text for text in texts if not _is_shown(tokenizer, text))
 
     def mark(self, messages: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
         """The messages as they are to be rendered."""
-        return [self._marked(message) for message in messages]
+        return [self._mark_message(message) for message in messages]
 
     def encode(self, text: str) -> list[int]:
         """Ids of a rendering of marked messages. Raises ContextLengthExceeded for one that is far too long."""
-        pieces = text.split(_MARK)
-        self._check_length("".join(pieces))
-        if len(pieces) == 1:
-            return self._tokenizer.encode(text)
-        return [token for piece in pieces for token in self._tokenizer.encode(piece)]
-
-    def decode(self, token_ids: Sequence[int]) -> str:
-        return self._tokenizer.decode(token_ids)
-
-    def _check_length(self, text: str) -> None:
-        if overlong(text, self._context_length, lambda piece: len(self._tokenizer.encode(piece))):
+        parts = text.split(_MARK)
+        # Shorter text is never far too long.
+        if len(text) > CHUNK_SIZE and overlong("".join(parts), self._context_length, self._count):
             raise ContextLengthExceeded(
                 f"The messages are far longer than the model's context of {self._context_length} tokens.",
                 param="messages",
             )
+        if len(parts) == 1:
+            return self._tokenizer.encode(text)
+        return [token for part in parts for token in self._tokenizer.encode(part)]
 
-    def _marked(self, message: Mapping[str, Any]) -> Mapping[str, Any]:
-        marker = self._any if message.get("role") in _STRANGERS else self._hidden
-        return {key: marker.mark_all(message[key]) if key in _WRITTEN else message[key] for key in message}
+    def decode(self, token_ids: Sequence[int]) -> str:
+        return self._tokenizer.decode(token_ids)
+
+    def _count(self, text: str) -> int:
+        return len(self._tokenizer.encode(text))
+
+    def _mark_message(self, message: Mapping[str, Any]) -> Mapping[str, Any]:
+        pattern = self._any if message.get("role") in _STRANGERS else self._hidden
+        return {key: _mark(message[key], pattern) if key in _WRITTEN else message[key] for key in message}
 
 
-class _Marker:
-    """Puts marks into some texts wherever they stand."""
+def _pattern(texts: Iterable[str]) -> re.Pattern[str] | None:
+    """Finds any of the texts, the longest at its place."""
+    choice = "|".join(re.escape(text) for text in sorted(texts, key=len, reverse=True))
+    return re.compile(choice) if choice else None
 
-    def __init__(self, texts: Iterable[str]) -> None:
-        choice = "|".join(re.escape(text) for text in sorted(texts, key=len, reverse=True))
-        self._some = re.compile(choice) if choice else None
 
-    def mark(self, content: str) -> str:
-        if self._some is None or (found := self._some.search(content)) is None:
-            return content
-        # One after another, with those that overlap: other threads run in between.
-        pieces, start = [], 0
-        while found is not None:
-            end = found.start() + 1
-            pieces.append(content[start:end])
-            start = end
-            found = self._some.search(content, start)
-        pieces.append(content[start:])
-        return _MARK.join(pieces)
-
-    def mark_all(self, value: Any) -> Any:
-        """A value with marks in all its texts, the names of fields among them."""
-        if isinstance(value, str):
-            return self.mark(value)
-        if isinstance(value, list):
-            return [self.mark_all(one) for one in value]
-        if isinstance(value, dict):
-            return {self.mark_all(key): self.mark_all(one) for key, one in value.items()}
+def _mark(value: Any, pattern: re.Pattern[str] | None) -> Any:
+    """A value with marks in all its texts, the names of fields among them, wherever the pattern is found."""
+    if isinstance(value, list):
+        return [_mark(one, pattern) for one in value]
+    if isinstance(value, dict):
+        return {_mark(key, pattern): _mark(one, pattern) for key, one in value.items()}
+    if not isinstance(value, str) or pattern is None or (found := pattern.search(value)) is None:
         return value
+    # One after another, with those that overlap: other threads run in between.
+    parts, start = [], 0
+    while found is not None:
+        end = found.start() + 1
+        parts.append(value[start:end])
+        start = end
+        found = pattern.search(value, start)
+    return _MARK.join([*parts, value[start:]])
 
 
-def _shown(tokenizer: Tokenizer, text: str) -> bool:
+def _is_shown(tokenizer: Tokenizer, text: str) -> bool:
     """Whether a special token is part of a reply's text, as the tags of reasoning and tool calls are."""
     stream = tokenizer.stream()
     return bool(stream.push(tokenizer.encode(text)) + stream.flush())

@@ -110,13 +110,13 @@ async def test_headers_are_known_when_the_turn_has_begun() -> None:
         assert turn.complete
         assert kept(sessions) == 0, "before the block is left"
     assert kept(sessions) == 2
-    assert (turn.counts.cached, turn.counts.completion) == (3, 3)
+    assert (turn.cached_tokens, turn.completion_tokens) == (3, 3)
 
 
 async def test_an_admission_that_says_nothing_of_the_cache() -> None:
     turn, deltas = await run(Engine(batch("h"), batch("i", "stop")))
     assert [delta.content for delta in deltas] == ["h", "i"]
-    assert turn.counts.cached == 0
+    assert turn.cached_tokens == 0
 
 
 @pytest.mark.parametrize("deltas", [0, 1])
@@ -177,7 +177,7 @@ async def test_replies_are_told_apart() -> None:
         (1, "", True),
         (0, "c", False),
     ]
-    assert (turn.counts.completion, turn.counts.cached) == (len("ac") + 1 + len("bX"), 3)
+    assert (turn.completion_tokens, turn.cached_tokens) == (len("ac") + 1 + len("bX"), 3)
 
 
 async def test_only_what_a_stop_string_ended_is_dropped_from_the_job() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ark.chat.prompt.builder import Prompt, PromptBuilder, fingerprint
-from ark.chat.prompt.truncate import cut_text
+from ark.chat.prompt.truncate import truncate_ids
 from ark.errors import BadRequest, ContextLengthExceeded
 from ark.sessions.transcript import Continuation, Transcript, read_messages, unpack_tokens
 
@@ -47,7 +47,7 @@ def test_a_first_prompt_is_the_templates_rendering(tokenizer: Any) -> None:
     messages = [user("hello world")]
     prompt = begin(tokenizer, *messages)
     assert prompt.ids == tokenizer.encode(tokenizer.render(messages))
-    assert (prompt.how, prompt.retained) == ("created", 0)
+    assert (prompt.continuation.how, prompt.retained) == ("created", 0)
 
 
 def test_reasoning_that_the_template_strips_stays(of_shape: Any) -> None:
@@ -356,7 +356,7 @@ def test_a_mark_in_a_message_of_a_client_means_nothing(of_shape: Any) -> None:
 def test_a_cut_keeps_exactly_the_text_before_it(of_shape: Any, text: str) -> None:
     tokenizer = of_shape("chatml")
     ids = tokenizer.encode(text + "lly STOP 🦊")
-    result = cut_text(tokenizer, ids, len(text))
+    result = truncate_ids(tokenizer, ids, len(text))
     assert tokenizer.decode(result) == text
     assert result[: len(result) // 2] == ids[: len(result) // 2]
 

@@ -192,7 +192,7 @@ def test_while_the_template_is_stable_a_prompt_begins_with_the_transcripts_own_i
     for step in script:
         turn = client.turn(step)
         if turn.before is None:
-            assert turn.prompt.how == "created"
+            assert turn.prompt.continuation.how == "created"
             continue
         kept = [seam for seam in turn.before.seams if seam.message < turn.prompt.continuation.kept]
         end = kept[-1].end if kept else 0
@@ -235,7 +235,7 @@ def test_how_a_request_continued(tokenizer: Any, script: list[Step]) -> None:
     for step in script:
         which = int(step.other)
         back = min(step.back, turns[which])
-        how = client.turn(step).prompt.how
+        how = client.turn(step).prompt.continuation.how
         turns[which] += 1 - back
         if back == 0 and turns[which] > 1:
             assert how == "continued"
