@@ -10,7 +10,7 @@ import msgspec
 from ark.api.audio.schema import TranscriptionRequest, TranslationRequest
 from ark.api.chat.schema import ChatRequest
 from ark.api.embeddings.schema import EmbeddingRequest
-from ark.api.models.schema import ModelDetails
+from ark.api.models.endpoint import ModelDetails
 from ark.api.routes import PAGE as PAGE_ROUTE
 from ark.api.routes import ROUTES
 from ark.engines import parameters

@@ -23,11 +23,11 @@ from ark.api.embeddings import endpoint as embeddings
 from ark.api.embeddings.schema import EmbeddingList, EmbeddingRequest
 from ark.api.error_body import ErrorReply
 from ark.api.models import endpoint as models
-from ark.api.models.schema import Model, ModelList
+from ark.api.models.endpoint import Model, ModelList
 from ark.api.ops import endpoint as ops
 from ark.api.routes import FILES, Route
 from ark.api.sessions import endpoint as sessions
-from ark.api.sessions.schema import SessionDeleted, SessionList, SessionObject
+from ark.api.sessions.endpoint import SessionDeleted, SessionList, SessionObject
 from ark.errors import (
     APIError,
     BadRequest,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import msgspec
 
@@ -62,11 +62,14 @@ def language(body: TranslationRequest, backend: TranscriptionBackend) -> str | N
     return code
 
 
-def check_translation(body: TranslationRequest, backend: TranscriptionBackend) -> None:
-    """Raises BadRequest for a model that knows English alone: it has not learnt to translate."""
+def task(body: TranslationRequest, backend: TranscriptionBackend) -> Literal["transcribe", "translate"]:
+    """Raises BadRequest for a translation by a model that knows English alone: it has not learnt to translate."""
+    if isinstance(body, TranscriptionRequest):
+        return "transcribe"
     if tuple(backend.languages) == ("en",):
         raise BadRequest(
             f"The model '{body.model}' knows English alone, and translates nothing.",
             param="model",
             code="model_not_supported",
         )
+    return "translate"

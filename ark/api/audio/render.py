@@ -1,4 +1,4 @@
-"""A recording's segments as replies and events."""
+"""A recording's segments as responses: JSON, text, subtitles and events."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from ark.api.audio.schema import (
     VerboseTranscription,
     Word,
 )
-from ark.api.audio.subtitles import srt, vtt
 from ark.engines.parameters import SpeechFormat
 from ark.engines.transcription import TranscriptionInfo, TranscriptionSegment
 from ark.http.response import JSON, Response
@@ -30,8 +29,8 @@ PLAIN = b"text/plain; charset=utf-8"
 _encoder = msgspec.json.Encoder()
 
 
-class Heard(msgspec.Struct, kw_only=True):
-    """What has come of a recording so far."""
+class TranscriptionResult(msgspec.Struct, kw_only=True):
+    """What has been recognised of a recording so far."""
 
     info: TranscriptionInfo | None = None
     segments: list[TranscriptionSegment] = []
@@ -48,83 +47,98 @@ class Heard(msgspec.Struct, kw_only=True):
     def tokens(self) -> int:
         return sum(len(segment.tokens) for segment in self.segments)
 
-    def take(self, piece: TranscriptionInfo | TranscriptionSegment) -> None:
-        if isinstance(piece, TranscriptionInfo):
-            self.info = piece
-        else:
-            self.segments.append(piece)
-
 
 def reply(
-    heard: Heard,
+    result: TranscriptionResult,
     form: SpeechFormat,
     *,
     task: Literal["transcribe", "translate"],
     granularities: Sequence[str],
     headers: Sequence[tuple[str, str]] = (),
 ) -> Response:
-    """The whole reply, once the recording has been heard to its end."""
+    """The whole reply, once the recording has been recognised to its end."""
     match form:
         case "json":
-            usage = DurationUsage(seconds=heard.seconds)
-            return Response(body=_encoder.encode(Transcription(text=heard.text, usage=usage)), headers=headers)
+            usage = DurationUsage(seconds=result.seconds)
+            return Response(body=_encoder.encode(Transcription(text=result.text, usage=usage)), headers=headers)
         case "verbose_json":
-            return Response(body=_verbose(heard, task, granularities), headers=headers, content_type=JSON)
+            return Response(body=_verbose(result, task, granularities), headers=headers, content_type=JSON)
         case "text":
-            text = heard.text + "\n"
+            text = result.text + "\n"
         case "srt":
-            text = srt(heard.segments)
+            text = srt(result.segments)
         case "vtt":
-            text = vtt(heard.segments)
+            text = vtt(result.segments)
     return Response(body=text.encode("utf-8", "replace"), headers=headers, content_type=PLAIN)
 
 
 async def events(
-    pieces: AsyncGenerator[TranscriptionInfo | TranscriptionSegment, None], heard: Heard
+    segments: AsyncGenerator[TranscriptionSegment, None], result: TranscriptionResult
 ) -> AsyncGenerator[bytes, None]:
     """OpenAI's events: a delta for each segment, then the whole. The deltas, joined, are the whole text."""
     begun = False
-    async with aclosing(pieces):
-        async for piece in pieces:
-            heard.take(piece)
-            if isinstance(piece, TranscriptionInfo):
-                continue
+    async with aclosing(segments):
+        async for segment in segments:
             # The text's own first space goes, as it does in the whole.
-            delta = piece.text if begun else piece.text.lstrip()
+            delta = segment.text if begun else segment.text.lstrip()
             if delta:
                 begun = True
                 yield json_event(_encoder.encode(TextDelta(delta=delta)))
-    usage = TokenUsage(output_tokens=heard.tokens, total_tokens=heard.tokens)
-    yield json_event(_encoder.encode(TextDone(text=heard.text, usage=usage)))
+    usage = TokenUsage(output_tokens=result.tokens, total_tokens=result.tokens)
+    yield json_event(_encoder.encode(TextDone(text=result.text, usage=usage)))
     yield DONE
 
 
-def _verbose(heard: Heard, task: Literal["transcribe", "translate"], granularities: Sequence[str]) -> bytes:
+def _verbose(
+    result: TranscriptionResult, task: Literal["transcribe", "translate"], granularities: Sequence[str]
+) -> bytes:
     """With words alone where they alone are asked for, as OpenAI has it."""
-    segments = [
-        Segment(
-            id=one.id,
-            seek=one.seek,
-            start=one.start,
-            end=one.end,
-            text=one.text,
-            tokens=one.tokens,
-            temperature=one.temperature,
-            avg_logprob=one.avg_logprob,
-            compression_ratio=one.compression_ratio,
-            no_speech_prob=one.no_speech_prob,
-        )
-        for one in heard.segments
-    ]
-    words = [Word(word=word.text, start=word.start, end=word.end) for one in heard.segments for word in one.words]
-    spoken = "" if heard.info is None else name_of(heard.info.language)
+    names = Segment.__struct_fields__
+    segments = [Segment(**{name: getattr(segment, name) for name in names}) for segment in result.segments]
+    words = [Word(word=word.text, start=word.start, end=word.end) for one in result.segments for word in one.words]
+    spoken = "" if result.info is None else name_of(result.info.language)
     whole = VerboseTranscription(
         task=task,
         language="english" if task == "translate" else spoken,
-        duration=heard.seconds,
-        text=heard.text,
+        duration=result.seconds,
+        text=result.text,
         segments=segments if "segment" in granularities or not granularities else msgspec.UNSET,
         words=words if "word" in granularities else msgspec.UNSET,
-        usage=DurationUsage(seconds=heard.seconds),
+        usage=DurationUsage(seconds=result.seconds),
     )
     return _encoder.encode(whole)
+
+
+def srt(segments: Sequence[TranscriptionSegment]) -> str:
+    """SubRip: numbered from 1, milliseconds behind a comma."""
+    shown = [segment for segment in segments if segment.text.strip()]
+    return "".join(
+        f"{number}\n{_span(segment, ',')}\n{_cue(segment.text)}\n\n" for number, segment in enumerate(shown, 1)
+    )
+
+
+def vtt(segments: Sequence[TranscriptionSegment]) -> str:
+    """WebVTT, whose text has three characters with a meaning of their own."""
+    shown = [segment for segment in segments if segment.text.strip()]
+    return "WEBVTT\n\n" + "".join(f"{_span(segment, '.')}\n{_escape(_cue(segment.text))}\n\n" for segment in shown)
+
+
+def timestamp(seconds: float, point: str) -> str:
+    """Hours, minutes, seconds and milliseconds, rounded to the nearest; hours grow beyond two digits."""
+    total = max(0, round(seconds * 1000))
+    minutes, milliseconds = divmod(total, 60_000)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:02}:{minutes:02}:{milliseconds // 1000:02}{point}{milliseconds % 1000:03}"
+
+
+def _span(segment: TranscriptionSegment, point: str) -> str:
+    return f"{timestamp(segment.start, point)} --> {timestamp(segment.end, point)}"
+
+
+def _cue(text: str) -> str:
+    """One line: an empty line would end the cue, and an arrow begin another."""
+    return " ".join(text.split()).replace("-->", "->")
+
+
+def _escape(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

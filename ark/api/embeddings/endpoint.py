@@ -7,13 +7,13 @@ import logging
 import msgspec
 
 from ark.api.decode import decode
-from ark.api.embeddings import openai_ids, parameters, render
+from ark.api.embeddings import openai_ids, render
 from ark.api.embeddings.inputs import Inputs, read_inputs
 from ark.api.embeddings.schema import EmbeddingRequest
 from ark.api.request import Request, ignored_header
 from ark.concurrency import run_in_thread, run_in_thread_if_large
-from ark.engines.embedding import EmbeddingJob
-from ark.errors import APIError
+from ark.engines.embedding import EmbeddingBackend, EmbeddingJob
+from ark.errors import APIError, invalid_value
 from ark.http.response import Response
 from ark.services import Services
 
@@ -27,11 +27,11 @@ async def create(request: Request, services: Services) -> Response:
     depth = services.config.limits.json_depth
     body, inputs = await run_in_thread_if_large(len(request.body), lambda: _read(request.body, depth))
     served = services.registry.find_embedding(body.model, request.key)
-    work = request.record.begin("embeddings", served.name, body, meter=services.metrics.requests.models[served.name])
+    meter = services.metrics.requests.models[served.name]
+    record = request.record.begin("embeddings", served.name, body, meter=meter)
     backend = await served.ready(services.config.server.load_wait)
-    ignore = services.config.server.unsupported_parameters == "ignore"
-    ignored = served.check(body, ignore=ignore)
-    dimensions = parameters.dimensions(body, backend)
+    ignored = served.check(body, ignore=services.config.server.unsupported_parameters == "ignore")
+    dimensions = _dimensions(body, backend)
     if body.model in openai_ids.NAMES and not isinstance(inputs.items[0], str):
         known = inputs
         inputs = await run_in_thread(lambda: openai_ids.decode(known, body.model, served.name))
@@ -43,14 +43,14 @@ async def create(request: Request, services: Services) -> Response:
         sparse=bool(body.ark_sparse) and "ark_sparse" not in ignored,
         colbert=bool(body.ark_colbert) and "ark_colbert" not in ignored,
     )
-    work.ask()
+    record.ask()
     try:
         embeddings = await backend.embed(job)
     except APIError as error:
         inputs.replaced(error)
         raise
     tokens = render.tokens(embeddings)
-    work.finish(prompt_tokens=tokens)
+    record.finish(prompt_tokens=tokens)
     request.spend(tokens)
     fields = {"request_id": request.id, "model": body.model, "inputs": len(embeddings), "prompt_tokens": tokens}
     log.info("embeddings", extra={"fields": fields})
@@ -64,3 +64,15 @@ async def create(request: Request, services: Services) -> Response:
 def _read(raw: bytes, depth: int) -> tuple[EmbeddingRequest, Inputs]:
     body = decode(_decoder, raw, depth=depth)
     return body, read_inputs(body.input)
+
+
+def _dimensions(body: EmbeddingRequest, backend: EmbeddingBackend) -> int:
+    """The size of the vectors. Raises BadRequest for one that the model was not trained for, naming those it was."""
+    sizes = backend.dimensions
+    if body.dimensions is None:
+        return sizes[0]
+    if body.dimensions not in sizes:
+        known = ", ".join(map(str, sizes))
+        reason = f"the model '{body.model}' has vectors of {known} numbers, not {body.dimensions}."
+        raise invalid_value("dimensions", reason)
+    return body.dimensions

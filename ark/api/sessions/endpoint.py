@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Literal
+
 import msgspec
 
 from ark.api.request import Request
-from ark.api.sessions.schema import SessionDeleted, SessionList, SessionObject
 from ark.errors import NotFound, shorten
 from ark.http.response import Response
 from ark.services import Services
 from ark.sessions.session import SessionInfo, parse_session_id
+
+
+class SessionObject(SessionInfo, frozen=True, kw_only=True):
+    """A session. Times are seconds of the Unix clock."""
+
+    object: Literal["session"] = "session"
+
+
+class SessionList(msgspec.Struct, frozen=True, kw_only=True):
+    data: Sequence[SessionObject]
+    object: Literal["list"] = "list"
+
+
+class SessionDeleted(msgspec.Struct, frozen=True, kw_only=True):
+    id: str
+    deleted: bool = True
+    object: Literal["session.deleted"] = "session.deleted"
+
 
 _encoder = msgspec.json.Encoder()
 

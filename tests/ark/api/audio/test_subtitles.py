@@ -7,7 +7,7 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ark.api.audio.subtitles import srt, timestamp, vtt
+from ark.api.audio.render import srt, timestamp, vtt
 from ark.engines.transcription import TranscriptionSegment
 
 SPAN = r"(\d{2,}:[0-5]\d:[0-5]\d[,.]\d{3}) --> (\d{2,}:[0-5]\d:[0-5]\d[,.]\d{3})"
