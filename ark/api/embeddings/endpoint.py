@@ -47,7 +47,7 @@ async def create(request: Request, services: Services) -> Response:
     try:
         embeddings = await backend.embed(job)
     except APIError as error:
-        inputs.replaced(error)
+        inputs.rename_param(error)
         raise
     tokens = render.tokens(embeddings)
     record.finish(prompt_tokens=tokens)

@@ -22,12 +22,12 @@ class Inputs(msgspec.Struct, frozen=True):
         item = "input" if self.single else f"input[{index}]"
         return item if token is None else f"{item}[{token}]"
 
-    def replaced(self, error: APIError) -> None:
-        """Let an error that a backend raises about ``input[0]`` speak of ``input`` where there is one input only."""
+    def rename_param(self, error: APIError) -> None:
+        """Say ``input`` in an error that a backend raises about ``input[0]``, where there is one input only."""
         if self.single and error.param is not None and error.param.startswith("input[0]"):
-            place = "input" + error.param.removeprefix("input[0]")
-            error.message = error.message.replace(error.param, place)
-            error.param = place
+            param = "input" + error.param.removeprefix("input[0]")
+            error.message = error.message.replace(error.param, param)
+            error.param = param
 
 
 def read_inputs(value: str | list[str | int | list[int]]) -> Inputs:

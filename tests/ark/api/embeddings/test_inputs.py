@@ -60,5 +60,5 @@ def test_a_list_is_of_one_kind_or_names_the_first_that_is_not(value: list[Any]) 
 )
 def test_an_error_of_a_backend_is_about_the_place_in_the_request(single: bool, param: str, expected: str) -> None:
     error = ContextLengthExceeded(f"Invalid '{param}': too long.", param=param)
-    Inputs([[1]], single=single).replaced(error)
+    Inputs([[1]], single=single).rename_param(error)
     assert (error.param, error.message) == (expected, f"Invalid '{expected}': too long.")
