@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import msgspec
 
 from ark.api.chat import parameters
-from ark.api.chat.messages import read_messages
+from ark.api.chat.parameters import read_messages
 from ark.api.chat.render import ChunkRenderer, Head, StreamRenderer, TextRenderer, completion
 from ark.api.chat.schema import ChatRequest
 from ark.api.decode import decode

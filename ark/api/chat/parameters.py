@@ -1,4 +1,4 @@
-"""What a request asks of its reply."""
+"""What a request says: its messages, and what it asks of the reply."""
 
 from __future__ import annotations
 
@@ -7,16 +7,20 @@ from typing import Any
 
 import msgspec
 
-from ark.api.chat.schema import ChatRequest
+from ark.api.chat.schema import ChatMessage, ChatRequest, FunctionCall, TextPart
 from ark.api.chat.tools import read_tools
 from ark.api.request import Request
 from ark.chat.grammar import ANY_OBJECT, SCHEMA_PARAM, Answer
+from ark.chat.tools.toolbox import function_call_id
 from ark.chat.turn import TurnRequest
 from ark.engines.chat import ChatBackend, SamplingParams
 from ark.engines.parameters import SMALLEST_TOP_P
 from ark.errors import BadRequest, invalid_value, shorten
 from ark.models.served import ServedChat
-from ark.sessions.transcript import Message
+from ark.sessions.transcript import Message, read_message
+
+_ROLES = {"developer": "system", "function": "tool"}
+"""What templates call them: functions, which came before tools, are tools."""
 
 _SAMPLING = [field for field in SamplingParams.__struct_fields__ if field != "logit_bias"]
 
@@ -122,3 +126,60 @@ def _template_kwargs(body: ChatRequest, template: str) -> dict[str, Any]:
     if effort is not None and "reasoning_effort" in template:
         kwargs["reasoning_effort"] = effort
     return kwargs | (body.chat_template_kwargs or {})
+
+
+def read_messages(messages: Sequence[ChatMessage]) -> tuple[Message, ...]:
+    """Messages as templates read them. Raises BadRequest with `param` as ``messages[2].content``."""
+    return tuple(read_message(_read_message(message, f"messages[{index}]")) for index, message in enumerate(messages))
+
+
+def _read_message(message: ChatMessage, where: str) -> dict[str, Any]:
+    role = _ROLES.get(message.role, message.role)
+    content = message.content
+    if content is None and role != "assistant":
+        raise invalid_value(f"{where}.content", f"a message of the role '{message.role}' needs content.")
+    if content is not None and not isinstance(content, str):
+        content = "\n".join(part.text if isinstance(part, TextPart) else part.refusal for part in content)
+    result: dict[str, Any] = {"role": role, "content": content or ""}
+    if message.name is not None:
+        result["name"] = message.name
+    if role == "assistant":
+        calls = _calls(message, where)
+        if content is None and not calls and message.refusal is None:
+            raise invalid_value(f"{where}.content", "an assistant's message needs content or tool calls.")
+        if content is None and message.refusal is not None:
+            result["content"] = message.refusal
+        if message.reasoning_content:
+            result["reasoning_content"] = message.reasoning_content
+        if calls:
+            result["tool_calls"] = calls
+    if message.role == "tool":
+        result["tool_call_id"] = _required(message.tool_call_id, f"{where}.tool_call_id")
+    if message.role == "function":
+        result["tool_call_id"] = function_call_id(_required(message.name, f"{where}.name"))
+    return result
+
+
+def _calls(message: ChatMessage, where: str) -> list[dict[str, Any]]:
+    calls = [
+        _call(call.id, call.function, f"{where}.tool_calls[{number}].function")
+        for number, call in enumerate(message.tool_calls or ())
+    ]
+    if (function := message.function_call) is not None:
+        calls.append(_call(function_call_id(function.name), function, f"{where}.function_call"))
+    return calls
+
+
+def _call(id: str, function: FunctionCall, where: str) -> dict[str, Any]:
+    try:
+        arguments = msgspec.json.decode(function.arguments or "{}")
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise invalid_value(f"{where}.arguments", f"not JSON: {error}.") from error
+    # Templates write arguments with `tojson`, so they get the value and not its text.
+    return {"id": id, "type": "function", "function": {"name": function.name, "arguments": arguments}}
+
+
+def _required(value: str | None, place: str) -> str:
+    if value is None:
+        raise BadRequest(f"Missing required parameter: '{place}'.", param=place, code="missing_required_parameter")
+    return value

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from ark.chat.output.logprobs import TokenLogprobs
+from ark.chat.output.processor import TokenLogprobs
 from ark.engines import parameters
 
 
@@ -39,7 +39,7 @@ class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
 class ChatMessage(msgspec.Struct, frozen=True, kw_only=True):
     """A message of a request."""
 
-    # Which fields a role needs is checked in `ark.api.chat.messages`.
+    # Which fields a role needs is checked in `ark.api.chat.parameters`.
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     content: str | Annotated[list[TextPart | RefusalPart], Meta(max_length=1024)] | None = None
     name: str | None = None

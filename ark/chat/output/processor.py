@@ -10,14 +10,27 @@ from typing import Any, Literal
 
 import msgspec
 
-from ark.chat.output.logprobs import TokenLogprobs, with_text
 from ark.chat.output.reasoning import ReasoningSplitter
 from ark.chat.output.stops import StopMatcher
 from ark.chat.tools.parser import CallDelta, ToolCall, ToolParser
 from ark.chat.tools.toolbox import function_call_id
-from ark.engines.chat import TokenBatch, TokenStream
+from ark.engines.chat import TokenBatch, TokenLogprob, TokenStream
 
 FinishReason = Literal["stop", "length", "tool_calls"]
+
+
+class TopLogprob(msgspec.Struct, frozen=True, kw_only=True):
+    token: str
+    """U+FFFD stands for bytes that are no whole character."""
+    logprob: float
+    bytes: Sequence[int]
+
+
+class TokenLogprobs(msgspec.Struct, frozen=True, kw_only=True):
+    token: str
+    logprob: float
+    bytes: Sequence[int]
+    top_logprobs: Sequence[TopLogprob] = ()
 
 
 class Delta(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,7 +125,7 @@ class OutputProcessor:
             self._length += len(text)
             reasoning, content = ("", text) if self._splitter is None else self._split(text, self._splitter)
             if self._token_bytes is not None and number != stop_id:
-                self._note_logprob(with_text(token, batch.logprobs[number], self._token_bytes), text)
+                self._note_logprob(_with_text(token, batch.logprobs[number], self._token_bytes), text)
             if reasoning or content:
                 self._emit(reasoning, content, deltas)
             if self.finish_reason is not None:
@@ -188,6 +201,17 @@ class OutputProcessor:
         self._add("", *self._parser.flush(), deltas)
         if self._calls and not cut and self.finish_reason == "stop":
             self.finish_reason = "tool_calls"
+
+
+def _with_text(token_id: int, found: TokenLogprob, token_bytes: Callable[[int], bytes]) -> TokenLogprobs:
+    """`token_bytes` gives what an id adds to the text."""
+    data = token_bytes(token_id)
+    top: list[TopLogprob] = []
+    for other, logprob in found.top:
+        others = token_bytes(other)
+        top.append(TopLogprob(token=others.decode("utf-8", "replace"), logprob=logprob, bytes=list(others)))
+    text = data.decode("utf-8", "replace")
+    return TokenLogprobs(token=text, logprob=found.logprob, bytes=list(data), top_logprobs=top)
 
 
 def _plain(call: ToolCall, legacy: bool) -> dict[str, Any]:

@@ -13,7 +13,6 @@ from hashlib import blake2b
 from typing import Any
 
 from ark.chat.prompt.splice import RenderedPrompt, RenderTemplate, splice
-from ark.chat.prompt.truncate import truncate_ids
 from ark.chat.prompt.verbatim import Verbatim
 from ark.chat.tools.toolbox import function_call_id
 from ark.engines.chat import Tokenizer
@@ -26,6 +25,8 @@ _PROBE = (
     "Съешь ещё этих мягких булок. 今日は良い天気です。 ¿Dónde está el niño? مرحبا بالعالم 🦊🚀"
 )
 _SAMPLES = 512
+_CUTS = 8
+"""Places before a stop string at which the text before it is tried to be encoded anew."""
 
 
 class PromptBuilder:
@@ -185,6 +186,30 @@ def check_tool_results(messages: Sequence[Message], sent: int) -> None:
             "a message of the role 'tool' answers a call in the 'tool_calls' of the assistant's message before it; "
             f"there is none with the id '{shorten(str(number))}'.",
         )
+
+
+def truncate_ids(tokenizer: Tokenizer, ids: Sequence[int], kept: int) -> list[int]:
+    """Ids whose text is the first `kept` characters of the text of `ids`, as the tokenizer's stream gives it.
+
+    The ids up to the cut stay as they are. Where it falls inside a token, the part before it is encoded anew.
+    """
+    stream = tokenizer.stream()
+    text = ""
+    # The first count of ids that gives so many characters: the next one may begin another character.
+    counts = {0: 0}
+    for count, token in enumerate(ids, 1):
+        text += stream.push((token,))
+        counts.setdefault(len(text), count)
+    wanted = (text + stream.flush())[:kept]
+    whole = [(end, count) for end, count in counts.items() if end <= len(wanted)]
+    results = [[*ids[:count], *tokenizer.encode(wanted[end:])] for end, count in whole[: -_CUTS - 1 : -1]]
+    exact = (result for result in results if _stream_text(tokenizer, result) == wanted)
+    return next(exact, results[0])
+
+
+def _stream_text(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
+    stream = tokenizer.stream()
+    return stream.push(ids) + stream.flush()
 
 
 def fingerprint(tokenizer: Tokenizer) -> str:

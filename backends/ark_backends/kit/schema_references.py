@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from ark.engines.json_schema import resolve
+
 LISTS = ("anyOf", "oneOf", "allOf")
 
 _JSON_TYPES = frozenset({"string", "number", "boolean", "null", "array", "object"})
@@ -14,7 +16,7 @@ def endless(schema: dict[str, Any]) -> list[str] | None:
     """The path to the first reference whose value would never end, as that of a list that holds itself as its first
     item; None where there is none."""
     places = list(_references(schema, []))
-    targets = {part["$ref"]: find(part["$ref"], schema) for _, part in places}
+    targets = {part["$ref"]: resolve(part["$ref"], schema) for _, part in places}
     # What is not found is for others to refuse.
     ending = {reference for reference, target in targets.items() if target is None}
     open_ones = targets.keys() - ending
@@ -33,18 +35,6 @@ def exclusive(schema: dict[str, Any]) -> bool:
     places = list(_unions(schema))
     # One that stands where no part of a schema is known counts against it.
     return len(places) == _count(schema, "oneOf") and all(_differ(place["oneOf"], schema) for place in places)
-
-
-def find(reference: str, root: dict[str, Any]) -> Any:
-    """What a reference inside a document means; None where there is nothing."""
-    place: Any = root
-    for step in reference.removeprefix("#").split("/")[1:]:
-        name = step.replace("~1", "/").replace("~0", "~")
-        if isinstance(place, list):
-            place = place[int(name)] if name.isdecimal() and int(name) < len(place) else None
-        else:
-            place = place.get(name) if isinstance(place, dict) else None
-    return place if reference.startswith("#") else None
 
 
 def parts(schema: dict[str, Any]) -> Iterator[tuple[list[str], Any]]:
@@ -123,7 +113,7 @@ def _differ(alternatives: Any, root: dict[str, Any]) -> bool:
 def _resolved(part: Any, root: dict[str, Any]) -> dict[str, Any]:
     """What a reference means, where there is nothing beside it."""
     if isinstance(part, dict) and isinstance(reference := part.get("$ref"), str):
-        part = find(reference, root)
+        part = resolve(reference, root)
     return part if isinstance(part, dict) else {}
 
 

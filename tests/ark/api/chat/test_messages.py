@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from ark.api.chat.messages import read_messages
+from ark.api.chat.parameters import read_messages
 from ark.api.chat.schema import ChatMessage
 from ark.errors import BadRequest
 

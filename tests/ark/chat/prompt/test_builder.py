@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from ark.chat.prompt.builder import Prompt, PromptBuilder, fingerprint
-from ark.chat.prompt.truncate import truncate_ids
+from ark.chat.prompt.builder import Prompt, PromptBuilder, fingerprint, truncate_ids
 from ark.errors import BadRequest, ContextLengthExceeded
 from ark.sessions.transcript import Continuation, Transcript, read_messages, unpack_tokens
 
