@@ -31,9 +31,10 @@ format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# The pages of docs/ that are made from the code.
+# The pages of docs/ and the files of the package that are made from the code.
 pages: $(VENV)/.dev
 	$(BIN)/python tools/docs/write.py
+	$(BIN)/python -m tools.openapi
 
 # Into build/docs.
 docs: $(VENV)/.dev

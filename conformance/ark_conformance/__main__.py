@@ -4,6 +4,6 @@ import sys
 
 from ark_conformance.cli import main
 
-# A child process that multiprocessing spawns reads this file again.
+# A child process that multiprocessing spawns imports this file again.
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,4 +1,4 @@
-"""Whether what a call expects holds of what came back."""
+"""Check a reply against what a call expects of it."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from ark_conformance.paths import select
 from ark_conformance.values import Variables
 
 SHOWN = 300
-"""Characters of a value that a message shows."""
+"""The most characters of a value that a message shows."""
 
 
 def problems(checks: Iterable[Check], seen: Any, profile: Profile, variables: Variables) -> list[str]:
-    """A sentence for each check that does not hold of the values in `seen`."""
+    """One sentence for each check that fails on the values in `seen`."""
     found: list[str] = []
     for check in checks:
         wanted = (check.profile,) if isinstance(check.profile, str) else check.profile
         if wanted is None or profile in wanted:
-            found += _Judge(check, seen, profile, variables).problems()
+            found += _Evaluation(check, seen, profile, variables).problems()
     return found
 
 
 def fault_problems(fault: Fault, error: dict[str, Any], variables: Variables) -> list[str]:
-    """The same for an error that the client raised."""
+    """One sentence for each field of an error that is not as expected."""
     found = []
     names = {"status": fault.status, "class": fault.kind, "type": fault.type, "code": fault.code, "param": fault.param}
     for name, wanted in names.items():
@@ -51,8 +51,8 @@ def show(value: Any) -> str:
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}... ({len(text)} characters)"
 
 
-class _Judge:
-    """One check and the values that it looks at."""
+class _Evaluation:
+    """One check, applied to the values that its path selects."""
 
     def __init__(self, check: Check, seen: Any, profile: Profile, variables: Variables) -> None:
         self._check = check
@@ -203,7 +203,7 @@ class _Judge:
 
 
 def same(value: Any, other: Any) -> bool:
-    """Equal as JSON values are: true is not 1."""
+    """Compare as JSON values: true does not equal 1."""
     if isinstance(value, bool) is not isinstance(other, bool):
         return False
     return bool(value == other)
@@ -216,7 +216,7 @@ def close(value: Any, other: Any, within: float) -> bool:
 
 
 def cosine(one: Any, two: Any) -> float:
-    """Not a number where the two are no vectors of one size."""
+    """NaN unless both are vectors of the same size."""
     if not (_is_vector(one) and _is_vector(two)) or len(one) != len(two):
         return math.nan
     lengths = math.hypot(*one) * math.hypot(*two)

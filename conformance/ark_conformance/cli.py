@@ -1,4 +1,4 @@
-"""``ark-conformance``: replay calls against a server, list them, or record a program's own."""
+"""The command ``ark-conformance``: replay calls against a server, list them, or record those of a program."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from ark_conformance.suite import Run, choose, run_all
 from ark_conformance.target import Target, TargetError
 
 PASSED, FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
-"""Exit statuses: everything that ran passed; something failed; nothing could be run; Ctrl-C."""
+"""Exit statuses: no call failed; a call failed; nothing could run; Ctrl-C."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command."""
+    """Run the command and return its exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given[:1] == ["record"]:
         from ark_conformance.record import main as record  # noqa: PLC0415 - it changes the HTTP client
 
         return record(given[1:])
     options = _parser().parse_args(given)
-    # The client warns of arguments that calls give it on purpose.
+    # Calls give the client bad arguments on purpose, and it warns of them.
     logging.getLogger("openai").setLevel(logging.ERROR)
     console = Console(stderr=False, soft_wrap=True)
     errors = Console(stderr=True, soft_wrap=True)
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         runs = _chosen(calls, profile, options)
         for path in (options.json, options.junit):
             if path is not None:
-                # Before the calls are made, whose results would be lost.
+                # Fail before the calls are made rather than lose their results.
                 path.open("ab").close()
     except (CallFileError, TargetError, _NoCallsError, OSError) as error:
         errors.print(str(error), style="red", markup=False, highlight=False)
@@ -85,7 +85,7 @@ _CTRL_C = "interrupted"
 
 
 class _NoCallsError(Exception):
-    """Nothing is chosen."""
+    """No call is selected."""
 
 
 def _chosen(calls: CallSet, profile: Profile, options: argparse.Namespace) -> list[Run]:
@@ -100,7 +100,7 @@ def _chosen(calls: CallSet, profile: Profile, options: argparse.Namespace) -> li
 def _run(
     console: Console, runs: Sequence[Run], calls: CallSet, *, target: Target, profile: Profile, jobs: int
 ) -> tuple[list[Result], str]:
-    """The results, and why they are not all: a text that is empty where they are."""
+    """Return the results and the reason why some are missing, or an empty text."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     results: list[Result] = []
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
@@ -114,7 +114,7 @@ def _run(
                     failed += result.status == "failed"
                     words = f"{result.area}{f', {failed} failed' if failed else ''}"
                     progress.update(task, advance=1, description=words)
-                    # Else each of the others would wait for it too.
+                    # Otherwise every other call would wait for its timeout.
                     if result.status == "failed" and not result.answered and not target.answers():
                         return results, "the server no longer answers"
         except KeyboardInterrupt:
@@ -161,7 +161,7 @@ def _positive(kind: Callable[[str], float]) -> Callable[[str], float]:
             raise argparse.ArgumentTypeError(f"{text} is not over 0")
         return number
 
-    # What the parser calls a text that is no number.
+    # argparse uses the name in its error message.
     read.__name__ = "number"
     return read
 
@@ -169,43 +169,54 @@ def _positive(kind: Callable[[str], float]) -> Callable[[str], float]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="ark-conformance",
-        description="See what works of an OpenAI-compatible server. `ark-conformance record SCRIPT` makes call files.",
-        epilog="Exit status: 0 nothing failed, 1 something did, 2 nothing could be run, 130 it was interrupted.",
+        description="Check what an OpenAI-compatible server implements. `ark-conformance record` makes call files.",
+        epilog="Exit status: 0 no call failed, 1 a call failed, 2 nothing could run, 130 interrupted.",
     )
     parser.add_argument("--version", action="version", version=f"ark-conformance {__version__}")
-    parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help="call files or directories of your own")
+    parser.add_argument(
+        "files",
+        nargs="*",
+        type=Path,
+        metavar="FILE",
+        help="call files or directories to use instead of the built-in ones",
+    )
     parser.add_argument(
         "--base-url",
         default=os.environ.get("OPENAI_BASE_URL"),
         metavar="URL",
-        help="with the /v1 (default $OPENAI_BASE_URL)",
+        help="including /v1 (default: $OPENAI_BASE_URL)",
     )
     parser.add_argument(
-        "--api-key", default=os.environ.get("OPENAI_API_KEY"), metavar="KEY", help="default $OPENAI_API_KEY"
+        "--api-key", default=os.environ.get("OPENAI_API_KEY"), metavar="KEY", help="default: $OPENAI_API_KEY"
     )
-    parser.add_argument("--other-key", metavar="KEY", help="a second key, for what one key must not see of another")
+    parser.add_argument("--other-key", metavar="KEY", help="a second key, to check that keys are isolated")
+    parser.add_argument("--limited-key", metavar="KEY", help="a key with a low rate limit, which the calls exhaust")
     parser.add_argument(
-        "--limited-key", metavar="KEY", help="a key with a small rate of requests, which the calls use up"
+        "--body-timeout",
+        type=_positive(float),
+        metavar="SECONDS",
+        help="how long the server waits for the next part of a body",
     )
-    parser.add_argument(
-        "--body-timeout", type=_positive(float), metavar="SECONDS", help="how long the server waits for more of a body"
-    )
-    parser.add_argument("--profile", choices=PROFILES, help="default: ark where GET /models shows ARK, else openai")
+    parser.add_argument("--profile", choices=PROFILES, help="default: ark if GET /models shows ARK, else openai")
     parser.add_argument("--chat-model", metavar="NAME", help="default: the first of GET /models")
     parser.add_argument("--embedding-model", metavar="NAME", help="the same for embeddings")
     parser.add_argument("--transcription-model", metavar="NAME", help="the same for speech")
-    parser.add_argument("--only", action="append", default=[], metavar="PATTERN", help="an area, or chat/usage-*")
-    parser.add_argument("--exclude", action="append", default=[], metavar="PATTERN", help="not these")
-    parser.add_argument("--list", action="store_true", help="the calls, without making them")
+    parser.add_argument(
+        "--only", action="append", default=[], metavar="PATTERN", help="an area or a call, such as chat/usage-*"
+    )
+    parser.add_argument("--exclude", action="append", default=[], metavar="PATTERN", help="leave these out")
+    parser.add_argument("--list", action="store_true", help="list the calls without making them")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write the results")
-    parser.add_argument("--junit", type=Path, metavar="PATH", help="write the results as JUnit's XML")
-    parser.add_argument("--jobs", type=_positive(int), default=1, metavar="N", help="calls at a time (default 1)")
+    parser.add_argument("--junit", type=Path, metavar="PATH", help="write the results as JUnit XML")
+    parser.add_argument(
+        "--jobs", type=_positive(int), default=1, metavar="N", help="number of calls at a time (default: 1)"
+    )
     parser.add_argument(
         "--timeout",
         type=_positive(float),
         default=60.0,
         metavar="SECONDS",
-        help="silence that fails a call (default 60)",
+        help="fail a call after this much silence (default: 60)",
     )
     parser.add_argument("--proxy", metavar="URL", help="an HTTP proxy")
     return parser

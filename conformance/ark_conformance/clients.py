@@ -1,6 +1,6 @@
-"""OpenAI's clients as a replay uses them: strict validation, no retries, a cookie jar each, every byte kept.
+"""OpenAI's clients as a replay uses them: strict validation, no retries, a cookie jar each, every byte recorded.
 
-`Caller` is the plain client, `AsyncCaller` the asyncio one; a replay does not see the difference.
+`Caller` wraps the synchronous client and `AsyncCaller` the asyncio one, behind one interface.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from ark_conformance.wire import AsyncRecorder, Exchange, Recorder, read_events
 
 
 class Server(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the server is, and who may call it."""
+    """The URL of a server and the keys to use."""
 
     base_url: str
-    """With the ``/v1``, as OpenAI's client takes it."""
+    """Including ``/v1``, as OpenAI's client takes it."""
     api_key: str | None = None
     other_key: str | None = None
-    """A second key, for what one key's owner must not see of another's."""
+    """A second key, to check what one key must not see of another's."""
     limited_key: str | None = None
-    """A key with limits of its own, which calls may use up."""
+    """A key whose limits the calls may exhaust."""
     timeout: float = 60.0
-    """Seconds of silence after which a call fails; a reply that is never silent has ten times as long."""
+    """Seconds of silence after which a call fails. A reply that never pauses gets ten times as long."""
     proxy: str | None = None
 
     @property
     def longest(self) -> float:
-        """Seconds that a reply may take."""
+        """The most seconds that a reply may take."""
         return 10 * self.timeout
 
     @property
@@ -58,7 +58,7 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(kw_only=True)
 class Request:
-    """One call as it is made."""
+    """One call, with everything filled in."""
 
     call: str
     arguments: dict[str, Any]
@@ -73,7 +73,7 @@ class Request:
 
 @dataclass
 class Outcome:
-    """What came of it."""
+    """The result of a call."""
 
     exchange: Exchange | None = None
     parsed: Any = None
@@ -85,13 +85,13 @@ class AnyCaller(Protocol):
     def call(self, request: Request) -> Outcome: ...
 
     def leave(self, name: str) -> None:
-        """Close the streams that are held under a name. Raises KeyError."""
+        """Close the streams held under a name. Raises KeyError."""
 
     def close(self) -> None: ...
 
 
 class Caller:
-    """The plain client."""
+    """The synchronous client."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
@@ -138,12 +138,12 @@ class Caller:
         return None
 
     def _http(self, request: Request) -> httpx2.Client:
-        """The HTTP client with the request's cookie jar."""
+        """The HTTP client that has the request's cookie jar."""
         place = (request.client, request.key)
         if place not in self._clients:
             inner = httpx2.HTTPTransport(verify=tls(), proxy=self._server.proxy)
             transport = Recorder(inner, self._exchanges.append, self._server.longest)
-            # Proxies of the environment would go around the transport.
+            # A proxy from the environment would bypass the transport.
             self._clients[place] = openai.DefaultHttpxClient(
                 transport=transport, trust_env=False, timeout=self._server.timeout
             )
@@ -191,7 +191,7 @@ class AsyncCaller:
         method = find_method(request.call)
         arguments = method.arrange(request.arguments)
         result = method.bind(client, raw=request.raw)(**arguments | ({"stream": True} if request.stream else {}))
-        # A list of models is a page, which can be awaited.
+        # A list of models is a page, which is awaitable too.
         result = await result
         if request.raw:
             result = result.parse()
@@ -221,14 +221,14 @@ class AsyncCaller:
 
 @lru_cache(maxsize=1)
 def tls() -> ssl.SSLContext:
-    """One for all clients: reading the certificates takes longer than most calls."""
+    """One context for all clients: reading the certificates takes longer than most calls."""
     return httpx2.create_ssl_context()
 
 
 def http_request(server: Server, request: Request) -> dict[str, Any]:
-    """The arguments of ``http`` as the HTTP client takes them.
+    """Convert the arguments of ``http`` to those of the HTTP client.
 
-    ``method`` (POST when there is a body, else GET), ``path`` below the base URL or a whole ``url``, ``json``, ``body``
+    ``method`` (POST if there is a body, else GET), ``path`` below the base URL or a whole ``url``, ``json``, ``body``
     (text), ``pieces`` (texts that are sent one by one, ``pause`` seconds apart), ``headers``, ``timeout``.
     """
     asked = dict(request.arguments)
@@ -251,7 +251,7 @@ def http_request(server: Server, request: Request) -> dict[str, Any]:
 
 
 def plain(result: Any) -> Any:
-    """What the client made of a reply, as JSON values."""
+    """The client's parsed reply as JSON values."""
     return result.model_dump(mode="json") if hasattr(result, "model_dump") else result
 
 
@@ -263,7 +263,7 @@ def _http_headers(server: Server, whose: str) -> dict[str, str]:
 
 def _options(server: Server, request: Request) -> dict[str, Any]:
     key = server.key(request.key)
-    # Compressed replies could not be shown as they came.
+    # A compressed reply could not be shown as it was sent.
     headers: Mapping[str, Any] = {"accept-encoding": "identity"}
     if key is None:
         headers = {**headers, "authorization": openai.omit}
@@ -278,13 +278,13 @@ def _options(server: Server, request: Request) -> dict[str, Any]:
 
 
 def _finished(exchanges: list[Exchange], run: Any) -> Outcome:
-    """Make the call, and keep what the server or the client has to say."""
+    """Make the call and record the reply or the error."""
     exchanges.clear()
     begun = time.monotonic()
     outcome = Outcome()
     try:
         outcome.parsed = run()
-    except Exception as error:  # noqa: BLE001 - whatever the client raises is what a user of the server would see
+    except Exception as error:  # noqa: BLE001 - any error of the client is a result
         outcome.error = error
     outcome.seconds = time.monotonic() - begun
     outcome.exchange = exchanges[-1] if exchanges else None

@@ -1,4 +1,4 @@
-"""The methods of OpenAI's client, found by their names."""
+"""Look up the methods of OpenAI's client by name."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Method(msgspec.Struct, frozen=True, kw_only=True):
     """A method of the client."""
 
     resource: tuple[str, ...]
-    """The attributes that lead to it, as ``chat``, ``completions``."""
+    """The attributes that lead to it, such as ``chat``, ``completions``."""
     name: str
     parameters: frozenset[str]
 
@@ -25,7 +25,7 @@ class Method(msgspec.Struct, frozen=True, kw_only=True):
         return "stream" in self.parameters
 
     def arrange(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """The arguments as the method takes them: what it does not know goes into the body."""
+        """Move arguments that the method does not know into ``extra_body``."""
         known = {name: value for name, value in arguments.items() if name in self.parameters}
         unknown = {name: value for name, value in arguments.items() if name not in self.parameters}
         if unknown:
@@ -33,7 +33,7 @@ class Method(msgspec.Struct, frozen=True, kw_only=True):
         return known
 
     def bind(self, client: openai.OpenAI | openai.AsyncOpenAI, *, raw: bool) -> Any:
-        """The method itself, or the one that keeps the raw reply."""
+        """The method of a client, or its variant that returns the raw reply."""
         resource: Any = client
         for name in self.resource:
             resource = getattr(resource, name)
@@ -58,7 +58,7 @@ def find_method(path: str) -> Method:
 
 @lru_cache(maxsize=1)
 def _probe() -> openai.OpenAI:
-    """A client that is only looked at."""
-    # It sends nothing, so it need not read any certificates.
+    """A client that sends nothing: only its methods are inspected."""
+    # Without a real transport it does not read any certificates.
     http = httpx2.Client(transport=httpx2.BaseTransport(), trust_env=False)
     return openai.OpenAI(api_key="none", base_url="http://127.0.0.1:9", http_client=http)

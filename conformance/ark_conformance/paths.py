@@ -1,4 +1,4 @@
-"""Paths into a reply: ``reply.choices[0].message.content``, ``stream.chunks[*].id``, ``$`` for all of it."""
+"""Paths into a reply: ``reply.choices[0].message.content``, ``stream.chunks[*].id``, or ``$`` for the whole."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from functools import lru_cache
 from typing import Any
 
 Part = str | int | None
-"""A key, a position, or None for every element."""
+"""A key, an index, or None for every element."""
 
 _PART = re.compile(r"(?:^|\.)([^.\[\]]+)|\[(\*|-?\d+)\]")
 
 
 class PathError(Exception):
-    """The text is no path."""
+    """The text is not a path."""
 
 
 @lru_cache(maxsize=4096)
@@ -26,7 +26,7 @@ def parse_path(path: str) -> tuple[Part, ...]:
     while end < len(path):
         match = _PART.match(path, end)
         if match is None or match.end() == end:
-            raise PathError(f"{path!r} is no path")
+            raise PathError(f"{path!r} is not a path")
         key, index = match.groups()
         parts.append(key if key is not None else None if index == "*" else int(index))
         end = match.end()
@@ -36,7 +36,7 @@ def parse_path(path: str) -> tuple[Part, ...]:
 
 
 def select(value: Any, path: str) -> list[Any]:
-    """Every value that the path leads to, in order; none where there is nothing. Raises PathError."""
+    """Every value that the path leads to, in order, possibly none. Raises PathError."""
     found = [value]
     for part in parse_path(path):
         found = [inner for outer in found for inner in _step(outer, part)]

@@ -1,4 +1,4 @@
-"""The calls as tests of pytest, for whoever has a server in a fixture.
+"""A pytest plugin that turns each call into a test, for a server in a fixture.
 
 ::
 
@@ -16,9 +16,9 @@
     def test_conformance(conformance_call, target):
         conformance_call(target)
 
-The mark makes one test of each call in each variant; a failure shows the request, the reply and what was expected, and
-a call that cannot be made is skipped with the reason. ``only`` and ``exclude`` are patterns for areas and calls.
-``files`` are call files of your own, beside the test file. A mark that chooses nothing is an error.
+The mark makes one test of each call in each variant. A failure shows the request, the reply and the expectation. A call
+that cannot be made is skipped with the reason. ``only`` and ``exclude`` are patterns for areas and calls. ``files`` are
+call files of your own, beside the test file. A mark that selects nothing is an error.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-# The client takes its time to import, and most runs of pytest that find this plugin have no use for it.
+# Importing the client is slow, and most runs of pytest that load this plugin do not use it.
 if TYPE_CHECKING:
     from ark_conformance.calls import CallSet, Profile
     from ark_conformance.replay import Result
@@ -50,12 +50,12 @@ class ConformanceCall:
         return f"{call.id}-{variant}"
 
     def __call__(self, target: Target) -> Result:
-        """Replay it: the test fails or is skipped, or goes on with the result."""
+        """Replay the call. Fails or skips the test, or returns the result."""
         from ark_conformance.replay import replay  # noqa: PLC0415
 
         call, variant = self._run
         with warnings.catch_warnings():
-            # The client calls methods of its own deprecated, such as translations; servers still have their routes.
+            # The client deprecates methods, such as translations, whose routes servers still have.
             warnings.simplefilter("ignore", DeprecationWarning)
             result = replay(call, variant, self._calls, target, self._profile)
         if result.status == "skipped":
@@ -68,7 +68,7 @@ class ConformanceCall:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
-        "conformance(profile, only=(), exclude=(), files=()): a test of each call, see ark_conformance.plugin",
+        "conformance(profile, only=(), exclude=(), files=()): one test for each call, see ark_conformance.plugin",
     )
 
 
@@ -91,7 +91,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     only = marker.kwargs.get("only", ())
     runs = choose(calls, profile, only, marker.kwargs.get("exclude", ()))
     if not runs:
-        # pytest would only skip the test.
+        # pytest would merely skip the test.
         pytest.fail(f"no call of the profile {profile} is chosen by {', '.join(only) or 'the mark'}", pytrace=False)
     made = [ConformanceCall(run, calls, profile) for run in runs]
     metafunc.parametrize("conformance_call", made, ids=[call.name for call in made])

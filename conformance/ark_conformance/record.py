@@ -1,4 +1,4 @@
-"""``ark-conformance record SCRIPT``: a call file from the calls that a program makes through OpenAI's client.
+"""``ark-conformance record SCRIPT``: make a call file from a program's calls through OpenAI's client.
 
 The program runs as it is. Below its HTTP client each request and reply is noted; a request becomes a step with the
 client's method and its arguments, the reply's shape becomes what the step expects. Text that a request took from an
@@ -41,29 +41,29 @@ METHODS = {
     ("POST", "/moderations"): "moderations.create",
     ("GET", "/models"): "models.list",
 }
-"""Which method of the client a request comes from, by the end of its path."""
+"""HTTP method and end of the path to the client's method."""
 
 _TRIES = "x-stainless-retry-count"
-"""The header in which OpenAI's client says how often it has made a request before."""
+"""The header in which OpenAI's client counts its retries."""
 
 SHORTEST = 4
-"""Characters of a text that is taken to come from an earlier reply."""
+"""The fewest characters of a text that is traced to an earlier reply."""
 
 Table = dict[str, Any]
 
 _TEXT: list[Table] = [{"at": "body", "type": "string", "min_length": 1}]
-"""What is expected of a reply that is no JSON."""
+"""The check of a reply that is not JSON."""
 
 
 class Tape:
-    """The requests of a program, in their order."""
+    """Records the requests of a program in order."""
 
     def __init__(self) -> None:
         self.exchanges: list[Exchange] = []
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Note what every HTTP client of OpenAI's kind does until the block ends."""
+        """Record what every httpx2 client does until the block ends."""
         plain, asyncio = httpx2.HTTPTransport.handle_request, httpx2.AsyncHTTPTransport.handle_async_request
         tape = self.exchanges
 
@@ -81,14 +81,14 @@ class Tape:
 
 
 class _Plain(httpx2.BaseTransport):
-    """A transport whose own method has been replaced, with the method that it had."""
+    """Call a transport's original method after it was replaced."""
 
     def __init__(self, transport: httpx2.HTTPTransport, method: Any) -> None:
         self._transport = transport
         self._method = method
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
-        # Compressed replies could not be read here.
+        # A compressed reply could not be read here.
         request.headers["accept-encoding"] = "identity"
         response: httpx2.Response = self._method(self._transport, request)
         return response
@@ -106,16 +106,16 @@ class _Asyncio(httpx2.AsyncBaseTransport):
 
 
 class Transcriber:
-    """Exchanges as the steps of one case."""
+    """Turns exchanges into the steps of one case."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._seen: dict[str, tuple[int, str]] = {}
-        """A text of a reply: in which step it came, and where."""
+        """A text from a reply to its step and path."""
         self._steps: list[Table] = []
 
     def steps(self, exchanges: Sequence[Exchange]) -> list[Table]:
-        """A step for each request of an API that is known; others are left out."""
+        """One step for each request to a known route. Others are left out."""
         for exchange in answered(exchanges):
             found = self._step(exchange)
             if found is not None:
@@ -138,7 +138,7 @@ class Transcriber:
         elif find_method(call).streams:
             step["stream"] = False
         if call == "embeddings.create" and arguments.get("encoding_format") == "base64":
-            # What the client asks for by itself, and decodes; its own check of the types comes before that.
+            # The client asks for base64 by itself. It checks types before it decodes, so that strict checks would fail.
             del arguments["encoding_format"]
             step["strict"] = False
         arguments = self._refer(arguments)
@@ -158,7 +158,7 @@ class Transcriber:
         return body if isinstance(body, dict) else {}
 
     def _form(self, kind: str, body: bytes) -> Table:
-        """The fields of a form; its files are written beside the call file."""
+        """The fields of a form. Its files are written beside the call file."""
         parser = email.parser.BytesParser(policy=email.policy.HTTP)
         form = parser.parsebytes(b"content-type: " + kind.encode() + b"\r\n\r\n" + body)
         fields: Table = {}
@@ -176,7 +176,7 @@ class Transcriber:
         return fields
 
     def _keep(self, name: str, data: bytes) -> str:
-        """Write a file, unless it is there; one of the same name that holds something else is left as it is."""
+        """Write a file under its name, or under another one if a different file has that name."""
         for number in itertools.count(1):
             target = self._directory / (name if number == 1 else f"{Path(name).stem}-{number}{Path(name).suffix}")
             if not target.exists():
@@ -186,7 +186,7 @@ class Transcriber:
         return target.name
 
     def _refer(self, value: Any) -> Any:
-        """The arguments, with what came out of earlier replies by name, and null in the only way that TOML has."""
+        """Replace values from earlier replies with references, and null, which TOML lacks, with a placeholder."""
         if value is None:
             return "${null}"
         if isinstance(value, str):
@@ -225,7 +225,7 @@ class Transcriber:
             elif stream["done"] or exchange.complete:
                 checks.append({"at": "stream.done", "equals": stream["done"]})
             else:
-                # The program went before the end, and so does the replay.
+                # The program left before the end, and so does the replay.
                 step["leave_after"] = max(1, len(stream["events"]))
         step["expect"] = [*checks, *(shape("reply", reply) if reply is not None else _TEXT)]
         for path, value in _texts("reply", reply):
@@ -234,7 +234,7 @@ class Transcriber:
 
 
 def answered(exchanges: Sequence[Exchange]) -> list[Exchange]:
-    """Without those that had no reply, and those that the client made once more by itself."""
+    """Leave out requests without a reply, and those that the client retried."""
     kept: list[Exchange] = []
     for exchange in exchanges:
         if exchange.header_of_request(_TRIES) not in ("", "0"):
@@ -248,13 +248,13 @@ def answered(exchanges: Sequence[Exchange]) -> list[Exchange]:
 
 
 def tried(exchange: Exchange) -> bytes:
-    """What is the same of a request that is made once more: its body, of a form without the parts' borders."""
+    """A body that compares equal when retried: a form's random boundary is removed."""
     _, _, boundary = exchange.header_of_request("content-type").partition("boundary=")
     return exchange.request_body.replace(boundary.encode(), b"") if boundary else exchange.request_body
 
 
 def fault(reply: Any) -> dict[str, str]:
-    """What is expected of an error: its code and its parameter, where it has them."""
+    """The code and parameter of an error, where it has them."""
     error = reply.get("error") if isinstance(reply, dict) else None
     if not isinstance(error, dict):
         return {}
@@ -262,7 +262,7 @@ def fault(reply: Any) -> dict[str, str]:
 
 
 def shape(path: str, value: Any) -> list[Table]:
-    """Checks of the types of everything in a reply; lists by their first element, ``object`` and ``role`` by value."""
+    """Checks of every type in a reply. Lists are checked by their first element, ``object`` and ``role`` by value."""
     if isinstance(value, dict):
         return [check for key, inner in value.items() if _is_plain(key) for check in shape(f"{path}.{key}", inner)]
     if isinstance(value, list):
@@ -277,7 +277,7 @@ def shape(path: str, value: Any) -> list[Table]:
 def _type(value: Any) -> str | list[str]:
     if isinstance(value, bool):
         return "boolean"
-    # What is null once may be something another time, so it is only asked for.
+    # A field that is null now may have any type another time.
     names = {str: "string", int: "integer", float: "number"}
     return names.get(type(value)) or ["null", "string", "integer", "number", "object", "array", "boolean"]
 
@@ -300,7 +300,7 @@ def _texts(path: str, value: Any) -> Iterator[tuple[str, str]]:
 
 
 def write(path: Path, exchanges: Sequence[Exchange], area: str) -> int:
-    """Write a call file of one case; the number of its steps, 0 where there was nothing to write."""
+    """Write a call file with one case. Returns the number of its steps; with 0, no file is written."""
     steps = Transcriber(path.parent).steps(exchanges)
     if not steps:
         return 0
@@ -313,13 +313,13 @@ def write(path: Path, exchanges: Sequence[Exchange], area: str) -> int:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """The command. Its exit status is 0 when calls were written, 1 when the program failed, 2 when it made none, 130
-    when it was interrupted; what was recorded until then is written all the same."""
+    """Run the command. The exit status is 0 if calls were written, 1 if the program failed, 2 if it made no calls, and
+    130 if it was interrupted. What was recorded until then is written in any case."""
     parser = argparse.ArgumentParser(
         prog="ark-conformance record", description="Make a call file of a program's calls."
     )
     parser.add_argument("script", type=Path)
-    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="the script's own")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="the script's own arguments")
     parser.add_argument("-o", "--output", type=Path, help="a .toml or .json file (default: SCRIPT.calls.toml)")
     options = parser.parse_args(arguments)
     output: Path = options.output or options.script.with_suffix(".calls.toml")
@@ -333,7 +333,7 @@ def main(arguments: Sequence[str]) -> int:
     tape, status = Tape(), 0
     before, paths = sys.argv, sys.path
     sys.argv = [str(options.script), *options.arguments]
-    # As Python does it: a script finds the modules beside it.
+    # Like Python itself, put the script's folder on the path.
     sys.path = [str(options.script.resolve().parent), *paths]
     try:
         with tape.running():
@@ -343,9 +343,9 @@ def main(arguments: Sequence[str]) -> int:
         if isinstance(ended.code, str):
             print(ended.code, file=sys.stderr)
     except KeyboardInterrupt:
-        # A program that listens for ever is ended so.
+        # This is how to end a program that runs for ever.
         status = 130
-    except Exception as error:  # noqa: BLE001 - what was recorded until then is still of use
+    except Exception as error:  # noqa: BLE001 - what is recorded so far is still useful
         print(f"{options.script} failed: {type(error).__name__}: {error}", file=sys.stderr)
         status = 1
     finally:

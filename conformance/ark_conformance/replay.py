@@ -1,4 +1,4 @@
-"""One case, replayed: step after step with one set of clients, until something does not hold."""
+"""Replay one case: its steps in order, with one set of clients, until a check fails."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from ark_conformance.values import MissingValue, Variables
 from ark_conformance.views import view
 
 PAUSE = 0.1
-"""Seconds between two attempts at a step that is repeated for a time."""
+"""Seconds between attempts at a step with ``within``."""
 SHOWN = 4000
-"""Characters of a request or a reply that a report shows."""
+"""The most characters of a request or reply that a report shows."""
 
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 @dataclass(kw_only=True)
 class Result:
-    """What became of one call in one variant."""
+    """The result of one call in one variant."""
 
     id: str
     area: str
@@ -39,18 +39,18 @@ class Result:
     seconds: float = 0.0
     about: str = ""
     reason: str = ""
-    """Why it was skipped."""
+    """Why the call was skipped."""
     problems: list[str] = field(default_factory=list)
-    """What does not hold, a sentence each."""
+    """One sentence for each check that failed."""
     step: int = 0
-    """Which step failed, from 1."""
+    """The number of the step that failed, from 1."""
     request: str = ""
     reply: str = ""
-    """The failed step's, as they went over the wire."""
+    """Request and reply of the failed step, as sent over the wire."""
     calls: int = 0
-    """Requests that were made."""
+    """Number of requests made."""
     answered: bool = True
-    """Whether the last of them had a reply."""
+    """Whether the last request got a reply."""
 
     @property
     def name(self) -> str:
@@ -58,15 +58,15 @@ class Result:
 
     @property
     def explanation(self) -> str:
-        """A failure in full: the request, the reply, what was expected."""
-        lines = [self.name, f"  {self.about}", "", f"  step {self.step}: what does not hold"]
+        """A failure in full: the request, the reply and the failed checks."""
+        lines = [self.name, f"  {self.about}", "", f"  step {self.step}: failed checks"]
         lines += [f"    - {problem}" for problem in self.problems]
         lines += ["", "  request", _indent(self.request), "", "  reply", _indent(self.reply)]
         return printable("\n".join(lines))
 
 
 def replay(call: Call, variant: Variant, calls: CallSet, target: Target, profile: Profile) -> Result:
-    """Replay a call. Its failures are in the result; nothing is raised for what a server does."""
+    """Replay a call. Failures are in the result: nothing that a server does raises."""
     reason = target.reason_to_skip(call)
     result = _result(call, variant)
     if reason is not None:
@@ -89,7 +89,7 @@ def _result(call: Call, variant: Variant) -> Result:
 
 
 class _Skipped(Exception):
-    """What the rest of the case is about is not there."""
+    """The server lacks what the rest of the case is about."""
 
 
 class _Replay:
@@ -113,27 +113,27 @@ class _Replay:
         self._result.problems = []
 
     def _repeated(self, step: Step) -> bool:
-        """Make a step as often as it says; whether everything holds."""
+        """Make a step as often as it says. Returns whether all its checks pass."""
         times = step.times or (1 if step.within is None else sys.maxsize)
         deadline = time.monotonic() + (math.inf if step.within is None else step.within)
         made = 0
         while True:
             holds = self._step(step)
             made += 1
-            # What `until` waits for has come, and is no better another time.
+            # The condition of `until` is met; repeating would change nothing.
             if holds is not None and (holds or step.until):
                 return holds
             if made >= times or time.monotonic() >= deadline:
                 break
             if step.within is not None:
                 time.sleep(PAUSE)
-        # A server that does not answer has not said that it has no such thing.
+        # No reply does not mean that the server lacks the feature.
         if holds is None and step.or_skip is not None and self._result.answered:
             raise _Skipped(str(self._variables.fill(step.or_skip)))
         return False
 
     def _step(self, step: Step) -> bool | None:
-        """Whether everything holds; None when `until` does not."""
+        """Whether all checks pass, or None if those of `until` do not."""
         if step.call == "close":
             try:
                 self._caller.leave(step.arguments["stream"])
@@ -162,10 +162,10 @@ class _Replay:
         return None if waited_for else not found
 
     def _judged(self, step: Step, outcome: Outcome) -> tuple[list[str], list[str]]:
-        """What does not hold of what `until` waits for, and of everything."""
+        """The failed checks of `until`, and those of the step."""
         seen = view(outcome.exchange, outcome.parsed, outcome.error)
         if step.call == "http" and seen.get("status", 0) >= 400:
-            # A plain HTTP client raises nothing: the error is read from the reply.
+            # A plain HTTP client does not raise: the error is read from the reply.
             seen["error"] = _error_of(seen)
         waited_for = problems(step.until, seen, self._profile, self._variables)
         return waited_for, waited_for or self._problems(step, outcome, seen) or self._save(step, seen)
@@ -241,7 +241,7 @@ def _said(step: Step) -> dict[str, Any]:
 
 
 def show_request(request: Request, outcome: Outcome) -> str:
-    """The request as it went over the wire, without its key."""
+    """The request as sent over the wire, without its key."""
     exchange = outcome.exchange
     if exchange is None:
         return f"{request.call}({show(request.arguments)})"
@@ -270,7 +270,7 @@ def show_reply(outcome: Outcome) -> str:
 
 
 def _readable(body: bytes, kind: str) -> str:
-    """A body as text; of a form, the files by their sizes."""
+    """A body as text. The files of a form are shown by their sizes."""
     _, _, boundary = kind.partition("boundary=")
     if not kind.startswith("multipart/") or not boundary:
         return body.decode("utf-8", "replace")
@@ -286,7 +286,7 @@ def _readable_part(part: bytes) -> str:
 
 
 def printable(text: str) -> str:
-    """The text with what a terminal would obey, and what cannot be written as UTF-8, as escapes."""
+    """Escape control characters and what cannot be encoded as UTF-8."""
     return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
@@ -295,7 +295,7 @@ def _cut(text: str) -> str:
 
 
 def _told(error: BaseException) -> str:
-    """An error in words, with what it came from: of what ended a connection the client says next to nothing."""
+    """Describe an error with its cause: the client itself says little about a lost connection."""
     cause = f" ({type(error.__cause__).__name__}: {error.__cause__})" if error.__cause__ is not None else ""
     return f"{type(error).__name__}: {_first_lines(str(error))}{_first_lines(cause)}"
 

@@ -1,4 +1,4 @@
-"""Results for people, and as JSON and JUnit's XML for programs."""
+"""Print results for people, and write them as JSON and JUnit XML for programs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ark_conformance.target import Target
 
 
 def print_results(console: Console, results: Sequence[Result]) -> None:
-    """The failures in full, then a table by area, then why calls were skipped."""
+    """Print failures in full, then a table by area, then the reasons for skips."""
     for result in results:
         if result.status == "failed":
             console.rule(f"[red]{escape(result.name)}")
@@ -42,7 +42,7 @@ def print_results(console: Console, results: Sequence[Result]) -> None:
 
 
 def as_json(results: Sequence[Result], target: Target, profile: Profile) -> dict[str, Any]:
-    """Everything, for a program."""
+    """All results as JSON values."""
     total = Tally.of(results)
     return {
         "server": target.server.base_url,
@@ -58,7 +58,7 @@ def as_json(results: Sequence[Result], target: Target, profile: Profile) -> dict
 
 
 def as_junit(results: Sequence[Result], profile: Profile) -> bytes:
-    """The same as JUnit's XML: a suite for each area."""
+    """All results as JUnit XML, with a suite for each area."""
     root = ET.Element("testsuites", name=f"ark-conformance {profile}")
     for area, tally in by_area(results).items():
         suite = ET.SubElement(root, "testsuite", name=area)
@@ -82,7 +82,7 @@ def as_junit(results: Sequence[Result], profile: Profile) -> bytes:
 
 
 def versions() -> dict[str, str]:
-    """What made the calls."""
+    """The versions that the calls were made with."""
     try:
         own = version("ark-server")
     except PackageNotFoundError:
@@ -96,5 +96,5 @@ def _cells(tally: Tally) -> list[str]:
 
 
 def _xml(text: str) -> str:
-    """With escapes for the characters that XML cannot hold."""
+    """Escape the characters that XML cannot contain."""
     return printable(text).translate({0xFFFE: "\\ufffe", 0xFFFF: "\\uffff"})

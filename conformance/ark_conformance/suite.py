@@ -1,4 +1,4 @@
-"""Many calls against one server."""
+"""Select calls, and make them against one server."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def choose(calls: CallSet, profile: Profile, only: Sequence[str] = (), exclude: 
     """The calls of a profile in each of their variants.
 
     `only` and `exclude` are shell patterns for an area, a call (``chat/usage-*``) or a call in a variant. Without
-    `only` all calls are chosen; `exclude` takes some away.
+    `only`, all calls but those in `exclude` are selected.
     """
     runs = [(call, variant) for call in calls.calls if profile in call.profiles for variant in call.variants]
     return [run for run in runs if (not only or _matches(run, only)) and not _matches(run, exclude)]
@@ -27,7 +27,7 @@ def choose(calls: CallSet, profile: Profile, only: Sequence[str] = (), exclude: 
 def run_all(
     runs: Iterable[Run], calls: CallSet, target: Target, profile: Profile, *, jobs: int = 1
 ) -> Generator[Result, None, None]:
-    """Replay one after another, or `jobs` at a time; the results come in the calls' order."""
+    """Replay the calls, `jobs` at a time. The results come in the order of the calls."""
 
     def one(run: Run) -> Result:
         return replay(*run, calls, target, profile)
@@ -39,13 +39,13 @@ def run_all(
     try:
         yield from pool.map(one, runs)
     finally:
-        # Whoever wants no more results does not wait for the calls that were not begun.
+        # When the caller stops early, drop the calls that have not started.
         pool.shutdown(cancel_futures=True)
 
 
 @dataclass
 class Tally:
-    """Results counted."""
+    """Counts of results."""
 
     passed: int = 0
     failed: int = 0
@@ -53,7 +53,7 @@ class Tally:
     requests: int = 0
     seconds: float = 0.0
     reasons: dict[str, int] = field(default_factory=dict)
-    """Why calls were skipped, and how many."""
+    """Reason for a skip to the number of calls skipped for it."""
 
     def add(self, result: Result) -> None:
         setattr(self, result.status, getattr(self, result.status) + 1)
@@ -79,6 +79,6 @@ def by_area(results: Iterable[Result]) -> dict[str, Tally]:
 
 def _matches(run: Run, patterns: Sequence[str]) -> bool:
     call, variant = run
-    # A variant's brackets would be a character class to the shell.
+    # To fnmatch, a variant's brackets are a character class.
     names = (call.area, call.id, f"{call.id}[{variant}]")
     return any(pattern == name or fnmatchcase(name, pattern) for pattern in patterns for name in names)

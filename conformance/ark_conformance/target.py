@@ -1,27 +1,26 @@
-"""What a server says of itself, and which calls can be made because of it.
+"""What is known of a server, and which calls can be made against it.
 
-GET /models is asked once. ARK's entries have details: the task of each model, what its aliases are, which parameters
-it honours. A server that tells no details is taken to do everything; its models are told apart by their names, or by
-whoever runs the calls.
+GET /models is read once. ARK's entries have details: each model's task, aliases and parameters. A server without such
+details is assumed to support everything. Its models are told apart by their names, or by the options of the command.
 
 ``needs`` of a call file:
 
 ========================  ==========================================================================================
-``key``                   an API key was given, so another one must be refused
+``key``                   an API key is given, so that a wrong one must be refused
 ``ark``                   the server is ARK
 ``chat``                  there is a chat model; so ``embedding`` and ``transcription``
-``embedded``              the chat model is ARK's embedded one, which can do a few things reliably
+``embedded``              the chat model is ARK's embedded one, which does a few things reliably
 ``embedded_embedding``    the embedding model is ARK's embedded one; so ``embedded_transcription``
 ``reasoning``             the chat model is known to reason
-``translation``           the transcription model is not known to know English alone
-``english_alone``         it is known to
+``translation``           the transcription model is not known to be English-only
+``english_alone``         it is known to be
 ``parameter:NAME``        the chat model honours the parameter
 ``embedding:NAME``        the embedding model honours the parameter
 ``transcription:NAME``    the transcription model honours the parameter
 ``no_parameter:NAME``     the chat model is known not to honour it; so ``no_embedding:NAME``, ``no_transcription:NAME``
 ========================  ==========================================================================================
 
-What a call names as ``${...}`` is needed without being said: ``chat``, ``chat_alias``, ``embedding``,
+A call implicitly needs what it refers to as ``${...}``: ``chat``, ``chat_alias``, ``embedding``,
 ``embedding_alias``, ``embedding_length``, ``embedding_size``, ``transcription``, ``transcription_alias``,
 ``context_length``, ``root``, ``too_slow``, ``slow_enough``, ``loading`` and ``failed`` (chat models in that state); and
 ``key = "other"`` or ``"limited"``.
@@ -47,13 +46,13 @@ EMBEDDED_TRANSCRIPTION = "ark-embedded-whisper"
 
 UNKNOWN_BODY_TIMEOUT = "how long the server waits for more of a body is not known: --body-timeout"
 PATIENCE = 1.0
-"""Seconds over the server's own limit for a body that comes too slowly."""
+"""Seconds to wait beyond the server's own limit for a slow body."""
 
 OPTIONAL: frozenset[str] = frozenset(json.loads(Path(__file__).with_name("optional_parameters.json").read_text()))
 """Parameters of a chat completion that a server may declare not to honour; made from ARK's table of parameters."""
 
 _NOT_SENT = ("${null}", {"$unset": True})
-"""Values of an argument that is as good as not there."""
+"""Values of an argument that count as absent."""
 
 _EMBEDDING_NAMES = re.compile(r"embedding|\bembed\b|bge-|minilm|e5-|gte-", re.IGNORECASE)
 _SPEECH_NAMES = re.compile(r"whisper|transcribe", re.IGNORECASE)
@@ -61,15 +60,15 @@ _OTHER_NAMES = re.compile(r"tts|dall-e|image|moderation|rerank|realtime|audio|so
 
 
 class TargetError(Exception):
-    """The server cannot be asked."""
+    """The server's models cannot be read."""
 
 
 class _NoListError(TargetError):
-    """It answers, and not with a list of models."""
+    """The server answers with something else than a list of models."""
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
-    """A server and what is known of it."""
+    """A server, and what is known of it."""
 
     server: Server
     models: tuple[dict[str, Any], ...]
@@ -77,7 +76,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     embedding: str | None
     transcription: str | None
     body_timeout: float | None = None
-    """Seconds that the server waits for more of a body."""
+    """Seconds that the server waits for the next part of a body."""
 
     @classmethod
     def ask(
@@ -89,9 +88,9 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
         transcription: str | None = None,
         body_timeout: float | None = None,
     ) -> Target:
-        """Ask for the models; names that are given are used as they are. Raises TargetError.
+        """Read GET /models. Model names that are given take precedence. Raises TargetError.
 
-        A server that has no list of models can be asked for those that are named.
+        A server without a list of models works if at least one name is given.
         """
         try:
             models = _models(server)
@@ -109,7 +108,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def answers(self) -> bool:
-        """Whether the server still does."""
+        """Whether the server still answers."""
         try:
             _get_models(self.server)
         except TargetError:
@@ -121,14 +120,14 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
         return any(isinstance(model.get("ark"), dict) for model in self.models)
 
     def details(self, name: str | None) -> Mapping[str, Any]:
-        """What ARK says of a model; nothing for other servers."""
+        """ARK's details of a model. Empty for other servers."""
         for model in self.models:
             if model.get("id") == name and isinstance(details := model.get("ark"), dict):
                 return details
         return {}
 
     def known(self) -> dict[str, Any]:
-        """Named values for calls."""
+        """The named values that calls can refer to."""
         values = {
             "root": self.server.root,
             "base_url": self.server.base_url.rstrip("/"),
@@ -150,7 +149,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
         return {name: value for name, value in values.items() if value is not None}
 
     def missing(self) -> dict[str, str]:
-        """For each named value that is not known, the reason why a call without it is skipped."""
+        """For each named value that is unknown, the reason to skip a call that needs it."""
         reasons = {
             "chat": "there is no chat model in GET /models, and --chat-model names none",
             "embedding": "there is no embedding model in GET /models, and --embedding-model names none",
@@ -170,7 +169,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
         return {name: reason for name, reason in reasons.items() if name not in known}
 
     def reason_to_skip(self, call: Call) -> str | None:
-        """Why a call cannot be made here; None when it can."""
+        """Why a call cannot be made against this server, or None."""
         for need in call.needs:
             reason = self._lacks(need)
             if reason is not None:
@@ -184,7 +183,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
             for name in names_in(msgspec.to_builtins(step)):
                 if name in missing:
                     return missing[name]
-            # The table of parameters is the chat model's.
+            # The parameters are those of the chat model.
             if step.call.startswith("chat.") and not call.case.even_if_unsupported:
                 reason = self._unsupported(step.arguments)
                 if reason is not None:
@@ -197,7 +196,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
             task = where.removeprefix("no_")
             name = getattr(self, "chat" if task == "parameter" else task)
             if where != task:
-                # A server that tells no details is not known to lack anything.
+                # A server without details is not known to lack anything.
                 lacks = not self._honours(name, parameter)
                 return None if lacks else f"the model {name!r} is not known not to honour {parameter!r}"
             return None if self._honours(name, parameter) else f"the model {name!r} does not honour {parameter!r}"
@@ -238,7 +237,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
         return self.details(self.transcription).get("languages") == ["en"]
 
     def _in_state(self, state: str) -> str | None:
-        """The first chat model that is in a state of ARK's, under its own name."""
+        """The first chat model in one of ARK's states, by its own name."""
         for model in self.models:
             details = self.details(model["id"])
             if details.get("state") == state and task_of(details) == "chat" and not details.get("alias_of"):
@@ -251,7 +250,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def names_in(value: Any) -> set[str]:
-    """The names of every ``${name}`` in a value."""
+    """The name in every ``${name}`` of a value."""
     if isinstance(value, str):
         return set(re.findall(r"(?<!\$)\$\{([a-z0-9_]+)\}", value))
     if isinstance(value, dict):
@@ -289,14 +288,14 @@ def _get_models(server: Server) -> tuple[str, httpx2.Response]:
 
 
 def _first(models: tuple[dict[str, Any], ...], task: str) -> str | None:
-    """The first model that does a task: a served one before an alias of it."""
+    """The first model for a task. A model comes before its aliases."""
     if any(isinstance(model.get("ark"), dict) for model in models):
         return next((model["id"] for model in models if task_of(model.get("ark") or {}) == task), None)
     return next((model["id"] for model in models if _guess(model["id"]) == task), None)
 
 
 def task_of(details: Mapping[str, Any]) -> str | None:
-    """The task of a model's details, in the word that is used here."""
+    """The task in a model's details, in this module's words."""
     task = details.get("task")
     return {"embeddings": "embedding", "transcriptions": "transcription"}.get(task, task) if task else None
 

@@ -1,4 +1,4 @@
-"""What stands for something else in the values of a call: ``${name}``, and tables of one ``$key``.
+"""Placeholders in the values of a call: ``${name}``, and tables with a ``$key``.
 
 ``"${name}"`` alone is the named value of any type, inside a text it is its text; ``"${null}"`` is null, which TOML does
 not have; ``"$${"`` is ``"${"``. ``{"$repeat" = "word ", times = 500}`` is a long text, ``{"$file" = "tone.wav"}`` an
@@ -22,14 +22,14 @@ _UUID = re.compile(r"uuid_?[a-z0-9]*")
 
 
 class MissingValue(Exception):
-    """The server, or whoever runs the calls, has not said what a name stands for; the message says why it matters."""
+    """A named value is unknown. The message is the reason for a skip."""
 
 
 class Variables:
-    """The named values of one replay. Each name that begins with ``uuid`` is a new UUID, the same in all of it."""
+    """The named values of one replay. A name that begins with ``uuid`` is a new UUID for each replay."""
 
     def __init__(self, known: Mapping[str, Any], missing: Mapping[str, str], directory: Path) -> None:
-        """`missing` gives the reason why a name that could be known is not. `directory` is that of the call file."""
+        """`missing` maps unknown names to the reason why they are unknown. `directory` is that of the call file."""
         self._values: dict[str, Any] = {"null": None, **known}
         self._missing = missing
         self._directory = directory
@@ -38,7 +38,7 @@ class Variables:
         self._values[name] = value
 
     def find(self, name: str) -> Any:
-        """Raises MissingValue, and KeyError for a name that nobody has heard of."""
+        """Raises MissingValue, or KeyError for an undefined name."""
         if name not in self._values:
             if name in self._missing:
                 raise MissingValue(self._missing[name])
@@ -48,7 +48,7 @@ class Variables:
         return self._values[name]
 
     def fill(self, value: Any) -> Any:
-        """The value with everything in it that stands for something else replaced. Raises MissingValue."""
+        """The value with its placeholders replaced. Raises MissingValue."""
         if isinstance(value, str):
             return self._text(value)
         if isinstance(value, Mapping):
@@ -58,7 +58,7 @@ class Variables:
         return value
 
     def pattern(self, text: str) -> str:
-        """A regular expression, in which a named value stands for its own text."""
+        """A regular expression in which named values match literally."""
         return _INSIDE.sub(lambda match: "${" if match[1] is None else re.escape(_as_text(self.find(match[1]))), text)
 
     def _table(self, value: Mapping[str, Any]) -> Any:

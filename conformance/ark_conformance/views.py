@@ -1,17 +1,17 @@
-"""What the paths of checks lead into: one reply as plain values.
+"""One reply as plain values, which the paths of checks lead into.
 
 =========================  =========================================================================================
 ``status``, ``headers``    of the HTTP reply; ``cookies`` are the ``set-cookie`` headers as they came
 ``body``                   the body's text
-``reply``                  the body's JSON; of a stream of chat chunks, what they add up to
-``parsed``                 what OpenAI's client made of it (embeddings decoded from base64, text of a transcription)
+``reply``                  the body's JSON; for a stream of chat chunks, what they add up to
+``parsed``                 the reply as OpenAI's client parses it (embeddings from base64, text of a transcription)
 ``stream``                 ``events``, ``chunks``, ``text`` (of the first choice, or of a transcript's pieces), ``said``
                            (of events that are text), ``order`` (of all events), ``orders`` (of each choice's),
                            ``done``, ``comments``
 ``error``                  ``class``, ``status``, ``type``, ``code``, ``param``, ``message``, ``request_id``
 =========================  =========================================================================================
 
-An order is words with spaces between: ``role content content finish usage done``.
+An order is words separated by spaces: ``role content content finish usage done``.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from typing import Any
 
 import openai
 
-from ark_conformance.fold import fold, order, orders
+from ark_conformance.streamed_reply import accumulate, order, orders
 from ark_conformance.wire import Event, Exchange, read_events
 
 
 def view(exchange: Exchange | None, parsed: Any, error: BaseException | None) -> dict[str, Any]:
-    """One reply as plain values; see the module."""
+    """One reply as plain values, as the module describes them."""
     seen: dict[str, Any] = {}
     if exchange is not None and exchange.status:
         seen = {
@@ -37,7 +37,7 @@ def view(exchange: Exchange | None, parsed: Any, error: BaseException | None) ->
         }
         if exchange.is_stream:
             seen["stream"] = stream_view(exchange)
-            seen["reply"] = fold(seen["stream"]["chunks"])
+            seen["reply"] = accumulate(seen["stream"]["chunks"])
         else:
             seen["reply"] = exchange.json()
     if parsed is not None:
@@ -50,13 +50,13 @@ def view(exchange: Exchange | None, parsed: Any, error: BaseException | None) ->
 def stream_view(exchange: Exchange) -> dict[str, Any]:
     events, comments = read_events(exchange.text)
     chunks = [value for event in events if isinstance(value := _json(event), dict)]
-    folded = fold(chunks)
-    choices = folded.get("choices") or [{}]
-    heard = "".join(chunk.get("delta", "") for chunk in chunks if chunk.get("type") == "transcript.text.delta")
+    whole = accumulate(chunks)
+    choices = whole.get("choices") or [{}]
+    transcript = "".join(chunk.get("delta", "") for chunk in chunks if chunk.get("type") == "transcript.text.delta")
     return {
         "events": [{"event": event.event, "data": event.data} for event in events],
         "chunks": chunks,
-        "text": choices[0].get("message", {}).get("content") or heard,
+        "text": choices[0].get("message", {}).get("content") or transcript,
         "said": "".join(
             event.data for event in events if not isinstance(_json(event), dict) and event.data != "[DONE]"
         ),

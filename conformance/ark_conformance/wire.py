@@ -1,4 +1,4 @@
-"""What went over the wire: a transport below OpenAI's client that keeps each request and its reply, byte for byte."""
+"""A transport below OpenAI's client that records each request and its reply byte for byte."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import httpx2
 
 @dataclass
 class Exchange:
-    """One request and as much of its reply as came."""
+    """One request, and as much of its reply as has arrived."""
 
     method: str
     url: str
@@ -26,13 +26,13 @@ class Exchange:
     headers: list[tuple[str, str]] = field(default_factory=list)
     pieces: list[bytes] = field(default_factory=list)
     complete: bool = False
-    """The reply's body came to its end."""
+    """Whether the whole body of the reply has arrived."""
     begun: float = field(default_factory=time.monotonic)
-    """When the request went out, on the monotonic clock."""
+    """When the request was sent, on the monotonic clock."""
 
     @property
     def request_body(self) -> bytes:
-        """As much of it as was sent."""
+        """As much of the body as was sent."""
         return b"".join(self.request_pieces)
 
     @property
@@ -44,16 +44,16 @@ class Exchange:
         return self.body.decode("utf-8", "replace")
 
     def header(self, name: str) -> str | None:
-        """The header's value; several of a name are joined by commas."""
+        """A header's value. Repeated headers are joined with commas."""
         found = [value for key, value in self.headers if key == name]
         return ", ".join(found) if found else None
 
     def header_of_request(self, name: str) -> str:
-        """The request header's value, empty where there is none."""
+        """A request header's value, or an empty text."""
         return next((value for key, value in self.request_headers if key.lower() == name), "")
 
     def json(self) -> Any:
-        """The reply's body as JSON, None where it is none."""
+        """The reply's body as JSON, or None if it is not JSON."""
         try:
             return json.loads(self.body)
         except ValueError:
@@ -76,9 +76,9 @@ _LINE_END = re.compile("\r\n|\r|\n")
 
 
 def read_events(text: str) -> tuple[list[Event], int]:
-    """The events of a stream and the number of comments, by the WHATWG's specification.
+    """The events of a stream and the number of comments, as the WHATWG specifies.
 
-    An event without a blank line behind it has not come, and is left out.
+    An event that no blank line ends is incomplete and left out.
     """
     events: list[Event] = []
     data: list[str] = []
@@ -104,7 +104,7 @@ Sink = Callable[[Exchange], None]
 
 
 class _Sent(httpx2.SyncByteStream):
-    """A request's body, which goes out piece by piece as it came."""
+    """Records a request's body while it is sent."""
 
     def __init__(self, stream: httpx2.SyncByteStream, exchange: Exchange) -> None:
         self._stream = stream
@@ -134,10 +134,10 @@ class _AsyncSent(httpx2.AsyncByteStream):
 
 
 def _keep(exchange: Exchange, piece: bytes, longest: float) -> None:
-    """Raises ReadTimeout for a reply that goes on and on, which no silence ends."""
+    """Raises ReadTimeout if the reply takes too long, even if it never pauses."""
     exchange.pieces.append(piece)
     if time.monotonic() - exchange.begun > longest:
-        raise httpx2.ReadTimeout(f"the reply has not come to its end in {longest:g} seconds")
+        raise httpx2.ReadTimeout(f"the reply has not ended within {longest:g} seconds")
 
 
 class _Tee(httpx2.SyncByteStream):
@@ -154,7 +154,7 @@ class _Tee(httpx2.SyncByteStream):
         self._exchange.complete = True
 
     def close(self) -> None:
-        # The plain client reads no further than [DONE], the asyncio one to the end: what stands behind is to be seen.
+        # The synchronous client stops at [DONE]. Read on, so that anything after it is recorded.
         if not self._exchange.complete and b"data: [DONE]" in self._exchange.body[-64:]:
             with suppress(httpx2.HTTPError):
                 for _ in self:
@@ -179,8 +179,10 @@ class _AsyncTee(httpx2.AsyncByteStream):
 
 
 class Recorder(httpx2.BaseTransport):
-    """Hands each exchange to `sink` when its request goes out; its reply grows while it is read, for `longest` seconds
-    at most."""
+    """Pass each exchange to `sink` when its request is sent.
+
+    The exchange grows while the reply is read, for at most `longest` seconds.
+    """
 
     def __init__(self, inner: httpx2.BaseTransport, sink: Sink, longest: float = math.inf) -> None:
         self._inner = inner

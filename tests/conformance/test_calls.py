@@ -72,7 +72,7 @@ def test_a_file_gives_its_cases_what_they_do_not_say(tmp_path: Path) -> None:
         (HEAD + CASE.replace("about", "abuot"), "case one"),
         (HEAD + CASE.replace("equals", "equal"), "unknown field `equal`"),
         (HEAD + CASE.replace("models.list", "models.invent"), "OpenAI's client has no method 'models.invent'"),
-        (HEAD + CASE.replace('"status"', '"choices[x]"'), "is no path"),
+        (HEAD + CASE.replace('"status"', '"choices[x]"'), "is not a path"),
         (HEAD + CASE.replace(", equals = 200", ""), "says nothing"),
         (HEAD + CASE.replace("equals = 200", 'matches = "("'), "is no regular expression"),
         (HEAD + CASE + CASE, "the case 'mine/one' stands twice"),

@@ -11,8 +11,8 @@ import pytest
 
 from ark_conformance.calls import Check
 from ark_conformance.checks import problems
-from ark_conformance.fold import fold, orders
 from ark_conformance.paths import select
+from ark_conformance.streamed_reply import accumulate, orders
 from ark_conformance.values import MissingValue, Variables
 from ark_conformance.views import stream_view
 from ark_conformance.wire import Exchange
@@ -102,7 +102,7 @@ def test_a_stream_adds_up() -> None:
     more = {"index": 0, "function": {"arguments": '{"a": 1}'}}
     chunks = [chunk({"role": "assistant"}), chunk({"tool_calls": [call]}), chunk({"tool_calls": [more]})]
     chunks += [chunk({}, "tool_calls"), {"id": "x", "choices": [], "usage": {"total_tokens": 3}}]
-    whole = fold(chunks)
+    whole = accumulate(chunks)
     (choice,) = whole["choices"]
     assert choice["finish_reason"] == "tool_calls"
     assert choice["message"]["content"] is None

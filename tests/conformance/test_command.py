@@ -133,7 +133,7 @@ def test_a_stream_that_goes_on_and_on_is_given_up(url: str, capsys: pytest.Captu
     only = f"streaming/done-is-the-end[{variant}]"
     assert main([*server(url, "a-stream-without-end"), "--only", only, "--timeout", "0.2"]) == 1
     shown = capsys.readouterr().out
-    assert "the reply has not come to its end in 2 seconds" in shown
+    assert "the reply has not ended within 2 seconds" in shown
     assert ": still here" in shown
 
 

@@ -1,4 +1,4 @@
-"""Chunks of a stream: what they add up to, and the order in which they come."""
+"""Accumulate the chunks of a stream into a whole reply, and describe their order in words."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 Chunk = dict[str, Any]
 
 
-def fold(chunks: Sequence[Chunk]) -> dict[str, Any]:
-    """The whole reply that a stream stands for; of other streams than chat's, the last event's object."""
+def accumulate(chunks: Sequence[Chunk]) -> dict[str, Any]:
+    """The whole reply that the chunks of a chat completion add up to. For other streams, the last event's object."""
     if not any("choices" in chunk for chunk in chunks):
         return chunks[-1] if chunks else {}
     whole: dict[str, Any] = {}
@@ -30,8 +30,8 @@ def fold(chunks: Sequence[Chunk]) -> dict[str, Any]:
     return whole | {"object": "chat.completion", "choices": [choices[index] for index in sorted(choices)]}
 
 
-def _add(choice: dict[str, Any], piece: dict[str, Any]) -> None:
-    delta, message = piece.get("delta") or {}, choice["message"]
+def _add(choice: dict[str, Any], chunk: dict[str, Any]) -> None:
+    delta, message = chunk.get("delta") or {}, choice["message"]
     if "role" in delta:
         message.setdefault("role", delta["role"])
     for name in ("content", "refusal", "reasoning_content"):
@@ -44,28 +44,28 @@ def _add(choice: dict[str, Any], piece: dict[str, Any]) -> None:
         _add_call(calls[call.get("index", 0)], call)
     if delta.get("function_call"):
         _add_function(message.setdefault("function_call", {}), delta["function_call"])
-    if piece.get("finish_reason") is not None:
-        choice["finish_reason"] = piece["finish_reason"]
-    if piece.get("logprobs"):
+    if chunk.get("finish_reason") is not None:
+        choice["finish_reason"] = chunk["finish_reason"]
+    if chunk.get("logprobs"):
         logprobs = choice.setdefault("logprobs", {"content": [], "refusal": None})
-        logprobs["content"] += piece["logprobs"].get("content") or []
+        logprobs["content"] += chunk["logprobs"].get("content") or []
 
 
-def _add_call(call: dict[str, Any], piece: dict[str, Any]) -> None:
+def _add_call(call: dict[str, Any], delta: dict[str, Any]) -> None:
     for name in ("id", "type"):
-        if piece.get(name) is not None:
-            call.setdefault(name, piece[name])
-    _add_function(call.setdefault("function", {}), piece.get("function") or {})
+        if delta.get(name) is not None:
+            call.setdefault(name, delta[name])
+    _add_function(call.setdefault("function", {}), delta.get("function") or {})
 
 
-def _add_function(function: dict[str, Any], piece: dict[str, Any]) -> None:
-    if piece.get("name"):
-        function["name"] = function.get("name", "") + piece["name"]
-    function["arguments"] = function.get("arguments", "") + (piece.get("arguments") or "")
+def _add_function(function: dict[str, Any], delta: dict[str, Any]) -> None:
+    if delta.get("name"):
+        function["name"] = function.get("name", "") + delta["name"]
+    function["arguments"] = function.get("arguments", "") + (delta.get("arguments") or "")
 
 
 def order(data: str, value: Any) -> list[str]:
-    """The words for one event: what it brings, in the order in which one chunk counts."""
+    """The words that describe one event, in the order in which its parts count."""
     if data.strip() == "[DONE]":
         return ["done"]
     if not isinstance(value, dict):
@@ -81,7 +81,7 @@ def order(data: str, value: Any) -> list[str]:
 
 
 def orders(chunks: Sequence[Chunk]) -> list[str]:
-    """For each choice, in the order of their indexes, the words of its chunks."""
+    """For each choice, by its index, the words that describe its chunks."""
     words: dict[int, list[str]] = {}
     for chunk in chunks:
         for choice in chunk.get("choices") or ():
