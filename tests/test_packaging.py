@@ -68,7 +68,7 @@ def only(folder: Path, pattern: str) -> Path:
 
 
 class Environment:
-    """An environment of Python with the wheel, and what it needs with some extras."""
+    """A Python environment with a wheel, and what the wheel needs with some extras."""
 
     def __init__(self, folder: Path, wheel: Path, *extras: str) -> None:
         venv.create(folder, with_pip=False, symlinks=True)
@@ -90,12 +90,12 @@ class Environment:
 
 
 def clean() -> dict[str, str]:
-    """The environment without what would let the tree in, or a configuration."""
+    """The environment variables without those that name this checkout or a configuration."""
     return {name: value for name, value in os.environ.items() if not name.startswith(("ARK_", "PYTHON"))}
 
 
 def needs(root: Distribution, extras: set[str]) -> Iterator[Distribution]:
-    """Everything that a distribution declares to need here, and what that needs."""
+    """Everything that a distribution needs here, directly or not."""
     waiting, seen = [(root, frozenset(extras))], set[tuple[str, frozenset[str]]]()
     while waiting:
         one, chosen = waiting.pop()
@@ -108,7 +108,7 @@ def needs(root: Distribution, extras: set[str]) -> Iterator[Distribution]:
                 continue
             seen.add((name, more))
             if name == canonicalize_name(str(root.metadata["Name"])):
-                # An extra that is made of others.
+                # An extra that consists of others.
                 waiting.append((root, more))
                 continue
             try:
@@ -138,7 +138,7 @@ def names_in(sdist: Path) -> set[str]:
 def test_the_wheel_has_every_file_of_the_packages_and_no_other(wheel: Path) -> None:
     names, metadata = look_into(wheel, f"ark_server-{ark.__version__}", PACKAGES)
     assert "License-Expression: Apache-2.0" in metadata
-    # Its page on an index is the README.
+    # An index shows the README.
     assert "# ARK\n" in metadata
     assert not [name for name in names if "training" in name]
 
@@ -245,7 +245,7 @@ def test_version_changelog_and_documentation_agree() -> None:
     assert re.findall(r"^## (\S+)", changelog, re.MULTILINE)[0] == ark.__version__
     for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
         said = re.findall(r"\bARK (\d+\.\d+\.\d+)", page.read_text(encoding="utf-8"))
-        # What was measured was measured with a version, which may be older.
+        # A measurement may be of an older version.
         assert page.name == "conformance.md" or set(said) <= {ark.__version__}, page
 
 
@@ -262,5 +262,5 @@ def test_every_extra_and_group_is_pinned() -> None:
         CONFORMANCE["project"]["dependencies"],
     ]
     named = {canonicalize_name(Requirement(text).name) for texts in lists for text in texts}
-    # exllamav3 runs on a GPU alone, beside whatever torch is there for it.
+    # exllamav3 needs a GPU, and the torch that was built for it.
     assert named - pinned <= {"ark-server", "exllamav3"}

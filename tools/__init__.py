@@ -1,1 +1,1 @@
-"""What makes parts of this repository: pages of the documentation, and the embedded models. In no wheel."""
+"""Generators of documentation pages and openapi.json, and the training of the embedded models. Not in the wheel."""

@@ -28,7 +28,7 @@ SESSION_SECONDS = 3.0
 
 
 class Mounted(Ark):
-    """ARK below a path of a parent application, which has nothing else."""
+    """ARK mounted below a path of an application that has nothing else."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -41,7 +41,7 @@ class Mounted(Ark):
 
 
 def make_config(*, idle_timeout: float = 1800.0, **fields: Any) -> Config:
-    """Three keys, and sessions that wait but shortly for another turn of their own."""
+    """Three keys, and sessions whose turns wait only briefly for each other."""
     keys = (
         make_key("own", OWN),
         make_key("other", OTHER),
@@ -51,7 +51,7 @@ def make_config(*, idle_timeout: float = 1800.0, **fields: Any) -> Config:
 
 
 def change_chat(engine: dict[str, Any] | None = None, **fields: Any) -> tuple[ModelConfig, ...]:
-    """The embedded models, with other settings for the one that chats, and options of its engine beside its own."""
+    """The embedded models, with changed settings and engine options for the chat model."""
     return tuple(
         msgspec.structs.replace(model, engine=model.engine | (engine or {}), **fields)
         if model.task == "chat"
@@ -70,7 +70,7 @@ def ask(url: str) -> Target:
 
 @pytest.fixture(scope="session")
 def ark_target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
-    """ARK as it comes, with keys, and without the table of OpenAI's tokenizer."""
+    """ARK with default settings and keys, without the table of OpenAI's tokenizer."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path_factory.mktemp("tiktoken")))
         with serve(create_app(make_config()), 120) as server:
@@ -92,7 +92,7 @@ def mounted_target() -> Iterator[Target]:
 
 @pytest.fixture(scope="module")
 def limited_target() -> Iterator[Target]:
-    """ARK with limits that are soon reached."""
+    """ARK with limits that calls reach quickly."""
     models = change_chat(max_queue=8, engine={"max_running": 4})
     limits = LimitsConfig(body_timeout=BODY_TIMEOUT, key_requests_per_minute=100_000, upload_bytes=200_000)
     with serve(create_app(make_config(models=models, limits=limits)), 120) as server:
@@ -102,8 +102,10 @@ def limited_target() -> Iterator[Target]:
 
 @pytest.fixture(scope="module")
 def lenient_target() -> Iterator[Target]:
-    """ARK that drops what its chat model does not honour, and forgets sessions soon; of its models one is loading for
-    ever, and another one could not be loaded."""
+    """ARK that drops parameters that its chat model does not honour, and soon forgets sessions.
+
+    One of its models never finishes loading, and one failed to load.
+    """
     others = [
         ModelConfig(name="broken", backend="faulty_backend:BadAtOpening"),
         ModelConfig(name="slow", backend="faulty_backend:NeverOpens"),
@@ -119,7 +121,7 @@ def lenient_target() -> Iterator[Target]:
 
 @pytest.fixture(scope="module")
 def crowded_target() -> Iterator[Target]:
-    """ARK with room for the state of two short conversations."""
+    """ARK with room for the KV cache of two short conversations."""
     models = change_chat(context_length=512, engine={"kv_bytes": 2 * 2**20})
     with serve(create_app(make_config(models=models[:1])), 120) as server:
         yield ask(server.url)
@@ -127,7 +129,7 @@ def crowded_target() -> Iterator[Target]:
 
 @pytest.fixture(scope="module")
 def other_models_target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
-    """ARK with an embedding model of three kinds of vectors and a speech model that translates, both random."""
+    """ARK with an embedding model that gives three kinds of vectors and a speech model that translates, both random."""
     m3, whisper = tmp_path_factory.mktemp("m3"), tmp_path_factory.mktemp("whisper")
     save_tiny_m3(m3)
     save_tiny_whisper(whisper, languages=("en", "de"))
@@ -142,6 +144,6 @@ def other_models_target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ta
 
 @pytest.fixture(scope="module")
 def document_target() -> Iterator[Target]:
-    """ARK narrowed to its founding document."""
+    """ARK restricted to the API of its original specification."""
     with serve(create_app(make_config(models=change_chat(capabilities="document"))), 120) as server:
         yield ask(server.url)

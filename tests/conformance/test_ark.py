@@ -1,4 +1,4 @@
-"""ARK with its embedded models: every shipped call is made by a server that is set up for it, and none is skipped."""
+"""Every shipped call against ARK, each on a server that is set up for it. No call may be skipped."""
 
 from __future__ import annotations
 

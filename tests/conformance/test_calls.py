@@ -32,7 +32,7 @@ def test_the_shipped_calls_are_many_and_each_profile_has_its_own() -> None:
 
 
 def test_the_profile_openai_sends_nothing_that_openai_does_not_know() -> None:
-    """Its API refuses parameters that it has never heard of."""
+    """OpenAI's API refuses unknown parameters."""
     unknown: dict[str, set[str]] = {}
     for call, _ in choose(CallSet.read([SHIPPED]), "openai"):
         for step in call.case.step:

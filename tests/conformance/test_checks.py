@@ -1,4 +1,4 @@
-"""What a check finds, and what it lets pass."""
+"""Which values fail a check, and which pass."""
 
 from __future__ import annotations
 

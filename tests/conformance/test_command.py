@@ -54,7 +54,7 @@ def test_a_failure_shows_request_reply_and_expectation(url: str, capsys: pytest.
 
 
 def test_what_cannot_be_run(url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A run in which nothing ran has not passed."""
+    """A run that makes no call does not pass."""
     assert main([*server(url), "--only", "audio"]) == 2
     assert main(["--base-url", f"{url}/none/v1", "--api-key", "sk-wrong"]) == 2
     assert main(["--base-url", "http://127.0.0.1:9/v1"]) == 2
@@ -121,7 +121,7 @@ def test_numbers_that_are_none(option: str, capsys: pytest.CaptureFixture[str]) 
 
 
 def test_a_server_that_falls_silent_ends_the_run(url: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Else each call would wait for it."""
+    """Otherwise every call would wait for its timeout."""
     assert main([*server(url, "silence"), "--only", "chat/a-completion", "--timeout", "1"]) == 1
     shown = capsys.readouterr()
     assert "the server no longer answers; 3 of 4 calls were not made" in shown.err
@@ -281,7 +281,7 @@ def test_what_a_script_did_until_it_ended_is_kept(url: str, tmp_path: Path, end:
 
 
 def record(folder: Path, url: str, *lines: str, retries: int = 0) -> tuple[int, list[Step]]:
-    """Record a script that has a client; the exit status and the steps."""
+    """Record a script that has a client. Returns the exit status and the steps."""
     script = folder / "mine.py"
     head = ["import openai", f"client = openai.OpenAI(base_url='{url}/v1', api_key='{KEY}', max_retries={retries})"]
     script.write_text("\n".join([*head, *lines, "client.close()"]), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Each call can fail: none passes where everything is refused, and no refusal where nothing is."""
+"""Each call can fail: none passes on a server that refuses everything, and no refusal on one that refuses nothing."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def details(task: str, **more: Any) -> dict[str, Any]:
 
 
 def target(url: str, needs: tuple[str, ...]) -> Target:
-    """A server that has said of itself that it has everything that is needed, so that no call is skipped."""
+    """A server that claims to have everything that a call needs, so that none is skipped."""
     languages = ["en"] if "english_alone" in needs else ["de", "en"]
     lacking = {need.partition(":")[2] for need in needs if need.startswith("no_")}
     sparse = sorted({"ark_sparse", "ark_colbert"} - lacking)
@@ -69,7 +69,7 @@ def url() -> Iterator[str]:
 
 
 def impatient(call: Call) -> Call:
-    """The same call, which is not repeated for long."""
+    """The same call without repeated steps."""
     steps = tuple(
         step if step.within is None else msgspec.structs.replace(step, within=0.0, times=1) for step in call.case.step
     )
@@ -77,8 +77,7 @@ def impatient(call: Call) -> Call:
 
 
 def outcomes(url: str, *, refusals: bool) -> dict[str, str]:
-    """What becomes of each call, in one of its profiles and the first of its variants; or of those that expect a
-    refusal."""
+    """The status of each call in one profile and its first variant. With `refusals`, only of calls that expect one."""
     calls = CallSet.read([SHIPPED])
     found: dict[str, str] = {}
     for call in map(impatient, calls.calls):

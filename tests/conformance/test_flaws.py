@@ -1,4 +1,4 @@
-"""The suite can fail: a server that is wrong in one way is found out by a call that was written for it."""
+"""The suite can fail: the calls that were written for a flaw find a server that has it."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ FLAWS = {
     "no-base64": ["embeddings/base64-as-the-client-asks"],
     "usage-of-one": ["embeddings/usage-grows"],
 }
-"""What is wrong, and the calls of the profile openai that find it."""
+"""Each flaw with the calls of the profile openai that find it."""
 
 ARK_FLAWS = {
     "a-rate-of-words": ["limits/the-rates-are-told"],
@@ -84,7 +84,7 @@ ARK_FLAWS = {
     "a-large-body-is-a-fault": ["limits/a-body-over-the-limit", "limits/a-body-of-no-declared-length-over-the-limit"],
     "an-error-of-no-parameter": ["limits/too-many-messages"],
 }
-"""So in the profile ark."""
+"""The same in the profile ark."""
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +106,7 @@ def results(url: str, flaw: str, calls: CallSet, only: list[str], profile: Profi
 
 @pytest.mark.parametrize(("profile", "flaws"), [("openai", FLAWS), ("ark", ARK_FLAWS)], ids=["openai", "ark"])
 def test_the_right_server_passes(url: str, calls: CallSet, profile: Profile, flaws: dict[str, list[str]]) -> None:
-    """What finds the flaws passes where there are none: a call that always fails would find everything."""
+    """The calls that find flaws pass on a server without any: a call that always fails would find every flaw."""
     only = sorted({name for names in flaws.values() for name in names})
     found = results(url, "none", calls, only, profile)
     assert {result.id for result in found} == set(only)

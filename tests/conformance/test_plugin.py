@@ -1,4 +1,4 @@
-"""The plugin as the author of a backend uses it: a test file and call files in a folder of its own."""
+"""The pytest plugin, used from a test file and call files in a folder of their own."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def url() -> Iterator[str]:
 
 
 def run(url: str, folder: Path, mark: str) -> str:
-    """What pytest says, run from another folder."""
+    """The output of pytest, run from another folder."""
     folder.mkdir()
     (folder / "test_mine.py").write_text(TESTS.format(url=url, key=KEY, mark=mark), encoding="utf-8")
     (folder / "mine.toml").write_text(CALLS, encoding="utf-8")

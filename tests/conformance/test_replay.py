@@ -1,4 +1,4 @@
-"""One case replayed: steps that are repeated, and what a report shows of them."""
+"""Replaying a case: repeated steps, and what a report shows of them."""
 
 from __future__ import annotations
 

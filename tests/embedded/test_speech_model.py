@@ -1,4 +1,4 @@
-"""The speech model in training is the Whisper that engines load, and its parts compute what they say."""
+"""The speech model in training equals the Whisper that engines load, and its parts compute what they claim."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def model(vocabulary: tokenizer.Vocabulary) -> SpeechModel:
     sizes = {"d_model": 32, "encoder_layers": 2, "encoder_heads": 2, "decoder_layers": 2, "decoder_heads": 2, "ffn": 64}
     model = SpeechModel(SpeechConfig(vocab_size=vocabulary.size, **sizes))
     for parameter in model.parameters():
-        # Norms and biases start at ones and zeros, which would hide one that is lost.
+        # Norms and biases start at one and zero, which would hide a lost one.
         torch.nn.init.normal_(parameter, std=0.3)
     return model.eval()
 

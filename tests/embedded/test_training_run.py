@@ -1,4 +1,4 @@
-"""A training run: what it starts from, how its rates move, and how the report tells of it."""
+"""A training run: its start, its learning rates, and its report."""
 
 from __future__ import annotations
 

@@ -45,13 +45,13 @@ PROGRAMS = {
     "transcribe_subtitles": r"talk\.srt\ntalk\.vtt\n",
     "session_stateful": rf"(?s).*\[({ID}); created;.*\[\1; continued;.*\[\1; continued; \d\d+ prompt tokens.*",
 }
-"""What each program prints, whatever the model says."""
+"""A pattern of what each program prints, whatever the model says."""
 
 
 HYBRID = r"How often .*\n(-?\d\.\d{3} = -?\d\.\d{3} by meaning \+ 0\.3 \* \d+\.\d{3} by words: .+\n){4}"
 
 LOADING = 300.0
-"""Seconds: FlagEmbedding imports much, and the machine may have other work."""
+"""Seconds. Importing FlagEmbedding is slow, and the machine may be busy."""
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,7 @@ command; `make serve` puts it into `.venv/bin`.
 
 
 def page() -> str:
-    """The page of today."""
+    """The current text of the page."""
     commands = list(subcommands(parser()))
     listed = "".join(f"| [`ark {name}`](#ark-{name}) | {told} |\n" for name, told, _ in commands)
     return "\n".join([INTRODUCTION + listed, *(section(name, command) for name, _, command in commands)])
@@ -51,7 +51,7 @@ def section(name: str, command: argparse.ArgumentParser) -> str:
 
 
 def shape(action: argparse.Action) -> str:
-    """A positional argument as a usage line has it."""
+    """A positional argument as a usage line shows it."""
     name = value(action)
     return {"*": f"[{name} ...]", "?": f"[{name}]"}.get(str(action.nargs), name)
 
@@ -74,5 +74,5 @@ def plain(action: argparse.Action) -> str:
 
 
 def code(text: str) -> str:
-    """Prose whose quoted commands and options are code."""
+    """Mark quoted commands as code."""
     return re.sub(r"'(ark [^']+)'", r"`\1`", text.strip())

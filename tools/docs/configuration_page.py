@@ -101,11 +101,11 @@ UNTOLD = {
     "min_p": "For requests without `min_p`.",
     "repetition_penalty": "For requests without `repetition_penalty`.",
 }
-"""Fields that have no text in the code, or one that says it of several."""
+"""Fields without a docstring, or with one for several fields."""
 
 
 def page() -> str:
-    """The page of today."""
+    """The current text of the page."""
     sections = [f"## {title}\n\n" + "\n".join(rows(kind)) + "\n" for title, kind in TABLES]
     return "\n".join([INTRODUCTION, *sections])
 
@@ -115,7 +115,7 @@ def rows(kind: type) -> list[str]:
     lines = ["| field | values | default | what it is |", "|---|---|---|---|"]
     for field in msgspec.structs.fields(kind):
         text = " ".join(told.get(field.name) or [UNTOLD[field.name]])
-        # What JSON calls an object is a table in TOML.
+        # TOML's word for an object is table.
         kinds = values(field.type).replace("object", "table")
         lines.append(f"| `{field.name}` | {kinds} | {default(field)} | {text} |")
     return lines

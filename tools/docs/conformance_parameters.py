@@ -1,4 +1,4 @@
-"""The conformance suite's list of chat parameters that a server may declare not to honour: the suite imports no ARK."""
+"""The conformance suite's list of optional chat parameters. The suite imports nothing of ARK, so it has a copy."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ PAGE = Path(__file__).parents[2] / "conformance" / "ark_conformance" / "optional
 
 
 def page() -> str:
-    """The file of today."""
+    """The current text of the file."""
     return json.dumps(sorted(beyond_document(CHAT)), indent=1) + "\n"

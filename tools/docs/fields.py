@@ -22,7 +22,7 @@ def _values(info: Any) -> list[str]:
         case types.UnionType():
             return list(dict.fromkeys(text for one in info.types for text in _values(one)))
         case types.LiteralType():
-            # The order in the code is lost in the type.
+            # The type has lost the order of the code.
             return [", ".join(sorted(str(value) for value in info.values))]
         case types.IntType():
             return [f"integer {_range(info)}".strip()]
@@ -60,7 +60,7 @@ def _number(value: float) -> str:
 
 
 def docstrings(kind: type) -> dict[str, list[str]]:
-    """Field to the paragraphs of the text below it, each on one line and fit for a table; inherited ones too."""
+    """Map each field, inherited ones included, to the paragraphs of its docstring, each on one line fit for a table."""
     base = kind.__base__
     found = {} if base is None or base in (object, msgspec.Struct) else docstrings(base)
     (tree,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
@@ -79,7 +79,7 @@ def _line(paragraph: str) -> str:
 
 
 def default(field: msgspec.structs.FieldInfo) -> str:
-    """A default as ``ark.toml`` would write it."""
+    """A default value as ``ark.toml`` would have it."""
     if field.default is msgspec.NODEFAULT and field.default_factory is msgspec.NODEFAULT:
         return "has to be set"
     value: Any = field.default

@@ -53,7 +53,7 @@ TABLES: tuple[tuple[str, type, Collection[str] | None], ...] = (
     ),
     ("`[models.engine]` of whisper", WhisperOptions, {"workers", "max_running", "batch", "max_new_tokens"}),
 )
-"""Each with its fields that are limits, all of them where None."""
+"""Each table with its fields that are limits; None selects all fields."""
 
 SERVER = hypercorn.config.Config()
 
@@ -73,7 +73,7 @@ FIXED = f"""\
 
 
 def page() -> str:
-    """The page of today."""
+    """The current text of the page."""
     sections = [f"## {title}\n\n" + "\n".join(rows(kind, limits)) + "\n" for title, kind, limits in TABLES]
     return "\n".join([INTRODUCTION, *sections, FIXED])
 

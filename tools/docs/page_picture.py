@@ -1,4 +1,4 @@
-"""Takes the picture of the page at ``/`` for the README: ``python tools/docs/page_picture.py URL``.
+"""Take the screenshot of the page at ``/`` for the documentation: ``python tools/docs/page_picture.py URL``.
 
 The server has the embedded models, as ``ark serve`` without a configuration. It needs playwright and a Chromium.
 """

@@ -79,7 +79,7 @@ DETAILS = {
     "state": "`loading`, `ready` or `failed`.",
     "aliases": "Other names for it.",
 }
-"""Fields of a model that have no text in the code."""
+"""Fields of a model without a docstring."""
 
 HEADERS_OF_REQUESTS = """\
 ## Headers
@@ -89,7 +89,7 @@ In requests, in addition to those of HTTP:
 
 
 def page() -> str:
-    """The page of today."""
+    """The current text of the page."""
     parts = [
         INTRODUCTION,
         table(["route", "what it gives", "needs a key"], routes()),

@@ -1,4 +1,4 @@
-"""Writes the pages and data files that are made from the code: ``make pages``. A test fails when one is stale."""
+"""Write the pages and data files that are made from the code: ``make pages``. A test fails when one is stale."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PAGES = (commands_page, configuration_page, limits_page, parameters_page)
 
 
 DATA = (conformance_parameters,)
-"""Likewise, of files that are no page."""
+"""The same for files other than pages."""
 
 
 def main() -> None:

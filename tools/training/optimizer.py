@@ -1,4 +1,4 @@
-"""What both trainers step with: Muon for the matrices inside the layers, AdamW for the rest.
+"""The optimizers of both trainers: Muon for the matrices inside the layers, AdamW for the rest.
 
 Muon (Jordan et al. 2024) takes all matrices of one shape at once here.
 `torch.optim.Muon` orthogonalises one matrix after another; for a model this small that is half of a step.
