@@ -36,7 +36,7 @@ from ark.http.request import (
     route_path,
 )
 from ark.ops import logs
-from ark.ops.limits import Admission
+from ark.ops.limits import Account
 from ark.ops.requests import RequestRecord
 from ark.ops.tracing import open_tracer
 from ark.process import memory
@@ -196,7 +196,7 @@ class RequestContext:
         self.headers = read_headers(scope)
         scheme = scope.get("scheme", "http")
         self.record = RequestRecord(request_id(self.headers), scope["method"], scheme, self.headers)
-        self.admission: Admission | None = None
+        self.account: Account | None = None
         """There once the request has its place among the running ones."""
         self.write_timeout = math.inf if services is None else services.config.limits.write_timeout
         self.keep_alive = math.inf if services is None else services.config.server.keep_alive
@@ -210,8 +210,8 @@ class RequestContext:
 
     def response_headers(self) -> list[tuple[str, str]]:
         headers = [("x-request-id", self.record.id)]
-        if self.admission is not None:
-            headers += self.admission.headers()
+        if self.account is not None:
+            headers += self.account.headers()
         if self._services is not None and self._services.config.server.cors is not None:
             headers += response_headers(self._services.config.server.cors, self.headers)
         return headers
@@ -276,7 +276,7 @@ async def _admit(
     elif route.reads == "form":
         boundary = boundary_of(headers.get(b"content-type", b"").decode("latin-1"))
     if route.work:
-        context.admission = held.enter_context(services.limiter.admit(key))
+        context.account = held.enter_context(services.limiter.admit(key))
     body = Body(
         exchange.receive,
         headers,
@@ -305,8 +305,8 @@ async def _admit(
         owner="" if key is None else key.name,
         param=param,
     )
-    if context.admission is not None:
-        request = msgspec.structs.replace(request, spend=context.admission.spend)
+    if context.account is not None:
+        request = msgspec.structs.replace(request, spend=context.account.spend)
     return partial(route.endpoint, request, services)
 
 

@@ -54,44 +54,40 @@ class Bucket:
 class Account:
     """What one key has used; on an open server, what everyone has."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
         self.running = 0
         """Requests that are being served."""
-        self.requests: Bucket | None = None
-        self.tokens: Bucket | None = None
-
-    def set_rates(self, requests: int, tokens: int, now: float) -> None:
-        """Units each minute, 0 for no limit."""
-        self.requests = _rated(self.requests, requests, now)
-        self.tokens = _rated(self.tokens, tokens, now)
-
-    def headers(self, now: float) -> list[tuple[str, str]]:
-        """The ``x-ratelimit-`` headers of OpenAI's replies."""
-        headers: list[tuple[str, str]] = []
-        for name, bucket in (("requests", self.requests), ("tokens", self.tokens)):
-            if bucket is not None:
-                headers += [
-                    (f"x-ratelimit-limit-{name}", str(bucket.per_minute)),
-                    (f"x-ratelimit-remaining-{name}", str(max(0, math.floor(bucket.level(now) + _ROUNDING)))),
-                    (f"x-ratelimit-reset-{name}", duration(bucket.wait(bucket.per_minute, now))),
-                ]
-        return headers
-
-
-class Admission:
-    """A request that was admitted, until it has been answered."""
-
-    def __init__(self, account: Account, clock: Clock) -> None:
-        self._account = account
+        self.buckets: dict[str, Bucket] = {}
+        """Of ``requests`` and ``tokens``, as far as they are limited."""
         self._clock = clock
 
-    def spend(self, tokens: int) -> None:
+    def set_rates(self, **rates: int) -> None:
+        """Units each minute; 0 for no limit."""
+        for name, per_minute in rates.items():
+            bucket = self.buckets.get(name)
+            if per_minute == 0:
+                self.buckets.pop(name, None)
+            elif bucket is None:
+                self.buckets[name] = Bucket(per_minute, self._clock())
+            elif bucket.per_minute != per_minute:
+                bucket.resize(per_minute, self._clock())
+
+    def spend(self, units: int, name: str = "tokens") -> None:
         """Count what a reply cost, however it ended."""
-        if self._account.tokens is not None:
-            self._account.tokens.take(tokens, self._clock())
+        if name in self.buckets:
+            self.buckets[name].take(units, self._clock())
 
     def headers(self) -> list[tuple[str, str]]:
-        return self._account.headers(self._clock())
+        """The ``x-ratelimit-`` headers of OpenAI's replies."""
+        headers: list[tuple[str, str]] = []
+        for name, bucket in self.buckets.items():
+            now = self._clock()
+            headers += [
+                (f"x-ratelimit-limit-{name}", str(bucket.per_minute)),
+                (f"x-ratelimit-remaining-{name}", str(max(0, math.floor(bucket.level(now) + _ROUNDING)))),
+                (f"x-ratelimit-reset-{name}", duration(bucket.wait(bucket.per_minute, now))),
+            ]
+        return headers
 
 
 class Limiter:
@@ -105,31 +101,29 @@ class Limiter:
         """Requests that are being served."""
 
     @contextmanager
-    def admit(self, key: KeyConfig | None) -> Iterator[Admission]:
-        """Admit one request, until the block ends.
+    def admit(self, key: KeyConfig | None) -> Iterator[Account]:
+        """Admit one request, until the block ends; its cost is counted on the account.
 
         Raises Unavailable when the whole server is full, and TooManyRequests when the key has reached one of its
         limits. A refused request does not count.
         """
         account, places = self._account(key)
-        now = self._clock()
-        refusal = self._refusal(account, places, now)
+        refusal = self._refusal(account, places)
         if refusal is not None:
             limit, error = refusal
             error.reason = limit
-            error.headers.update(account.headers(now))
+            error.headers.update(account.headers())
             raise error
-        if account.requests is not None:
-            account.requests.take(1, now)
+        account.spend(1, "requests")
         self.running += 1
         account.running += 1
         try:
-            yield Admission(account, self._clock)
+            yield account
         finally:
             self.running -= 1
             account.running -= 1
 
-    def _refusal(self, account: Account, places: int, now: float) -> tuple[str, APIError] | None:
+    def _refusal(self, account: Account, places: int) -> tuple[str, APIError] | None:
         """The limit that a request of this account would exceed, and the error for its client."""
         if self.running >= self._config.concurrent_requests:
             message = "The server has too many requests at the moment."
@@ -137,11 +131,8 @@ class Limiter:
         if places and account.running >= places:
             message = f"The limit of {places} requests at once is reached."
             return "concurrent_requests", TooManyRequests(message, retry_after=BUSY_RETRY)
-        waits = [
-            (bucket.wait(1, now), name, bucket.per_minute)
-            for name, bucket in (("requests", account.requests), ("tokens", account.tokens))
-            if bucket is not None
-        ]
+        now = self._clock()
+        waits = [(bucket.wait(1, now), name, bucket.per_minute) for name, bucket in account.buckets.items()]
         # The longer one: a client that waits only for the other would be refused again.
         wait, name, rate = max(waits, default=(0.0, "", 0))
         if wait:
@@ -151,27 +142,15 @@ class Limiter:
 
     def _account(self, key: KeyConfig | None) -> tuple[Account, int]:
         """A key's account, with the rates that hold for it now, and how many requests it may have running."""
-        config = self._config
-        own: tuple[int | None, int | None, int | None] = (None, None, None)
-        if key is not None:
-            own = (key.requests_per_minute, key.tokens_per_minute, key.concurrent_requests)
-        general = (config.key_requests_per_minute, config.key_tokens_per_minute, config.key_concurrent_requests)
-        requests, tokens, places = (
-            limit if chosen is None else chosen for chosen, limit in zip(own, general, strict=True)
-        )
-        account = self._accounts.setdefault("" if key is None else key.name, Account())
-        account.set_rates(requests, tokens, self._clock())
-        return account, places
 
+        def limit(name: str) -> int:
+            own = None if key is None else getattr(key, name)
+            found: int = getattr(self._config, f"key_{name}") if own is None else own
+            return found
 
-def _rated(bucket: Bucket | None, per_minute: int, now: float) -> Bucket | None:
-    if per_minute == 0:
-        return None
-    if bucket is None:
-        return Bucket(per_minute, now)
-    if bucket.per_minute != per_minute:
-        bucket.resize(per_minute, now)
-    return bucket
+        account = self._accounts.setdefault("" if key is None else key.name, Account(self._clock))
+        account.set_rates(requests=limit("requests_per_minute"), tokens=limit("tokens_per_minute"))
+        return account, limit("concurrent_requests")
 
 
 def duration(seconds: float) -> str:
@@ -183,7 +162,4 @@ def duration(seconds: float) -> str:
         return f"{ms}ms"
     minutes, rest = divmod(ms, 60_000)
     hours, minutes = divmod(minutes, 60)
-    text = f"{rest / 1000:g}s"
-    if hours:
-        return f"{hours}h{minutes}m{text}"
-    return f"{minutes}m{text}" if minutes else text
+    return (f"{hours}h" if hours else "") + (f"{minutes}m" if hours or minutes else "") + f"{rest / 1000:g}s"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import msgspec
@@ -26,43 +26,35 @@ MAX_REASONS = 100
 """Reasons of errors that are told apart. They are codes in the code; this holds a backend that makes them up."""
 
 
+@dataclass(kw_only=True)
 class JobRecord:
     """What an engine does for a request."""
 
-    def __init__(
-        self,
-        operation: Operation,
-        model: str,
-        body: msgspec.Struct,
-        *,
-        meter: ModelMetrics,
-        arrived: float,
-        replies: int,
-    ) -> None:
-        self.operation = operation
-        self.model = model
-        """The served model's name, which is not always the name that was asked for."""
-        self.body = body
-        """The request as it was decoded."""
-        self.asked = 0.0
-        """When the engine got the job."""
-        self.admitted = 0.0
-        """When it began with it, as far as it tells."""
-        self.first = 0.0
-        """When the first token came."""
-        self.last = 0.0
-        """When the last token came, or the whole result."""
-        self.prompt_tokens = 0
-        self.cached_tokens = 0
-        self.completion_tokens = 0
-        self.reasoning_tokens = 0
-        self.finish_reasons: Sequence[str | None] = [None] * replies
-        """Of each reply; None for one that was broken off."""
-        self.response_id = ""
-        self.session: str | None = None
-        self._meter = meter
-        self._arrived = arrived
-        self._before: dict[int, float] = {}
+    operation: Operation
+    model: str
+    """The served model's name, which is not always the name that was asked for."""
+    body: msgspec.Struct
+    """The request as it was decoded."""
+    meter: ModelMetrics
+    arrived: float
+    finish_reasons: Sequence[str | None]
+    """Of each reply; None for one that was broken off."""
+    asked: float = 0.0
+    """When the engine got the job."""
+    admitted: float = 0.0
+    """When it began with it, as far as it tells."""
+    first: float = 0.0
+    """When the first token came."""
+    last: float = 0.0
+    """When the last token came, or the whole result."""
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    reasoning_tokens: int = 0
+    response_id: str = ""
+    session: str | None = None
+    _before: dict[int, float] = field(default_factory=dict)
+    """When the last token of each reply came."""
 
     def ask(self) -> None:
         """The engine gets the job now."""
@@ -77,10 +69,10 @@ class JobRecord:
             return
         before = self._before.get(batch.index)
         if before is not None:
-            self._meter.next_token(now - before)
+            self.meter.next_token(now - before)
         elif not self._before:
             self.first = now
-            self._meter.first_token(now - self._arrived)
+            self.meter.first_token(now - self.arrived)
         self._before[batch.index] = self.last = now
 
     def finish(self, *, prompt_tokens: int) -> None:
@@ -92,46 +84,56 @@ class JobRecord:
     @property
     def time_to_first_token(self) -> float:
         """Seconds since the request arrived."""
-        return self.first - self._arrived
+        return self.first - self.arrived
 
 
+@dataclass
 class RequestRecord:
     """One request, from its head to the last byte of its response."""
 
-    def __init__(self, id: str, method: str, scheme: str, headers: Mapping[bytes, bytes]) -> None:
-        self.id = id
-        self.method = method
-        self.scheme = scheme
-        self.headers = headers
-        self.wall = time.time_ns()
-        """Unix time of `begun`, in nanoseconds."""
-        self.begun = time.perf_counter()
+    id: str
+    method: str
+    scheme: str
+    headers: Mapping[bytes, bytes]
+    wall: int = field(default_factory=time.time_ns)
+    """Unix time of `begun`, in nanoseconds."""
+    begun: float = field(default_factory=time.perf_counter)
+    arrived: float = 0.0
+    """When the whole request was there, its body too: what a slow client takes to send it is not ARK's."""
+    ended: float = 0.0
+    route: str | None = None
+    """The path of `ark.api.routes`, None where there is none."""
+    status: int = 0
+    """Of the response; 0 where none was begun."""
+    disconnected: bool = False
+    """The client left before it had the whole response."""
+    # Not the error itself: its traceback has the frames of all who handled the request, and in them this record, so
+    # that only Python's garbage collector would free the request.
+    error_status: int | None = None
+    """Of what the client was told, before a stream or in it."""
+    error_code: str | None = None
+    reason: str | None = None
+    """What went wrong, in one word of a fixed set."""
+    job: JobRecord | None = None
+    """There once the request has named a model that it may use."""
+    trace_id: str | None = None
+    """Of the trace that the request is in, where there are traces; 32 hexadecimal digits."""
+
+    def __post_init__(self) -> None:
         self.arrived = self.begun
-        """When the whole request was there, its body too: what a slow client takes to send it is not ARK's."""
-        self.ended = 0.0
-        self.route: str | None = None
-        """The path of `ark.api.routes`, None where there is none."""
-        self.status = 0
-        """Of the response; 0 where none was begun."""
-        self.disconnected = False
-        """The client left before it had the whole response."""
-        # Not the error itself: its traceback has the frames of all who handled the request, and in them this record,
-        # so that only Python's garbage collector would free the request.
-        self.error_status: int | None = None
-        """Of what the client was told, before a stream or in it."""
-        self.error_code: str | None = None
-        self.reason: str | None = None
-        """What went wrong, in one word of a fixed set."""
-        self.job: JobRecord | None = None
-        """There once the request has named a model that it may use."""
-        self.trace_id: str | None = None
-        """Of the trace that the request is in, where there are traces; 32 hexadecimal digits."""
 
     def begin(
         self, operation: Operation, model: str, body: msgspec.Struct, *, meter: ModelMetrics, replies: int = 1
     ) -> JobRecord:
         """The request is for a served model."""
-        self.job = JobRecord(operation, model, body, meter=meter, arrived=self.arrived, replies=replies)
+        self.job = JobRecord(
+            operation=operation,
+            model=model,
+            body=body,
+            meter=meter,
+            arrived=self.arrived,
+            finish_reasons=[None] * replies,
+        )
         return self.job
 
     def arrive(self) -> None:

@@ -23,9 +23,7 @@ from ark.ops.requests import METHODS, JobRecord, RequestRecord
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
-    from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
-    from opentelemetry.trace import Span
 
 log = logging.getLogger("ark.tracing")
 
@@ -35,7 +33,7 @@ UNTRACED = frozenset({"/health", "/ready", "/metrics"})
 CLOSE_SECONDS = 5.0
 """How long the last spans may take to leave when the server stops."""
 
-_REQUEST = {
+_NUMBERS = {
     "temperature": "gen_ai.request.temperature",
     "top_p": "gen_ai.request.top_p",
     "top_k": "gen_ai.request.top_k",
@@ -44,11 +42,11 @@ _REQUEST = {
     "presence_penalty": "gen_ai.request.presence_penalty",
     "dimensions": "gen_ai.embeddings.dimension.count",
 }
-"""Fields of a request to attributes: numbers."""
+"""Numeric fields of a request to attributes."""
 
 
 def wanted(environ: Mapping[str, str]) -> bool:
-    """Whether the environment asks for traces, in a way that ARK can serve; it is said in the log where not."""
+    """Whether the environment asks for traces that ARK can send. Logs why not if it asks for others."""
 
     def value(name: str) -> str:
         return environ.get(name, "").strip()
@@ -57,52 +55,45 @@ def wanted(environ: Mapping[str, str]) -> bool:
     endpoint = value("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or value("OTEL_EXPORTER_OTLP_ENDPOINT")
     if value("OTEL_SDK_DISABLED").lower() == "true" or exporter == "none" or not (endpoint or exporter):
         return False
-    if exporter not in ("", "otlp"):
-        log.warning("no traces are sent: OTEL_TRACES_EXPORTER is %s, and ARK knows otlp", exporter)
-        return False
     protocol = value("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") or value("OTEL_EXPORTER_OTLP_PROTOCOL")
-    if protocol not in ("", "http/protobuf"):
-        log.warning("no traces are sent: OTEL_EXPORTER_OTLP_PROTOCOL is %s, and ARK speaks http/protobuf", protocol)
-        return False
+    for name, found, known in (
+        ("OTEL_TRACES_EXPORTER", exporter, "otlp"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol, "http/protobuf"),
+    ):
+        if found not in ("", known):
+            log.warning("no traces are sent: %s is %s, and ARK knows %s", name, found, known)
+            return False
     return True
 
 
 def open_tracer(environ: Mapping[str, str]) -> Tracer | None:
-    """What sends traces, None where none are asked for or the extra ``otel`` is not there. Takes a moment: it imports
-    OpenTelemetry."""
+    """The tracer; None where no traces are asked for or the extra ``otel`` is not installed. Imports OpenTelemetry,
+    which takes a moment."""
     if not wanted(environ):
         return None
     try:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
+        from opentelemetry.sdk.resources import OTELResourceDetector, Resource  # noqa: PLC0415
         from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
         from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
     except ImportError as error:
         log.warning("no traces are sent: %s; pip install 'ark-server[otel]' brings what they need", error)
         return None
-    _log_as_ark(logging.getLogger("opentelemetry"))
-    # Not the process's own provider: an application around ARK may have one.
+    ours, theirs = logging.getLogger("ark"), logging.getLogger("opentelemetry")
+    if ours.handlers and not theirs.handlers and not logging.getLogger().handlers:
+        # What the SDK says of a collector goes where ARK's log goes, unless the application sees to it.
+        theirs.handlers = list(ours.handlers)
+        theirs.propagate = False
     try:
-        provider = TracerProvider(resource=_resource(), shutdown_on_exit=False)
+        own = {"service.name": "ark", "service.version": __version__}
+        resource = Resource.create({**own, **OTELResourceDetector().detect().attributes})
+        # Not the process's own provider: an application around ARK may have one.
+        provider = TracerProvider(resource=resource, shutdown_on_exit=False)
         provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     except Exception:
         log.exception("no traces are sent: OpenTelemetry does not take what its variables say")
         return None
     return Tracer(provider)
-
-
-def _resource() -> Resource:
-    from opentelemetry.sdk.resources import OTELResourceDetector, Resource  # noqa: PLC0415
-
-    own = {"service.name": "ark", "service.version": __version__}
-    return Resource.create({**own, **OTELResourceDetector().detect().attributes})
-
-
-def _log_as_ark(theirs: logging.Logger) -> None:
-    """What the SDK has to say of a collector goes where ARK's log goes, unless the application sees to it."""
-    ours = logging.getLogger("ark")
-    if ours.handlers and not theirs.handlers and not logging.getLogger().handlers:
-        theirs.handlers = list(ours.handlers)
-        theirs.propagate = False
 
 
 class Tracer:
@@ -114,7 +105,7 @@ class Tracer:
         self._failed = False
 
     def add(self, record: RequestRecord) -> None:
-        """Tell of a request that is over. Whatever goes wrong harms no request, and is logged once."""
+        """Trace a request that is over. An error harms no request, and is logged once."""
         if record.route in UNTRACED:
             return
         try:
@@ -132,39 +123,38 @@ class Tracer:
         await anyio.to_thread.run_sync(thread.join, CLOSE_SECONDS)
 
     def _add(self, record: RequestRecord) -> None:
-        from opentelemetry.trace import SpanKind, Status, StatusCode, format_trace_id  # noqa: PLC0415
+        from opentelemetry import trace  # noqa: PLC0415
 
         span = self._tracer.start_span(
             _name(record),
             context=_parent(record),
-            kind=SpanKind.SERVER,
+            kind=trace.SpanKind.SERVER,
             attributes=_attributes(record),
             start_time=_nanoseconds(record, record.begun),
         )
-        record.trace_id = format_trace_id(span.get_span_context().trace_id)
+        record.trace_id = trace.format_trace_id(span.get_span_context().trace_id)
         if span.is_recording():
             if record.failed:
-                span.set_status(Status(StatusCode.ERROR))
+                span.set_status(trace.Status(trace.StatusCode.ERROR))
             if record.job is not None:
-                self._stages(record, record.job, span)
+                context = trace.set_span_in_context(span)
+                for name, begun, ended in _stages(record.job):
+                    if begun:
+                        stage = self._tracer.start_span(name, context, start_time=_nanoseconds(record, begun))
+                        # A stage that was broken off ends with the request.
+                        stage.end(_nanoseconds(record, ended or record.ended))
         span.end(_nanoseconds(record, record.ended))
 
-    def _stages(self, record: RequestRecord, job: JobRecord, parent: Span) -> None:
-        """What the engine did, each a span below the request's. The one that was broken off ends with the request."""
-        from opentelemetry.trace import set_span_in_context  # noqa: PLC0415
 
-        stages = [("engine", job.asked, job.last)]
-        if job.operation == "chat":
-            stages = [
-                ("queue", job.asked, job.admitted),
-                ("prefill", job.admitted, job.first),
-                ("decode", job.first, job.last),
-            ]
-        context = set_span_in_context(parent)
-        for name, begun, ended in stages:
-            if begun:
-                span = self._tracer.start_span(name, context=context, start_time=_nanoseconds(record, begun))
-                span.end(_nanoseconds(record, ended or record.ended))
+def _stages(job: JobRecord) -> list[tuple[str, float, float]]:
+    """What the engine did: names, and when each began and ended."""
+    if job.operation != "chat":
+        return [("engine", job.asked, job.last)]
+    return [
+        ("queue", job.asked, job.admitted),
+        ("prefill", job.admitted, job.first),
+        ("decode", job.first, job.last),
+    ]
 
 
 def _parent(record: RequestRecord) -> Context:
@@ -198,30 +188,23 @@ def _attributes(record: RequestRecord) -> dict[str, Any]:
         "ark.request_id": record.id,
         "ark.client_disconnected": record.disconnected or None,
     }
-    if record.job is not None:
-        found |= _job(record.job)
+    if (job := record.job) is not None:
+        body: Any = job.body
+        encoding = getattr(body, "encoding_format", None)
+        found |= {
+            "gen_ai.operation.name": job.operation,
+            "gen_ai.provider.name": "ark",
+            "gen_ai.request.model": body.model,
+            "gen_ai.response.model": job.model,
+            **{attribute: getattr(body, field, None) for field, attribute in _NUMBERS.items()},
+            "gen_ai.request.stream": getattr(body, "stream", None) or None,
+            "gen_ai.conversation.id": job.session,
+            "gen_ai.request.encoding_formats": None if encoding is None else [encoding],
+            "gen_ai.usage.input_tokens": job.prompt_tokens or None,
+        }
+        if job.operation == "chat":
+            found |= _chat(job, body)
     return {name: value for name, value in found.items() if value is not None}
-
-
-def _job(job: JobRecord) -> dict[str, Any]:
-    body: Any = job.body
-    found: dict[str, Any] = {
-        "gen_ai.operation.name": job.operation,
-        "gen_ai.provider.name": "ark",
-        "gen_ai.request.model": body.model,
-        "gen_ai.response.model": job.model,
-        **{attribute: getattr(body, field, None) for field, attribute in _REQUEST.items()},
-        "gen_ai.request.stream": getattr(body, "stream", None) or None,
-        "gen_ai.conversation.id": job.session,
-    }
-    encoding = getattr(body, "encoding_format", None)
-    if encoding is not None:
-        found["gen_ai.request.encoding_formats"] = [encoding]
-    if job.operation == "chat":
-        found |= _chat(job, body)
-    if job.prompt_tokens:
-        found["gen_ai.usage.input_tokens"] = job.prompt_tokens
-    return found
 
 
 def _chat(job: JobRecord, body: Any) -> dict[str, Any]:

@@ -89,8 +89,8 @@ def test_requests_per_minute() -> None:
     clock = Hands()
     limiter = Limiter(LimitsConfig(key_requests_per_minute=3), clock)
     for remaining, reset in ((2, "20s"), (1, "40s"), (0, "1m0s")):
-        with limiter.admit(None) as ticket:
-            assert dict(ticket.headers()) == {
+        with limiter.admit(None) as account:
+            assert dict(account.headers()) == {
                 "x-ratelimit-limit-requests": "3",
                 "x-ratelimit-remaining-requests": str(remaining),
                 "x-ratelimit-reset-requests": reset,
@@ -116,13 +116,13 @@ def test_a_client_that_waits_as_long_as_it_is_told_gets_in(rate: int, start: flo
     clock.now = start
     key = key_config(requests_per_minute=rate, tokens_per_minute=rate)
     limiter = Limiter(LimitsConfig(), clock)
-    with limiter.admit(key) as ticket:
-        ticket.spend(cost)
+    with limiter.admit(key) as account:
+        account.spend(cost)
     for _ in range(3):
         clock.now += pause
         try:
-            with limiter.admit(key) as ticket:
-                ticket.spend(cost)
+            with limiter.admit(key) as account:
+                account.spend(cost)
             continue
         except TooManyRequests as error:
             told = error.headers
@@ -156,8 +156,8 @@ def test_a_refused_request_counts_for_nothing() -> None:
     clock = Hands()
     key = key_config(requests_per_minute=2, tokens_per_minute=60)
     limiter = Limiter(LimitsConfig(), clock)
-    with limiter.admit(key) as ticket:
-        ticket.spend(61)
+    with limiter.admit(key) as account:
+        account.spend(61)
     for _ in range(5):
         assert "tokens" in refused(limiter, key).message
     clock.now += 2

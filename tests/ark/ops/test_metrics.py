@@ -255,7 +255,14 @@ class Heard:
 
 async def test_tokens_are_timed_for_each_reply() -> None:
     heard = Heard()
-    work = JobRecord("chat", "m", msgspec.defstruct("Body", [])(), meter=heard, arrived=0.0, replies=2)
+    work = JobRecord(
+        operation="chat",
+        model="m",
+        body=msgspec.defstruct("Body", [])(),
+        meter=heard,
+        arrived=0.0,
+        finish_reasons=[None] * 2,
+    )
     work.batch(TokenBatch(cached_tokens=0))
     assert work.admitted
     assert not work.first
