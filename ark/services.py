@@ -53,7 +53,7 @@ class Services:
         """Expire sessions now and then, and give free memory back while nothing runs; until cancelled."""
         while True:
             await anyio.sleep(SWEEP_INTERVAL)
-            self.sessions.sweep()
+            self.sessions.store.sweep()
             if not self.limiter.running:
                 await anyio.to_thread.run_sync(memory.trim)
 

@@ -60,8 +60,8 @@ class Metrics(Collector):
 
     def _serving(self) -> Iterator[Metric]:
         sessions, running = self._sessions, self._limiter.running
-        yield GAUGE("ark:sessions", "Sessions live.", value=len(sessions))
-        yield GAUGE("ark:session_bytes", "Bytes of all transcripts.", value=sessions.size)
+        yield GAUGE("ark:sessions", "Sessions live.", value=len(sessions.store))
+        yield GAUGE("ark:session_bytes", "Bytes of all transcripts.", value=sessions.store.size)
         evicted = COUNTER("ark:sessions_evicted", "Sessions dropped, by cause.", labels=["cause"])
         for cause, count in sorted(self.evicted.items()):
             evicted.add_metric([cause], count)

@@ -12,7 +12,7 @@ import anyio
 
 from ark.config import SessionsConfig
 from ark.errors import BadRequest, Conflict, NotFound
-from ark.sessions.session import SessionInfo, parse_session_id, session_cookie
+from ark.sessions.session import parse_session_id, session_cookie
 from ark.sessions.storage import SavedTurn, StorageError, TranscriptStorage
 from ark.sessions.store import Evicted, Lease, SessionStore
 from ark.sessions.transcript import Continuation, Message, Transcript
@@ -38,29 +38,21 @@ class Sessions:
         self.config = config
         self._storage = storage
         self._on_evict = on_evict
-        self._store = SessionStore(config, clock=clock, on_evict=self._evicted)
+        self.store = SessionStore(config, clock=clock, on_evict=self._evicted)
+        """Asked directly for what neither waits nor writes."""
         self._locks = SessionLocks()
         self.rebuilds = 0
         """Turns whose state had been dropped by the backend and was computed again; counted by whoever runs them."""
         self.write_failures = 0
         """Turns that could not be written to disk; they are kept in memory."""
 
-    def __len__(self) -> int:
-        """Sessions live."""
-        return len(self._store)
-
-    @property
-    def size(self) -> int:
-        """Bytes of all transcripts."""
-        return self._store.size
-
     async def open(self) -> None:
         """Read what was saved. Raises StorageError when the storage cannot be used."""
         if self._storage is not None:
             saved = await self._storage.open()
-            self._store.restore(saved.sessions, saved.expired)
+            self.store.restore(saved.sessions, saved.expired)
             if saved.sessions:
-                log.info("%d sessions restored", len(self._store))
+                log.info("%d sessions restored", len(self.store))
 
     async def close(self) -> None:
         """Finish writing."""
@@ -79,7 +71,7 @@ class Sessions:
         if not self.config.enabled or stateful is False:
             return Turn(self, None)
         if stateful is None:
-            return Turn(self, self._store.lease_cookie(owner, cookie), by_cookie=True)
+            return Turn(self, self.store.lease_cookie(owner, cookie), by_cookie=True)
         named = read_stateful(stateful) if isinstance(stateful, str) else None
         session_id = named or parse_session_id(cookie or "")
         locked = (owner, session_id) if session_id is not None else None
@@ -93,33 +85,21 @@ class Sessions:
             raise
         return Turn(self, lease, by_cookie=named is None, locked=locked)
 
-    def describe(self, owner: str, session_id: str) -> SessionInfo:
-        """One session of the owner. Raises NotFound, `session_expired` or `session_not_found`."""
-        return self._store.describe(owner, session_id)
-
-    def describe_all(self, owner: str) -> list[SessionInfo]:
-        """The owner's sessions, the most recently used first."""
-        return self._store.describe_all(owner)
-
     def delete(self, owner: str, session_id: str) -> bool:
         """Forget a session, on disk too; a turn in progress keeps nothing. Its id may then begin a new session.
 
         False when the owner has no such session, live or expired.
         """
-        known = self._store.delete(owner, session_id)
+        known = self.store.delete(owner, session_id)
         if known and self._storage is not None:
             self._storage.forget_session(owner, session_id, expired=False)
         return known
 
-    def sweep(self) -> None:
-        """Expire what is too old. Requests do it by the way; a timer keeps an idle server's memory small."""
-        self._store.sweep()
-
     def _lease_append(self, owner: str, named: str | None, cookie: str | None) -> Lease:
         if named is not None:
-            return self._store.lease_named(owner, named)
+            return self.store.lease_named(owner, named)
         try:
-            return self._store.lease_cookie(owner, cookie, "append")
+            return self.store.lease_cookie(owner, cookie, "append")
         except NotFound as error:
             # A cookie jar would send the expired id for ever.
             error.headers["set-cookie"] = session_cookie(None, self.config)
@@ -197,7 +177,7 @@ class Turn:
         """
         if self._lease is None:
             return Continuation(messages, how="stateless")
-        return self._sessions._store.resume(self._lease, messages, model)
+        return self._sessions.store.resume(self._lease, messages, model)
 
     async def commit(self, transcript: Transcript) -> bool:
         """Keep the turn, and end it. With a storage, returns when the turn would survive the process.
@@ -208,7 +188,7 @@ class Turn:
         try:
             if self._lease is None:
                 return False
-            kept = self._sessions._store.commit(self._lease, transcript)
+            kept = self._sessions.store.commit(self._lease, transcript)
             await self._sessions._save(self._lease, transcript)
             return kept
         finally:
@@ -217,7 +197,7 @@ class Turn:
     def close(self) -> None:
         """End the turn; if it was not committed, the session is as before it. May be repeated."""
         if self._lease is not None:
-            self._sessions._store.end(self._lease)
+            self._sessions.store.end(self._lease)
         locked, self._locked = self._locked, None
         if locked is not None:
             self._sessions._locks.release(locked)

@@ -7,7 +7,7 @@ a restart. Every operation costs amortised constant time in the number of sessio
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -198,7 +198,7 @@ class SessionStore:
             lease.conversation.running = False
         if session.deleted:
             if lease.key:
-                self._on_evict(self._event(session, "deleted", ((lease.model, lease.key),), whole=False))
+                self._release(session, "deleted", [(lease.model, lease.key)])
             return
         self._limit_conversations(session)
         session.used = self._clock()
@@ -256,9 +256,8 @@ class SessionStore:
         for conversation in idle:
             del session.conversations[conversation.key]
             self._grow(session, -conversation.transcript.size)
-        released = tuple((c.transcript.model, c.key) for c in idle)
-        if released:
-            self._on_evict(self._event(session, "conversations", released, whole=False))
+        if idle:
+            self._release(session, "conversations", [(c.transcript.model, c.key) for c in idle])
 
     # Bookkeeping.
 
@@ -298,8 +297,13 @@ class SessionStore:
         self._remove(session)
         if cause != "deleted":
             (self._expired if session.trusted else self._expired_probation).add(session.owner, session.id)
-        released = tuple((c.transcript.model, c.key) for c in session.conversations.values())
-        self._on_evict(self._event(session, cause, released, whole=True))
+        released = [(c.transcript.model, c.key) for c in session.conversations.values()]
+        self._release(session, cause, released, whole=True)
+
+    def _release(
+        self, session: Session, cause: Cause, released: Sequence[tuple[str, str]], *, whole: bool = False
+    ) -> None:
+        self._on_evict(Evicted(session.owner, session.id, cause, tuple(released), whole))
 
     def _remove(self, session: Session) -> None:
         mine = self._owners[session.owner]
@@ -340,10 +344,6 @@ class SessionStore:
             bytes=session.size,
             models=sorted({transcript.model for transcript in transcripts}),
         )
-
-    @staticmethod
-    def _event(session: Session, cause: Cause, released: tuple[tuple[str, str], ...], *, whole: bool) -> Evicted:
-        return Evicted(session.owner, session.id, cause, released, whole)
 
 
 class ExpiredIds:

@@ -112,13 +112,13 @@ async def test_a_thousand_sessions_share_memory_for_fifty(tmp_path: Path) -> Non
         async with anyio.create_task_group() as tasks:
             for _ in range(12):
                 tasks.start_soon(work)
-        assert len(harness.sessions) == SESSIONS
+        assert len(harness.sessions.store) == SESSIONS
         assert harness.how["created"] == SESSIONS
         # The memory is for fifty, so most of the later turns read their transcript again, and answer the same.
         assert harness.how["rebuilt"] + harness.how["continued"] == TURNS - SESSIONS
         assert harness.how["rebuilt"] > (TURNS - SESSIONS) / 2
         for name in names:
-            info = harness.sessions.describe("", name)
+            info = harness.sessions.store.describe("", name)
             assert info.messages == len(said[name])
     finally:
         await backend.close()

@@ -36,13 +36,13 @@ _encoder = msgspec.json.Encoder()
 
 async def list_sessions(request: Request, services: Services) -> Response:
     """The caller's sessions, the most recently used first."""
-    found = services.sessions.describe_all(request.owner)
+    found = services.sessions.store.describe_all(request.owner)
     return Response(body=_encoder.encode(SessionList(data=[_object(info) for info in found])))
 
 
 async def get_session(request: Request, services: Services) -> Response:
     """One of the caller's sessions. Raises NotFound, the same for another key's session as for one that never was."""
-    info = services.sessions.describe(request.owner, _session_id(request.param))
+    info = services.sessions.store.describe(request.owner, _session_id(request.param))
     return Response(body=_encoder.encode(_object(info)))
 
 

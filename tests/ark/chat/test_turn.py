@@ -98,7 +98,7 @@ def batch(text: str, finish_reason: str | None = None, index: int = 0) -> TokenB
 
 def kept(sessions: Sessions) -> int:
     """Messages in the session."""
-    return sum(info.messages for info in sessions.describe_all(""))
+    return sum(info.messages for info in sessions.store.describe_all(""))
 
 
 async def test_headers_are_known_when_the_turn_has_begun() -> None:

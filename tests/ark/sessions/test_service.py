@@ -68,7 +68,7 @@ async def test_stateless_reads_and_keeps_nothing(sessions_of: Any, finish: Any, 
         continuation = turn.resume(read_messages([says("a"), {"role": "assistant", "content": "A"}, says("b")]), "m")
         assert (continuation.how, continuation.transcript, turn.key, turn.session_id) == ("stateless", None, None, None)
         assert not await turn.commit(finish(continuation, "B"))
-    assert [info.messages for info in sessions.describe_all("ann")] == [2]
+    assert [info.messages for info in sessions.store.describe_all("ann")] == [2]
 
 
 async def test_switched_off_there_is_no_session(sessions_of: Any, says: Any) -> None:

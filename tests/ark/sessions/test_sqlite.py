@@ -56,7 +56,7 @@ def say(finish: Callable[..., Transcript], says: Any) -> Callable[..., Any]:
 
 
 def transcripts_of(sessions: Sessions) -> dict[str, Transcript]:
-    return {c.key: c.transcript for s in sessions._store._by_age for c in s.conversations.values()}
+    return {c.key: c.transcript for s in sessions.store._by_age for c in s.conversations.values()}
 
 
 @pytest.mark.anyio
@@ -69,12 +69,12 @@ async def test_a_restart_changes_nothing(started: Any, say: Any, clock: Any) -> 
     for text in "xyz":
         await say(sessions, text, stateful=NAMES[0])
         clock.now += 1
-    before = sessions.describe_all("ann")
+    before = sessions.store.describe_all("ann")
     transcripts = transcripts_of(sessions)
     await sessions.close()
 
     sessions = await started()
-    assert sessions.describe_all("ann") == before
+    assert sessions.store.describe_all("ann") == before
     assert transcripts_of(sessions) == transcripts
     assert (await say(sessions, "d", cookie=cookie, history=history))[1] == "rewound"
     assert await say(sessions, "d", stateful=NAMES[0]) == (NAMES[0], "continued")
@@ -104,7 +104,7 @@ async def test_deleted_and_expired_sessions_stay_so(started: Any, say: Any, cloc
         clock.now += 700
     sessions.delete("ann", NAMES[1])
     clock.now += 500
-    sessions.sweep()
+    sessions.store.sweep()
     await sessions.close()
     with sqlite3.connect(path) as database:
         assert database.execute("select session from conversations").fetchall() == [(NAMES[2],)]
@@ -189,14 +189,14 @@ async def test_a_damaged_file_is_moved_aside(
         database.close()
 
     sessions = await started()
-    assert len(sessions) == 0
+    assert len(sessions.store) == 0
     assert "damaged" in caplog.text
     aside = [name for name in os.listdir(path.parent) if name.startswith(f"{path.name}.damaged-")]
     assert aside
     assert (await say(sessions, "b", stateful=NAMES[0]))[1] == "created"
     await sessions.close()
     sessions = await started()
-    assert len(sessions) == 1
+    assert len(sessions.store) == 1
     await sessions.close()
 
 
@@ -256,10 +256,10 @@ async def test_after_a_full_disk_the_whole_transcript_is_written(
     assert "full" in caplog.text
     database.execute("pragma max_page_count = 100000")
     await say(sessions, "c", stateful=NAMES[0])
-    expected = sessions.describe_all("ann")
+    expected = sessions.store.describe_all("ann")
     await sessions.close()
     sessions = await started()
-    assert sessions.describe_all("ann") == expected
+    assert sessions.store.describe_all("ann") == expected
     await sessions.close()
 
 
@@ -280,11 +280,11 @@ async def test_what_could_not_be_forgotten_is_forgotten_later(
     await say(sessions, "b", stateful=NAMES[0])
     monkeypatch.setattr(SqliteFile, "transaction", right)
     await say(sessions, "c", stateful=NAMES[0])
-    expected = sessions.describe("ann", NAMES[0])
+    expected = sessions.store.describe("ann", NAMES[0])
     assert expected.messages == 4
     await sessions.close()
     sessions = await started()
-    assert sessions.describe("ann", NAMES[0]) == expected
+    assert sessions.store.describe("ann", NAMES[0]) == expected
     await sessions.close()
 
 
@@ -307,11 +307,11 @@ async def test_nothing_is_written_behind_what_could_not_be_forgotten(
     assert sessions.write_failures == 1
     broken[0] = False
     await say(sessions, "c", stateful=NAMES[0])
-    expected = sessions.describe("ann", NAMES[0])
+    expected = sessions.store.describe("ann", NAMES[0])
     assert expected.messages == 4
     await sessions.close()
     sessions = await started()
-    assert sessions.describe("ann", NAMES[0]) == expected
+    assert sessions.store.describe("ann", NAMES[0]) == expected
     await sessions.close()
 
 
@@ -352,7 +352,7 @@ async def test_turns_that_commit_together_are_all_saved(started: Any, say: Any) 
             tasks.start_soon(talk, name)
     await sessions.close()
     sessions = await started()
-    assert {info.id: info.messages for info in sessions.describe_all("ann")} == dict.fromkeys(names, 4)
+    assert {info.id: info.messages for info in sessions.store.describe_all("ann")} == dict.fromkeys(names, 4)
     await sessions.close()
 
 
@@ -409,7 +409,7 @@ async def test_a_kill_in_the_middle_of_commits_loses_nothing_that_was_committed(
 
     sessions = Sessions(SessionsConfig(), storage=SqliteStorage(path))
     await sessions.open()
-    for session in sessions._store._by_age:
+    for session in sessions.store._by_age:
         (conversation,) = session.conversations.values()
         transcript = conversation.transcript
         turns = len(transcript.messages) // 2
@@ -417,5 +417,5 @@ async def test_a_kill_in_the_middle_of_commits_loses_nothing_that_was_committed(
         assert told[session.id] <= turns <= told[session.id] + 1
         assert transcript.length == len(transcript.messages) == 2 * turns
         assert [m.data["content"] for m in transcript.messages[::2]] == [f"{session.id} {n}" for n in range(turns)]
-    assert len(sessions) == 3
+    assert len(sessions.store) == 3
     await sessions.close()
