@@ -1,7 +1,7 @@
 """Transcribe a recording, with OpenAI's client: ``python transcribe.py talk.wav``.
 
-The recording may have any format that PyAV decodes. To use another server than the one on this machine, set ``ARK_URL``
-and ``ARK_KEY``.
+The recording may have any usual audio format. To use another server than the one on this machine, set ``ARK_URL`` and
+``ARK_KEY``.
 """
 
 from __future__ import annotations

@@ -26,16 +26,16 @@ from ark.errors import RequestTimeout
 from ark.process import memory
 
 _DESCRIPTION = """\
-Serve OpenAI's API: models of directories or of the hub, those of ark.toml, or without either the small ones that come
-with ARK.
+Serve OpenAI's API, with models from directories or from the hub, with those of ark.toml, or otherwise with the small
+ones that come with ARK.
 
     ark serve
     ark serve Qwen/Qwen2.5-0.5B-Instruct
     ark serve ./a-directory ORG/ANOTHER --port 9000
     ark serve --config /etc/ark/ark.toml
 
-At SIGTERM or SIGINT new requests and /ready get 503, while replies that are on their way go on for [server]
-drain_seconds; a second signal breaks them off. Then the sessions are written, and the server ends with status 0.
+At SIGTERM or SIGINT the server answers new requests and /ready with 503, while running replies continue for up to
+[server] drain_seconds; a second signal aborts them. Then it writes the sessions and ends with status 0.
 """
 
 
@@ -47,16 +47,16 @@ def add(commands: Any) -> None:
         formatter_class=Help,
     )
     add_model_arguments(parser)
-    parser.add_argument("--host", help="the address to listen at (127.0.0.1); 0.0.0.0 lets other machines in")
-    parser.add_argument("--port", type=_port, help="the port to listen at (8000)")
+    parser.add_argument("--host", help="the address to listen on (127.0.0.1); 0.0.0.0 lets other machines in")
+    parser.add_argument("--port", type=_port, help="the port to listen on (8000)")
     parser.add_argument(
-        "--key", metavar="KEY", help="an API key that clients have to give; better kept by 'ark key' as its hash"
+        "--key", metavar="KEY", help="an API key that clients have to send; better store its hash, with 'ark key'"
     )
     parser.add_argument(
         "--bind",
         metavar="ADDRESS",
         action="append",
-        help="HOST:PORT, unix:PATH or fd://NUMBER instead of --host and --port, more than once if wanted",
+        help="HOST:PORT, unix:PATH or fd://NUMBER instead of --host and --port; repeatable",
     )
     parser.add_argument("--certfile", metavar="FILE", help="serve HTTPS with this certificate, a PEM file")
     parser.add_argument("--keyfile", metavar="FILE", help="the certificate's private key")
@@ -64,7 +64,7 @@ def add(commands: Any) -> None:
         "--root-path",
         metavar="PATH",
         default="",
-        help="the path below which a proxy shows the server, and which it has cut off",
+        help="the path below which a proxy serves ARK, and which the proxy removes",
     )
     parser.set_defaults(run=run)
 

@@ -172,7 +172,7 @@ EMBEDDINGS = _table(
 """POST /embeddings."""
 
 TRANSCRIPTIONS = _table(
-    Parameter("file", None, "the recording, in any format that PyAV decodes", needs=None),
+    Parameter("file", None, "the recording, in any usual format of audio, or a film with sound", needs=None),
     Parameter("model", Text, "a served name or an alias", needs=None),
     Parameter("prompt", str, "text that is taken for what was said before"),
     Parameter(
