@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import random
 import time
 from collections.abc import Iterator
 from typing import Protocol
@@ -43,7 +43,8 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
     """What every object of one reply says."""
 
     model: str
-    id: str = msgspec.field(default_factory=lambda: f"chatcmpl-{secrets.token_hex(16)}")
+    id: str = msgspec.field(default_factory=lambda: f"chatcmpl-{random.getrandbits(128):032x}")
+    """A name and no secret: it opens nothing."""
     created: int = msgspec.field(default_factory=lambda: int(time.time()))
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from enum import Enum
 
+from ark.chat.output.stops import partial_end
+
 OPEN = "<think>"
 CLOSE = "</think>"
 
@@ -76,8 +78,7 @@ class ReasoningSplitter:
         if close:
             self._state = _State.GAP
             return body.rstrip(), rest
-        keep = next((n for n in range(min(len(CLOSE) - 1, len(body)), 0, -1) if CLOSE.startswith(body[-n:])), 0)
-        decided = body[: len(body) - keep].rstrip()
+        decided = body[: len(body) - partial_end(body, (CLOSE,))].rstrip()
         # White space is held back too: before the closing tag it is not part of the reasoning.
         self._held = body[len(decided) :]
         self._begun = self._begun or bool(decided)

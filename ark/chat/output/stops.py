@@ -15,7 +15,6 @@ class StopMatcher:
 
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = tuple(stops)
-        self._longest = max(map(len, self._stops), default=0)
         self._held = ""
         self.matched: str | None = None
         self.dropped = 0
@@ -32,19 +31,17 @@ class StopMatcher:
             self._held = ""
             self.dropped = len(text) - begin
             return text[:begin]
-        keep = self._undecided(text)
-        self._held = text[len(text) - keep :]
-        return text[: len(text) - keep]
+        keep = len(text) - partial_end(text, self._stops)
+        self._held = text[keep:]
+        return text[:keep]
 
     def flush(self) -> str:
         """What was held back, at the end of the text."""
         held, self._held = self._held, ""
         return held
 
-    def _undecided(self, text: str) -> int:
-        """Length of the longest end of `text` with which a stop string begins."""
-        for length in range(min(self._longest - 1, len(text)), 0, -1):
-            tail = text[len(text) - length :]
-            if any(stop.startswith(tail) for stop in self._stops):
-                return length
-        return 0
+
+def partial_end(text: str, markers: Sequence[str]) -> int:
+    """Length of the longest end of `text` with which one of some markers begins, and does not end."""
+    longest = min(max(map(len, markers), default=0) - 1, len(text))
+    return next((n for n in range(longest, 0, -1) if any(marker.startswith(text[-n:]) for marker in markers)), 0)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from enum import Enum
-from typing import Protocol
 
 import msgspec
 
@@ -25,19 +24,6 @@ class Progress(Enum):
     TAIL = "behind the arguments, inside the object"
     DONE = "the object is closed"
     MALFORMED = "this is not a call; all text is kept"
-
-
-class CallReader(Protocol):
-    """Reads one call, and passes its arguments' JSON on as it comes."""
-
-    progress: Progress
-    text: str
-    """All text while it is not known to be a call; what follows the call when it is done."""
-    name: str
-
-    def push(self, text: str) -> str:
-        """The arguments' text that is decided with this text."""
-        ...
 
 
 class BracketCounter:
@@ -67,21 +53,46 @@ class BracketCounter:
         return None
 
 
-class NamedReader:
-    """Reads a name, a separator and arguments: ``look[ARGS]{...}``."""
+class CallReader:
+    """Reads one call, and passes its arguments' JSON on as it comes."""
 
-    def __init__(self, names: Collection[str], separator: str) -> None:
-        self._heads = {f"{name}{separator}": name for name in names}
-        self._brackets = BracketCounter()
+    def __init__(self) -> None:
         self.progress = Progress.HEAD
         self.text = ""
+        """All text while it is not known to be a call; what follows the call when it is done."""
         self.name = ""
 
     def push(self, text: str) -> str:
         """The arguments' text that is decided with this text."""
+        raise NotImplementedError
+
+    def _read_head(self, heads: Mapping[str, str], text: str, opening: str) -> str:
+        """What follows one of some heads, each with the name it says, from the arguments' opening on; empty until it is
+        there."""
+        self.text += text
+        for head, name in heads.items():
+            rest = self.text.removeprefix(head).lstrip(SPACE)
+            if self.text.startswith(head) and rest.startswith(opening):
+                self.name, self.text = name, ""
+                self.progress = Progress.ARGUMENTS
+                return rest
+        seen = self.text.rstrip(SPACE)
+        if not any(head.startswith(seen) for head in heads):
+            self.progress = Progress.MALFORMED
+        return ""
+
+
+class NamedReader(CallReader):
+    """Reads a name, a separator and arguments: ``look[ARGS]{...}``."""
+
+    def __init__(self, names: Collection[str], separator: str) -> None:
+        super().__init__()
+        self._heads = {f"{name}{separator}": name for name in names}
+        self._brackets = BracketCounter()
+
+    def push(self, text: str) -> str:
         if self.progress is Progress.HEAD:
-            self.text += text
-            text = self._head()
+            text = self._read_head(self._heads, text, "{")
         if self.progress is not Progress.ARGUMENTS:
             return ""
         end = self._brackets.end(text)
@@ -91,21 +102,8 @@ class NamedReader:
         self.progress = Progress.DONE
         return text[:end]
 
-    def _head(self) -> str:
-        """The beginning of the arguments, once it is there."""
-        for head, name in self._heads.items():
-            rest = self.text.removeprefix(head).lstrip(SPACE)
-            if self.text.startswith(head) and rest.startswith("{"):
-                self.name, self.text = name, ""
-                self.progress = Progress.ARGUMENTS
-                return rest
-        seen = self.text.rstrip(SPACE)
-        if not any(head.startswith(seen) for head in self._heads):
-            self.progress = Progress.MALFORMED
-        return ""
 
-
-class ObjectReader:
+class ObjectReader(CallReader):
     """Reads ``{"name": ..., "arguments": {...}}``, and passes the arguments on letter by letter.
 
     With the keys in another order the call is given whole at its end. The first letters that cannot begin a call decide
@@ -113,14 +111,11 @@ class ObjectReader:
     """
 
     def __init__(self, names: Collection[str]) -> None:
+        super().__init__()
         self._names = names
         self._brackets = BracketCounter()
-        self.progress = Progress.HEAD
-        self.text = ""
-        self.name = ""
 
     def push(self, text: str) -> str:
-        """The arguments' text that is decided with this text."""
         arguments = ""
         if self.progress is Progress.HEAD:
             arguments, text = self._head(text)

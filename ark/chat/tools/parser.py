@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from ark.chat.output.stops import partial_end
 from ark.chat.tools.call_readers import SPACE, CallReader, NamedReader, ObjectReader, Progress
 from ark.chat.tools.formats import ToolFormat
 from ark.chat.tools.tagged import TaggedReader
@@ -137,9 +138,7 @@ class ToolParser:
             self._buffer = self._buffer[place + len(marker) :]
             self._state = _State.OPENED
             return True
-        longest = min(len(marker) - 1, len(self._buffer))
-        held = next((n for n in range(longest, 0, -1) if marker.startswith(self._buffer[-n:])), 0)
-        text = self._buffer[: len(self._buffer) - held].rstrip(SPACE)
+        text = self._buffer[: len(self._buffer) - partial_end(self._buffer, (marker,))].rstrip(SPACE)
         self._content.append(text)
         self._buffer = self._buffer[len(text) :]
         return False

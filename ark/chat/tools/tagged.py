@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from ark.chat.tools.call_readers import SPACE, Progress
+from ark.chat.tools.call_readers import SPACE, CallReader, Progress
 from ark.chat.tools.value_schema import ValueSchema
 
 VALUE_END = "</parameter>"
@@ -26,41 +26,25 @@ _PARAMETER = re.compile(r"[ \t\r\n]*<parameter=(?P<key>[^>\n]+)>")
 _LITERALS = {"True": True, "False": False, "None": None}
 
 
-class TaggedReader:
+class TaggedReader(CallReader):
     """Reads one call and gives its arguments as JSON, a parameter at a time."""
 
     def __init__(self, schemas: Mapping[str, Mapping[str, Any]]) -> None:
         """`schemas` are those of the functions' arguments, by name: they say which values are not text."""
+        super().__init__()
         self._heads = {f"<function={name}>": name for name in schemas}
         self._schemas = schemas
         self._buffer = ""
         self._count = 0
-        self.progress = Progress.HEAD
-        self.text = ""
-        self.name = ""
 
     def push(self, text: str) -> str:
-        """The arguments' text that is decided with this text."""
         if self.progress is Progress.HEAD:
-            self.text += text
-            text = self._head()
+            text = self._read_head(self._heads, text, "")
         self._buffer += text
         parts: list[str] = []
         while self.progress is Progress.ARGUMENTS and (part := self._next()) is not None:
             parts.append(part)
         return "".join(parts)
-
-    def _head(self) -> str:
-        """The text behind the opening tag, once that is there."""
-        seen = self.text.lstrip(SPACE)
-        for head, name in self._heads.items():
-            if seen.startswith(head):
-                self.name, self.text = name, ""
-                self.progress = Progress.ARGUMENTS
-                return seen[len(head) :]
-        if not any(head.startswith(seen) for head in self._heads):
-            self.progress = Progress.MALFORMED
-        return ""
 
     def _next(self) -> str | None:
         """The next parameter, or the end of the arguments; None when more text is needed."""
