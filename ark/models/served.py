@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Generic, Literal, Protocol, TypeVar, cast
+from typing import Any, Generic, Literal, TypeVar, cast
 
 import anyio
 import anyio.to_thread
@@ -13,19 +13,11 @@ import msgspec
 from ark.chat.prompt.builder import PromptBuilder
 from ark.chat.tools.formats import ToolFormat, find_format
 from ark.config import ConfigError, ModelConfig
+from ark.engines import parameters
 from ark.engines.backend import Backend, Capabilities
 from ark.engines.chat import ChatBackend, SamplingParams
 from ark.engines.embedding import EmbeddingBackend
 from ark.engines.loading import load_backend
-from ark.engines.parameters import (
-    CHAT,
-    EMBEDDINGS,
-    SMALLEST_TOP_P,
-    TRANSCRIPTIONS,
-    Parameter,
-    Table,
-    beyond_document,
-)
 from ark.engines.transcription import TranscriptionBackend
 from ark.errors import Unavailable, UnsupportedParameter
 from ark.models.backend_selection import select_backend, usual_backend
@@ -35,17 +27,10 @@ log = logging.getLogger("ark.registry")
 B = TypeVar("B", bound=Backend)
 
 
-class NamesModel(Protocol):
-    """A decoded request."""
-
-    @property
-    def model(self) -> str: ...
-
-
 class Served(Generic[B]):
     """A model of the configuration and, once it is open, its backend."""
 
-    parameters: Table
+    table: parameters.Table
     """Of the requests to a model of this task."""
 
     def __init__(self, config: ModelConfig, aliases: Sequence[str]) -> None:
@@ -54,7 +39,7 @@ class Served(Generic[B]):
         self.backend: B | None = None
         self.capabilities: Capabilities | None = None
         """What the backend can do, narrowed by the configuration; None until it is open."""
-        self._refused: Sequence[Parameter] = ()
+        self._refused: Sequence[parameters.Parameter] = ()
         """The parameters that the model cannot honour."""
         self.failed = False
         self._settled = anyio.Event()
@@ -92,7 +77,7 @@ class Served(Generic[B]):
                 raise
             honoured = self.capabilities.parameters
             self._refused = [
-                row for name, row in self.parameters.items() if row.neutral is not None and name not in honoured
+                row for name, row in self.table.items() if row.neutral is not None and name not in honoured
             ]
             self.backend = backend
         except (ConfigError, LookupError) as error:
@@ -111,7 +96,7 @@ class Served(Generic[B]):
         """Make what the model's requests need beside the backend, and say what the model can do."""
         return backend.capabilities
 
-    def check(self, body: NamesModel, *, ignore: bool) -> list[str]:
+    def check(self, body: Any, *, ignore: bool) -> list[str]:
         """Names of the parameters to ignore: their values would change the answer, and the model cannot honour them.
 
         Raises UnsupportedParameter for the first one unless `ignore` is set.
@@ -146,16 +131,13 @@ class Served(Generic[B]):
 class ServedChat(Served[ChatBackend]):
     """A chat model."""
 
-    parameters = CHAT
+    table = parameters.CHAT
     prompts: PromptBuilder
-    """What makes the model's prompts; there once it is open."""
-
-    def __init__(self, config: ModelConfig, aliases: Sequence[str]) -> None:
-        super().__init__(config, aliases)
-        self.tool_format: ToolFormat | None = None
-        """How the model writes tool calls; None where it knows none, and until it is open."""
-        self.default_sampling = SamplingParams()
-        """What a request that does not say gets: the configuration's values over the model's own."""
+    """What makes the model's prompts. It is there once the model is open, as are the others."""
+    tool_format: ToolFormat | None
+    """How the model writes tool calls; None where it knows none."""
+    default_sampling: SamplingParams
+    """What a request that does not say gets: the configuration's values over the model's own."""
 
     def _prepare(self, backend: ChatBackend) -> Capabilities:
         self.prompts = PromptBuilder(backend.tokenizer, model=self.name, context_length=backend.context_length)
@@ -165,7 +147,7 @@ class ServedChat(Served[ChatBackend]):
         chosen = {name: value for name, value in configured.items() if value is not None}
         sampling = msgspec.structs.replace(backend.default_sampling, **chosen)
         self.default_sampling = msgspec.structs.replace(
-            sampling, top_p=max(SMALLEST_TOP_P, sampling.top_p), top_k=max(0, sampling.top_k)
+            sampling, top_p=max(parameters.SMALLEST_TOP_P, sampling.top_p), top_k=max(0, sampling.top_k)
         )
         # What the template lacks for some parameters.
         missing = {
@@ -173,9 +155,9 @@ class ServedChat(Served[ChatBackend]):
             "thinking": not template or not any(name in template for name in ("enable_thinking", "reasoning_effort")),
             "template": not template,
         }
-        beyond = {name for name, row in CHAT.items() if missing.get(row.needs or "")}
+        beyond = {name for name, row in parameters.CHAT.items() if missing.get(row.needs or "")}
         if self.config.capabilities == "document":
-            beyond |= beyond_document(CHAT)
+            beyond |= parameters.beyond_document(parameters.CHAT)
         honoured = backend.capabilities.parameters - beyond
         return msgspec.structs.replace(backend.capabilities, parameters=honoured)
 
@@ -183,7 +165,7 @@ class ServedChat(Served[ChatBackend]):
 class ServedEmbedding(Served[EmbeddingBackend]):
     """An embedding model."""
 
-    parameters = EMBEDDINGS
+    table = parameters.EMBEDDINGS
 
     def _prepare(self, backend: EmbeddingBackend) -> Capabilities:
         # The encoding is the server's own work, whatever the backend.
@@ -194,4 +176,4 @@ class ServedEmbedding(Served[EmbeddingBackend]):
 class ServedTranscription(Served[TranscriptionBackend]):
     """A speech model."""
 
-    parameters = TRANSCRIPTIONS
+    table = parameters.TRANSCRIPTIONS

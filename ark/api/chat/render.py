@@ -5,29 +5,13 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
 from ark import __version__
-from ark.api.chat.schema import (
-    Choice,
-    ChoiceDelta,
-    ChoiceLogprobs,
-    Chunk,
-    ChunkChoice,
-    Completion,
-    CompletionTokensDetails,
-    FinishReason,
-    FunctionCall,
-    FunctionCallDelta,
-    PromptTokensDetails,
-    ReplyMessage,
-    ToolCall,
-    ToolCallDelta,
-    Usage,
-)
+from ark.api.chat import schema
 from ark.api.error_body import encode_error
 from ark.chat.output.processor import Delta, OutputProcessor
 from ark.chat.turn import Turn
@@ -50,7 +34,7 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
 
 def completion(head: Head, turn: Turn) -> bytes:
     """The whole reply as a chat.completion."""
-    reply = Completion(
+    reply = schema.Completion(
         id=head.id,
         created=head.created,
         model=head.model,
@@ -61,31 +45,32 @@ def completion(head: Head, turn: Turn) -> bytes:
     return _encoder.encode(reply)
 
 
-def usage(turn: Turn) -> Usage:
-    return Usage(
+def usage(turn: Turn) -> schema.Usage:
+    return schema.Usage(
         prompt_tokens=turn.prompt_tokens,
         completion_tokens=turn.completion_tokens,
         total_tokens=turn.prompt_tokens + turn.completion_tokens,
-        prompt_tokens_details=PromptTokensDetails(cached_tokens=turn.cached_tokens),
-        completion_tokens_details=CompletionTokensDetails(reasoning_tokens=turn.reasoning_tokens),
+        prompt_tokens_details=schema.PromptTokensDetails(cached_tokens=turn.cached_tokens),
+        completion_tokens_details=schema.CompletionTokensDetails(reasoning_tokens=turn.reasoning_tokens),
     )
 
 
-def _choice(output: OutputProcessor, legacy: bool) -> Choice:
+def _choice(output: OutputProcessor, legacy: bool) -> schema.Choice:
     calls = [
-        ToolCall(id=call.id, function=FunctionCall(name=call.name, arguments=call.arguments)) for call in output.calls
+        schema.ToolCall(id=call.id, function=schema.FunctionCall(name=call.name, arguments=call.arguments))
+        for call in output.calls
     ]
-    message = ReplyMessage(
+    message = schema.ReplyMessage(
         content=output.content or (None if calls else ""),
         reasoning_content=output.reasoning or UNSET,
         tool_calls=calls if calls and not legacy else UNSET,
         function_call=calls[0].function if calls and legacy else UNSET,
     )
-    logprobs = None if output.logprobs is None else ChoiceLogprobs(content=output.logprobs)
-    return Choice(index=output.index, message=message, finish_reason=_reason(output, legacy), logprobs=logprobs)
+    logprobs = None if output.logprobs is None else schema.ChoiceLogprobs(content=output.logprobs)
+    return schema.Choice(index=output.index, message=message, finish_reason=_reason(output, legacy), logprobs=logprobs)
 
 
-def _reason(output: OutputProcessor, legacy: bool) -> FinishReason:
+def _reason(output: OutputProcessor, legacy: bool) -> schema.FinishReason:
     if legacy and output.finish_reason == "tool_calls":
         return "function_call"
     return output.finish_reason or "stop"
@@ -118,13 +103,13 @@ class ChunkRenderer:
         self._ended: set[int] = set()
         # The chunks of a reply's text differ in nothing but that text.
         mark = f"<{head.id}>"
-        event = self._event(ChunkChoice(index=0, delta=ChoiceDelta(content=mark)))
+        event = self._event(schema.ChunkChoice(index=0, delta=schema.ChoiceDelta(content=mark)))
         self._before, _, self._after = event.partition(_encoder.encode(mark))
 
     def start(self, turn: Turn) -> bytes:
         self._turn = turn
-        role = ChoiceDelta(role="assistant", content="", refusal=None)
-        return b"".join(self._event(ChunkChoice(index=output.index, delta=role)) for output in turn.outputs)
+        role = schema.ChoiceDelta(role="assistant", content="", refusal=None)
+        return b"".join(self._event(schema.ChunkChoice(index=output.index, delta=role)) for output in turn.outputs)
 
     def delta(self, delta: Delta) -> bytes:
         if delta.content and not (delta.reasoning or delta.calls or delta.logprobs or delta.index):
@@ -132,10 +117,10 @@ class ChunkRenderer:
         if delta.last:
             self._ended.add(delta.index)
             return self._finish(self._turn.outputs[delta.index])
-        logprobs = ChoiceLogprobs(content=delta.logprobs) if delta.logprobs else None
+        logprobs = schema.ChoiceLogprobs(content=delta.logprobs) if delta.logprobs else None
         events: list[bytes] = []
         for choice in self._choices(delta):
-            events.append(self._event(ChunkChoice(index=delta.index, delta=choice, logprobs=logprobs)))
+            events.append(self._event(schema.ChunkChoice(index=delta.index, delta=choice, logprobs=logprobs)))
             logprobs = None
         return b"".join(events)
 
@@ -149,30 +134,28 @@ class ChunkRenderer:
     def error(self, error: APIError) -> bytes:
         return json_event(encode_error(error))
 
-    def _choices(self, delta: Delta) -> Iterator[ChoiceDelta]:
+    def _choices(self, delta: Delta) -> Iterator[schema.ChoiceDelta]:
         if delta.content or delta.reasoning:
-            yield ChoiceDelta(content=delta.content or UNSET, reasoning_content=delta.reasoning or UNSET)
+            yield schema.ChoiceDelta(content=delta.content or UNSET, reasoning_content=delta.reasoning or UNSET)
         for call in delta.calls:
-            function = FunctionCallDelta(name=call.name or UNSET, arguments=call.arguments)
+            function = schema.FunctionCallDelta(name=call.name or UNSET, arguments=call.arguments)
             if self._turn.legacy:
                 if call.index == 0:
-                    yield ChoiceDelta(function_call=function)
-            elif call.id is None:
-                yield ChoiceDelta(tool_calls=[ToolCallDelta(index=call.index, function=function)])
-            else:
-                named = ToolCallDelta(index=call.index, id=call.id, type="function", function=function)
-                yield ChoiceDelta(tool_calls=[named])
+                    yield schema.ChoiceDelta(function_call=function)
+                continue
+            named: Any = {} if call.id is None else {"id": call.id, "type": "function"}
+            yield schema.ChoiceDelta(tool_calls=[schema.ToolCallDelta(index=call.index, function=function, **named)])
 
     def _finish(self, output: OutputProcessor) -> bytes:
         reason = _reason(output, self._turn.legacy)
-        return self._event(ChunkChoice(index=output.index, delta=ChoiceDelta(), finish_reason=reason))
+        return self._event(schema.ChunkChoice(index=output.index, delta=schema.ChoiceDelta(), finish_reason=reason))
 
-    def _event(self, choice: ChunkChoice) -> bytes:
+    def _event(self, choice: schema.ChunkChoice) -> bytes:
         return self._chunk([choice], self._usage)
 
-    def _chunk(self, choices: list[ChunkChoice], used: Usage | UnsetType | None) -> bytes:
+    def _chunk(self, choices: list[schema.ChunkChoice], used: schema.Usage | UnsetType | None) -> bytes:
         head = self._head
-        chunk = Chunk(
+        chunk = schema.Chunk(
             id=head.id,
             created=head.created,
             model=head.model,
