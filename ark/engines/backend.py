@@ -23,17 +23,18 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     """The chat template has think tags: replies are split into reasoning and content."""
 
 
-class Status(Protocol):
-    """What the status of any engine tells."""
+class EngineStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """A snapshot of an engine, cheap enough to take at every request. Counters only grow."""
 
-    @property
-    def alive(self) -> bool: ...
-
-    @property
-    def running(self) -> int: ...
-
-    @property
-    def waiting(self) -> int: ...
+    alive: bool
+    """False once the engine can serve no more jobs; /ready is 503 from then on."""
+    running: int = 0
+    """Jobs of which a part is being computed."""
+    waiting: int = 0
+    """Jobs of which nothing has been computed yet."""
+    jobs_finished: int = 0
+    jobs_cancelled: int = 0
+    jobs_failed: int = 0
 
 
 class Detection(msgspec.Struct, frozen=True):
@@ -74,4 +75,4 @@ class Backend(Protocol):
     @property
     def capabilities(self) -> Capabilities: ...
 
-    def status(self) -> Status: ...
+    def status(self) -> EngineStatus: ...

@@ -7,7 +7,7 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
-from ark.engines.backend import Backend
+from ark.engines.backend import Backend, EngineStatus
 
 
 class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,13 +102,9 @@ class TokenBatch(msgspec.Struct, frozen=True, kw_only=True):
     """One for each of `token_ids` where the job asks for them."""
 
 
-class BackendStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """A snapshot of an engine, cheap enough to take at every request. Counters only grow."""
+class BackendStatus(EngineStatus, frozen=True, kw_only=True):
+    """A snapshot of a chat engine."""
 
-    alive: bool
-    """False once the engine can serve no more jobs; /ready is 503 from then on."""
-    running: int = 0
-    waiting: int = 0
     kv_bytes: int = 0
     """Bytes of KV held for running jobs and retained states."""
     kv_budget: int = 0
@@ -116,9 +112,6 @@ class BackendStatus(msgspec.Struct, frozen=True, kw_only=True):
     prompt_tokens_computed: int = 0
     prompt_tokens_cached: int = 0
     tokens_generated: int = 0
-    jobs_finished: int = 0
-    jobs_cancelled: int = 0
-    jobs_failed: int = 0
 
 
 class TokenStream(Protocol):

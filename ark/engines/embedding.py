@@ -7,7 +7,7 @@ from typing import Protocol
 
 import msgspec
 
-from ark.engines.backend import Backend
+from ark.engines.backend import Backend, EngineStatus
 
 
 class EmbeddingJob(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,15 +41,9 @@ class Embedding(msgspec.Struct, frozen=True, kw_only=True):
     """One vector of length 1 for each token but the first, where the job asks for them."""
 
 
-class EmbeddingStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """A snapshot of an embedding engine, cheap enough to take at every request. Counters only grow."""
+class EmbeddingStatus(EngineStatus, frozen=True, kw_only=True):
+    """A snapshot of an embedding engine."""
 
-    alive: bool
-    """False once the engine can serve no more jobs; /ready is 503 from then on."""
-    running: int = 0
-    """Jobs of which a part is being computed."""
-    waiting: int = 0
-    """Jobs of which nothing has been computed yet."""
     batches: int = 0
     inputs: int = 0
     """Inputs embedded."""
@@ -57,9 +51,6 @@ class EmbeddingStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Tokens of these inputs, special ones included."""
     padded_tokens: int = 0
     """Places in the batches that held no token."""
-    jobs_finished: int = 0
-    jobs_cancelled: int = 0
-    jobs_failed: int = 0
 
 
 class EmbeddingBackend(Backend, Protocol):

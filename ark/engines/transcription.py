@@ -7,7 +7,7 @@ from typing import IO, Literal, Protocol
 
 import msgspec
 
-from ark.engines.backend import Backend
+from ark.engines.backend import Backend, EngineStatus
 
 
 class TranscriptionJob(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,19 +70,12 @@ class TranscriptionInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds of sound, silence included."""
 
 
-class TranscriptionStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """A snapshot of a transcription engine, cheap enough to take at every request. Counters only grow."""
+class TranscriptionStatus(EngineStatus, frozen=True, kw_only=True):
+    """A snapshot of a transcription engine."""
 
-    alive: bool
-    """False once the engine can serve no more jobs; /ready is 503 from then on."""
-    running: int = 0
-    waiting: int = 0
     audio_seconds: float = 0.0
     """Seconds of recordings whose transcription has ended or been cancelled, as far as they were heard."""
     segments: int = 0
-    jobs_finished: int = 0
-    jobs_cancelled: int = 0
-    jobs_failed: int = 0
 
 
 class TranscriptionBackend(Backend, Protocol):

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 from ark.config import Config, KeyConfig, ModelConfig, check_names
 from ark.errors import BadRequest, ModelNotFound, shorten
 from ark.models.default_models import log_defaults, served_models
 from ark.models.served import ServedChat, ServedEmbedding, ServedTranscription
 
-log = logging.getLogger("ark.registry")
-
 AnyServed = ServedChat | ServedEmbedding | ServedTranscription
+S = TypeVar("S", ServedChat, ServedEmbedding, ServedTranscription)
 _KINDS: Mapping[str, type[ServedChat] | type[ServedEmbedding] | type[ServedTranscription]] = {
     "chat": ServedChat,
     "embedding": ServedEmbedding,
@@ -76,25 +75,16 @@ class Registry:
             raise ModelNotFound(f"The model '{shorten(name)}' does not exist here. There is: {known}.", param="model")
         return served
 
-    def find_chat(self, name: str, key: KeyConfig | None) -> ServedChat:
-        """The chat model behind a name. Raises ModelNotFound, or BadRequest for a model of another task."""
+    def find_for(self, kind: type[S], name: str, key: KeyConfig | None) -> S:
+        """The same, of one task. Raises ModelNotFound, or BadRequest for a model of another task."""
         served = self.find(name, key)
-        if not isinstance(served, ServedChat):
-            raise _other_task(name, served, "chat")
-        return served
-
-    def find_embedding(self, name: str, key: KeyConfig | None) -> ServedEmbedding:
-        """The embedding model behind a name. Raises ModelNotFound, or BadRequest for a model of another task."""
-        served = self.find(name, key)
-        if not isinstance(served, ServedEmbedding):
-            raise _other_task(name, served, "embedding")
-        return served
-
-    def find_transcription(self, name: str, key: KeyConfig | None) -> ServedTranscription:
-        """The speech model behind a name. Raises ModelNotFound, or BadRequest for a model of another task."""
-        served = self.find(name, key)
-        if not isinstance(served, ServedTranscription):
-            raise _other_task(name, served, "transcription")
+        if not isinstance(served, kind):
+            task = next(task for task, served_kind in _KINDS.items() if served_kind is kind)
+            raise BadRequest(
+                f"The model '{shorten(name)}' does {served.config.task}, not {task}.",
+                param="model",
+                code="model_not_supported",
+            )
         return served
 
     def names(self, key: KeyConfig | None) -> list[str]:
@@ -104,14 +94,6 @@ class Registry:
             *(served.name for served in allowed),
             *(alias for served in allowed for alias in served.aliases),
         ]
-
-
-def _other_task(name: str, served: AnyServed, task: str) -> BadRequest:
-    return BadRequest(
-        f"The model '{shorten(name)}' does {served.config.task}, not {task}.",
-        param="model",
-        code="model_not_supported",
-    )
 
 
 def all_aliases(models: Sequence[ModelConfig], configured: Mapping[str, str] | None) -> dict[str, str]:

@@ -16,6 +16,7 @@ from ark.engines.transcription import TranscriptionInfo, TranscriptionJob, Trans
 from ark.errors import BadRequest
 from ark.http.response import EventStream, Response
 from ark.http.sse import json_event
+from ark.models.served import ServedTranscription
 from ark.ops.requests import JobRecord
 from ark.services import Services
 
@@ -43,7 +44,7 @@ async def _answer(request: Request, services: Services, kind: type[TranslationRe
     if "file" not in form.files:
         raise BadRequest("Missing required parameter: 'file'.", param="file", code="missing_required_parameter")
     parameters.check(body)
-    served = services.registry.find_transcription(body.model, request.key)
+    served = services.registry.find_for(ServedTranscription, body.model, request.key)
     meter = services.metrics.requests.models[served.name]
     record = request.record.begin("transcription", served.name, body, meter=meter)
     backend = await served.ready(services.config.server.load_wait)

@@ -36,7 +36,7 @@ async def create(request: Request, services: Services) -> Response | EventStream
     """A completion, whole or as a stream."""
     config = services.config
     body, messages = await run_in_thread_if_large(len(request.body), lambda: _read(request.body, config.limits))
-    served = services.registry.find_chat(body.model, request.key)
+    served = services.registry.find_for(ServedChat, body.model, request.key)
     meter = services.metrics.requests.models[served.name]
     work = request.record.begin("chat", served.name, body, meter=meter, replies=body.n or 1)
     backend = await served.ready(config.server.load_wait)

@@ -15,6 +15,7 @@ from ark.concurrency import run_in_thread, run_in_thread_if_large
 from ark.engines.embedding import EmbeddingBackend, EmbeddingJob
 from ark.errors import APIError, invalid_value
 from ark.http.response import Response
+from ark.models.served import ServedEmbedding
 from ark.services import Services
 
 log = logging.getLogger("ark.embeddings")
@@ -26,7 +27,7 @@ async def create(request: Request, services: Services) -> Response:
     """The vectors of one input or of many."""
     depth = services.config.limits.json_depth
     body, inputs = await run_in_thread_if_large(len(request.body), lambda: _read(request.body, depth))
-    served = services.registry.find_embedding(body.model, request.key)
+    served = services.registry.find_for(ServedEmbedding, body.model, request.key)
     meter = services.metrics.requests.models[served.name]
     record = request.record.begin("embeddings", served.name, body, meter=meter)
     backend = await served.ready(services.config.server.load_wait)

@@ -16,6 +16,7 @@ import ark_embedded
 from ark.config import Config, ConfigError, KeyConfig, ModelConfig, SamplingConfig, load_config
 from ark.models.default_models import default_models, find_default, served_models
 from ark.models.registry import Registry, all_aliases
+from ark.models.served import ServedEmbedding, ServedTranscription
 from ark_backends.kit import local_models
 from ark_backends.whisper import Whisper
 from ark_embedded import CHAT_MODEL, EMBEDDING_MODEL, SPEECH_MODEL
@@ -193,5 +194,5 @@ def test_the_shipped_example_has_the_names_of_the_founding_document() -> None:
     }
     registry = Registry(config)
     assert {registry.find(name, None).config.task for name in ("gpt-4o", "gpt-3.5-turbo")} == {"chat"}
-    assert registry.find_embedding("text-embedding-ada-002", None).backend_name == "bge"
-    assert registry.find_transcription("whisper-1", None).backend_name == "whisper"
+    assert registry.find_for(ServedEmbedding, "text-embedding-ada-002", None).backend_name == "bge"
+    assert registry.find_for(ServedTranscription, "whisper-1", None).backend_name == "whisper"
