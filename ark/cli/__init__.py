@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from ark import __version__
 from ark.cli import bench, chat, check, completion, embed, key, models, pull, serve, transcribe
 from ark.cli.client import CommandError
-from ark.cli.usage import Help, not_understood
+from ark.cli.usage import Help, unrecognized
 from ark.config import ConfigError
 
 COMMANDS = (
@@ -24,7 +24,7 @@ COMMANDS = (
     bench.add,
     key.add,
 )
-"""Each adds its parser, with a function as the default of `run` that takes the arguments and returns the status."""
+"""Each adds its parser, whose default for `run` is a function that takes the arguments and returns the exit status."""
 
 STATUSES = """\
 The exit status is 0 on success, 1 on failure (standard error has the reason), 2 for wrong usage, and 130 after
@@ -65,9 +65,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     top = parser()
     args, unknown = top.parse_known_args(arguments)
     if unknown:
-        # The command's own usage tells more than that of all of them.
+        # The command's own usage is more specific than that of all of them.
         command = getattr(args, "command", top)
-        command.error(not_understood(unknown, command))
+        command.error(unrecognized(unknown, command))
     if not hasattr(args, "run"):
         top.print_help(sys.stderr)
         return 2
@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status: int = args.run(args)
         sys.stdout.flush()
     except BrokenPipeError:
-        # Whoever read the output has enough of it, as `head` has. The interpreter must not find what is left.
+        # The reader of the output has closed it, as `head` does. The interpreter must not try to flush what is left.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (ConfigError, CommandError) as error:

@@ -34,10 +34,10 @@ def chosen_config(args: argparse.Namespace) -> Config:
     if not args.models:
         return config
     # The file's aliases point at the file's models.
-    return msgspec.structs.replace(config, models=tuple(named(text) for text in args.models), aliases=None)
+    return msgspec.structs.replace(config, models=tuple(find_model(text) for text in args.models), aliases=None)
 
 
-def named(text: str) -> ModelConfig:
+def find_model(text: str) -> ModelConfig:
     """The model that a directory, a hub id or a default model's name stands for; its task is seen from its files.
     Raises CommandError, ConfigError."""
     if (default := find_default(text)) is not None:

@@ -1,4 +1,4 @@
-"""``ark bench``: load on a server, and how it answers."""
+"""``ark bench``: put load on a server and measure it."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from ark.cli.client import (
     add_server_arguments,
     aread_events,
     base_url,
+    error_message,
     headers,
-    need,
-    refusal,
+    require,
 )
 from ark.cli.usage import Help
 
@@ -89,7 +89,7 @@ def _positive(text: str) -> int:
 
 
 @dataclass
-class Figures:
+class Measurements:
     """What was measured so far. Times are in seconds."""
 
     first: list[float] = field(default_factory=list)
@@ -109,11 +109,11 @@ class Figures:
     def seconds(self) -> float:
         return (time.perf_counter() if self.ended is None else self.ended) - self.begun
 
-    def failed(self, reason: str) -> None:
+    def count_failure(self, reason: str) -> None:
         self.failures[reason] = self.failures.get(reason, 0) + 1
 
     def summary(self) -> dict[str, Any]:
-        """The figures as JSON has them: times in ms."""
+        """The measurements as JSON has them: times in ms."""
         return {
             "requests": len(self.whole),
             "failures": self.failures,
@@ -141,52 +141,52 @@ def percentile(values: Sequence[float], percent: int) -> float:
 
 def run(args: argparse.Namespace) -> int:
     if not args.json:
-        need("rich")
+        require("rich")
     with Client(args.url, args.key) as client:
         model = client.model(args.model, "chat")
     if args.seed is None:
         # The server may still have the state of an earlier run's prompts.
         args.seed = random.getrandbits(32)
-    figures = Figures()
+    measured = Measurements()
     status = 0
     try:
-        anyio.run(_load, args, base_url(args.url), model, figures)
+        anyio.run(_load, args, base_url(args.url), model, measured)
     except KeyboardInterrupt:
-        # What was measured until then is told.
+        # Report what was measured until then.
         status = 130
-    figures.ended = time.perf_counter()
+    measured.ended = time.perf_counter()
     if args.json:
-        print(json.dumps(figures.summary(), indent=2))
+        print(json.dumps(measured.summary(), indent=2))
     else:
         from rich.console import Console  # noqa: PLC0415
 
-        Console().print(table(figures))
-        print(told(figures))
-        for reason, times in figures.failures.items():
+        Console().print(table(measured))
+        print(summary_line(measured))
+        for reason, times in measured.failures.items():
             print(f"ark: {times} failed: {reason}", file=sys.stderr)
-    return status or (1 if figures.failures or not figures.whole else 0)
+    return status or (1 if measured.failures or not measured.whole else 0)
 
 
-async def _load(args: argparse.Namespace, url: str, model: str, figures: Figures) -> None:
-    httpx = need("httpx")
+async def _load(args: argparse.Namespace, url: str, model: str, measured: Measurements) -> None:
+    httpx = require("httpx")
     limits = httpx.Limits(max_connections=args.clients, max_keepalive_connections=args.clients)
     timeout = httpx.Timeout(None, connect=CONNECT)
     left = iter(range(args.requests))
-    figures.begun = time.perf_counter()
+    measured.begun = time.perf_counter()
     async with (
         httpx.AsyncClient(base_url=url, timeout=timeout, limits=limits, headers=headers(args.key)) as http,
         anyio.create_task_group() as tasks,
     ):
         if not args.json:
-            tasks.start_soon(_show, figures)
+            tasks.start_soon(_show, measured)
         async with anyio.create_task_group() as clients:
             for _ in range(min(args.clients, args.requests)):
-                clients.start_soon(_client, http, model, args, left, figures)
+                clients.start_soon(_client, http, model, args, left, measured)
         tasks.cancel_scope.cancel()
 
 
-async def _show(figures: Figures) -> None:
-    """Draw the figures in a terminal, until it is cancelled."""
+async def _show(measured: Measurements) -> None:
+    """Draw the measurements in a terminal, until cancelled."""
     from rich.console import Console, Group  # noqa: PLC0415
     from rich.live import Live  # noqa: PLC0415
 
@@ -195,12 +195,12 @@ async def _show(figures: Figures) -> None:
         return
     with Live(console=console, refresh_per_second=REFRESH, transient=True) as live:
         while True:
-            live.update(Group(table(figures), told(figures)))
+            live.update(Group(table(measured), summary_line(measured)))
             await anyio.sleep(1 / REFRESH)
 
 
 async def _client(
-    http: httpx.AsyncClient, model: str, args: argparse.Namespace, left: Iterator[int], figures: Figures
+    http: httpx.AsyncClient, model: str, args: argparse.Namespace, left: Iterator[int], measured: Measurements
 ) -> None:
     session, turn = "", 0
     for number in left:
@@ -219,23 +219,23 @@ async def _client(
             turn += 1
             body["ark_stateful"] = session
         try:
-            await _request(http, body, figures)
+            await _request(http, body, measured)
         except CommandError as error:
-            figures.failed(str(error))
+            measured.count_failure(str(error))
             # The session may be without this turn, or not be there at all.
             turn = 0
 
 
-async def _request(http: httpx.AsyncClient, body: dict[str, Any], figures: Figures) -> None:
-    """One request and what it took. Raises CommandError."""
-    httpx = need("httpx")
+async def _request(http: httpx.AsyncClient, body: dict[str, Any], measured: Measurements) -> None:
+    """Send one request and measure it. Raises CommandError."""
+    httpx = require("httpx")
     sent = last = time.perf_counter()
     first: float | None = None
     usage: dict[str, Any] = {}
     try:
         async with http.stream("POST", "chat/completions", json=body) as reply:
             if reply.is_error:
-                raise CommandError(refusal(reply.status_code, await reply.aread()))
+                raise CommandError(error_message(reply.status_code, await reply.aread()))
             async for chunk in aread_events(reply.aiter_lines()):
                 usage = chunk.get("usage") or usage
                 delta: dict[str, Any] = next((choice.get("delta", {}) for choice in chunk.get("choices", ())), {})
@@ -245,40 +245,40 @@ async def _request(http: httpx.AsyncClient, body: dict[str, Any], figures: Figur
                 if first is None:
                     first = now - sent
                 else:
-                    figures.between.append(now - last)
+                    measured.between.append(now - last)
                 last = now
     except httpx.HTTPError as error:
         raise CommandError(f"the connection broke off: {type(error).__name__}") from error
     if first is not None:
-        figures.first.append(first)
-    figures.whole.append(time.perf_counter() - sent)
-    figures.prompt_tokens += usage.get("prompt_tokens", 0)
-    figures.cached_tokens += (usage.get("prompt_tokens_details") or {}).get("cached_tokens", 0)
-    figures.reply_tokens += usage.get("completion_tokens", 0)
+        measured.first.append(first)
+    measured.whole.append(time.perf_counter() - sent)
+    measured.prompt_tokens += usage.get("prompt_tokens", 0)
+    measured.cached_tokens += (usage.get("prompt_tokens_details") or {}).get("cached_tokens", 0)
+    measured.reply_tokens += usage.get("completion_tokens", 0)
 
 
-def table(figures: Figures) -> Table:
-    """The figures so far, to be shown in a terminal."""
+def table(measured: Measurements) -> Table:
+    """The measurements so far, for a terminal."""
     from rich.table import Table  # noqa: PLC0415
 
     shown = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("", "p50", "p90", "p99"):
         shown.add_column(name, justify="right" if name else "left")
     rows = (
-        ("first token, ms", figures.first),
-        ("between tokens, ms", figures.between),
-        ("whole reply, ms", figures.whole),
+        ("first token, ms", measured.first),
+        ("between tokens, ms", measured.between),
+        ("whole reply, ms", measured.whole),
     )
     for name, times in rows:
         shown.add_row(name, *("" if value is None else f"{value:.1f}" for value in _ms(times).values()))
     return shown
 
 
-def told(figures: Figures) -> str:
-    """What stands below the table."""
-    seconds = max(figures.seconds, 1e-9)
-    failed = sum(figures.failures.values())
+def summary_line(measured: Measurements) -> str:
+    """The line below the table."""
+    seconds = max(measured.seconds, 1e-9)
+    failed = sum(measured.failures.values())
     return (
-        f"{len(figures.whole)} requests, {failed} failed, {figures.reply_tokens / seconds:.1f} tokens/s, "
-        f"{figures.cached_tokens} of {figures.prompt_tokens} prompt tokens cached"
+        f"{len(measured.whole)} requests, {failed} failed, {measured.reply_tokens / seconds:.1f} tokens/s, "
+        f"{measured.cached_tokens} of {measured.prompt_tokens} prompt tokens cached"
     )

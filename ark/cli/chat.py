@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ark.cli.client import Client, CommandError, add_server_arguments, need
+from ark.cli.client import Client, CommandError, add_server_arguments, require
 from ark.cli.usage import Help
 
 if TYPE_CHECKING:
@@ -62,42 +62,42 @@ def _uuid(text: str) -> str:
 
 
 def run(args: argparse.Namespace) -> int:
-    need("rich")
+    require("rich")
     from rich.console import Console  # noqa: PLC0415
 
     console = Console(highlight=False, markup=False)
     failures = Console(highlight=False, markup=False, stderr=True)
     with Client(args.url, args.key) as client:
         model = client.model(args.model, "chat")
-        talk = Talk(client, console, args, model)
-        for line in _lines(console, f"{model}, session {talk.session}"):
+        chat = Chat(client, console, args, model)
+        for line in _lines(console, f"{model}, session {chat.session}"):
             word = line.strip()
             if word == "/quit":
                 break
             if word == "/new":
-                talk.begin()
-                console.print(f"session {talk.session}", style="dim")
+                chat.begin()
+                console.print(f"session {chat.session}", style="dim")
             elif word == "/session":
-                console.print(talk.session)
+                console.print(chat.session)
             elif word == "/turns":
-                console.print(table(talk.turns))
+                console.print(table(chat.turns))
             elif word:
                 try:
-                    talk.turn(line)
+                    chat.turn(line)
                 except CommandError as error:
                     # The turn is not in the session, so the same message can be sent again.
                     failures.print(
                         f"\n{error}" if failures.is_terminal else f"ark: {error}", style="red", soft_wrap=True
                     )
-                    talk.failed = True
+                    chat.failed = True
                 except KeyboardInterrupt:
                     console.print("\nbroken off: this turn is forgotten", style="dim")
-    return 1 if talk.failed and not sys.stdin.isatty() else 0
+    return 1 if chat.failed and not sys.stdin.isatty() else 0
 
 
 @dataclass(frozen=True)
-class Turn:
-    """What one turn took. Times are in seconds."""
+class TurnStats:
+    """What one turn cost. Times are in seconds."""
 
     prompt: int
     """Tokens before the reply, of all turns."""
@@ -115,8 +115,8 @@ class Turn:
         return ", ".join([*parts, f"{self.whole:.1f} s"])
 
 
-class Talk:
-    """One conversation after another."""
+class Chat:
+    """One session after another."""
 
     def __init__(self, client: Client, console: Console, args: argparse.Namespace, model: str) -> None:
         self._client = client
@@ -124,8 +124,8 @@ class Talk:
         self._args = args
         self._model = model
         self.failed = False
-        self.turns: list[Turn] = []
-        """Those of the session."""
+        self.turns: list[TurnStats] = []
+        """Of the session."""
         self.session: str = args.session or str(uuid.uuid4())
         self._begun = False
 
@@ -157,16 +157,16 @@ class Talk:
                 usage = chunk.get("usage") or usage
                 for choice in chunk.get("choices", ()):
                     delta = choice.get("delta", {})
-                    said, thought = delta.get("content") or "", delta.get("reasoning_content") or ""
-                    if first is None and (said or thought):
+                    content, reasoning = delta.get("content") or "", delta.get("reasoning_content") or ""
+                    if first is None and (content or reasoning):
                         first = time.perf_counter() - sent
                         stop_waiting()
-                    if thought and not self._args.no_reasoning:
-                        self._console.print(thought, end="", style="dim italic", soft_wrap=True)
-                    self._console.print(said, end="", soft_wrap=True)
+                    if reasoning and not self._args.no_reasoning:
+                        self._console.print(reasoning, end="", style="dim italic", soft_wrap=True)
+                    self._console.print(content, end="", soft_wrap=True)
         self._begun = True
         self.turns.append(
-            Turn(
+            TurnStats(
                 prompt=usage.get("prompt_tokens", 0),
                 cached=(usage.get("prompt_tokens_details") or {}).get("cached_tokens", 0),
                 reply=usage.get("completion_tokens", 0),
@@ -180,7 +180,7 @@ class Talk:
 
 @contextmanager
 def waiting(console: Console, begun: float) -> Iterator[Callable[[], None]]:
-    """Show the seconds since `begun` in a terminal, until the function is called that this gives."""
+    """Show the seconds since `begun` in a terminal; yields the function that ends this."""
     if not console.is_terminal:
         yield lambda: None
         return
@@ -197,8 +197,8 @@ def waiting(console: Console, begun: float) -> Iterator[Callable[[], None]]:
         yield live.stop
 
 
-def table(turns: Sequence[Turn]) -> Table:
-    """The figures of a session, to be shown in a terminal."""
+def table(turns: Sequence[TurnStats]) -> Table:
+    """The turns of a session, for a terminal."""
     from rich.table import Table  # noqa: PLC0415
 
     shown = Table(box=None, pad_edge=False, header_style="bold")
@@ -212,7 +212,7 @@ def table(turns: Sequence[Turn]) -> Table:
 
 
 def _lines(console: Console, greeting: str) -> Iterator[str]:
-    """What the user types, until the end of the input."""
+    """The lines that the user types, until the end of the input."""
     if not sys.stdin.isatty():
         for line in sys.stdin:
             yield line.rstrip("\n")

@@ -51,6 +51,10 @@ def run(args: argparse.Namespace) -> int:
     print(f"installed: {', '.join(_versions())}")
     print(f"processor: {_processors()}, {machine.free_memory() // MB} MB of memory free")
     print(f"device:    {_device()}")
+    names = [
+        f"{backend.name} ({backend.extras})" if backend.extras else backend.name for backend in installed_backends()
+    ]
+    print(f"backends:  {', '.join(names) or 'none'}")
     found = [look(model) for model in served_models(config)]
     for finding in found:
         print(f"\n{finding.name} ({finding.task}, {finding.backend})")

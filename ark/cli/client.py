@@ -1,4 +1,4 @@
-"""What the commands that speak to a server share: where it is, what it answers, and how they fail."""
+"""The client of the commands that call a server: its address, its replies and its errors."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ CONNECT = 5.0
 
 
 class CommandError(Exception):
-    """A command cannot do what it was asked; the message says what to do about it."""
+    """A command fails; the message says what to do about it."""
 
 
-def need(module: str, extra: str = "cli") -> ModuleType:
-    """A module that comes with an extra. Raises CommandError with the command that installs it."""
+def require(module: str, extra: str = "cli") -> ModuleType:
+    """Import a module that an extra brings. Raises CommandError with the command that installs it."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
@@ -55,10 +55,10 @@ def headers(key: str | None) -> dict[str, str]:
 
 
 class Client:
-    """A server, spoken to by one command. Raises CommandError for what goes wrong."""
+    """A server that one command calls. Raises CommandError if a call fails."""
 
     def __init__(self, url: str, key: str | None) -> None:
-        self._httpx = need("httpx")
+        self._httpx = require("httpx")
         self.url = base_url(url)
         timeout = self._httpx.Timeout(None, connect=CONNECT)
         try:
@@ -80,14 +80,14 @@ class Client:
 
     def upload(self, path: str, fields: dict[str, Any], name: str, data: bytes) -> str:
         """The text of the reply to a form with one file."""
-        with self._asked():
+        with self._errors():
             reply = self._http.post(f"{self.url}{path}", data=fields, files={"file": (name, data)})
         self._check(reply)
         return reply.text
 
     def events(self, path: str, body: Any) -> Iterator[dict[str, Any]]:
         """The events of a streamed reply, but for the ``[DONE]`` at its end."""
-        with self._asked(), self._http.stream("POST", f"{self.url}{path}", json=body) as reply:
+        with self._errors(), self._http.stream("POST", f"{self.url}{path}", json=body) as reply:
             self._check(reply)
             for line in reply.iter_lines():
                 event = read_event(line)
@@ -95,18 +95,18 @@ class Client:
                     yield event
 
     def model(self, asked: str | None, task: str) -> str:
-        """The model that was asked for, else the first one of a task that the server lists."""
+        """The model that was named, else the first one of a task that the server lists."""
         if asked is not None:
             return asked
         listed = self.get("/models")["data"]
         for model in listed:
-            # Another server says nothing of tasks: its first model it is.
+            # Other servers list no tasks: take their first model.
             if model.get("ark", {}).get("task", task) == task:
                 return str(model["id"])
         raise CommandError(f"{self.url} serves no {task} model; 'ark models' lists what it serves")
 
     def _json(self, method: str, path: str, **more: Any) -> Any:
-        with self._asked():
+        with self._errors():
             reply = self._http.request(method, f"{self.url}{path}", **more)
         self._check(reply)
         try:
@@ -115,18 +115,18 @@ class Client:
             raise CommandError(f"{self.url}{path} does not answer as OpenAI's API does") from error
 
     @contextmanager
-    def _asked(self) -> Iterator[None]:
+    def _errors(self) -> Iterator[None]:
         try:
             yield
         except (self._httpx.InvalidURL, self._httpx.UnsupportedProtocol) as error:
             raise CommandError(f"{self.url} is not the address of a server") from error
         except self._httpx.ConnectError as error:
-            raise CommandError(self._unreached(str(error))) from error
+            raise CommandError(self._no_connection(str(error))) from error
         except self._httpx.HTTPError as error:
             raise CommandError(f"{self.url} broke off: {type(error).__name__}") from error
 
-    def _unreached(self, reason: str) -> str:
-        """Why there is no connection, and what to do about it, from the HTTP client's reason."""
+    def _no_connection(self, reason: str) -> str:
+        """Why there is no connection and what to do about it, by the HTTP client's reason."""
         if "CERTIFICATE_VERIFY_FAILED" in reason:
             return f"the certificate of {self.url} is not trusted: $SSL_CERT_FILE names a file with one that is"
         if "SSL" in reason:
@@ -135,7 +135,7 @@ class Client:
 
     def _check(self, reply: httpx.Response) -> None:
         if reply.is_error:
-            raise CommandError(refusal(reply.status_code, reply.read()))
+            raise CommandError(error_message(reply.status_code, reply.read()))
 
 
 def read_event(line: str) -> dict[str, Any] | None:
@@ -161,8 +161,8 @@ async def aread_events(lines: AsyncIterator[str]) -> AsyncIterator[dict[str, Any
             yield event
 
 
-def refusal(status: int, body: bytes) -> str:
-    """What a server says when it refuses: the message of OpenAI's errors, or the bare status."""
+def error_message(status: int, body: bytes) -> str:
+    """The message of an error reply: that of OpenAI's errors, or the bare status."""
     hint = " (give a key by --key or $ARK_API_KEY)" if status == 401 else ""
     try:
         message = _message(json.loads(body))

@@ -1,4 +1,4 @@
-"""``ark completion``: what makes a shell complete the command."""
+"""``ark completion``: the script by which a shell completes the command."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from ark.cli.client import need
+from ark.cli.client import require
 from ark.cli.usage import Help
 
 SHELLS = ("bash", "zsh", "fish")
@@ -39,9 +39,9 @@ def add(commands: Any, top: Callable[[], argparse.ArgumentParser]) -> None:
 
 
 def run(args: argparse.Namespace, top: argparse.ArgumentParser) -> int:
-    shtab = need("shtab")
+    shtab = require("shtab")
     for action in _actions(top):
-        # As shtab wants to be told. A model that an option names is one of a server, which is not asked.
+        # An option's MODEL is one of a server, so no file completes it.
         if action.metavar == "FILE":
             action.complete = shtab.FILE  # type: ignore[attr-defined]
         elif action.metavar == "MODEL" and not action.option_strings:

@@ -37,7 +37,7 @@ def add(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    # Somebody who typed the command alone would wait, and not know for what.
+    # Not from a terminal: somebody who typed the command alone would wait without knowing for what.
     texts = args.texts or ([] if sys.stdin.isatty() else [line.rstrip("\n") for line in sys.stdin])
     if not texts:
         raise CommandError("there is no text: give some as arguments, or by the standard input")

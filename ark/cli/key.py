@@ -14,7 +14,7 @@ from ark.cli.usage import Help
 
 PREFIX = "ark-"
 KEY_BYTES = 32
-"""Random bytes of a key: it cannot be guessed, so a plain hash of it gives nothing away."""
+"""Random bytes of a key. It cannot be guessed, so a plain hash of it reveals nothing."""
 
 _DESCRIPTION = """\
 Make an API key. The key is shown once, on standard error. The table that makes the server accept it goes to standard
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
         args.command.error("the name has to be text of one line")
     if args.hash:
         key = _read_key()
-        # A header that has blanks around a key arrives without them.
+        # HTTP strips blanks around a header's value.
         if not key or key != key.strip():
             args.command.error("there is no key, or there are blanks around it")
     else:
@@ -65,12 +65,12 @@ def new_key() -> str:
 
 
 def digest(key: str) -> str:
-    """What the configuration keeps of a key: the hex SHA-256 of its UTF-8."""
+    """The hex SHA-256 of a key's UTF-8, which the configuration keeps."""
     return hashlib.sha256(key.encode()).hexdigest()
 
 
 def table(name: str, sha256: str) -> str:
-    # Of printable text, JSON's string is TOML's.
+    # For printable text JSON's strings are TOML's.
     return f'[[keys]]\nname = {json.dumps(name, ensure_ascii=False)}\nsha256 = "{sha256}"'
 
 

@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import Any
 
-from ark.cli.client import Client, add_server_arguments, need
+from ark.cli.client import Client, add_server_arguments, require
 from ark.cli.usage import Help
 
 _DESCRIPTION = """\
@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(answer, indent=2))
         return 0
-    need("rich")
+    require("rich")
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415

@@ -6,8 +6,8 @@ import argparse
 import sys
 from typing import Any
 
-from ark.cli.arguments import named
-from ark.cli.client import CommandError, need
+from ark.cli.arguments import find_model
+from ark.cli.client import CommandError, require
 from ark.cli.usage import Help
 from ark.config import ModelConfig, load_config
 from ark.engines.loading import find_backend
@@ -40,8 +40,8 @@ def add(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    need("huggingface_hub", "torch")
-    models: list[ModelConfig] = [named(text) for text in args.models]
+    require("huggingface_hub", "torch")
+    models: list[ModelConfig] = [find_model(text) for text in args.models]
     if not models and (config := load_config(args.config)).models:
         models = list(served_models(config))
     if not models:

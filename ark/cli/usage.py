@@ -1,4 +1,4 @@
-"""How the commands tell what they take: their help, and what was not understood."""
+"""The commands' help, and what they say about arguments that they do not know."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from difflib import get_close_matches
 
 
 class Help(argparse.HelpFormatter):
-    """Prose as wide as the terminal, and examples, which are indented, as they are written."""
+    """Fill prose to the terminal's width, and keep examples, which are indented, as they are."""
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         return "\n\n".join(_fill(part, width) for part in text.strip("\n").split("\n\n"))
@@ -17,7 +17,7 @@ class Help(argparse.HelpFormatter):
     def add_argument(self, action: argparse.Action) -> None:
         super().add_argument(action)
         if isinstance(action, argparse._SubParsersAction):
-            # Commands are indented, for which argparse leaves no room.
+            # argparse leaves no room for the indentation of the commands.
             self._action_max_length += self._indent_increment
 
 
@@ -25,9 +25,9 @@ def _fill(paragraph: str, width: int) -> str:
     return paragraph if "\n  " in f"\n{paragraph}" else textwrap.fill(paragraph, width)
 
 
-def not_understood(words: Sequence[str], command: argparse.ArgumentParser) -> str:
-    """What is said of arguments that a command does not know."""
+def unrecognized(words: Sequence[str], command: argparse.ArgumentParser) -> str:
+    """The error for arguments that a command does not know."""
     options = [option for action in command._actions for option in action.option_strings]
-    near = [get_close_matches(word.partition("=")[0], options, 1) for word in words if word.startswith("-")]
-    meant = " ".join(dict.fromkeys(found[0] for found in near if found))
-    return f"unrecognized arguments: {' '.join(words)}{f'; did you mean {meant}?' if meant else ''}"
+    close = [get_close_matches(word.partition("=")[0], options, 1) for word in words if word.startswith("-")]
+    suggested = " ".join(dict.fromkeys(found[0] for found in close if found))
+    return f"unrecognized arguments: {' '.join(words)}{f'; did you mean {suggested}?' if suggested else ''}"

@@ -33,6 +33,7 @@ class InstalledBackend:
 
     @property
     def extras(self) -> str | None:
+        """What ``pip install`` takes to bring all that the backend needs."""
         return getattr(self.kind, "extras", None)
 
     @property

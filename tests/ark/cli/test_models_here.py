@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from ark.cli import main
-from ark.cli.arguments import chosen_config, named
+from ark.cli.arguments import chosen_config, find_model
 from ark.cli.client import CommandError
 from ark.config import ConfigError, ModelConfig
 from ark.engines.model_files import ModelFiles, kv_bytes, read_model_files
@@ -137,7 +137,7 @@ def test_bytes_of_kv() -> None:
 
 
 def test_a_model_named_on_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = named(str(directory(tmp_path / "small", {"architectures": ["BertModel"]})))
+    model = find_model(str(directory(tmp_path / "small", {"architectures": ["BertModel"]})))
     assert (model.name, model.task, model.source) == ("small", "embedding", str(tmp_path / "small"))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "ark.toml").write_text(
@@ -149,13 +149,13 @@ def test_a_model_named_on_the_command_line(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_a_default_model_named_on_the_command_line() -> None:
-    assert named(CHAT_MODEL) == default_models()[0]
+    assert find_model(CHAT_MODEL) == default_models()[0]
 
 
 @pytest.mark.parametrize("name", ["/no/such", "./none", "~/none", "a/b/c"])
 def test_no_such_directory(name: str) -> None:
     with pytest.raises(CommandError, match="does not exist"):
-        named(name)
+        find_model(name)
 
 
 def test_a_hub_model_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,12 +166,12 @@ def test_a_hub_model_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     refs = tmp_path / "models--org--bert" / "refs"
     refs.mkdir()
     (refs / "v2").write_text("abc")
-    model = named("org/bert@v2")
+    model = find_model("org/bert@v2")
     assert (model.name, model.revision, model.task) == ("org/bert", "v2", "embedding")
     with pytest.raises(ConfigError, match="not downloaded yet, which HF_HUB_OFFLINE forbids"):
-        named("org/absent")
+        find_model("org/absent")
     with pytest.raises(ConfigError, match="neither a directory nor a name that a model on the hub can have"):
-        named("what is this?")
+        find_model("what is this?")
 
 
 def test_pull_takes_what_is_here_already(
@@ -203,6 +203,7 @@ def test_nothing_to_pull(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 def test_the_default_models_can_be_served(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ARK_CONFIG", raising=False)
     out = checked(capsys, status=0)
+    assert re.search(r"backends: .*torch_chat \(ark-server\[torch\]\)", out)
     assert "ark-embedded-chat (chat, torch_chat)" in out
     assert "can be served" in out
     assert "cannot" not in out
