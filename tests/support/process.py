@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
+Program = Literal["ark", "hypercorn", "uvicorn", "granian"]
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 ECHO_TOML = """
@@ -68,35 +70,48 @@ def launch(
     app: str = "ark.app:app",
     graceful: int = 10,
     environment: Mapping[str, str] | None = None,
-    program: Literal["hypercorn", "ark"] = "hypercorn",
+    program: Program = "hypercorn",
     arguments: Sequence[str] = (),
 ) -> Iterator[Process]:
-    """Start hypercorn, or ``ark serve``, on a free loopback port, with `config` as the ark.toml of its working
-    directory. `app` and `graceful` are hypercorn's; `arguments` are further ones."""
+    """Start ``ark serve``, or `app` in another ASGI server, on a free loopback port, with `config` as the ark.toml of
+    its working directory. `graceful` is hypercorn's; `arguments` are further ones."""
     (directory / "ark.toml").write_text(config, encoding="utf-8")
-    command = ["ark", "serve"] if program == "ark" else ["hypercorn", "-w", "0"]
-    command += arguments
-    if program == "hypercorn":
-        command += ["--graceful-timeout", str(graceful), app]
+    command = {
+        "ark": ["ark", "serve"],
+        "hypercorn": ["hypercorn", "-w", "0", "--graceful-timeout", str(graceful), app],
+        "uvicorn": ["uvicorn", app],
+        "granian": ["granian", "--interface", "asgi", app],
+    }[program]
     variables = {name: value for name, value in os.environ.items() if not name.startswith("ARK_")}
     variables |= {"PYTHONPATH": f"{EXAMPLES}{os.pathsep}{directory}", **(environment or {})}
     if outer := os.environ.get("PYTHONPATH"):
         # If the tests run on another tree than the installed one, so does the server.
         paths = [os.path.abspath(path) for path in outer.split(os.pathsep)]
         variables["PYTHONPATH"] = os.pathsep.join([variables["PYTHONPATH"], *paths])
-    with started([sys.executable, "-m", *command], directory, variables) as server:
+    option: Literal["--bind", "--port"] = "--bind" if program in ("ark", "hypercorn") else "--port"
+    with started([sys.executable, "-m", *command, *arguments], directory, variables, option=option) as server:
         yield server
 
 
 @contextmanager
-def started(command: Sequence[str], directory: Path, variables: Mapping[str, str]) -> Iterator[Process]:
-    """Start the command of a server with a free loopback port to bind, in a working directory, and end it."""
+def started(
+    command: Sequence[str],
+    directory: Path,
+    variables: Mapping[str, str],
+    *,
+    option: Literal["--bind", "--port"] = "--bind",
+) -> Iterator[Process]:
+    """Start the command of a server in a working directory, and end it. `option` names its free loopback port."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     log = directory / "log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [*command, "--bind", f"127.0.0.1:{port}"], cwd=directory, env=variables, stdout=output, stderr=output
+            [*command, option, f"127.0.0.1:{port}" if option == "--bind" else str(port)],
+            cwd=directory,
+            env=variables,
+            stdout=output,
+            stderr=output,
         )
     try:
         yield Process(process, port, log)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from process import ECHO_TOML, EXAMPLES, Process, launch
+from process import ECHO_TOML, EXAMPLES, Process, Program, launch
 
 SUPPORT = Path(__file__).parent
 
@@ -63,12 +63,14 @@ class Server:
 
 
 @contextmanager
-def serving(directory: Path, config: str = ECHO_TOML, *, ready: bool = True, **options: Any) -> Iterator[Server]:
-    """``ark serve``, which can import the backends of tests/support, once it is ready; without `ready`, once it has
-    opened all models that it can."""
+def serving(
+    directory: Path, config: str = ECHO_TOML, *, ready: bool = True, program: Program = "ark", **options: Any
+) -> Iterator[Server]:
+    """``ark serve`` or another server, once it is ready; without `ready`, once it has opened all models that it can. It
+    can import the backends of tests/support."""
     paths = os.pathsep.join([str(EXAMPLES), str(SUPPORT)])
     environment = {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1", **options.pop("environment", {})}
-    with launch(directory, config, program="ark", environment=environment, **options) as process:
+    with launch(directory, config, program=program, environment=environment, **options) as process:
         process.listening(120)
         with httpx.Client(base_url=f"http://127.0.0.1:{process.port}", timeout=60) as client:
             server = Server(process, client)

@@ -1,0 +1,31 @@
+"""`ark-conformance --profile openai` against ARK in uvicorn and in granian."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+
+from process import Program
+from serving import serving
+
+KEY = "sk-own"
+CONFIG = f"""
+[[keys]]
+name = "own"
+sha256 = "{hashlib.sha256(KEY.encode()).hexdigest()}"
+"""
+
+
+@pytest.mark.parametrize("program", ["uvicorn", "granian"])
+def test_the_calls_of_openais_profile(program: Program, tmp_path: Path) -> None:
+    with serving(tmp_path, CONFIG, program=program) as server:
+        url = f"http://127.0.0.1:{server.port}/v1"
+        command = ["-m", "ark_conformance", "--base-url", url, "--api-key", KEY, "--profile", "openai", "--jobs", "4"]
+        done = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
