@@ -31,8 +31,8 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from ark.engines.chat import GenerationJob, SamplingParams
-from ark_backends.kit.own_thread import apart
-from ark_backends.torch_chat.engine import Engine, Limits
+from ark_backends.kit.threads import run_on_own_thread
+from ark_backends.torch_chat.engine import TorchEngine, TorchLimits
 from ark_backends.torch_chat.opening import in_int8
 from ark_backends.torch_chat.runner import Runner
 
@@ -79,8 +79,8 @@ def main() -> None:
     if options.threads:
         torch.set_num_threads(options.threads)
     # As a server does it: this thread is not to compute, or it keeps helpers that make the engine's sleep.
-    runner = apart(lambda: prepare(options))
-    engine = Engine(runner, limits(options, runner))
+    runner = run_on_own_thread(lambda: prepare(options))
+    engine = TorchEngine(runner, limits(options, runner))
     engine.start()
     try:
         result = asyncio.run(measure(engine, options))
@@ -125,9 +125,9 @@ def build(shape: str, dtype: torch.dtype) -> Any:
     return LlamaForCausalLM(config).to(dtype).eval()
 
 
-def limits(options: argparse.Namespace, runner: Runner) -> Limits:
+def limits(options: argparse.Namespace, runner: Runner) -> TorchLimits:
     room = max(*options.streams, options.beside) * (options.context + options.tokens + 512) + 4 * options.prompt + 8192
-    return Limits(
+    return TorchLimits(
         context_length=8192,
         kv_bytes=2 * room * runner.spec.token_bytes,
         prefill_chunk=options.chunk,
@@ -137,7 +137,7 @@ def limits(options: argparse.Namespace, runner: Runner) -> Limits:
     )
 
 
-async def measure(engine: Engine, options: argparse.Namespace) -> dict[str, Any]:
+async def measure(engine: TorchEngine, options: argparse.Namespace) -> dict[str, Any]:
     await together(engine, 2, options.context, 8)
     throughput = []
     for streams in options.streams:
@@ -167,21 +167,21 @@ def job(length: int, count: int) -> GenerationJob:
     return GenerationJob(request_id="", prompt=prompt, max_tokens=count, sampling=SamplingParams(temperature=0.0))
 
 
-async def stream(engine: Engine, work: GenerationJob) -> list[float]:
+async def stream(engine: TorchEngine, work: GenerationJob) -> list[float]:
     """Run a job, and return the time of each of its tokens in seconds."""
-    mailbox = engine.submit(work)
+    results = engine.submit(work)
     times: list[float] = []
     try:
         while True:
-            batch = await mailbox.get()
+            batch = await results.get()
             times += [time.perf_counter()] * len(batch.token_ids)
             if batch.finish_reason is not None:
                 return times
     finally:
-        engine.cancel(mailbox)
+        engine.cancel(results)
 
 
-async def together(engine: Engine, streams: int, context: int, tokens: int) -> float:
+async def together(engine: TorchEngine, streams: int, context: int, tokens: int) -> float:
     """Tokens per second while all streams run."""
     times = await asyncio.gather(*(stream(engine, job(context, tokens)) for _ in range(streams)))
     start = max(one[0] for one in times)
@@ -190,7 +190,7 @@ async def together(engine: Engine, streams: int, context: int, tokens: int) -> f
     return count / (end - start)
 
 
-async def arrival(engine: Engine, options: argparse.Namespace) -> Arrival:
+async def arrival(engine: TorchEngine, options: argparse.Namespace) -> Arrival:
     begun = time.perf_counter()
     await stream(engine, job(options.chunk, 1))
     alone = time.perf_counter() - begun

@@ -26,7 +26,7 @@ from ark.chat.grammar import Answer, grammar
 from ark.engines.chat import GenerationJob, Grammar, SamplingParams
 from ark_backends.kit.grammar import Grammars, apply_masks
 from ark_backends.torch_chat import TorchChat
-from ark_backends.torch_chat.engine import Engine, Limits
+from ark_backends.torch_chat.engine import TorchEngine, TorchLimits
 from ark_backends.torch_chat.runner import Runner
 
 SHAPES: dict[str, dict[str, Any]] = {
@@ -68,14 +68,14 @@ def main() -> None:
     runner = Runner(LlamaForCausalLM(config).to(getattr(torch, options.dtype)).eval())
     grammars = Grammars(vocabulary(shape["vocab_size"]), hidden=(), ends=[END])
     most = max(options.streams)
-    limits = Limits(
+    limits = TorchLimits(
         context_length=4096,
         kv_bytes=most * 2048 * runner.spec.token_bytes,
         prefill_chunk=256,
         max_running=most,
         max_queue=most,
     )
-    engine = Engine(runner, limits)
+    engine = TorchEngine(runner, limits)
     unused: Any = None
     backend = TorchChat(engine, unused, grammars, SamplingParams())
     engine.start()

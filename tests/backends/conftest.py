@@ -125,7 +125,7 @@ class Chat:
 
     def __init__(self, model: Tiny, **limits: Any) -> None:
         from ark_backends.torch_chat import TorchChat
-        from ark_backends.torch_chat.engine import Engine, Limits
+        from ark_backends.torch_chat.engine import TorchEngine, TorchLimits
 
         values: dict[str, Any] = {
             "context_length": 512,
@@ -136,7 +136,7 @@ class Chat:
             "threads": 1,
         }
         self.model = model
-        self.engine = Engine(model.runner, Limits(**(values | limits)))
+        self.engine = TorchEngine(model.runner, TorchLimits(**(values | limits)))
         unused: Any = None
         self.backend = TorchChat(self.engine, unused, unused, SamplingParams())
         self.engine.start()

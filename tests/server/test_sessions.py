@@ -304,16 +304,16 @@ class TestState:
 
 
 def forget_all(server: Running) -> None:
-    """Drop every conversation's state from the engine, as it may do itself at any time."""
+    """Drop every conversation's KV from the engine, as it may do itself at any time."""
     services = server.app.services
     assert services is not None
     served = services.registry.models[0]
     assert served.backend is not None
-    states = served.backend._engine._states  # type: ignore[attr-defined]
-    for session in list(states._sessions):
+    cache = served.backend._engine._cache  # type: ignore[attr-defined]
+    for session in list(cache._sessions):
         served.backend.release(session)
-    for state_ in list(states._idle):
-        states.drop(state_)
+    for cached in list(cache._idle):
+        cache.drop(cached)
     server.settle()
 
 

@@ -16,7 +16,7 @@ from ark.http.request import HEAD_BYTES
 from ark.process.hypercorn_patches import BACKLOG
 from ark_backends.bge.options import BgeOptions
 from ark_backends.exllama.options import ExLlamaV2Options, ExLlamaV3Options
-from ark_backends.torch_chat.engine import MAX_FAILURES
+from ark_backends.kit.engine import MAX_FAILURES
 from ark_backends.torch_chat.options import TorchChatOptions
 from ark_backends.whisper.options import WhisperOptions
 from configuration_page import UNTOLD

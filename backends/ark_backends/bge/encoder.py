@@ -15,9 +15,9 @@ from transformers import AttentionInterface
 
 from ark.engines.embedding import Embedding
 from ark_backends.bge.attention import NAME, Run, UnsupportedModel, runs, unpadded_attention
-from ark_backends.bge.lanes import MIN_TOKENS, Lanes, deal
 from ark_backends.bge.options import Pooling
-from ark_backends.kit.threads import among_ourselves, compute_with
+from ark_backends.bge.worker_streams import MIN_TOKENS, WorkerStreams, split_evenly
+from ark_backends.kit.threads import set_num_threads
 
 log = logging.getLogger("ark.bge")
 
@@ -44,7 +44,7 @@ class NotFinite(ArithmeticError):
 
 
 class Encoder:
-    """An encoder-only model with its pooling and heads. Used on one thread, which may have lanes beside it."""
+    """An encoder-only model with its pooling and heads. Used on one thread, which may have worker streams."""
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class Encoder:
         self.size = int(model.config.hidden_size)
         self.padded_tokens = 0
         """Places computed that held no token, of all batches."""
-        self._lanes: Lanes | None = None
+        self._streams: WorkerStreams | None = None
         self._sparse = sparse_linear
         self._colbert = colbert_linear
         self._unused = unused
@@ -90,35 +90,34 @@ class Encoder:
         """The model has sparse weights and ColBERT vectors."""
         return self._sparse is not None
 
-    def open_lanes(self, count: int) -> None:
+    def open_streams(self, count: int) -> None:
         """Compute batches on so many threads side by side, where nothing is padded. On the thread that encodes."""
         if count > 1 and self.device.type == "cpu" and not self.padding:
-            self._lanes = Lanes(count)
-            # Helpers that this thread kept would be more than there are processors, see `apart`.
-            with among_ourselves():
-                compute_with(1)
+            self._streams = WorkerStreams(count)
+            # Helpers that this thread kept would be more than there are processors, see `run_on_own_thread`.
+            set_num_threads(1)
 
     def unload(self) -> None:
-        """Let go of the weights, and of threads."""
-        if self._lanes is not None:
-            self._lanes.close()
-            self._lanes = None
+        """Free the weights, and end the threads."""
+        if self._streams is not None:
+            self._streams.close()
+            self._streams = None
         self.model = self._sparse = self._colbert = None
 
     def encode(self, items: Sequence[Item]) -> list[Embedding | NotFinite]:
         """Embed rows, in their order; they are computed fastest when sorted by length."""
-        if self._lanes is None:
+        if self._streams is None:
             return self._encode(items)
         lengths = [len(item.row) for item in items]
-        parts = deal(lengths, self._lanes.count)
+        parts = split_evenly(lengths, self._streams.count)
         if parts is None and sum(lengths) >= MIN_TOKENS:
-            return self._lanes.together(lambda: self._encode(items))
+            return self._streams.together(lambda: self._encode(items))
         if parts is None:
             return self._encode(items)
-        results = self._lanes.map(self._encode, [[items[index] for index in part] for part in parts])
-        found = {
-            index: one for part, ones in zip(parts, results, strict=True) for index, one in zip(part, ones, strict=True)
-        }
+        results = self._streams.map(self._encode, [[items[index] for index in part] for part in parts])
+        found: dict[int, Embedding | NotFinite] = {}
+        for part, embeddings in zip(parts, results, strict=True):
+            found.update(zip(part, embeddings, strict=True))
         return [found[index] for index in range(len(items))]
 
     def _encode(self, items: Sequence[Item]) -> list[Embedding | NotFinite]:

@@ -1,43 +1,38 @@
-"""The engine: one thread that takes jobs in, computes batches, and hands results out."""
+"""The engine: batches of rows from all jobs, in fair shares."""
 
 from __future__ import annotations
 
 import logging
-import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from queue import Empty, SimpleQueue
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 
 from ark.engines.embedding import Embedding, EmbeddingJob, EmbeddingStatus
-from ark.errors import APIError, TooManyRequests, Unavailable
+from ark.errors import APIError, TooManyRequests
 from ark_backends.bge.encoder import Encoder, Item, NotFinite
-from ark_backends.bge.ticket import Ticket
 from ark_backends.bge.tokens import Row
-from ark_backends.bge.turns import Part, Turns, Work
-from ark_backends.kit.results import Outbox, engine_closed, engine_failed
-from ark_backends.kit.threads import among_ourselves, compute_with
+from ark_backends.kit.admission import request_failed
+from ark_backends.kit.engine import Engine
+from ark_backends.kit.fair_queue import FairQueue
+from ark_backends.kit.results import ResultQueue
+from ark_backends.kit.threads import set_num_threads
 
 log = logging.getLogger("ark.bge")
-
-MAX_FAILURES = 5
-"""Batches of which nothing came out, in a row, after which the engine gives up, if a row of its own fails as well: a
-broken device does not come back by trying, and what a client sends must not end the engine."""
 
 MIN_BATCH = 256
 """Tokens of a batch on the slowest machine: below, a pass costs more for its layers than for its tokens."""
 
+MIN_SHARE = 64
+"""Tokens that a job gains in its turn at least."""
+
 PROBE = Item([0])
 """A row that every model can compute."""
 
-_FAILED = "The model's engine failed on this request."
-_NOT_FINITE = "The model's vector of this input is not finite in the type that it is computed in."
-
 
 @dataclass(frozen=True)
-class Limits:
+class BgeLimits:
     """What an engine may take."""
 
     batch_tokens: int = 16_384
@@ -51,20 +46,38 @@ class Limits:
     threads: int | None = None
 
 
-@dataclass(frozen=True)
-class _Submit:
-    job: EmbeddingJob
-    ticket: Ticket
-    rows: Sequence[Row]
+Results = ResultQueue[Sequence[Embedding]]
+
+
+class TokenizedJob:
+    """A job whose inputs have been tokenised, with what has been computed of it."""
+
+    def __init__(self, job: EmbeddingJob, results: Results, rows: Sequence[Row]) -> None:
+        self.job = job
+        self.results = results
+        self.rows = rows
+        self.embeddings: dict[int, Embedding] = {}
+        """By the index of the row."""
+        self.begun = False
+        self.over = False
+        """Finished, failed or cancelled: what is still computed for it is thrown away."""
 
 
 @dataclass(frozen=True)
-class _Cancel:
-    ticket: Ticket
+class BatchRow:
+    """One row of a batch, and whose it is."""
 
+    owner: TokenizedJob
+    index: int
 
-class _Close:
-    """Ends the thread."""
+    @property
+    def row(self) -> Row:
+        return self.owner.rows[self.index]
+
+    @property
+    def item(self) -> Item:
+        job = self.owner.job
+        return Item(self.row, job.dimensions, sparse=job.sparse, colbert=job.colbert)
 
 
 @dataclass
@@ -72,201 +85,117 @@ class _Counters:
     batches: int = 0
     inputs: int = 0
     tokens: int = 0
-    jobs_finished: int = 0
-    jobs_cancelled: int = 0
-    jobs_failed: int = 0
 
 
-@dataclass
-class _Door:
-    """What threads share: the jobs that are in, and whether more may come. Guarded by `lock`."""
+class BgeEngine(Engine[TokenizedJob, Sequence[Embedding]]):
+    """Runs jobs on a model. A job enters, which takes its place, its inputs are tokenised elsewhere, and it is
+    submitted. Whoever entered must cancel in the end."""
 
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    inside: set[Ticket] = field(default_factory=set)
-    inputs: int = 0
-    colbert: dict[Ticket, int] = field(default_factory=dict)
-    """Tokens that get ColBERT vectors, of the jobs that asked for them."""
-    shut: Callable[[], APIError] | None = None
-    """Makes the error of those who come now. Each gets its own: an exception that is raised again keeps the frames of
-    all who raised it, and with them their requests."""
-
-    def leave(self, ticket: Ticket) -> bool:
-        """False when it had left before."""
-        with self.lock:
-            if ticket not in self.inside:
-                return False
-            self.inside.remove(ticket)
-            self.inputs -= ticket.inputs
-            self.colbert.pop(ticket, None)
-            return True
-
-
-class Engine:
-    """Runs jobs on a model. Its public methods may be called from any thread; `enter` from an event loop.
-
-    A job enters, which takes a place in the queue, its inputs are tokenised elsewhere, and it is submitted. Whoever
-    entered must leave.
-    """
-
-    def __init__(self, encoder: Encoder, limits: Limits, name: str = "model") -> None:
+    def __init__(self, encoder: Encoder, limits: BgeLimits, name: str = "model") -> None:
+        super().__init__(
+            name, requests=limits.max_queue, inputs=limits.max_inputs, colbert_tokens=limits.colbert_tokens
+        )
         self.limits = limits
         self._encoder = encoder
-        self._turns = Turns()
-        self._works: dict[Ticket, Work] = {}
-        self._computing = 0
+        self._queue = FairQueue[TokenizedJob, int](MIN_SHARE)
+        self._jobs: dict[Results, TokenizedJob] = {}
+        self._submitted: dict[Results, int] = {}
+        """The tokens of each job that the thread has not taken in yet."""
+        self._running = 0
         """Jobs in the batch that is being computed."""
         self._begun = 0
         """Jobs of which a part was computed."""
         self._speed = 0.0
         """Tokens a second, of the last batches; 0 before the first."""
-        self._failures = 0
         self._count = _Counters()
-        self._outbox = Outbox[Ticket]()
-        self._inbox: SimpleQueue[_Submit | _Cancel | _Close] = SimpleQueue()
-        self._door = _Door()
-        self._thread = threading.Thread(target=self._run, name=f"ark-{name}", daemon=True)
 
-    def start(self) -> None:
-        self._thread.start()
-
-    def close(self) -> None:
-        """Fail what still waits and wait for the thread to end. May be called twice."""
-        self._shut(engine_closed)
-        self._inbox.put(_Close())
-        if self._thread.is_alive():
-            self._thread.join()
-
-    def enter(self, inputs: int) -> Ticket:
+    def enter(self, inputs: int) -> Results:
         """Take a place for a job with so many inputs. Raises TooManyRequests and Unavailable."""
-        ticket = Ticket(inputs)
-        door, limits = self._door, self.limits
-        with door.lock:
-            if door.shut is not None:
-                raise door.shut()
-            full = len(door.inside) >= limits.max_queue or door.inputs + inputs > limits.max_inputs
-            if door.inside and full:
-                message = f"{len(door.inside)} requests with {door.inputs} inputs are waiting for this model."
-                raise TooManyRequests(message, retry_after=self._wait(), code="queue_full")
-            door.inside.add(ticket)
-            door.inputs += inputs
-        return ticket
+        results = Results()
+        if not self._admission.enter(results, requests=1, inputs=inputs):
+            requests, others = self._admission.taken("requests"), self._admission.taken("inputs")
+            raise self._full(f"{requests} requests with {others} inputs are waiting for this model.")
+        return results
 
-    def submit(self, ticket: Ticket, job: EmbeddingJob, rows: Sequence[Row]) -> None:
-        """Queue the tokenised inputs of a job that has entered; the result arrives in its ticket.
+    def submit(self, results: Results, job: EmbeddingJob, rows: Sequence[Row]) -> None:
+        """Queue the tokenised inputs of a job that has entered.
 
         Raises TooManyRequests where its ColBERT vectors and those of other jobs would take too much memory.
         """
         tokens = sum(map(len, rows))
-        if job.colbert:
-            self._reserve(ticket, tokens)
-        ticket.tokens = tokens
-        self._inbox.put(_Submit(job, ticket, rows))
-
-    def _reserve(self, ticket: Ticket, tokens: int) -> None:
-        door = self._door
-        with door.lock:
-            taken = sum(door.colbert.values())
-            if taken and taken + tokens > self.limits.colbert_tokens:
-                message = f"ColBERT vectors of {taken} tokens are computed for other requests at the moment."
-                raise TooManyRequests(message, retry_after=self._wait(), code="queue_full")
-            # One that has left meanwhile would never give it back.
-            if ticket in door.inside:
-                door.colbert[ticket] = tokens
-
-    def leave(self, ticket: Ticket) -> None:
-        """Give the place back, and cancel the job if it is not over."""
-        if self._door.leave(ticket):
-            self._inbox.put(_Cancel(ticket))
+        if job.colbert and not self._admission.extend(results, colbert_tokens=tokens):
+            taken = self._admission.taken("colbert_tokens")
+            raise self._full(f"ColBERT vectors of {taken} tokens are computed for other requests at the moment.")
+        self._submitted[results] = tokens
+        self._submit(results, TokenizedJob(job, results, rows))
 
     def status(self) -> EmbeddingStatus:
-        count, running = self._count, self._computing
-        with self._door.lock:
-            inside, alive = len(self._door.inside), self._door.shut is None
+        running = self._running
         return EmbeddingStatus(
-            alive=alive,
+            alive=self._admission.open,
             running=running,
-            waiting=max(0, inside - max(running, self._begun)),
-            batches=count.batches,
-            inputs=count.inputs,
-            tokens=count.tokens,
+            waiting=max(0, len(self._admission) - max(running, self._begun)),
             padded_tokens=self._encoder.padded_tokens,
-            jobs_finished=count.jobs_finished,
-            jobs_cancelled=count.jobs_cancelled,
-            jobs_failed=count.jobs_failed,
+            **vars(self._count),
+            **self._admission.outcomes,
         )
 
-    def _wait(self) -> float:
-        """Seconds until what waits now is computed, as far as it is known. With the door locked."""
-        # What was submitted during a batch has not been taken in.
-        outside = [ticket for ticket in self._door.inside if ticket not in self._works]
-        tokens = self._turns.tokens + sum(ticket.tokens for ticket in outside)
-        # Inputs that are still being tokenised may be of any length.
-        least = 0.1 if all(ticket.tokens for ticket in outside) else 1.0
-        return max(least, tokens / self._speed) if self._speed else 1.0
-
-    def _shut(self, reason: Callable[[], APIError]) -> None:
-        with self._door.lock:
-            if self._door.shut is None:
-                self._door.shut = reason
+    def _full(self, message: str) -> TooManyRequests:
+        """The error of a full queue, with the seconds until what waits now is computed, as far as that is known."""
+        submitted = list(self._submitted.values())
+        seconds = 1.0
+        if self._speed:
+            # Inputs that are still being tokenised may be of any length.
+            tokenising = len(self._admission) > len(submitted) + len(self._jobs)
+            seconds = max(1.0 if tokenising else 0.1, (self._queue.cost + sum(submitted)) / self._speed)
+        return TooManyRequests(message, retry_after=seconds, code="queue_full")
 
     # On the engine's thread.
 
-    def _run(self) -> None:
-        try:
-            if self.limits.threads is not None:
-                with among_ourselves():
-                    compute_with(self.limits.threads)
-            self._encoder.open_lanes(torch.get_num_threads())
-            while self._take_in():
-                self._step()
-                self._outbox.flush()
-        except BaseException:
-            log.exception("the engine's thread died")
-        finally:
-            self._end()
+    @property
+    def _busy(self) -> bool:
+        return bool(self._jobs)
 
-    def _take_in(self) -> bool:
-        """Handle all messages, waiting for one when there is nothing to do. False when the engine is to end."""
-        while True:
-            try:
-                message = self._inbox.get(block=not self._turns)
-            except Empty:
-                return True
-            if isinstance(message, _Submit):
-                work = Work(message.job, message.ticket, message.rows)
-                self._works[message.ticket] = work
-                self._turns.add(work)
-            elif isinstance(message, _Cancel):
-                cancelled = self._works.get(message.ticket)
-                # A job whose inputs were refused has not come so far.
-                if cancelled is not None:
-                    self._count.jobs_cancelled += 1
-                    self._drop(cancelled)
-            else:
-                return False
+    def _prepare(self) -> None:
+        set_num_threads(self.limits.threads)
+        self._encoder.open_streams(torch.get_num_threads())
+
+    def _begin(self, results: Results, job: TokenizedJob) -> None:
+        self._jobs[results] = job
+        self._submitted.pop(results, None)
+        costs = [(index, len(row)) for index, row in enumerate(job.rows)]
+        self._queue.add(job, sorted(costs, key=lambda item: -item[1]))
+
+    def _abandon(self, results: Results) -> None:
+        job = self._jobs.pop(results, None)
+        if job is not None:
+            job.over = True
+            self._queue.remove(job)
 
     def _step(self) -> None:
-        batch = self._turns.take(self._budget())
-        self._begun = sum(work.begun for work in self._works.values())
-        self._computing = len({part.work.ticket for part in batch})
+        taken = self._queue.take(self._budget())
+        if not taken:
+            return
+        batch = sorted((BatchRow(job, index) for job, index in taken), key=lambda part: len(part.row))
+        jobs = {job for job, _ in taken}
+        for job in jobs:
+            job.begun = True
+        self._begun = sum(job.begun for job in self._jobs.values())
+        self._running = len(jobs)
         started = time.perf_counter()
         try:
             done = self._compute(batch)
         except Exception:
             log.exception("a batch of %d inputs failed; it is tried again in halves", len(batch))
             self._recover()
-            done = self._halves(batch)
-        if not done:
-            self._failures = 0 if self._sound() else self._failures + 1
-            if self._failures >= MAX_FAILURES:
-                raise RuntimeError(f"{self._failures} batches failed in a row, and a plain row behind each")
-        else:
-            self._failures = 0
+            done = self._compute_halves(batch)
+        if done:
             self._learn(done, time.perf_counter() - started)
-        self._computing = 0
+        # What a client sends must not end the engine: it fails only where a row of its own fails as well.
+        self._count_step(failed=not done and not self._is_sound())
+        self._running = 0
 
-    def _sound(self) -> bool:
-        """Whether the model still computes a row of the engine's own: if so, the fault was in what was sent."""
+    def _is_sound(self) -> bool:
         try:
             self._encoder.encode([PROBE])
         except Exception:
@@ -286,13 +215,13 @@ class Engine:
         weight = min(0.5, tokens / MIN_BATCH / 4)
         self._speed = speed if not self._speed else self._speed + weight * (speed - self._speed)
 
-    def _halves(self, batch: Sequence[Part]) -> int:
+    def _compute_halves(self, batch: Sequence[BatchRow]) -> int:
         """Compute the halves of a batch that failed. A half that fails again fails its jobs. Returns tokens done."""
         done = 0
         middle = (len(batch) + 1) // 2
         for half in (batch[:middle], batch[middle:]):
-            # Of a job that the first half has failed, nothing more is wanted.
-            parts = [part for part in half if not part.work.over]
+            # Nothing more is wanted of a job that the first half has failed.
+            parts = [part for part in half if not part.owner.over]
             if not parts:
                 continue
             try:
@@ -300,7 +229,7 @@ class Engine:
             except Exception:
                 log.exception("%d inputs failed again, and their requests with them", len(parts))
                 for part in parts:
-                    self._fail(part.work, Unavailable(_FAILED, code="engine_failed"))
+                    self._fail_job(part.owner, request_failed())
                 self._recover()
         return done
 
@@ -308,62 +237,46 @@ class Engine:
         if self._encoder.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _compute(self, batch: Sequence[Part]) -> int:
+    def _compute(self, batch: Sequence[BatchRow]) -> int:
         """One batch through the model. Returns its tokens."""
-        results = self._encoder.encode([part.item for part in batch])
-        count = self._count
-        count.batches += 1
-        tokens = 0
-        for part, result in zip(batch, results, strict=True):
-            tokens += len(part.row)
-            if part.work.over:
+        found = self._encoder.encode([part.item for part in batch])
+        tokens = sum(len(part.row) for part in batch)
+        self._count.batches += 1
+        self._count.inputs += len(batch)
+        self._count.tokens += tokens
+        for part, result in zip(batch, found, strict=True):
+            job = part.owner
+            if job.over:
                 continue
             if isinstance(result, NotFinite):
-                job, kind = part.work.job, str(self._encoder.dtype).removeprefix("torch.")
-                log.error("request %s: input[%d] gave no finite numbers in %s", job.request_id, part.index, kind)
-                # It would come out so again; OpenAI's client repeats a 500 unless it is told.
-                once = {"x-should-retry": "false"}
-                param = f"input[{part.index}]"
-                self._fail(part.work, APIError(_NOT_FINITE, param=param, code="engine_failed", headers=once))
-            else:
-                self._put(part, result)
-        count.inputs += len(batch)
-        count.tokens += tokens
+                self._fail_job(job, self._not_finite(part))
+                continue
+            job.embeddings[part.index] = result
+            if len(job.embeddings) == len(job.rows):
+                self._admission.leave(job.results, "finished")
+                self._results.add(job.results, [job.embeddings[index] for index in range(len(job.rows))])
+                self._abandon(job.results)
         return tokens
 
-    def _put(self, part: Part, result: Embedding) -> None:
-        work = part.work
-        work.results[part.index] = result
-        work.missing -= 1
-        if not work.missing:
-            self._count.jobs_finished += 1
-            self._outbox.add(work.ticket, work.results)
-            self._drop(work)
+    def _not_finite(self, part: BatchRow) -> APIError:
+        dtype = str(self._encoder.dtype).removeprefix("torch.")
+        log.error("request %s: input[%d] gave no finite numbers in %s", part.owner.job.request_id, part.index, dtype)
+        return APIError(
+            "The model's vector of this input is not finite in the type that it is computed in.",
+            param=f"input[{part.index}]",
+            code="engine_failed",
+            # It would come out so again; OpenAI's client repeats a 500 unless it is told.
+            headers={"x-should-retry": "false"},
+        )
 
-    def _fail(self, work: Work, error: APIError) -> None:
-        if not work.over:
-            self._count.jobs_failed += 1
-            self._outbox.add(work.ticket, error)
-            self._drop(work)
+    def _fail_job(self, job: TokenizedJob, error: APIError) -> None:
+        self._fail(job.results, error)
+        self._abandon(job.results)
 
-    def _drop(self, work: Work) -> None:
-        work.over = True
-        self._turns.remove(work)
-        del self._works[work.ticket]
-        self._door.leave(work.ticket)
+    def _clear(self) -> None:
+        self._jobs.clear()
+        self._submitted.clear()
+        self._queue = FairQueue(MIN_SHARE)
 
-    def _end(self) -> None:
-        """Whatever the reason: nobody may wait for ever."""
-        self._shut(engine_failed)
-        self._works.clear()
-        self._turns = Turns()
-        with self._door.lock:
-            left, self._door.inside, self._door.inputs = list(self._door.inside), set(), 0
-            self._door.colbert.clear()
-            reason = self._door.shut or engine_failed
-        for ticket in left:
-            self._outbox.add(ticket, reason())
-        self._count.jobs_failed += len(left)
-        self._outbox.flush()
-        # The backend keeps the engine for its status, and the weights should not stay with it.
+    def _free(self) -> None:
         self._encoder.unload()

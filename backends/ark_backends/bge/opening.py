@@ -11,7 +11,7 @@ import torch
 from ark.config import ConfigError, ModelConfig
 from ark_backends.bge.card import HEADS, Card, read_card
 from ark_backends.bge.encoder import Encoder
-from ark_backends.bge.engine import Engine, Limits
+from ark_backends.bge.engine import BgeEngine, BgeLimits
 from ark_backends.bge.loading import load
 from ark_backends.bge.options import BgeOptions
 from ark_backends.bge.tokens import Reader
@@ -22,7 +22,7 @@ from ark_backends.kit.weights import files_of, resolve
 log = logging.getLogger("ark.bge")
 
 
-def open_model(model: ModelConfig, options: BgeOptions) -> tuple[Engine, Reader, tuple[int, ...], bool]:
+def open_model(model: ModelConfig, options: BgeOptions) -> tuple[BgeEngine, Reader, tuple[int, ...], bool]:
     """Find, load and check a model: its engine, not started yet, its tokenizer, its dimensions, and whether it has
     BGE-M3's heads. Raises ConfigError."""
     target = device(options.device)
@@ -35,7 +35,7 @@ def open_model(model: ModelConfig, options: BgeOptions) -> tuple[Engine, Reader,
 
 def _open(
     model: ModelConfig, options: BgeOptions, path: Path, target: torch.device
-) -> tuple[Engine, Reader, tuple[int, ...], bool]:
+) -> tuple[BgeEngine, Reader, tuple[int, ...], bool]:
     card = read_card(path)
     pooling = options.pooling or card.pooling
     if pooling is None:
@@ -70,7 +70,7 @@ def _open(
         padding=target.type != "cpu" if options.padding is None else options.padding,
     )
     dimensions = _dimensions(model, encoder.size)
-    limits = Limits(
+    limits = BgeLimits(
         batch_tokens=options.batch_tokens,
         batch_seconds=options.batch_seconds,
         max_queue=model.max_queue,
@@ -89,7 +89,7 @@ def _open(
         encoder.size,
         ", with padding" if encoder.padding else "",
     )
-    return Engine(encoder, limits, model.name), reader, dimensions, card.heads
+    return BgeEngine(encoder, limits, model.name), reader, dimensions, card.heads
 
 
 def _dtype(name: str, target: torch.device, path: Path) -> torch.dtype:

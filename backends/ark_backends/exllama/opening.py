@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
@@ -15,11 +13,12 @@ import torch
 from ark.config import ConfigError, ModelConfig
 from ark.engines.chat import SamplingParams
 from ark.engines.model_files import quantization, read_json
-from ark_backends.exllama.engine import Engine
-from ark_backends.exllama.face import Face
+from ark_backends.exllama.engine import ExLlamaEngine
+from ark_backends.exllama.generator import Generator
+from ark_backends.exllama.loading import loading
 from ark_backends.exllama.memory import misplaced
 from ark_backends.exllama.options import PAGE, ExLlamaOptions, ExLlamaV2Options, ExLlamaV3Options
-from ark_backends.kit.engine import EngineLimits
+from ark_backends.kit.chat_engine import ChatLimits
 from ark_backends.kit.grammar import Grammars
 from ark_backends.kit.tokenizer import HFTokenizer, load_tokenizer
 from ark_backends.kit.weights import recommended_sampling, resolve
@@ -29,7 +28,7 @@ log = logging.getLogger("ark.exllama")
 
 def open_model(
     package: str, model: ModelConfig, options: ExLlamaOptions
-) -> tuple[Engine, HFTokenizer, Grammars, SamplingParams]:
+) -> tuple[ExLlamaEngine, HFTokenizer, Grammars, SamplingParams]:
     """Find and load a model. Its engine is not started yet. Raises ConfigError."""
     path = resolve(model.source, model.revision)
     _refuse_foreign(package, f"model {model.name!r}, backend", path)
@@ -40,17 +39,17 @@ def open_model(
     sampling = recommended_sampling(path)
     grammars = Grammars(tokenizer.tokens, hidden=tokenizer.hidden, ends=tokenizer.stop_token_ids)
     prepare(package, model)
-    face, context = _face(package, model, options, path, draft)
-    limits = EngineLimits(context_length=context, max_running=options.max_running, max_queue=model.max_queue)
+    generator, context = _load(package, model, options, path, draft)
+    limits = ChatLimits(context_length=context, max_running=options.max_running, max_queue=model.max_queue)
     log.info(
         "%s: %s, context %d, KV %d MB (%d tokens)",
         model.name,
         package,
         context,
-        face.pages.total >> 20,
-        face.pages.total // face.pages.page_bytes * PAGE,
+        generator.pages.total >> 20,
+        generator.pages.total // generator.pages.page_bytes * PAGE,
     )
-    return Engine(face, limits, model.name), tokenizer, grammars, sampling
+    return ExLlamaEngine(generator, limits, model.name), tokenizer, grammars, sampling
 
 
 def prepare(package: str, model: ModelConfig) -> None:
@@ -73,72 +72,18 @@ def prepare(package: str, model: ModelConfig) -> None:
         raise ConfigError(f"model {model.name!r}: {package} cannot be imported: {lines[-1]}") from error
 
 
-def context_length(model: ModelConfig, longest: int, cache_tokens: int, draft_tokens: int) -> int:
-    """Tokens of prompt and reply together; the cache has a page at least. Raises ConfigError."""
-    # What is guessed for a last token is written as well.
-    held = cache_tokens - draft_tokens
-    context = min(model.context_length or longest, longest)
-    if context < 2:
-        raise ConfigError(f"model {model.name!r}, context_length: {context} token holds no conversation")
-    if held < context:
-        log.warning("context reduced from %d to %d tokens: more KV does not fit the cache", context, held)
-        context = held
-    return context
-
-
-@contextmanager
-def loading(package: str, model: ModelConfig, path: Path) -> Iterator[None]:
-    """Say what goes wrong inside, while a generator loads the model in `path`, as a ConfigError."""
-    try:
-        yield
-    except ConfigError:
-        raise
-    except Exception as error:  # it refuses files by assertions and ValueErrors, and some of its loaders memory
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].strip(" #")
-        if isinstance(error, torch.cuda.OutOfMemoryError) or "Insufficient VRAM" in reason:
-            raise ConfigError(
-                f"model {model.name!r}: the GPUs' memory is too small for it: {reason} "
-                "Set engine.gpu_split, or a smaller engine.cache_tokens or engine.cache_type"
-            ) from error
-        raise ConfigError(f"model {model.name!r}: {package} cannot load {path}: {reason}") from error
-
-
-def check_vocabulary(model: ModelConfig, draft: int, tokens: int) -> None:
-    """Refuse a draft model with another number of tokens than the model's. Raises ConfigError."""
-    if draft != tokens:
-        raise ConfigError(
-            f"model {model.name!r}, engine.draft_model: it has {draft} tokens and the model {tokens}: they must be the "
-            "same ones"
-        )
-
-
-def free_bytes() -> int:
-    """Bytes that can still be taken on all GPUs together."""
-    torch.cuda.empty_cache()
-    return sum(int(torch.cuda.mem_get_info(index)[0]) for index in range(torch.cuda.device_count()))
-
-
-def fitting_tokens(model: ModelConfig, free: int, token_bytes: int) -> int:
-    """Tokens of KV, in whole pages, for so many free bytes. Raises ConfigError when there is not even one page."""
-    tokens = int(free // token_bytes // PAGE * PAGE)
-    if tokens < PAGE:
-        raise ConfigError(
-            f"model {model.name!r}: {max(free, 0) >> 20} MB of GPU memory are left for KV, and a page takes "
-            f"{token_bytes * PAGE >> 20}: set engine.gpu_split, a smaller engine.cache_type or smaller weights"
-        )
-    return tokens
-
-
-def _face(
+def _load(
     package: str, model: ModelConfig, options: ExLlamaOptions, path: Path, draft: Path | None
-) -> tuple[Face, int]:
-    if package == "exllamav2":
-        from ark_backends.exllama.v2_opening import open_v2  # noqa: PLC0415 - it imports the generator
+) -> tuple[Generator, int]:
+    """A loaded model with its generator, and its context length. Raises ConfigError."""
+    with loading(package, model, path):
+        if package == "exllamav2":
+            from ark_backends.exllama.v2 import open_v2  # noqa: PLC0415 - it imports the package
 
-        return open_v2(model, cast(ExLlamaV2Options, options), path, draft)
-    from ark_backends.exllama.v3_opening import open_v3  # noqa: PLC0415
+            return open_v2(model, cast(ExLlamaV2Options, options), path, draft)
+        from ark_backends.exllama.v3 import open_v3  # noqa: PLC0415
 
-    return open_v3(model, cast(ExLlamaV3Options, options), path, draft)
+        return open_v3(model, cast(ExLlamaV3Options, options), path, draft)
 
 
 def _draft(package: str, model: ModelConfig, options: ExLlamaOptions) -> Path | None:

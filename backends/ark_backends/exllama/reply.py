@@ -8,24 +8,25 @@ from typing import Any
 
 import torch
 
-from ark.engines.chat import GenerationJob, TokenLogprob
+from ark.engines.chat import GenerationJob, TokenBatch, TokenLogprob
 from ark.errors import APIError
-from ark_backends.kit.engine import request_failed, shares
+from ark_backends.kit import chat_engine
+from ark_backends.kit.admission import request_failed
 from ark_backends.kit.grammar import GrammarFailed, Matcher, apply_masks
 from ark_backends.kit.logprobs import log_probabilities
 from ark_backends.kit.penalties import Penalties, apply_penalties
-from ark_backends.kit.results import Mailbox
+from ark_backends.kit.results import ResultQueue
 
 log = logging.getLogger("ark.exllama")
 
-_NO_NUMBERS = "its logits are not finite"
-"""Named in the log and not to the client: it is the model that is broken, not the request."""
+_NOT_FINITE = "its logits are not finite"
+"""For the log and not for the client: it is the model that is broken, not the request."""
 
 
 class Mask:
-    """What a grammar lets a reply go on with, computed once for each token.
+    """The ids that a grammar allows next, computed once for each token.
 
-    `prepare` may run on a thread of the generator's while the model computes, and be asked for by another meanwhile.
+    `prepare` may run on a thread of the generator's while the model computes, and be called by another meanwhile.
     """
 
     def __init__(self, matcher: Matcher) -> None:
@@ -36,8 +37,7 @@ class Mask:
         self._lock = threading.Lock()
 
     def prepare(self) -> torch.Tensor:
-        """A bit for each id that may follow, int32 (1, words). A grammar that fails allows all, and is to end the
-        reply."""
+        """A bit for each id, int32 (1, words). A grammar that fails allows all ids, and `error` ends the reply."""
         with self._lock:
             if not self._ready:
                 try:
@@ -59,50 +59,46 @@ class Mask:
         return apply_masks(logits, self.prepare(), [0])
 
 
-class Voice:
-    """How one reply says what it says: everything about its choices that is neither in the model nor in the
-    generator's sampler, which only draws from what is left.
+class SamplingState:
+    """How one reply's tokens are chosen: all that is neither in the model nor in the generator's sampler, which only
+    draws from what is left.
 
     A fault of one reply is its own: it is kept in `error`, and nothing is raised into the step of the others.
     """
 
     def __init__(self, job: GenerationJob, index: int, matcher: Matcher | None, vocab_size: int) -> None:
         """`index` is the reply's among the job's."""
-        sampling = job.sampling
-        seed = None if sampling.seed is None else str(sampling.seed)
-        # As text, because random.Random takes -1 and 1 for the same seed.
-        self.seed = f"{seed}/{index}" if seed is not None and index else seed
+        self.seed = chat_engine.reply_seed(job.sampling, index)
         self.mask = None if matcher is None else Mask(matcher)
         self.error: APIError | None = None
-        self._penalties: Penalties | None = None
-        if Penalties.needed(sampling):
-            self._penalties = Penalties(sampling, job.prompt, job.stop_token_ids, vocab_size)
+        self._penalties = Penalties.of(job.sampling, job.prompt, job.stop_token_ids, vocab_size)
         self._vocab_size = vocab_size
         self._top_logprobs = job.top_logprobs
-        self._heard: torch.Tensor | None = None
+        self._logits: torch.Tensor | None = None
         self._finite: torch.Tensor | None = None
         self._tokens: list[int] = []
         self._logprobs: list[TokenLogprob] = []
 
     @property
-    def follows(self) -> bool:
+    def sequential(self) -> bool:
         """Whether a choice depends on the one before it, so that several cannot be made at once."""
         return self.mask is not None or self._penalties is not None or self._top_logprobs is not None
 
-    def hear(self, logits: torch.Tensor, *, check: bool) -> torch.Tensor:
+    def process(self, logits: torch.Tensor, *, check: bool) -> torch.Tensor:
         """The logits (1, width) to draw the next token from, before a grammar's mask: penalties and bias are applied,
-        and what log-probabilities need is noted.
+        and what log-probabilities need is kept.
 
-        Whether they are numbers is seen here with `check`, which waits for a GPU, and else when a token is chosen."""
+        With `check` the logits are checked for being finite here, which waits for a GPU; else when a token is chosen.
+        """
         self._finite = torch.isfinite(logits.max())
         if check and not bool(self._finite):
-            self._fail(_NO_NUMBERS)
+            self._fail(_NOT_FINITE)
             return torch.zeros_like(logits)
         try:
-            changed = self._change(logits)
+            changed = self._penalize(logits)
             if self._top_logprobs is not None:
                 # A copy: the generator's sampler writes into what it is given.
-                self._heard = changed[:, : self._vocab_size].clone()
+                self._logits = changed[:, : self._vocab_size].clone()
         except Exception:
             log.exception("a token could not be prepared")
             self._fail("its logits could not be changed")
@@ -113,11 +109,11 @@ class Voice:
         """Take note of a chosen token."""
         self._tokens.append(token)
         if self._finite is not None and not bool(self._finite):
-            self._fail(_NO_NUMBERS)
+            self._fail(_NOT_FINITE)
             return
         try:
-            if self._heard is not None:
-                (found,) = log_probabilities(self._heard, [token], [self._top_logprobs])
+            if self._logits is not None:
+                (found,) = log_probabilities(self._logits, [token], [self._top_logprobs])
                 if found is not None:
                     self._logprobs.append(found)
             if self._penalties is not None:
@@ -140,17 +136,17 @@ class Voice:
         self._tokens, self._logprobs = [], []
         return tokens, logprobs
 
-    def _change(self, logits: torch.Tensor) -> torch.Tensor:
-        one = self._penalties
-        if one is None:
+    def _penalize(self, logits: torch.Tensor) -> torch.Tensor:
+        penalties = self._penalties
+        if penalties is None:
             return logits
-        changed = apply_penalties(logits, [one])
-        if one.holding and self.mask is not None:
+        changed = apply_penalties(logits, [penalties])
+        if penalties.forbids_stops and self.mask is not None:
             allowed = self.mask.apply(changed)
             if not bool((allowed > float("-inf")).any()):
                 # The grammar is complete before `min_tokens`: nothing is left but to end.
-                one.let_end()
-                changed = apply_penalties(logits, [one])
+                penalties.allow_stops()
+                changed = apply_penalties(logits, [penalties])
         return changed
 
     def _fail(self, reason: str) -> None:
@@ -158,36 +154,24 @@ class Voice:
         self.error = request_failed()
 
 
-class Reply:
-    """One reply of a job, with the tokens that its consumer has been sent."""
+class Reply(chat_engine.Reply):
+    """A reply, and where it is in the generator."""
 
-    def __init__(self, job: GenerationJob, mailbox: Mailbox, voice: Voice, index: int = 0) -> None:
-        self.job = job
-        self.mailbox = mailbox
-        self.voice = voice
-        self.index = index
-        self.followers: list[Reply] = []
-        """The job's other replies, which wait for this one to have computed the prompt."""
-        self.sent = 0
-        """Generated tokens that are out."""
+    def __init__(
+        self,
+        job: GenerationJob,
+        results: ResultQueue[TokenBatch],
+        index: int,
+        matcher: Matcher | None,
+        vocab_size: int,
+    ) -> None:
+        super().__init__(job, results, index)
+        self.sampling = SamplingState(job, index, matcher, vocab_size)
         self.cached: int | None = None
-        """What its consumer has been told of its prompt's tokens that were there; None before it is admitted."""
-        self.counted = False
-        """Its prompt is in the engine's counters."""
+        """The number of cached prompt tokens that its consumer has been told; None before it is admitted."""
+        self.counted = index > 0
+        """Its prompt is in the engine's counters. It is the first reply's, which also tells of it."""
         self.released = False
         """Its session has been released while it ran: it leaves nothing behind."""
         self.run: Any = None
         """The generator's own job, once it has one."""
-
-
-def replies(job: GenerationJob, mailbox: Mailbox, matcher: Matcher | None, vocab_size: int) -> Reply:
-    """A job's first reply, with the others behind it."""
-    made = [
-        Reply(own, mailbox, Voice(own, index, fork, vocab_size), index) for index, own, fork in shares(job, matcher)
-    ]
-    leader = made[0]
-    leader.followers = made[1:]
-    for follower in leader.followers:
-        # The prompt is the first one's, which tells of it.
-        follower.counted = True
-    return leader

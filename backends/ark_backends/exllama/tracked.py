@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ark_backends.exllama.options import PAGE
 from ark_backends.exllama.pages import Pages, owned
 from ark_backends.exllama.reply import Reply
 
-PAGE = 256
-"""Tokens of a page, in both generators."""
-
 
 class Tracked:
-    """Mixed in before a generator's own class of jobs: its logits pass through the reply's voice, its tokens are taken
-    as they are chosen, and its pages belong to an owner and to a session.
+    """Mixed in before a generator's own class of jobs: its logits pass through the reply's `SamplingState`, its tokens
+    are taken as they are chosen, and its pages belong to an owner and to a session.
 
     The attributes are set behind the constructor, because exllamav3 calls that again on a job that goes on.
     """
@@ -68,14 +66,14 @@ class Tracked:
     def receive_logits(self, logits: Any) -> Any:
         check = self.checks or self.new_tokens < 1
         row = logits[0]
-        heard = self.reply.voice.hear(row, check=check)
-        if self.floor is not None and heard is not row:
-            heard = heard.clamp(min=self.floor)
-        return super().receive_logits(heard[None])  # type: ignore[misc]
+        processed = self.reply.sampling.process(row, check=check)
+        if self.floor is not None and processed is not row:
+            processed = processed.clamp(min=self.floor)
+        return super().receive_logits(processed[None])  # type: ignore[misc]
 
     def receive_sample(self, logits: Any, next_token: Any, *args: Any) -> Any:
         owner = self.reply.job.owner
-        self.reply.voice.accept(int(next_token))
+        self.reply.sampling.accept(int(next_token))
         with owned(owner):
             result = super().receive_sample(logits, next_token, *args)  # type: ignore[misc]
         self.pages.wrote(owner, self.sequences[0].allocated_pages[0])

@@ -1,25 +1,40 @@
-"""The dynamic generator of exllamav2, as the engine drives it.
+"""The dynamic generator of exllamav2, and how its models are loaded.
 
 Importing this module imports exllamav2; `ark_backends.exllama.opening` prepares for that.
 """
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import exllamav2
 import torch
+from exllamav2 import ExLlamaV2, ExLlamaV2Config
 from exllamav2.generator import ExLlamaV2DynamicGenerator, ExLlamaV2DynamicJob, ExLlamaV2Sampler, dynamic
 from exllamav2.generator.filters import ExLlamaV2Filter
 
+from ark.config import ModelConfig
 from ark.engines.chat import SamplingParams
-from ark_backends.exllama.face import Ended
-from ark_backends.exllama.generator import GREEDY, Generator
+from ark_backends.exllama import paged_attention
+from ark_backends.exllama.generator import GREEDY, Ended, Generator
+from ark_backends.exllama.loading import check_vocabulary, context_length, fitting_tokens, free_bytes, weights_bytes
+from ark_backends.exllama.options import PAGE, ExLlamaV2Options
 from ark_backends.exllama.pages import rooted
 from ark_backends.exllama.reply import Mask, Reply
-from ark_backends.exllama.tokens import Wordless
 from ark_backends.exllama.tracked import Tracked
+
+log = logging.getLogger("ark.exllama")
+
+CACHES = {
+    "fp16": exllamav2.ExLlamaV2Cache,
+    "q8": exllamav2.ExLlamaV2Cache_Q8,
+    "q6": exllamav2.ExLlamaV2Cache_Q6,
+    "q4": exllamav2.ExLlamaV2Cache_Q4,
+}
 
 dynamic._tensor_hash_checksum = rooted(dynamic._tensor_hash_checksum)
 
@@ -38,7 +53,7 @@ class Job(Tracked, ExLlamaV2DynamicJob):  # type: ignore[misc]
 class GrammarFilter(ExLlamaV2Filter):  # type: ignore[misc]
     """A grammar's mask, prepared on a thread of the generator's while the GPU computes.
 
-    The reply's voice feeds the grammar its tokens.
+    The reply's `SamplingState` feeds the grammar its tokens.
     """
 
     def __init__(self, mask: Mask) -> None:
@@ -66,38 +81,9 @@ class GrammarFilter(ExLlamaV2Filter):  # type: ignore[misc]
 
 
 class V2(Generator):
-    """`ark_backends.exllama.face.Face` on exllamav2."""
+    """exllamav2. A long reply has several jobs, each with the pages of `reserve` tokens."""
 
-    def __init__(
-        self,
-        model: Any,
-        cache: Any,
-        *,
-        max_running: int,
-        prefill_chunk: int,
-        reserve: int,
-        page_bytes: int,
-        draft: tuple[Any, Any] | None = None,
-        draft_tokens: int = 0,
-    ) -> None:
-        """`reserve` is the number of generated tokens that a reply is given pages for at a time; `draft` is a smaller
-        model with its cache, which guesses so many tokens for every step."""
-        self._drafted = draft_tokens if draft is not None else 0
-        draft_model, draft_cache = (None, None) if draft is None else draft
-        generator = ExLlamaV2DynamicGenerator(
-            model=model,
-            cache=cache,
-            tokenizer=Wordless(model.config.vocab_size),
-            max_batch_size=max_running,
-            max_chunk_size=prefill_chunk,
-            max_q_size=max(8, self._drafted + 1),
-            draft_model=draft_model,
-            draft_cache=draft_cache,
-            num_draft_tokens=self._drafted,
-        )
-        super().__init__(
-            generator, generator, model=model, draft_model=draft_model, reserve=reserve, page_bytes=page_bytes
-        )
+    package_generator = ExLlamaV2DynamicGenerator
 
     def begin(self, reply: Reply) -> None:
         self._begin(reply, list(reply.job.prompt))
@@ -121,20 +107,16 @@ class V2(Generator):
                 pending.insert(0, pending.pop())
         return ended
 
-    def _end(self) -> None:
-        for pool in (self._generator.sampling_pool, self._generator.filter_pool):
-            pool.shutdown(wait=True)
-
     def _begin(self, reply: Reply, ids: Sequence[int], rng: random.Random | None = None) -> None:
-        voice, left = reply.voice, reply.job.max_tokens - (len(ids) - len(reply.job.prompt))
+        state, left = reply.sampling, reply.job.max_tokens - (len(ids) - len(reply.job.prompt))
         run = Job(
             input_ids=torch.tensor([ids], dtype=torch.long),
             # The generator ends so many tokens early when it drafts.
-            max_new_tokens=min(left, self._reserve) + self._drafted,
+            max_new_tokens=min(left, self._reserve) + self._draft_tokens,
             gen_settings=settings(reply.job.sampling),
-            seed=voice.seed,
+            seed=state.seed,
             stop_conditions=list(reply.job.stop_token_ids),
-            filters=[] if voice.mask is None else [GrammarFilter(voice.mask)],
+            filters=[] if state.mask is None else [GrammarFilter(state.mask)],
             identifier=reply,
         )
         run.reply, run.pages = reply, self.pages
@@ -145,11 +127,21 @@ class V2(Generator):
             run.begun = True
         reply.run = run
 
+    def _more_options(self) -> dict[str, Any]:
+        return {"num_draft_tokens": self._draft_tokens, "max_q_size": max(8, self._draft_tokens + 1)}
+
+    def _page_table(self) -> Any:
+        return self._generator
+
+    def _end_threads(self) -> None:
+        for pool in (self._generator.sampling_pool, self._generator.filter_pool):
+            pool.shutdown(wait=True)
+
 
 def settings(params: SamplingParams) -> Any:
     """The generator's sampler for what is left to it: temperature, top_k, top_p, min_p and the draw, in this order.
 
-    Its own defaults are others; penalties and bias are the voice's.
+    Its own defaults are others; penalties and bias are `SamplingState`'s.
     """
     greedy = params.temperature < GREEDY
     return ExLlamaV2Sampler.Settings(
@@ -160,3 +152,88 @@ def settings(params: SamplingParams) -> Any:
         # It passes over a value of 1.
         min_p=0.0 if greedy else min(params.min_p, 0.999999),
     )
+
+
+def open_v2(model: ModelConfig, options: ExLlamaV2Options, path: Path, draft: Path | None) -> tuple[V2, int]:
+    """A loaded model with its generator, and its context length. Raises ConfigError, and whatever exllamav2 does."""
+    log.info("%s: paged attention by %s", model.name, paged_attention.install())
+    config = _config(path, options)
+    longest = int(config.max_seq_len * (options.rope_scale or 1.0) * (options.rope_alpha or 1.0))
+    config.max_seq_len = min(model.context_length or longest, longest)
+    # Before the model, so that the cache gets what it leaves.
+    draft_model = None if draft is None else _draft_model(model, draft, config, options)
+    loaded, cache = _load(model, config, options, draft_model)
+    drafting = None
+    if draft_model is not None:
+        drafting = draft_model, CACHES[options.cache_type](draft_model, max_seq_len=cache.max_seq_len)
+    context = context_length(model, config.max_seq_len, cache.max_seq_len, options.draft_tokens if drafting else 0)
+    page_bytes = PAGE * sum(_token_bytes(one) for one in (cache, *(drafting or ())[1:]))
+    return V2(loaded, cache, options, page_bytes=page_bytes, draft=drafting), context
+
+
+def _config(path: Path, options: ExLlamaV2Options) -> Any:
+    config = ExLlamaV2Config()
+    config.model_dir = str(path)
+    config.prepare()
+    config.arch_compat_overrides(quiet=True)
+    if config.no_flash_attn and config.arch.lm.eager_attn_only:
+        raise ValueError(f"the architecture {config.architecture} needs an attention that knows no pages")
+    # Its own flash-attn may be off; the attention of pages never is.
+    config.no_flash_attn = False
+    config.max_input_len = options.prefill_chunk
+    config.max_attention_size = options.prefill_chunk**2
+    if options.rope_scale is not None:
+        config.scale_pos_emb = options.rope_scale
+    if options.rope_alpha is not None:
+        config.scale_alpha_value = options.rope_alpha
+    return config
+
+
+def _load(model: ModelConfig, config: Any, options: ExLlamaV2Options, draft_model: Any | None) -> tuple[Any, Any]:
+    loaded = ExLlamaV2(config)
+    kind = CACHES[options.cache_type]
+    split = None if options.gpu_split is None else list(options.gpu_split)
+
+    def tokens(reserved: int = 0) -> int:
+        """Tokens of KV that the free memory holds, once `reserved` bytes more are used."""
+        if options.cache_tokens is not None:
+            return options.cache_tokens
+        models = [loaded] if draft_model is None else [loaded, draft_model]
+        token_bytes = sum(_token_bytes(kind(one, max_seq_len=PAGE, lazy=True)) for one in models)
+        return fitting_tokens(model, free_bytes("exllamav2") - reserved, token_bytes)
+
+    if options.tensor_parallel:
+        loaded.load_tp(split, expect_cache_tokens=options.cache_tokens or 0, expect_cache_base=kind)
+        return loaded, exllamav2.ExLlamaV2Cache_TP(loaded, base=kind, max_seq_len=tokens())
+    if split is not None or torch.cuda.device_count() == 1:
+        loaded.load(split)
+        return loaded, kind(loaded, max_seq_len=tokens())
+    # The cache is laid out while the model is loaded, so what it may take has to be known before.
+    cache = kind(loaded, max_seq_len=tokens(weights_bytes([config.model_dir])), lazy=True)
+    loaded.load_autosplit(cache)
+    return loaded, cache
+
+
+def _draft_model(model: ModelConfig, path: Path, config: Any, options: ExLlamaV2Options) -> Any:
+    mine = _config(path, options)
+    check_vocabulary(model, mine.vocab_size, config.vocab_size)
+    # Positions that it was not trained for only make its guesses worse.
+    mine.max_seq_len = max(mine.max_seq_len, config.max_seq_len)
+    draft_model = ExLlamaV2(mine)
+    draft_model.load()
+    return draft_model
+
+
+def _token_bytes(cache: Any) -> int:
+    """Bytes of one token in all layers, and in the copy of one layer in 16 bits that quantized caches work on."""
+    caches = getattr(cache, "caches", None)
+    if caches is not None:
+        return sum(_token_bytes(one) for one in caches if one is not None)
+    heads, size = cache.num_key_value_heads, cache.head_dim
+    number = torch.empty((), dtype=cache.dtype).element_size()
+    layer = heads * (size // cache.weights_per_element_k + size // cache.weights_per_element_v) * number
+    copy = 0
+    if cache.has_scales:
+        layer += 2 * heads * (size // 32) * 2
+        copy = 2 * heads * size * 2
+    return int(cache.num_hidden_layers * layer + copy)

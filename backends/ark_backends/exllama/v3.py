@@ -1,4 +1,4 @@
-"""The generator of exllamav3, as the engine drives it.
+"""The generator of exllamav3, and how its models are loaded.
 
 Importing this module imports exllamav3; `ark_backends.exllama.opening` prepares for that.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import Any
 
 import exllamav3
@@ -25,12 +26,13 @@ from exllamav3.generator.sampler import (
     SS_TopP,
 )
 
+from ark.config import ModelConfig
 from ark.engines.chat import SamplingParams
-from ark_backends.exllama.face import Ended
-from ark_backends.exllama.generator import GREEDY, Generator
+from ark_backends.exllama.generator import GREEDY, Ended, Generator
+from ark_backends.exllama.loading import check_vocabulary, context_length, fitting_tokens, free_bytes, weights_bytes
+from ark_backends.exllama.options import PAGE, ExLlamaV3Options
 from ark_backends.exllama.pages import rooted
 from ark_backends.exllama.reply import Mask, Reply
-from ark_backends.exllama.tokens import Wordless
 from ark_backends.exllama.tracked import Tracked
 
 log = logging.getLogger("ark.exllama")
@@ -58,7 +60,7 @@ class Job(Tracked, exllamav3.Job):  # type: ignore[misc]
 class GrammarFilter(Filter):  # type: ignore[misc]
     """A grammar's mask, prepared on a thread of the generator's while the GPU computes.
 
-    The reply's voice feeds the grammar its tokens.
+    The reply's `SamplingState` feeds the grammar its tokens.
     """
 
     def __init__(self, mask: Mask) -> None:
@@ -80,50 +82,23 @@ class GrammarFilter(Filter):  # type: ignore[misc]
 
 
 class V3(Generator):
-    """`ark_backends.exllama.face.Face` on exllamav3."""
+    """exllamav3."""
 
-    def __init__(
-        self,
-        model: Any,
-        cache: Any,
-        *,
-        max_running: int,
-        prefill_chunk: int,
-        reserve: int,
-        page_bytes: int,
-        draft: tuple[Any, Any] | None = None,
-        draft_tokens: int = 0,
-    ) -> None:
-        """`reserve` is the number of generated tokens that a reply is given pages for at a time; `draft` is a smaller
-        model with its cache, which guesses so many tokens for every step."""
-        draft_model, draft_cache = (None, None) if draft is None else draft
-        generator = exllamav3.Generator(
-            model=model,
-            cache=cache,
-            tokenizer=Wordless(model.config.vocab_size),
-            max_batch_size=max_running,
-            max_chunk_size=prefill_chunk,
-            draft_model=draft_model,
-            draft_cache=draft_cache,
-            num_draft_tokens=None if draft is None else draft_tokens,
-        )
-        super().__init__(
-            generator, generator.pagetable, model=model, draft_model=draft_model, reserve=reserve, page_bytes=page_bytes
-        )
+    package_generator = exllamav3.Generator
 
     def begin(self, reply: Reply) -> None:
-        voice = reply.voice
+        state = reply.sampling
         run = Job(
             input_ids=torch.tensor([list(reply.job.prompt)], dtype=torch.long),
             max_new_tokens=reply.job.max_tokens,
             max_rq_tokens=self._reserve,
             sampler=sampler(reply.job.sampling),
-            seed=voice.seed,
+            seed=state.seed,
             stop_conditions=list(reply.job.stop_token_ids),
-            filters=[] if voice.mask is None else [GrammarFilter(voice.mask)],
+            filters=[] if state.mask is None else [GrammarFilter(state.mask)],
             identifier=reply,
         )
-        if voice.follows and self._draft_model is not None:
+        if state.sequential and self._draft_model is not None:
             # What is guessed is otherwise sampled all at once.
             run.sampler.reqs_past_ids = True
         run.reply, run.pages = reply, self.pages
@@ -143,14 +118,20 @@ class V3(Generator):
                 ended.append((reply, "stop" if result["eos_reason"] == "stop_token" else "length"))
         return ended
 
-    def _end(self) -> None:
+    def _more_options(self) -> dict[str, Any]:
+        return {"num_draft_tokens": self._draft_tokens or None}
+
+    def _page_table(self) -> Any:
+        return self._generator.pagetable
+
+    def _end_threads(self) -> None:
         self._generator.close()
 
 
 def sampler(params: SamplingParams) -> Any:
     """The generator's sampler for what is left to it: temperature, top_k, top_p, min_p and the draw, in this order.
 
-    Penalties and bias are the voice's.
+    Penalties and bias are `SamplingState`'s.
     """
     if params.temperature < GREEDY:
         return CustomSampler([SS_Argmax()])
@@ -159,3 +140,55 @@ def sampler(params: SamplingParams) -> Any:
         # Then the order does not matter, and with min_p first its fused kernels take them.
         steps = [steps[2], *steps[:2]]
     return CustomSampler([SS_Temperature(params.temperature), *steps, SS_Sample()])
+
+
+def open_v3(model: ModelConfig, options: ExLlamaV3Options, path: Path, draft: Path | None) -> tuple[V3, int]:
+    """A loaded model with its generator, and its context length. Raises ConfigError, and whatever exllamav3 does."""
+    loaded, draft_model = _model(path, options), None if draft is None else _model(draft, options)
+    if draft_model is not None:
+        check_vocabulary(model, draft_model.config.vocab_size, loaded.config.vocab_size)
+    drafted = 0 if draft_model is None else options.draft_tokens
+    models = [one for one in (loaded, draft_model) if one is not None]
+    # Caches are laid out while a model is loaded, so what they may take has to be known before.
+    token_bytes = sum(_token_bytes(one, options) for one in models)
+    tokens = options.cache_tokens
+    if tokens is None:
+        weights = weights_bytes(one.config.directory for one in models)
+        tokens = fitting_tokens(model, free_bytes("exllamav3") - weights, token_bytes)
+    caches = [_cache(one, options, tokens, history=drafted) for one in models]
+    for one in reversed(models):
+        one.load(
+            use_per_device=None if options.gpu_split is None else list(options.gpu_split),
+            tensor_p=options.tensor_parallel,
+            max_chunk_size=options.prefill_chunk,
+            max_batch_size=options.max_running,
+            draft_model=draft_model if one is loaded else None,
+        )
+    if options.warm_up:
+        loaded.warmup(cache=caches[0], max_chunk_size=options.prefill_chunk)
+    # One more than what is guessed: the generator keeps a place free behind a reply.
+    context = context_length(model, int(loaded.config.max_position_embeddings), tokens, 1 + drafted)
+    drafting = None if draft_model is None else (draft_model, caches[1])
+    return V3(loaded, caches[0], options, page_bytes=PAGE * token_bytes, draft=drafting), context
+
+
+def _model(path: Path, options: ExLlamaV3Options) -> Any:
+    return exllamav3.Model.from_config(exllamav3.Config.from_directory(str(path)), swa_full=options.full_window)
+
+
+def _cache(model: Any, options: ExLlamaV3Options, tokens: int, history: int = 0) -> Any:
+    kind: dict[str, Any] = {"layer_type": exllamav3.CacheLayer_fp16}
+    if options.cache_type != "fp16":
+        bits = int(options.cache_type[1:])
+        kind = {"layer_type": exllamav3.CacheLayer_quant, "k_bits": bits, "v_bits": bits}
+    return exllamav3.Cache(
+        model, max_num_tokens=tokens, max_batch_size=options.max_running, max_history=history, **kind
+    )
+
+
+def _token_bytes(model: Any, options: ExLlamaV3Options) -> int:
+    """Bytes of one token in all layers."""
+    probe = _cache(model, options, PAGE)
+    size = sum(int(layer.storage_size()) for layer in probe.layers.values())
+    probe.detach_from_model()
+    return -(-size // PAGE)

@@ -1,106 +1,116 @@
-"""The door of a chat engine: which jobs are in, whether more may come, and what has become of them."""
+"""Which jobs are inside an engine, whether more may come, and how those that left have ended."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import Any, Literal
 
-from ark.engines.chat import GenerationJob
-from ark.errors import APIError, BadRequest, ContextLengthExceeded, TooManyRequests
-from ark_backends.kit.results import Mailbox, engine_failed
+from ark.errors import APIError, Unavailable
+from ark_backends.kit.results import ResultQueue
 
-
-@dataclass
-class Counters:
-    """What an engine has done, as `ark.engines.chat.BackendStatus` tells it. Counted on the engine's thread."""
-
-    steps: int = 0
-    prompt_tokens_computed: int = 0
-    prompt_tokens_cached: int = 0
-    tokens_generated: int = 0
-    jobs_finished: int = 0
-    jobs_cancelled: int = 0
-    jobs_failed: int = 0
+Outcome = Literal["finished", "cancelled", "failed"]
 
 
-class Door:
-    """The jobs that are in an engine. Used from any thread.
+class AdmissionQueue:
+    """The jobs inside an engine, each known by the queue of its results. Used from any thread."""
 
-    What is to be put into the engine's inbox is put there while the door is locked, so that nothing comes in behind
-    the message that ends the engine.
-    """
-
-    def __init__(self) -> None:
+    def __init__(self, **limits: int) -> None:
+        """`limits` has, by name, how much of something all jobs may take together, such as requests or inputs."""
+        self._limits = limits
         self._lock = threading.Lock()
-        self._inside: set[Mailbox] = set()
+        self._inside: dict[ResultQueue[Any], dict[str, int]] = {}
+        self._outcomes: dict[Outcome, int] = {"finished": 0, "cancelled": 0, "failed": 0}
         # Makes the error of those who come now. Each gets its own: an exception that is raised again keeps the frames
         # of all who raised it, and with them their requests.
-        self._shut: Callable[[], APIError] | None = None
+        self._closed: Callable[[], APIError] | None = None
+
+    def __len__(self) -> int:
+        return len(self._inside)
 
     @property
     def open(self) -> bool:
-        return self._shut is None
+        return self._closed is None
 
     @property
-    def replies(self) -> int:
-        """Of the jobs that are in, running and waiting."""
-        with self._lock:
-            return self._count()
+    def outcomes(self) -> dict[str, int]:
+        """The counters of an engine's status: how the jobs that left have ended."""
+        return {f"jobs_{outcome}": count for outcome, count in self._outcomes.items()}
 
-    def enter(self, mailbox: Mailbox, places: int, put: Callable[[], None]) -> None:
-        """Let a job in and put it into the inbox. Raises TooManyRequests when its replies find no place, and the
-        reason when the door is closed. A job alone always finds one."""
+    def inside(self) -> list[ResultQueue[Any]]:
         with self._lock:
-            if self._shut is not None:
-                raise self._shut()
-            if self._inside and self._count() + mailbox.replies > places:
-                raise TooManyRequests("Too many requests are waiting for this model.", code="queue_full")
-            self._inside.add(mailbox)
-            put()
+            return list(self._inside)
 
-    def if_inside(self, mailbox: Mailbox, put: Callable[[], None]) -> None:
-        """Put something into the inbox if the job is still in."""
+    def taken(self, name: str) -> int:
+        """How much of a limit the jobs inside take together."""
         with self._lock:
-            if mailbox in self._inside:
-                put()
+            return self._taken(name)
 
-    def leave(self, mailbox: Mailbox) -> None:
+    def enter(self, results: ResultQueue[Any], **amounts: int) -> bool:
+        """Let a job in that takes these amounts; False where a limit has no room for them. A job that is alone in what
+        it takes always has room. Raises the reason when the queue is closed."""
         with self._lock:
-            self._inside.discard(mailbox)
+            if self._closed is not None:
+                raise self._closed()
+            if not self._fits(amounts):
+                return False
+            self._inside[results] = amounts
+            return True
+
+    def extend(self, results: ResultQueue[Any], **amounts: int) -> bool:
+        """Let a job that is inside take more; False where there is no room."""
+        with self._lock:
+            if not self._fits(amounts):
+                return False
+            # One that has left meanwhile would never give it back.
+            if results in self._inside:
+                self._inside[results].update(amounts)
+            return True
+
+    def leave(self, results: ResultQueue[Any], outcome: Outcome | None) -> bool:
+        """Take a job out, and count how it ended; False when it has left already."""
+        with self._lock:
+            left = self._inside.pop(results, None) is not None
+            if left and outcome is not None:
+                self._outcomes[outcome] += 1
+            return left
 
     def close(self, reason: Callable[[], APIError]) -> None:
-        """Let nobody in any more; the first reason stays."""
+        """Let nobody in any more. The first reason stays."""
         with self._lock:
-            if self._shut is None:
-                self._shut = reason
+            if self._closed is None:
+                self._closed = reason
 
-    def empty(self) -> list[tuple[Mailbox, APIError]]:
-        """Take out all jobs, each with the error that it gets, and let nobody in any more."""
+    def clear(self) -> list[tuple[ResultQueue[Any], APIError]]:
+        """Close, and take out all jobs as failed, each with the error it gets."""
         self.close(engine_failed)
         with self._lock:
-            left, self._inside = list(self._inside), set()
-            reason = self._shut or engine_failed
-        return [(mailbox, reason()) for mailbox in left]
+            left, self._inside = list(self._inside), {}
+            self._outcomes["failed"] += len(left)
+            reason = self._closed or engine_failed
+        return [(results, reason()) for results in left]
 
-    def _count(self) -> int:
-        return sum(mailbox.replies for mailbox in self._inside)
+    def _fits(self, amounts: dict[str, int]) -> bool:
+        for name, amount in amounts.items():
+            taken = self._taken(name)
+            if taken and taken + amount > self._limits[name]:
+                return False
+        return True
+
+    def _taken(self, name: str) -> int:
+        return sum(amounts.get(name, 0) for amounts in self._inside.values())
 
 
-def check_job(job: GenerationJob, *, vocab_size: int, context_length: int) -> int:
-    """Refuse a job that no engine could run. Returns its tokens, those to be generated included.
+def engine_closed() -> APIError:
+    """The error of those who come to an engine that has been closed, or still wait for it."""
+    return Unavailable("The model is being unloaded.", code="engine_closed")
 
-    Raises BadRequest, and ContextLengthExceeded where it is too long.
-    """
-    if not job.prompt or job.max_tokens < 1 or job.n < 1:
-        raise BadRequest("A prompt of at least one token, max_tokens and n of at least 1 are needed.")
-    if min(job.prompt) < 0 or max(job.prompt) >= vocab_size:
-        # Out of range, the lookup would fail the whole step, and on a GPU the process.
-        raise BadRequest("The prompt has a token id that the model does not know.")
-    total = len(job.prompt) + job.max_tokens
-    if total > context_length:
-        raise ContextLengthExceeded(
-            f"This model reads and writes at most {context_length} tokens; "
-            f"{len(job.prompt)} in the prompt and {job.max_tokens} to generate are {total}."
-        )
-    return total
+
+def engine_failed() -> APIError:
+    """The error of those who come to an engine that has died, or still wait for it."""
+    return Unavailable("The model's engine has failed.", code="engine_failed")
+
+
+def request_failed() -> Unavailable:
+    """The error of one request that the engine failed on; the log says more."""
+    return Unavailable("The model's engine failed on this request.", code="engine_failed")

@@ -1,162 +1,153 @@
-"""The thread of a chat engine, the ways into it and out of it: what is the same for all of ARK's chat engines.
+"""The thread that every engine computes on, and the ways into it and out of it.
 
-Importing this module imports no engine.
+Importing this module imports no engine's library.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from queue import SimpleQueue
-from typing import TYPE_CHECKING
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import partial
+from queue import Empty, SimpleQueue
+from typing import Generic, TypeVar
 
-import msgspec
+from ark.errors import APIError
+from ark_backends.kit.admission import AdmissionQueue, engine_closed
+from ark_backends.kit.results import ResultBuffer, ResultQueue
 
-from ark.engines.chat import BackendStatus, GenerationJob
-from ark.errors import Unavailable
-from ark_backends.kit.admission import Counters, Door, check_job
-from ark_backends.kit.results import Mailbox, Outbox, engine_closed
-
-if TYPE_CHECKING:
-    from ark_backends.kit.grammar import Matcher
+log = logging.getLogger("ark.engine")
 
 MAX_FAILURES = 5
 """Failed steps in a row after which an engine gives up: a broken device does not come back by trying."""
 
-
-@dataclass(frozen=True)
-class EngineLimits:
-    """What an engine may take."""
-
-    context_length: int
-    max_running: int
-    max_queue: int
+J = TypeVar("J")
+R = TypeVar("R")
 
 
-@dataclass(frozen=True)
-class Submit:
-    """A job has come."""
+class Engine(ABC, Generic[J, R]):
+    """Runs jobs of type J, which give results of type R, on a thread of its own.
 
-    job: GenerationJob
-    mailbox: Mailbox
-    matcher: Matcher | None
+    A job takes a place in the admission queue and is submitted. Its results arrive in its `ResultQueue`, until it is
+    over or cancelled. Public methods may be called from any thread; the queue is made on the consumer's event loop.
 
-
-@dataclass(frozen=True)
-class Cancel:
-    """Nobody waits for a job any more."""
-
-    mailbox: Mailbox
-
-
-@dataclass(frozen=True)
-class Release:
-    """A session is over."""
-
-    session: str
-
-
-class Close:
-    """Ends the thread."""
-
-
-class EngineThread:
-    """All that other threads know of an engine. Its public methods may be called from any thread; `submit` from an
-    event loop.
-
-    An engine adds what runs on the thread: `run` handles the messages of `_inbox` until one is `Close`. Whatever it
-    ends with, it calls `_dismiss`.
+    The thread repeats three things: it runs what other threads have asked for, it computes a step, and it hands out
+    the results. A subclass says what a step is. Whatever the thread ends for, everybody who waits gets an error.
     """
 
-    def __init__(self, run: Callable[[], None], limits: EngineLimits, *, vocab_size: int, name: str) -> None:
-        self.limits = limits
-        self._vocab_size = vocab_size
-        self._count = Counters()
-        self._outbox = Outbox[Mailbox]()
-        self._inbox: SimpleQueue[Submit | Cancel | Release | Close] = SimpleQueue()
-        self._door = Door()
-        self._thread = threading.Thread(target=run, name=f"ark-{name}", daemon=True)
+    def __init__(self, name: str, **limits: int) -> None:
+        """`limits` are those of the admission queue."""
+        self._admission = AdmissionQueue(**limits)
+        self._results = ResultBuffer()
+        self._inbox: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        """Calls for the thread; None ends it."""
+        self._failures = 0
+        self._thread = threading.Thread(target=self._run, name=f"ark-{name}", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
     def close(self) -> None:
         """Fail what still runs and wait for the thread to end. May be called twice."""
-        self._door.close(engine_closed)
-        self._inbox.put(Close())
+        self._admission.close(engine_closed)
+        self._inbox.put(None)
         if self._thread.is_alive():
             self._thread.join()
 
-    def submit(self, job: GenerationJob, matcher: Matcher | None = None) -> Mailbox:
-        """Queue a job; its batches arrive in the mailbox. Raises the errors of `ChatBackend.generate`.
+    def cancel(self, results: ResultQueue[R]) -> None:
+        """Take a job out, before the next step if it is running; nothing if it is over."""
+        if self._admission.leave(results, "cancelled" if results.submitted else None):
+            self._call(self._abandon, results)
 
-        `matcher` is the job's grammar, compiled; it belongs to the engine from now on.
+    def _submit(self, results: ResultQueue[R], job: J) -> None:
+        """Give a job that has entered to the thread."""
+        results.submitted = True
+        self._call(self._begin, results, job)
+
+    def _call(self, function: Callable[..., None], *arguments: object) -> None:
+        """Call a function on the thread, before its next step."""
+        self._inbox.put(partial(function, *arguments))
+
+    # On the thread.
+
+    def turn(self, *, wait: bool = True) -> bool:
+        """Run the calls that have come, compute a step and hand out its results. False when the engine is to end.
+
+        With `wait` an idle engine waits for a call.
         """
-        self._check(job)
-        mailbox = Mailbox(job.n)
-        places = self.limits.max_running + self.limits.max_queue
-        self._door.enter(mailbox, places, lambda: self._inbox.put(Submit(job, mailbox, matcher)))
-        return mailbox
+        wait = wait and not self._busy
+        while True:
+            try:
+                call = self._inbox.get(block=wait)
+            except Empty:
+                break
+            if call is None:
+                return False
+            call()
+            wait = False
+        self._step()
+        self._flush()
+        return True
 
-    def cancel(self, mailbox: Mailbox) -> None:
-        """Stop a job before the next step; nothing if it is over."""
-        self._door.if_inside(mailbox, lambda: self._inbox.put(Cancel(mailbox)))
+    def _run(self) -> None:
+        try:
+            self._prepare()
+            while self.turn():
+                pass
+        except BaseException:
+            log.exception("the engine's thread died")
+        finally:
+            try:
+                self._clear()
+            finally:
+                for results, error in self._admission.clear():
+                    self._results.add(results, error)
+                self._results.flush()
+                self._free()
+                # The backend keeps the engine, but not what has come too late.
+                self._inbox = SimpleQueue()
 
-    def release(self, session: str) -> None:
-        self._inbox.put(Release(session))
+    def _flush(self) -> None:
+        for results in self._results.flush():
+            # Its event loop is closed: nobody waits for the job.
+            if self._admission.leave(results, "cancelled"):
+                self._abandon(results)
 
-    def _check(self, job: GenerationJob) -> int:
-        """Refuse a job that could never run. Returns its tokens, those to be generated included."""
-        return check_job(job, vocab_size=self._vocab_size, context_length=self.limits.context_length)
+    def _fail(self, results: ResultQueue[R], error: APIError) -> None:
+        """End a job with an error; nothing if it is over."""
+        if self._admission.leave(results, "failed"):
+            self._results.add(results, error)
 
-    def _status(self, *, running: int, kv_bytes: int, kv_budget: int) -> BackendStatus:
-        """A snapshot, for any thread; what is not in the numbers given is what the engine has counted."""
-        count = self._count
-        return BackendStatus(
-            alive=self._door.open,
-            running=running,
-            waiting=max(0, self._door.replies - running),
-            kv_bytes=kv_bytes,
-            kv_budget=kv_budget,
-            steps=count.steps,
-            prompt_tokens_computed=count.prompt_tokens_computed,
-            prompt_tokens_cached=count.prompt_tokens_cached,
-            tokens_generated=count.tokens_generated,
-            jobs_finished=count.jobs_finished,
-            jobs_cancelled=count.jobs_cancelled,
-            jobs_failed=count.jobs_failed,
-        )
+    def _count_step(self, *, failed: bool) -> None:
+        """Note how a step ended. Raises RuntimeError when too many in a row have failed."""
+        self._failures = self._failures + 1 if failed else 0
+        if self._failures >= MAX_FAILURES:
+            raise RuntimeError(f"{self._failures} steps failed in a row")
 
-    # On the engine's thread.
+    @property
+    @abstractmethod
+    def _busy(self) -> bool:
+        """There is something to compute."""
 
-    def _refuse(self, message: Submit) -> None:
-        """Fail a job whose replies could not be made: what is wrong with one is not the others' trouble."""
-        self._count.jobs_failed += 1
-        self._door.leave(message.mailbox)
-        self._outbox.add(message.mailbox, request_failed())
+    @abstractmethod
+    def _begin(self, results: ResultQueue[R], job: J) -> None:
+        """Take a job in. It may have been cancelled already; then `_abandon` follows."""
 
-    def _dismiss(self) -> None:
-        """Fail what is left, whatever the engine ends for: nobody may wait for ever."""
-        left = self._door.empty()
-        for mailbox, error in left:
-            self._outbox.add(mailbox, error)
-        self._count.jobs_failed += len(left)
-        self._outbox.flush()
+    @abstractmethod
+    def _abandon(self, results: ResultQueue[R]) -> None:
+        """Forget a job that has been cancelled; nothing if it is over."""
 
+    @abstractmethod
+    def _step(self) -> None:
+        """Compute a step; nothing where there is nothing to do."""
 
-def request_failed() -> Unavailable:
-    """What a request gets whose engine failed on it; the log says more."""
-    return Unavailable("The model's engine failed on this request.", code="engine_failed")
+    @abstractmethod
+    def _clear(self) -> None:
+        """Forget all jobs: the engine ends. The errors of those who wait go out behind this."""
 
+    def _prepare(self) -> None:
+        """Set the thread up."""
 
-def shares(job: GenerationJob, matcher: Matcher | None) -> Iterator[tuple[int, GenerationJob, Matcher | None]]:
-    """For each reply of a job its index, the job as it is for it, and a matcher of its own.
-
-    Only the first reply belongs to the session: the others would take its state over.
-    """
-    others = msgspec.structs.replace(job, session=None) if job.n > 1 else job
-    forks = [None if matcher is None else matcher.fork() for _ in range(1, job.n)]
-    yield 0, job, matcher
-    for index, fork in enumerate(forks, 1):
-        yield index, others, fork
+    def _free(self) -> None:
+        """Free the model; the backend keeps the engine for its status."""

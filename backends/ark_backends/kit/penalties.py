@@ -47,16 +47,19 @@ class Penalties:
         if params.repetition_penalty != 1.0:
             self._repeat(prompt)
 
-    @staticmethod
-    def needed(params: SamplingParams) -> bool:
-        """Whether these parameters change any logit."""
-        return bool(
+    @classmethod
+    def of(
+        cls, params: SamplingParams, prompt: Iterable[int], stop_ids: Collection[int], width: int
+    ) -> Penalties | None:
+        """The same; None where the parameters change no logit."""
+        changes = (
             params.frequency_penalty
             or params.presence_penalty
             or params.repetition_penalty != 1.0
             or params.logit_bias
             or params.min_tokens > 0
         )
+        return cls(params, prompt, stop_ids, width) if changes else None
 
     @property
     def ids(self) -> torch.Tensor:
@@ -72,7 +75,7 @@ class Penalties:
         params = self._params
         self._generated += 1
         if self._generated >= params.min_tokens:
-            self.let_end()
+            self.allow_stops()
         if not (params.frequency_penalty or params.presence_penalty or params.repetition_penalty != 1.0):
             return
         if not 0 <= token < self._width:
@@ -83,12 +86,10 @@ class Penalties:
         self._numbers[1, slot] = params.frequency_penalty * self._counts[slot] + params.presence_penalty
 
     @property
-    def holding(self) -> bool:
-        """Stop ids are forbidden still."""
+    def forbids_stops(self) -> bool:
         return bool(self._stop_ids)
 
-    def let_end(self) -> None:
-        """Forbid stop ids no longer."""
+    def allow_stops(self) -> None:
         for stop in self._stop_ids:
             self._bias(stop, self._params.logit_bias.get(stop, 0.0))
         self._stop_ids = []

@@ -1,150 +1,117 @@
-"""From an engine's thread to the event loops that wait for what it computes.
+"""The way of results from an engine's thread to the event loops that wait for them.
 
-An engine collects what a step has produced in an `Outbox` and flushes it once: one call into each event loop,
-however many jobs got something. On the loop's side each job has a box of its own: for tokens a `Mailbox`, where what
-the consumer has not read yet is merged into one batch. Works under asyncio (uvloop included) and trio.
+An engine collects what a step produced in a `ResultBuffer` and flushes it once: one call into each event loop,
+however many jobs got something. Works under asyncio, uvloop and trio.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 import anyio
 from anyio.lowlevel import current_token
 
-from ark.engines.chat import TokenBatch, TokenLogprob
-from ark.errors import APIError, Unavailable
+from ark.engines.chat import TokenBatch
 
-Message = TokenBatch | Exception
+R = TypeVar("R")
 
 
-class _Slot:
-    """What one of a job's replies has produced and the consumer has not read."""
-
-    __slots__ = ("finish_reason", "logprobs", "token_ids")
+class ResultQueue(Generic[R]):
+    """The results of one job that its consumer has not read. Created and read on the consumer's event loop."""
 
     def __init__(self) -> None:
-        self.token_ids: list[int] = []
-        self.logprobs: list[TokenLogprob] = []
-        self.finish_reason: Literal["stop", "length"] | None = None
-
-
-class Mailbox:
-    """What one job has produced and its consumer has not read. Made and read on the consumer's event loop."""
-
-    def __init__(self, replies: int = 1) -> None:
-        """`replies` is the job's `n`."""
-        self.post = poster()
-        self.replies = replies
+        loop = current_token().native_token
+        # asyncio's and uvloop's loops have the first method, trio's token the second; both are safe from any thread.
+        call_soon = getattr(loop, "call_soon_threadsafe", None) or getattr(loop, "run_sync_soon", None)
+        if call_soon is None:
+            raise RuntimeError(f"cannot call into an event loop of type {type(loop).__name__}")
+        self.loop: object = loop
+        self.call_soon: Callable[..., object] = call_soon
+        """Calls a function on the loop. Raises RuntimeError once the loop is closed."""
+        self.submitted = False
+        """The engine has been given the job."""
         self._event = anyio.Event()
-        self._admitted: TokenBatch | None = None
-        self._slots: dict[int, _Slot] = {}
-        """By the reply's index, in the order in which they got something to read."""
+        self._results: deque[R] = deque()
         self._error: Exception | None = None
 
-    def put(self, message: Message) -> None:
-        """Merge a message with what is there. Runs on the consumer's event loop."""
-        if isinstance(message, Exception):
-            self._error = message
-        elif message.cached_tokens is not None:
-            self._admitted = message
+    def put(self, result: R | Exception) -> None:
+        """Add a result, or the error that ended the job. Runs on the consumer's event loop."""
+        if isinstance(result, Exception):
+            self._error = result
         else:
-            slot = self._slots.setdefault(message.index, _Slot())
-            slot.token_ids.extend(message.token_ids)
-            slot.logprobs.extend(message.logprobs)
-            slot.finish_reason = message.finish_reason
+            self._add(result)
         self._event.set()
 
-    async def get(self) -> TokenBatch:
-        """The next batch: the admission by itself, then all tokens so far of one reply after the other. Raises the
-        error that ended the job."""
-        while True:
-            if self._admitted is not None:
-                batch, self._admitted = self._admitted, None
-                return batch
-            if self._slots:
-                index = next(iter(self._slots))
-                slot = self._slots.pop(index)
-                return TokenBatch(
-                    token_ids=tuple(slot.token_ids),
-                    finish_reason=slot.finish_reason,
-                    index=index,
-                    logprobs=tuple(slot.logprobs),
-                )
+    async def get(self) -> R:
+        """The next result. Raises the error that ended the job once everything before it has been read."""
+        while (result := self._take()) is None:
             if self._error is not None:
                 raise self._error
             self._event = anyio.Event()
             await self._event.wait()
+        return result
+
+    def _add(self, result: R) -> None:
+        self._results.append(result)
+
+    def _take(self) -> R | None:
+        return self._results.popleft() if self._results else None
 
 
-class Box(Protocol):
-    """Where the messages for one job arrive, on its event loop."""
-
-    @property
-    def post(self) -> Poster: ...
-
-    def put(self, message: Any) -> None: ...
-
-
-B = TypeVar("B", bound=Box)
-
-
-class Outbox(Generic[B]):
-    """What the engine's thread has for its consumers. Used on that thread only."""
+class TokenQueue(ResultQueue[TokenBatch]):
+    """The batches of a chat job. Unread batches of one reply are merged when they are read."""
 
     def __init__(self) -> None:
-        self._letters: list[tuple[B, Any]] = []
+        super().__init__()
+        self._unread: dict[int, list[TokenBatch]] = {}
 
-    def add(self, box: B, message: Any) -> None:
-        self._letters.append((box, message))
+    def _add(self, result: TokenBatch) -> None:
+        # The admission is read by itself, before all tokens.
+        key = result.index if result.cached_tokens is None else -1
+        self._unread.setdefault(key, []).append(result)
 
-    def flush(self) -> list[B]:
-        """Hand everything over, one call per event loop. Returns the boxes whose loop is gone."""
-        by_loop: dict[int, list[tuple[B, Any]]] = {}
-        for letter in self._letters:
-            by_loop.setdefault(letter[0].post.key, []).append(letter)
-        self._letters = []
-        lost: list[B] = []
-        for letters in by_loop.values():
+    def _take(self) -> TokenBatch | None:
+        if not self._unread:
+            return None
+        batches = self._unread.pop(next(iter(self._unread)))
+        last = batches[-1]
+        if len(batches) == 1:
+            return last
+        return TokenBatch(
+            token_ids=tuple(token for batch in batches for token in batch.token_ids),
+            cached_tokens=last.cached_tokens,
+            finish_reason=last.finish_reason,
+            index=last.index,
+            logprobs=tuple(logprob for batch in batches for logprob in batch.logprobs),
+        )
+
+
+class ResultBuffer:
+    """The results of a step, for all its jobs. Used on the engine's thread only."""
+
+    def __init__(self) -> None:
+        self._entries: list[tuple[ResultQueue[Any], Any]] = []
+
+    def add(self, queue: ResultQueue[R], result: R | Exception) -> None:
+        self._entries.append((queue, result))
+
+    def flush(self) -> list[ResultQueue[Any]]:
+        """Deliver everything, with one call per event loop. Returns the queues whose loop is closed."""
+        by_loop: dict[int, list[tuple[ResultQueue[Any], Any]]] = defaultdict(list)
+        for entry in self._entries:
+            by_loop[id(entry[0].loop)].append(entry)
+        self._entries = []
+        lost: list[ResultQueue[Any]] = []
+        for entries in by_loop.values():
             try:
-                letters[0][0].post(letters)
+                entries[0][0].call_soon(_deliver, entries)
             except RuntimeError:  # the loop was closed with jobs still running
-                lost.extend(box for box, _ in letters)
+                lost.extend(queue for queue, _ in entries)
         return lost
 
 
-def _deliver(letters: Sequence[tuple[Box, Any]]) -> None:
-    for box, message in letters:
-        box.put(message)
-
-
-class Poster:
-    """Runs `_deliver` on one event loop, from any thread, without waiting for it."""
-
-    def __init__(self, key: int, schedule: Callable[..., object]) -> None:
-        self.key = key
-        self._schedule = schedule
-
-    def __call__(self, letters: Sequence[tuple[Box, Any]]) -> None:
-        self._schedule(_deliver, letters)
-
-
-def poster() -> Poster:
-    """The way into the event loop that runs."""
-    native = current_token().native_token
-    # asyncio's and uvloop's loops have the first method, trio's token the second; both may be called from any thread.
-    schedule = getattr(native, "call_soon_threadsafe", None) or getattr(native, "run_sync_soon", None)
-    if schedule is None:
-        raise RuntimeError(f"cannot post into an event loop of type {type(native).__name__}")
-    return Poster(id(native), schedule)
-
-
-def engine_closed() -> APIError:
-    """What those get who come to an engine that has been closed, or still wait for it."""
-    return Unavailable("The model is being unloaded.", code="engine_closed")
-
-
-def engine_failed() -> APIError:
-    """What those get who come to an engine that died, or still wait for it."""
-    return Unavailable("The model's engine has failed.", code="engine_failed")
+def _deliver(entries: Sequence[tuple[ResultQueue[Any], Any]]) -> None:
+    for queue, result in entries:
+        queue.put(result)

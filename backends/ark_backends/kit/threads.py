@@ -1,35 +1,57 @@
-"""CPU threads of torch, a number for each thread of this process. Importing this module imports torch."""
+"""Threads that engines compute on, and their numbers. This module imports torch only where it is used."""
 
 from __future__ import annotations
 
-import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from typing import TypeVar
 
-import torch
+T = TypeVar("T")
 
-
-def compute_with(count: int) -> None:
-    """The calling thread computes with so many, and so do those that begin to compute later."""
-    torch.set_num_threads(count)
-    # A thread takes the number of all at its first use of torch, which this may be.
-    torch.get_num_threads()
+_setting = threading.Lock()
 
 
-@contextlib.contextmanager
-def among_ourselves() -> Iterator[None]:
-    """What `compute_with` says inside holds for the thread that says it, and not for those that come later: they would
-    have it otherwise, and with it the engines of models that are opened later."""
-    common: list[int] = []
-    _elsewhere(lambda: common.append(torch.get_num_threads()))
-    try:
-        yield
-    finally:
-        _elsewhere(lambda: compute_with(common[0]))
+def run_on_own_thread(work: Callable[[], T]) -> T:
+    """Return what `work` returns, or raise what it raises, on a thread that is gone afterwards.
 
+    OpenMP keeps helpers for every thread that has computed, for as long as it lives. Where a process has more of them
+    than the machine has processors, all sleep between two operations, and every operation waits until they wake: an
+    engine's step then takes twice as long. Threads of a pool stay, so what loads a model is not to compute on one.
+    """
+    found: list[T] = []
+    problems: list[BaseException] = []
 
-def _elsewhere(work: Callable[[], None]) -> None:
-    """On a thread that ends with it: a new one has the number of all, and keeps what it is told for itself as well."""
-    thread = threading.Thread(target=work)
+    def run() -> None:
+        try:
+            found.append(work())
+        except BaseException as problem:  # noqa: BLE001 - raised below, where the caller is
+            problems.append(problem)
+
+    thread = threading.Thread(target=run, name="ark-own-thread", daemon=True)
     thread.start()
     thread.join()
+    if problems:
+        raise problems[0]
+    return found[0]
+
+
+def set_num_threads(count: int | None) -> None:
+    """Set the number of CPU threads that torch computes with on the calling thread; None leaves it.
+
+    torch would use it on threads that begin later as well, and so for the engines of models that are opened later.
+    """
+    import torch  # noqa: PLC0415
+
+    if count is None:
+        return
+
+    def set_for_all(number: int) -> None:
+        torch.set_num_threads(number)
+        # A thread takes the number of all at its first use of torch, which this may be.
+        torch.get_num_threads()
+
+    with _setting:
+        # A new thread has the number of all.
+        common = run_on_own_thread(torch.get_num_threads)
+        set_for_all(count)
+        run_on_own_thread(lambda: set_for_all(common))

@@ -17,17 +17,19 @@ from ark_backends.kit.weights import recommended_sampling, resolve
 from ark_backends.torch_chat import compiled, devices
 from ark_backends.torch_chat.attention import UnsupportedModel
 from ark_backends.torch_chat.check import self_check
-from ark_backends.torch_chat.engine import Engine, Limits
+from ark_backends.torch_chat.engine import TorchEngine, TorchLimits
 from ark_backends.torch_chat.int8 import AS_THEY_ARE
-from ark_backends.torch_chat.kept import Store
 from ark_backends.torch_chat.options import TorchChatOptions
 from ark_backends.torch_chat.quantize import SAMPLE, Report, Unfit, quantize
+from ark_backends.torch_chat.quantized_cache import QuantizedCache
 from ark_backends.torch_chat.runner import Runner, load, longest_context
 
 log = logging.getLogger("ark.torch_chat")
 
 
-def open_model(model: ModelConfig, options: TorchChatOptions) -> tuple[Engine, HFTokenizer, Grammars, SamplingParams]:
+def open_model(
+    model: ModelConfig, options: TorchChatOptions
+) -> tuple[TorchEngine, HFTokenizer, Grammars, SamplingParams]:
     """Find, load, guard and check a model. Its engine is not started yet. Raises ConfigError."""
     path = resolve(model.source, model.revision)
     tokenizer = load_tokenizer(path)
@@ -44,10 +46,10 @@ def _runner(model: ModelConfig, options: TorchChatOptions, path: Path, sample: l
     runner = _checked(model, options, loaded, fast=fast, pack=not quantized)
     if not quantized:
         return runner
-    # What is replaced below is to go at once.
+    # So that each layer is freed as soon as it is replaced.
     del loaded
     try:
-        report, reason = in_int8(runner, sample, Store(path) if options.keep_quantized else None)
+        report, reason = in_int8(runner, sample, QuantizedCache(path) if options.keep_quantized else None)
     except Unfit as error:
         log.warning("%s: quantization none: in int8 %s", model.name, error)
         return _runner(model, msgspec.structs.replace(options, quantization="none"), path, sample)
@@ -67,13 +69,13 @@ def _runner(model: ModelConfig, options: TorchChatOptions, path: Path, sample: l
     return runner
 
 
-def in_int8(runner: Runner, sample: list[int], store: Store | None = None) -> tuple[Report, str | None]:
+def in_int8(runner: Runner, sample: list[int], cache: QuantizedCache | None = None) -> tuple[Report, str | None]:
     """Put a runner's linear layers in 8 bits, and its single tokens on compiled steps.
 
     Returns what was quantized, and why steps are not compiled where they are not. Raises Unfit as `quantize` does.
     """
     reason = compiled.unable(runner.decoder, runner.spec)
-    report = quantize(runner, sample, store, choice=AS_THEY_ARE if reason is None else None)
+    report = quantize(runner, sample, cache, choice=AS_THEY_ARE if reason is None else None)
     try:
         if reason is None:
             runner.compile()
@@ -107,7 +109,7 @@ def _checked(model: ModelConfig, options: TorchChatOptions, loaded: Any, *, fast
     return runner
 
 
-def _engine(model: ModelConfig, options: TorchChatOptions, runner: Runner) -> Engine:
+def _engine(model: ModelConfig, options: TorchChatOptions, runner: Runner) -> TorchEngine:
     context = _context(model, runner.config)
     budget = options.kv_bytes or int(devices.KV_SHARE * devices.free_bytes(runner.device))
     held = budget // runner.spec.token_bytes
@@ -116,7 +118,7 @@ def _engine(model: ModelConfig, options: TorchChatOptions, runner: Runner) -> En
         context = held
     if context < 2:
         raise ConfigError(f"model {model.name!r}: kv_bytes = {budget} holds no conversation")
-    limits = Limits(
+    limits = TorchLimits(
         context_length=context,
         kv_bytes=budget,
         prefill_chunk=options.prefill_chunk,
@@ -135,7 +137,7 @@ def _engine(model: ModelConfig, options: TorchChatOptions, runner: Runner) -> En
         budget >> 20,
         held,
     )
-    return Engine(runner, limits, model.name)
+    return TorchEngine(runner, limits, model.name)
 
 
 def _context(model: ModelConfig, config: object) -> int:

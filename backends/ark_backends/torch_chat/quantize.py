@@ -16,8 +16,8 @@ import torch
 
 from ark_backends.torch_chat.closeness import relative_errors
 from ark_backends.torch_chat.int8 import Int8Linear, Int8Module, Kernels, Rounded, rounded
-from ark_backends.torch_chat.kept import Kept, Store
 from ark_backends.torch_chat.linear import FloatLinear, Linear
+from ark_backends.torch_chat.quantized_cache import QuantizedCache, QuantizedLayers
 from ark_backends.torch_chat.runner import Runner
 
 log = logging.getLogger("ark.torch_chat")
@@ -62,7 +62,9 @@ class Report:
     logits_error: float = 0.0
 
 
-def quantize(runner: Runner, tokens: list[int], store: Store | None = None, *, choice: Kernels | None = None) -> Report:
+def quantize(
+    runner: Runner, tokens: list[int], store: QuantizedCache | None = None, *, choice: Kernels | None = None
+) -> Report:
     """Put int8 in the place of every linear layer that bears it; `tokens` are those of a text such as `SAMPLE`.
 
     Layers that a `store` has are taken from there, and what is made anew is kept in it. `choice` says which copies the
@@ -87,11 +89,11 @@ def quantize(runner: Runner, tokens: list[int], store: Store | None = None, *, c
     if not error <= LOGITS_ERROR:
         raise Unfit(f"its logits are off by {error:.2g}")
     if store is not None:
-        store.write(Kept(report.total, error, made or {}))
+        store.write(QuantizedLayers(report.total, error, made or {}))
     return replace(report, logits_error=error)
 
 
-def _restore(runner: Runner, kept: Kept, choice: Kernels | None) -> Report:
+def _restore(runner: Runner, kept: QuantizedLayers, choice: Kernels | None) -> Report:
     """Layers that were fitted before. Others have shown that they do not bear it."""
     left: list[str] = []
     if runner.decoder is not None:

@@ -6,10 +6,7 @@ This module is light: faster-whisper, CTranslate2 and PyAV are imported when a m
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
-from typing import TYPE_CHECKING
-
-import anyio
-import anyio.to_thread
+from typing import TYPE_CHECKING, Any
 
 from ark.config import ConfigError, ModelConfig, Task
 from ark.engines.backend import Capabilities, Detection
@@ -22,12 +19,14 @@ from ark.engines.transcription import (
     TranscriptionStatus,
 )
 from ark.errors import BadRequest, shorten
+from ark_backends.kit.engine_backend import EngineBackend
 from ark_backends.kit.local_models import LocalModels
+from ark_backends.whisper.job import Ended
 from ark_backends.whisper.options import VadConfig, WhisperOptions
 from ark_embedded import SPEECH_MODEL, speech_model_path
 
 if TYPE_CHECKING:
-    from ark_backends.whisper.engine import Engine
+    from ark_backends.whisper.engine import WhisperEngine
 
 __all__ = ["VadConfig", "Whisper", "WhisperOptions"]
 
@@ -36,14 +35,16 @@ PARAMETERS = frozenset(
 )  # fmt: skip
 
 
-class Whisper(LocalModels):
+class Whisper(LocalModels, EngineBackend):
     """`ark.engines.transcription.TranscriptionBackend` on faster-whisper's models."""
 
     extras = "ark-server[transcription]"
     modules = ("faster_whisper", "ctranslate2")
 
-    def __init__(self, engine: Engine, languages: Sequence[str]) -> None:
-        self._engine = engine
+    _engine: WhisperEngine
+
+    def __init__(self, engine: WhisperEngine, languages: Sequence[str]) -> None:
+        super().__init__(engine)
         self._languages = tuple(languages)
 
     @classmethod
@@ -61,13 +62,13 @@ class Whisper(LocalModels):
         return Detection(1, "for speech models") if files.task == "transcription" else None
 
     @classmethod
-    async def open(cls, model: ModelConfig) -> Whisper:
+    def _load(cls, model: ModelConfig) -> tuple[Any, ...]:
         options = model.engine_options(WhisperOptions)
-        return cls(*await anyio.to_thread.run_sync(_load, model, options))
-
-    async def close(self) -> None:
-        with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(self._engine.close)
+        try:
+            from ark_backends.whisper.opening import open_model  # noqa: PLC0415 - faster-whisper is loaded only here
+        except ImportError as error:
+            raise ConfigError(f"the backend whisper needs {cls.extras}: {error}") from error
+        return open_model(model, options)
 
     @property
     def languages(self) -> Sequence[str]:
@@ -83,25 +84,15 @@ class Whisper(LocalModels):
     async def transcribe(self, job: TranscriptionJob) -> AsyncGenerator[TranscriptionInfo | TranscriptionSegment, None]:
         if job.language is not None and job.language not in self._languages:
             raise BadRequest(f"The model does not know the language {shorten(job.language)!r}.", param="language")
-        work = self._engine.enter(job)
+        results = self._engine.submit(job)
         try:
-            while (result := await work.get()) is not None:
+            while not isinstance(result := await results.get(), Ended):
                 yield result
         finally:
-            if not self._engine.leave(work):
-                # The file is the caller's again behind this.
-                with anyio.CancelScope(shield=True):
-                    await work.file_done.wait()
+            self._engine.cancel(results)
+            # The file is the caller's again behind this.
+            await results.leave()
 
 
 if TYPE_CHECKING:
     _conforms: type[TranscriptionBackend] = Whisper
-
-
-def _load(model: ModelConfig, options: WhisperOptions) -> tuple[Engine, tuple[str, ...]]:
-    """Everything that takes long, in a worker thread. Raises ConfigError."""
-    try:
-        from ark_backends.whisper.opening import open_model  # noqa: PLC0415 - faster-whisper is loaded only here
-    except ImportError as error:
-        raise ConfigError(f"the backend whisper needs {Whisper.extras}: {error}") from error
-    return open_model(model, options)

@@ -13,7 +13,7 @@ from ark_backends.kit.child_process import ChildFailedToStart
 from ark_backends.kit.weights import resolve
 from ark_backends.whisper.audio import AudioDecoder
 from ark_backends.whisper.conversion import converted
-from ark_backends.whisper.engine import Engine, check_model
+from ark_backends.whisper.engine import WhisperEngine, check_model
 from ark_backends.whisper.options import WhisperOptions
 from ark_backends.whisper.recogniser import Recogniser
 
@@ -26,7 +26,7 @@ THREADS = 4
 """CPU threads of one worker at most, unless more are configured: decoding gains little from more."""
 
 
-def open_model(model: ModelConfig, options: WhisperOptions) -> tuple[Engine, tuple[str, ...]]:
+def open_model(model: ModelConfig, options: WhisperOptions) -> tuple[WhisperEngine, tuple[str, ...]]:
     """Find, load and check a model: its engine, and its languages. Raises ConfigError."""
     path = resolve(model.source, model.revision, also=FILES)
     try:
@@ -35,7 +35,7 @@ def open_model(model: ModelConfig, options: WhisperOptions) -> tuple[Engine, tup
         raise ConfigError(f"model {model.name!r}: {error}") from error
 
 
-def _open(model: ModelConfig, options: WhisperOptions, path: Path) -> tuple[Engine, tuple[str, ...]]:
+def _open(model: ModelConfig, options: WhisperOptions, path: Path) -> tuple[WhisperEngine, tuple[str, ...]]:
     device, index = _device(options.device)
     kind = _compute_type(options.compute_type, device, index)
     workers, threads = _shares(options, device)
@@ -77,7 +77,9 @@ def _open(model: ModelConfig, options: WhisperOptions, path: Path) -> tuple[Engi
         decoder.start()
     except ChildFailedToStart as error:
         raise ConfigError(f"the process that decodes recordings does not start: {error}") from error
-    engine = Engine(recogniser, options, decoder=decoder, workers=workers, max_queue=model.max_queue, name=model.name)
+    engine = WhisperEngine(
+        recogniser, options, decoder=decoder, workers=workers, max_queue=model.max_queue, name=model.name
+    )
     return engine, languages
 
 

@@ -34,7 +34,7 @@ class Held:
     def __init__(self, parts, **limits):
         from ark_backends.bge import Bge
         from ark_backends.bge.encoder import Encoder
-        from ark_backends.bge.engine import Engine, Limits
+        from ark_backends.bge.engine import BgeEngine, BgeLimits
 
         model, reader, dimensions = parts
         model.set_attn_implementation("sdpa")
@@ -62,7 +62,7 @@ class Held:
         self.entered, self.gate = threading.Event(), threading.Event()
         self.gate.set()
         self.always_failing = self.dying = False
-        self.engine = Engine(Faulty(model, pooling="cls", normalize=True), Limits(threads=1, **limits))
+        self.engine = BgeEngine(Faulty(model, pooling="cls", normalize=True), BgeLimits(threads=1, **limits))
         self.backend = Bge(self.engine, reader, dimensions)
         self.engine.start()
 
@@ -170,11 +170,11 @@ async def test_retry_after_of_a_queue_that_is_being_tokenised(held):
     one.engine._speed = 1e6
     async with anyio.create_task_group() as tasks:
         await one.hold(tasks)
-        ticket = one.engine.enter(1)
+        results = one.engine.enter(1)
         with pytest.raises(TooManyRequests) as error:
             await one.backend.embed(job("w1"))
         assert error.value.headers["retry-after-ms"] == "1000"
-        one.engine.leave(ticket)
+        one.engine.cancel(results)
         one.gate.set()
 
 
@@ -274,10 +274,10 @@ async def test_colbert_vectors_of_all_requests_are_bounded(held):
         async with anyio.create_task_group() as cancelled:
             cancelled.start_soon(lambda: one.backend.embed(job([5], colbert=True)))
             await one.waiting(1)
-            assert list(one.engine._door.colbert.values()) == [3]
+            assert one.engine._admission.taken("colbert_tokens") == 3
             cancelled.cancel_scope.cancel()
         one.gate.set()
-    assert one.engine._door.colbert == {}
+    assert one.engine._admission.taken("colbert_tokens") == 0
 
 
 async def test_an_engine_that_always_fails_gives_up(held):

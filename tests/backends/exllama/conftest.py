@@ -29,17 +29,17 @@ class Chat:
     """A backend over a model of arithmetic, with short words for what tests say."""
 
     def __init__(
-        self, model: Any, face: Any, *, context_length: int, max_running: int, max_queue: int, by_hand: bool
+        self, model: Any, generator: Any, *, context_length: int, max_running: int, max_queue: int, by_hand: bool
     ) -> None:
         """With `by_hand` the engine has no thread: the test turns it."""
         from ark_backends.exllama import ExLlamaV2
-        from ark_backends.exllama.engine import Engine
-        from ark_backends.kit.engine import EngineLimits
+        from ark_backends.exllama.engine import ExLlamaEngine
+        from ark_backends.kit.chat_engine import ChatLimits
 
         self.model = model
-        self.face = face
-        limits = EngineLimits(context_length=context_length, max_running=max_running, max_queue=max_queue)
-        self.engine = Engine(face, limits)
+        self.generator = generator
+        limits = ChatLimits(context_length=context_length, max_running=max_running, max_queue=max_queue)
+        self.engine = ExLlamaEngine(generator, limits)
         unused: Any = None
         self.backend = ExLlamaV2(self.engine, unused, unused, SamplingParams())
         if not by_hand:
@@ -93,17 +93,19 @@ def opened(package: str) -> Opened:
     ) -> AsyncIterator[Chat]:
         make_cache = importlib.import_module(f"{package}_stub").Cache
         version = "V2" if package == "exllamav2" else "V3"
-        make_face = getattr(importlib.import_module(f"ark_backends.exllama.{version.lower()}"), version)
+        make_generator = getattr(importlib.import_module(f"ark_backends.exllama.{version.lower()}"), version)
+        make_options = getattr(importlib.import_module("ark_backends.exllama.options"), f"ExLlama{version}Options")
         model = paged_model.ArithmeticModel()
         draft = None
         if draft_tokens:
             guesser = paged_model.ArithmeticModel(wrong_every=3)
             draft = guesser, make_cache(guesser, 256 * pages)
-        options = {"reserve": 256, "prefill_chunk": 512, "page_bytes": 1, "max_running": max_running} | more
-        face = make_face(model, make_cache(model, 256 * pages), draft=draft, draft_tokens=draft_tokens, **options)
+        values = {"reserve": 256, "prefill_chunk": 512, "max_running": max_running, "draft_tokens": draft_tokens or 4}
+        options = make_options(**values | more)
+        generator = make_generator(model, make_cache(model, 256 * pages), options, page_bytes=1, draft=draft)
         chat = Chat(
             model,
-            face,
+            generator,
             context_length=context_length,
             max_running=max_running,
             max_queue=max_queue,
@@ -114,7 +116,7 @@ def opened(package: str) -> Opened:
         finally:
             await chat.backend.close()
             if by_hand:
-                face.close()
+                generator.close()
 
     return open_chat
 

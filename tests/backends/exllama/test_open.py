@@ -116,14 +116,14 @@ def test_a_package_that_cannot_be_imported_leaves_nothing_behind(tmp_path, monke
 )
 def test_the_context_fits_the_cache(asked, longest, cache, context):
     pytest.importorskip("torch")
-    from ark_backends.exllama.opening import context_length
+    from ark_backends.exllama.loading import context_length
 
     assert context_length(model(context_length=asked), longest, cache, 4) == context
 
 
 def test_memory_that_holds_no_page_is_said():
     pytest.importorskip("torch")
-    from ark_backends.exllama.opening import fitting_tokens
+    from ark_backends.exllama.loading import fitting_tokens
 
     assert fitting_tokens(model(), 1000 * 256 * 10 + 5, 10) == 256_000
     with pytest.raises(ConfigError, match="are left for KV"):
@@ -139,7 +139,7 @@ def test_a_hub_id_with_its_revision():
 
 def test_a_short_context_is_no_fault_of_the_cache():
     pytest.importorskip("torch")
-    from ark_backends.exllama.opening import context_length
+    from ark_backends.exllama.loading import context_length
 
     assert context_length(model(context_length=100), 4096, 8192, 4) == 100
     assert context_length(model(), 4096, 256, 16) == 240
@@ -185,7 +185,7 @@ def test_what_a_loader_refuses_is_an_error_of_the_configuration(fault, said):
     pytest.importorskip("torch")
     from pathlib import Path
 
-    from ark_backends.exllama.opening import loading
+    from ark_backends.exllama.loading import loading
 
     with pytest.raises(ConfigError, match=said), loading("exllamav2", model(), Path("/x")):
         raise fault
@@ -193,7 +193,7 @@ def test_what_a_loader_refuses_is_an_error_of_the_configuration(fault, said):
 
 def test_a_draft_model_has_the_models_vocabulary():
     pytest.importorskip("torch")
-    from ark_backends.exllama.opening import check_vocabulary
+    from ark_backends.exllama.loading import check_vocabulary
 
     check_vocabulary(model(), 100, 100)
     with pytest.raises(ConfigError, match=r"model 'm', engine\.draft_model: it has 99 tokens and the model 100"):

@@ -162,7 +162,7 @@ async def test_pages_are_put_in_order_when_all_were_touched(opened, words, packa
     async with opened(pages=8) as chat:
         talk, _ = await converse(chat, words(300), session="s")
         moved = 0
-        generator = chat.face._generator
+        generator = chat.generator._generator
         table = generator if package == "exllamav2" else generator.pagetable
         name = "defrag_cache" if package == "exllamav2" else "defrag"
         plain = getattr(table, name)
@@ -215,7 +215,7 @@ async def test_no_page_of_guessed_tokens_is_a_beginning(opened, words):
             stop = paged_model.greedy(words(length), 1)[0]
             await chat.run(words(length), 9, stop_token_ids=frozenset({stop}))
         beginnings = [words(length) for length in range(249, 257)]
-        for page in chat.face.pages._table.all_pages:
+        for page in chat.generator.pages._table.all_pages:
             if page.prev_hash is None and page.kv_position:
                 held = page.sequence[0, : page.kv_position].tolist()
                 assert any(held[:200] == one[:200] for one in beginnings)
@@ -231,11 +231,11 @@ async def test_a_page_that_was_computed_again_elsewhere_is_emptied(opened, words
         hog = chat.backend.generate(chat.job(words(5), 1950))
         while not (await anext(hog)).token_ids:
             pass
-        taken = [page for page in chat.face.pages._table.all_pages if page.ref_count and page.can_revert]
+        taken = [page for page in chat.generator.pages._table.all_pages if page.ref_count and page.can_revert]
         again = {bytes(page.phash_revert): page for page in taken if page.kv_position_revert == 256}
         assert again
         await chat.matches(talk, 1)
-        table = chat.face.pages._table
+        table = chat.generator.pages._table
         assert any(phash in table.unreferenced_pages for phash in again)
         await hog.aclose()
         for start in (256, 512):

@@ -144,7 +144,7 @@ class Play:
         guessed."""
         guessed = self.guessed
         talks = [talk for known in self.computed.values() for talk in known]
-        for page in self.chat.face.pages._table.all_pages:
+        for page in self.chat.generator.pages._table.all_pages:
             if page.prev_hash is None and page.kv_position > guessed:
                 held = page.sequence[0, : page.kv_position - guessed].tolist()
                 assert any(talk[: len(held)] == held for talk in talks)
@@ -182,8 +182,8 @@ def common(one, other):
 
 def check_table(chat):
     """No job holds a page, and every page is known once, under its own hash."""
-    assert not chat.face.load
-    table = chat.face.pages._table
+    assert not chat.generator.load
+    table = chat.generator.pages._table
     assert not table.referenced_pages
     assert len(table.unreferenced_pages) == len(table.all_pages)
     for phash, page in table.unreferenced_pages.items():

@@ -62,7 +62,7 @@ def test_penalties_are_those_of_the_formulas(
     logits = torch.randn(len(batch), WIDTH, generator=torch.Generator().manual_seed(seed)) * 4
     penalties: list[Penalties | None] = []
     for params, prompt, reply, stops in batch:
-        one = Penalties(params, prompt, stops, WIDTH) if Penalties.needed(params) else None
+        one = Penalties.of(params, prompt, stops, WIDTH)
         for token in reply if one is not None else ():
             assert one is not None
             one.add(token)
@@ -87,7 +87,7 @@ def test_more_ids_than_the_first_arrays_hold() -> None:
 def test_nothing_is_copied_where_nothing_is_asked_for() -> None:
     logits = torch.randn(2, WIDTH)
     assert apply_penalties(logits, [None, None]) is logits
-    assert not Penalties.needed(SamplingParams(temperature=0.3, top_p=0.5, seed=3))
+    assert Penalties.of(SamplingParams(temperature=0.3, top_p=0.5, seed=3), [1], (), WIDTH) is None
 
 
 def test_ids_beyond_the_vocabulary_are_passed_over() -> None:
@@ -135,9 +135,9 @@ def test_many_biases() -> None:
     logits = apply_penalties(torch.zeros(1, width), [one])[0]
     assert logits[1:190].tolist() == [-float(i) for i in range(1, 190)]
     assert logits[190:260].tolist() == [float("-inf")] * 70
-    assert one.holding
+    assert one.forbids_stops
     one.add(0)
-    assert not one.holding
+    assert not one.forbids_stops
     logits = apply_penalties(torch.zeros(1, width), [one])[0]
     assert logits.tolist() == [-float(i) if i < 200 else 0.0 for i in range(width)]
 

@@ -1,4 +1,4 @@
-"""Batches from a thread to the event loops that wait for them."""
+"""Results from a thread to the event loops that wait for them."""
 
 import asyncio
 import threading
@@ -6,32 +6,55 @@ import threading
 import pytest
 
 from ark.engines.chat import TokenBatch
-from ark_backends.kit.results import Mailbox, Outbox
+from ark_backends.kit.results import ResultBuffer, ResultQueue, TokenQueue
 
 pytestmark = pytest.mark.anyio
 
 
 async def test_unread_batches_are_merged():
-    mailbox, outbox = Mailbox(), Outbox()
+    results, buffer = TokenQueue(), ResultBuffer()
     for batch in (TokenBatch(cached_tokens=3), TokenBatch(token_ids=(1,)), TokenBatch(token_ids=(2, 3))):
-        outbox.add(mailbox, batch)
-    assert outbox.flush() == []
-    outbox.add(mailbox, TokenBatch(token_ids=(4,), finish_reason="stop"))
-    outbox.flush()
+        buffer.add(results, batch)
+    assert buffer.flush() == []
+    buffer.add(results, TokenBatch(token_ids=(4,), finish_reason="stop"))
+    buffer.flush()
     await asyncio.sleep(0)
-    assert await mailbox.get() == TokenBatch(cached_tokens=3)
-    assert await mailbox.get() == TokenBatch(token_ids=(1, 2, 3, 4), finish_reason="stop")
+    assert await results.get() == TokenBatch(cached_tokens=3)
+    assert await results.get() == TokenBatch(token_ids=(1, 2, 3, 4), finish_reason="stop")
 
 
 async def test_tokens_before_an_error_are_not_lost():
-    mailbox, outbox = Mailbox(), Outbox()
-    outbox.add(mailbox, TokenBatch(token_ids=(1,)))
-    outbox.add(mailbox, ValueError("broken"))
-    outbox.flush()
+    results, buffer = TokenQueue(), ResultBuffer()
+    buffer.add(results, TokenBatch(token_ids=(1,)))
+    buffer.add(results, ValueError("broken"))
+    buffer.flush()
     await asyncio.sleep(0)
-    assert (await mailbox.get()).token_ids == (1,)
+    assert (await results.get()).token_ids == (1,)
     with pytest.raises(ValueError, match="broken"):
-        await mailbox.get()
+        await results.get()
+
+
+async def test_replies_are_read_one_after_the_other():
+    results, buffer = TokenQueue(), ResultBuffer()
+    for token in range(4):
+        buffer.add(results, TokenBatch(token_ids=(token,), index=token % 2))
+    buffer.flush()
+    await asyncio.sleep(0)
+    assert [await results.get() for _ in range(2)] == [
+        TokenBatch(token_ids=(0, 2)),
+        TokenBatch(token_ids=(1, 3), index=1),
+    ]
+
+
+async def test_results_of_any_kind_come_one_by_one_and_then_the_error():
+    results, buffer = ResultQueue[str](), ResultBuffer()
+    for result in ("a", "b", ValueError("broken")):
+        buffer.add(results, result)
+    buffer.flush()
+    assert [await results.get(), await results.get()] == ["a", "b"]
+    for _ in range(2):
+        with pytest.raises(ValueError, match="broken"):
+            await results.get()
 
 
 async def test_one_call_per_loop_and_step(monkeypatch):
@@ -44,50 +67,50 @@ async def test_one_call_per_loop_and_step(monkeypatch):
         return real(*args)
 
     monkeypatch.setattr(loop, "call_soon_threadsafe", counted)
-    mailboxes, outbox = [Mailbox() for _ in range(20)], Outbox()
+    queues, buffer = [TokenQueue() for _ in range(20)], ResultBuffer()
 
     def step():
-        for mailbox in mailboxes:
-            outbox.add(mailbox, TokenBatch(token_ids=(7,)))
-        outbox.flush()
+        for results in queues:
+            buffer.add(results, TokenBatch(token_ids=(7,)))
+        buffer.flush()
 
     thread = threading.Thread(target=step)
     thread.start()
-    batches = await asyncio.gather(*(mailbox.get() for mailbox in mailboxes))
+    batches = await asyncio.gather(*(results.get() for results in queues))
     thread.join()
     assert [batch.token_ids for batch in batches] == [(7,)] * 20
     assert len(calls) == 1
-    outbox.flush()
+    buffer.flush()
     assert len(calls) == 1
 
 
 async def test_a_waiting_consumer_is_woken_for_each_step():
-    mailbox, outbox = Mailbox(), Outbox()
+    results, buffer = TokenQueue(), ResultBuffer()
     got = []
 
     async def consume():
         while not got or got[-1].finish_reason is None:
-            got.append(await mailbox.get())
+            got.append(await results.get())
 
     task = asyncio.create_task(consume())
     for i in range(3):
         await asyncio.sleep(0.01)
-        outbox.add(mailbox, TokenBatch(token_ids=(i,), finish_reason="length" if i == 2 else None))
-        outbox.flush()
+        buffer.add(results, TokenBatch(token_ids=(i,), finish_reason="length" if i == 2 else None))
+        buffer.flush()
     await task
     assert [batch.token_ids for batch in got] == [(0,), (1,), (2,)]
 
 
-async def test_mailboxes_of_a_closed_loop_are_given_back():
+async def test_queues_of_a_closed_loop_are_returned():
     def make():
         async def inner():
-            return Mailbox()
+            return TokenQueue()
 
         return asyncio.run(inner())
 
-    gone, outbox, here = await asyncio.to_thread(make), Outbox(), Mailbox()
-    outbox.add(gone, TokenBatch(token_ids=(1,)))
-    outbox.add(here, TokenBatch(token_ids=(2,)))
-    assert outbox.flush() == [gone]
+    gone, buffer, here = await asyncio.to_thread(make), ResultBuffer(), TokenQueue()
+    buffer.add(gone, TokenBatch(token_ids=(1,)))
+    buffer.add(here, TokenBatch(token_ids=(2,)))
+    assert buffer.flush() == [gone]
     await asyncio.sleep(0)
     assert (await here.get()).token_ids == (2,)

@@ -1,21 +1,55 @@
-"""What one model's number of CPU threads leaves to others."""
+"""Threads that end with their work, and how many CPU threads one model leaves to others."""
 
 import threading
 
 import pytest
 
+from ark_backends.kit.threads import run_on_own_thread, set_num_threads
+
 pytestmark = pytest.mark.anyio
+
+
+def test_gives_back_what_the_work_returns_and_its_thread_is_gone():
+    thread = run_on_own_thread(threading.current_thread)
+    assert thread is not threading.current_thread()
+    assert not thread.is_alive()
+
+
+def test_raises_what_the_work_raises():
+    def fail():
+        raise KeyError("from there")
+
+    with pytest.raises(KeyError, match="from there"):
+        run_on_own_thread(fail)
+
+
+def test_an_end_of_the_program_is_told_too():
+    def end():
+        raise SystemExit(3)
+
+    with pytest.raises(SystemExit):
+        run_on_own_thread(end)
 
 
 def _new_thread() -> int:
     """The number that a thread has that has not computed so far."""
     import torch
 
-    found: list[int] = []
-    thread = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
-    thread.start()
-    thread.join()
-    return found[0]
+    return run_on_own_thread(torch.get_num_threads)
+
+
+def test_a_threads_number_is_its_own():
+    import torch
+
+    before, here = _new_thread(), torch.get_num_threads()
+
+    def count():
+        set_num_threads(before + 1)
+        set_num_threads(None)
+        return torch.get_num_threads()
+
+    assert run_on_own_thread(count) == before + 1
+    assert (_new_thread(), torch.get_num_threads()) == (before, here)
 
 
 async def test_the_threads_of_an_embedding_model_are_its_own(tmp_path):
@@ -32,8 +66,8 @@ async def test_the_threads_of_an_embedding_model_are_its_own(tmp_path):
     try:
         await backend.embed(EmbeddingJob(request_id="test", inputs=["a"]))
         assert _new_thread() == before
-        # Lanes are as many as the engine has threads.
-        assert backend._engine._encoder._lanes.count == before + 1
+        # There are as many worker streams as the engine has threads.
+        assert backend._engine._encoder._streams.count == before + 1
     finally:
         await backend.close()
 

@@ -61,13 +61,13 @@ def test_random_schedules(monkeypatch, llama, opened, words, schedule, chunk, he
             assert status.jobs_failed == 0
             assert status.running == status.waiting == 0
             # What the books say is what the buffers hold.
-            states = chat.engine._states
-            assert status.kv_bytes == sum(state.kv.nbytes for state in states._idle)
+            cache = chat.engine._cache
+            assert status.kv_bytes == sum(cached.kv.nbytes for cached in cache._idle)
             for session in ("a", "b", "c"):
                 chat.backend.release(session)
         assert chat.backend.status().kv_bytes == 0
-        assert not states._blocks
-        assert not states._sessions
+        assert not cache._blocks
+        assert not cache._sessions
 
     asyncio.run(run())
 
@@ -75,28 +75,28 @@ def test_random_schedules(monkeypatch, llama, opened, words, schedule, chunk, he
 def watch(engine):
     """Bytes of KV at every allocation, measured on the buffers themselves."""
     seen = []
-    states = engine._states
-    new, resize = states.new, states.resize
+    cache = engine._cache
+    new, resize = cache.new, cache.resize
 
     def held():
-        return sum(state.kv.nbytes for state in [*states._idle, *states._busy])
+        return sum(cached.kv.nbytes for cached in [*cache._idle, *cache._busy])
 
     def watched_new(*args, **kwargs):
-        state = new(*args, **kwargs)
+        cached = new(*args, **kwargs)
         seen.append(held())
-        return state
+        return cached
 
-    def watched_resize(state, capacity):
+    def watched_resize(cached, capacity):
         # Old and new exist together while one is copied into the other.
-        seen.append(held() + capacity * states.spec.token_bytes)
-        resize(state, capacity)
+        seen.append(held() + capacity * cache.spec.token_bytes)
+        resize(cached, capacity)
 
-    states.new, states.resize = watched_new, watched_resize
+    cache.new, cache.resize = watched_new, watched_resize
     return seen
 
 
 @pytest.mark.anyio
-async def test_growing_sequences_send_the_youngest_back(llama, opened, words, monkeypatch):
+async def test_growing_sequences_preempt_the_youngest(llama, opened, words, monkeypatch):
     monkeypatch.setattr(scheduler, "HEADROOM", 4)
     async with opened(llama, kv_bytes=llama.kv(200), max_running=4) as chat:
         replies = await asyncio.gather(*(chat.matches(words(20, i), 150) for i in range(4)))
@@ -111,14 +111,14 @@ async def test_growing_sequences_send_the_youngest_back(llama, opened, words, mo
 @pytest.mark.anyio
 async def test_a_job_that_finds_no_room_is_looked_at_again_only_when_there_may_be_some(llama, opened, words):
     async with opened(llama, kv_bytes=llama.kv(200), max_running=4) as chat:
-        states = chat.engine._states
-        find, looks = states.find, []
+        cache = chat.engine._cache
+        find, looks = cache.find, []
 
         def counted(*args):
-            looks.append(states.freed)
+            looks.append(cache.freed)
             return find(*args)
 
-        states.find = counted
+        cache.find = counted
         await asyncio.gather(chat.matches(words(20, 0), 120), chat.matches(words(150, 1), 10))
         assert chat.backend.status().steps > 100
         assert len(looks) == 3

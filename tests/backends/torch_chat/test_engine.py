@@ -271,7 +271,7 @@ async def test_a_full_queue_refuses_at_once(llama, opened, words):
         assert error.value.status == 429
         assert chat.backend.status().tokens_generated < 600
         assert [reply.finish for reply in await asyncio.gather(*inside)] == ["length"] * 3
-        assert max(step.singles for step in chat.engine.history) == 1
+        assert max(step.decode_tokens for step in chat.engine.history) == 1
         await chat.matches(words(5), 1)
 
 
@@ -297,7 +297,7 @@ async def test_running_streams_wait_for_one_chunk_at_most(llama, opened, words):
         busy = [step for step in during if step.prompt_tokens]
         assert sum(step.prompt_tokens for step in busy) == 400
         # Every step of the long prompt also had a token for each of the three streams.
-        assert all(step.singles == 3 for step in busy)
+        assert all(step.decode_tokens == 3 for step in busy)
         assert max(step.prompt_tokens for step in busy) == 32
         await asyncio.gather(*streams)
 
@@ -354,12 +354,12 @@ async def test_release_frees_a_session(llama, opened, words):
 async def test_a_sessions_next_turn_goes_on_in_the_same_memory(llama, opened, words):
     async with opened(llama) as chat:
         first = await chat.run(words(60), 10, session="s")
-        (state,) = chat.backend._engine._states._idle
-        place = state.kv.data.data_ptr()
+        (cached,) = chat.backend._engine._cache._idle
+        place = cached.kv.data.data_ptr()
         second = await chat.run([*words(60), *first.tokens, *words(20, 1)], 10, session="s")
         assert second.cached == 69
-        assert list(chat.backend._engine._states._idle) == [state]
-        assert state.kv.data.data_ptr() == place
+        assert list(chat.backend._engine._cache._idle) == [cached]
+        assert cached.kv.data.data_ptr() == place
 
 
 async def test_owners_share_nothing(llama, opened, words):
@@ -403,9 +403,9 @@ async def test_a_closed_event_loop_cancels_its_jobs(llama, opened, words):
     async with opened(llama) as chat:
 
         async def leave():
-            mailbox = chat.engine.submit(chat.job(words(20), 480))
+            results = chat.engine.submit(chat.job(words(20), 480))
             await until(lambda: chat.backend.status().tokens_generated)
-            return mailbox
+            return results
 
         await asyncio.to_thread(asyncio.run, leave())
         status = await settled(chat)

@@ -13,8 +13,8 @@ from ark.config import ModelConfig
 from ark.engines.chat import GenerationJob, SamplingParams
 from ark_backends.torch_chat import TorchChat, int8, quantize
 from ark_backends.torch_chat.int8 import Int8Linear, Int8Module
-from ark_backends.torch_chat.kept import FILE, Store
 from ark_backends.torch_chat.linear import FloatLinear
+from ark_backends.torch_chat.quantized_cache import FILE, QuantizedCache
 from ark_backends.torch_chat.runner import Runner
 from ark_embedded import chat_model_path
 
@@ -136,7 +136,7 @@ def test_what_is_kept_gives_the_same_bits(architecture, tiny, tmp_path):
     for _ in range(2):
         runner = Runner(copy.deepcopy(plain))
         runner.speed_up()
-        report = quantize.quantize(runner, TOKENS, Store(tmp_path))
+        report = quantize.quantize(runner, TOKENS, QuantizedCache(tmp_path))
         results.append((report, runner.logits(TOKENS)))
     (made, expected), (restored, got) = results
     assert restored.total == made.total
@@ -163,12 +163,12 @@ async def test_a_model_keeps_its_int8_layers_when_asked(directory, tmp_path, cap
 def test_what_was_kept_of_other_weights_is_made_again(llama, tmp_path, caplog):
     caplog.set_level(logging.INFO)
     llama.plain.save_pretrained(tmp_path)
-    quantize.quantize(decoder_of(llama.plain), TOKENS, Store(tmp_path))
+    quantize.quantize(decoder_of(llama.plain), TOKENS, QuantizedCache(tmp_path))
     other = copy.deepcopy(llama.plain)
     torch.nn.init.normal_(other.model.layers[0].mlp.down_proj.weight, std=0.02)
     other.save_pretrained(tmp_path)
     runner = decoder_of(other)
-    quantize.quantize(runner, TOKENS, Store(tmp_path))
+    quantize.quantize(runner, TOKENS, QuantizedCache(tmp_path))
     assert "is of other weights" in caplog.text
     fresh = decoder_of(other)
     quantize.quantize(fresh, TOKENS)
@@ -178,7 +178,7 @@ def test_what_was_kept_of_other_weights_is_made_again(llama, tmp_path, caplog):
 @pytest.mark.parametrize("damage", ["cut", "noise", "directory"])
 def test_a_file_that_cannot_be_used_is_made_again_or_passed_over(llama, tmp_path, caplog, damage):
     llama.plain.save_pretrained(tmp_path)
-    store = Store(tmp_path)
+    store = QuantizedCache(tmp_path)
     if damage == "directory":
         # It can neither be read nor replaced.
         (store.path / "something").mkdir(parents=True)

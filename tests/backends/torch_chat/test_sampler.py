@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ark.engines.chat import SamplingParams
 from ark_backends.torch_chat import sampler
-from ark_backends.torch_chat.sampler import Chooser, NotFinite, choose
+from ark_backends.torch_chat.sampler import NotFinite, Sampler, choose
 
 params = st.builds(
     SamplingParams,
@@ -43,7 +43,7 @@ def allowed(row: torch.Tensor, values: SamplingParams) -> dict[int, float]:
 @given(st.lists(params, min_size=1, max_size=6), st.integers(0, 1000), st.sampled_from([30, 3000]))
 def test_only_tokens_that_the_reference_allows(batch, seed, vocabulary):
     logits = 3 * torch.randn(len(batch), vocabulary, generator=torch.Generator().manual_seed(seed))
-    chosen = choose(logits, [Chooser(values) for values in batch])
+    chosen = choose(logits, [Sampler(values) for values in batch])
     for row, values, token in zip(logits, batch, chosen, strict=True):
         if values.temperature == 0.0:
             assert token == int(row.argmax())
@@ -64,7 +64,7 @@ def test_only_tokens_that_the_reference_allows(batch, seed, vocabulary):
 def test_frequencies_are_those_of_the_reference(values):
     row = torch.linspace(0, 3, 12)
     draws = 20_000
-    chosen = choose(row.expand(draws, -1), [Chooser(_seeded(values, i)) for i in range(draws)])
+    chosen = choose(row.expand(draws, -1), [Sampler(_seeded(values, i)) for i in range(draws)])
     expected = allowed(row, values)
     counts = torch.bincount(torch.tensor(chosen), minlength=12).tolist()
     for token, count in enumerate(counts):
@@ -76,9 +76,9 @@ def test_frequencies_are_those_of_the_reference(values):
 def test_candidates_do_not_change_the_choice(monkeypatch):
     logits = 2 * torch.randn(8, 4000, generator=torch.Generator().manual_seed(3))
     batch = [SamplingParams(top_p=0.3 + 0.08 * i, top_k=(i % 3) * 700, seed=i) for i in range(8)]
-    chosen = choose(logits, [Chooser(values) for values in batch])
+    chosen = choose(logits, [Sampler(values) for values in batch])
     monkeypatch.setattr(sampler, "CANDIDATES", 4000)
-    assert chosen == choose(logits, [Chooser(values) for values in batch])
+    assert chosen == choose(logits, [Sampler(values) for values in batch])
 
 
 def test_a_choice_does_not_depend_on_the_batch():
@@ -90,8 +90,8 @@ def test_a_choice_does_not_depend_on_the_batch():
         )
         for i in range(10)
     ]
-    together = choose(logits, [Chooser(values) for values in batch])
-    alone = [choose(logits[i : i + 1], [Chooser(values)])[0] for i, values in enumerate(batch)]
+    together = choose(logits, [Sampler(values) for values in batch])
+    alone = [choose(logits[i : i + 1], [Sampler(values)])[0] for i, values in enumerate(batch)]
     assert together == alone
 
 
@@ -99,8 +99,8 @@ def test_seeds():
     logits = torch.zeros(1, 100_000)
 
     def tokens(seed):
-        chooser = Chooser(SamplingParams(seed=seed))
-        return [choose(logits, [chooser])[0] for _ in range(5)]
+        one = Sampler(SamplingParams(seed=seed))
+        return [choose(logits, [one])[0] for _ in range(5)]
 
     assert tokens(1) == tokens(1)
     assert tokens(1) != tokens(2)
@@ -109,18 +109,18 @@ def test_seeds():
 
 
 def test_the_last_draw_stays_in_the_vocabulary():
-    chooser = Chooser(SamplingParams())
-    chooser.draw = lambda: 1.0 - 2**-53
+    one = Sampler(SamplingParams())
+    one.draw = lambda: 1.0 - 2**-53
     logits = torch.full((1, 50_000), -30.0)
     logits[0, 100] = 0.0
     logits[0, 200:] = float("-inf")
-    assert choose(logits, [chooser])[0] < 200
+    assert choose(logits, [one])[0] < 200
 
 
 def test_a_tiny_temperature_is_greedy():
     logits = 50 * torch.randn(4, 300, generator=torch.Generator().manual_seed(2))
     for temperature in (1e-300, 1e-38, 1e-6, 1e-4):
-        chosen = choose(logits, [Chooser(SamplingParams(temperature=temperature))] * 4)
+        chosen = choose(logits, [Sampler(SamplingParams(temperature=temperature))] * 4)
         assert chosen == logits.argmax(dim=-1).tolist()
 
 
@@ -128,7 +128,7 @@ def test_rows_without_numbers_are_named():
     logits = torch.zeros(3, 10)
     logits[1, 4] = float("nan")
     with pytest.raises(NotFinite) as error:
-        choose(logits, [Chooser(SamplingParams())] * 3)
+        choose(logits, [Sampler(SamplingParams())] * 3)
     assert error.value.rows == (1,)
 
 

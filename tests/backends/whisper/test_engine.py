@@ -23,7 +23,7 @@ class Held:
 
     def __init__(self, path, *, workers=1, max_queue=256, **options):
         from ark_backends.whisper import Whisper, WhisperOptions
-        from ark_backends.whisper.engine import Engine
+        from ark_backends.whisper.engine import WhisperEngine
         from ark_backends.whisper.recogniser import Recogniser
 
         held = self
@@ -48,8 +48,9 @@ class Held:
         self.error, self.always = None, False
         model = Faulty(str(path), device="cpu", compute_type="int8", cpu_threads=1, num_workers=workers)
         given = WhisperOptions(beam_size=1, max_new_tokens=6, condition_on_previous_text=False, **options)
-        self.engine = Engine(model, given, workers=workers, max_queue=max_queue)
+        self.engine = WhisperEngine(model, given, workers=workers, max_queue=max_queue)
         self.backend = Whisper(self.engine, ("en",))
+        self.engine.start()
 
     def hold(self):
         self.entered.clear()
@@ -191,13 +192,53 @@ async def test_a_long_recording_does_not_keep_others_waiting(held):
             tasks.start_soon(it.run, job(1.0), done, name)
         await it.until(lambda status: status.running == 3)
         # Both stand in line behind the window that is held.
-        while len(it.engine._turns._waiting) < 2:  # noqa: ASYNC110
+        while len(it.engine._windows) < 2:  # noqa: ASYNC110
             await anyio.sleep(0.005)
         it.gate.set()
     assert done[:2] == ["short 1", "short 2"] or done[:2] == ["short 2", "short 1"]
     first, second = it.windows[0], it.windows[3]
     assert first == second
     assert len({*it.windows[:3]}) == 3
+
+
+async def test_so_many_windows_at_once_and_no_more(held, monkeypatch):
+    from faster_whisper import WhisperModel
+
+    plain, computing, most = WhisperModel.encode, set(), []
+
+    def counted(self, features):
+        computing.add(threading.get_ident())
+        most.append(len(computing))
+        try:
+            return plain(self, features)
+        finally:
+            computing.discard(threading.get_ident())
+
+    monkeypatch.setattr(WhisperModel, "encode", counted)
+    it = held(workers=2, max_running=6)
+    async with anyio.create_task_group() as tasks:
+        for _ in range(6):
+            tasks.start_soon(it.run, job(65.0))
+    assert len(most) == len(it.windows) == 18
+    assert max(most) == 2
+
+
+async def test_leaving_while_it_waits_for_its_turn(held):
+    it = held()
+    it.hold()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(it.run, job())
+        await it.reached()
+        with anyio.CancelScope() as scope:
+            tasks.start_soon(_cancel_when, scope, lambda: len(it.engine._windows) == 1)
+            await it.run(job())
+        assert scope.cancelled_caught
+        # Its thread does not wait for the window that is held.
+        await it.until(lambda status: status.running == 1)
+        it.gate.set()
+    status = it.backend.status()
+    assert (status.jobs_finished, status.jobs_cancelled) == (1, 1)
+    assert len(it.windows) == 1
 
 
 async def test_a_full_queue(held):
@@ -303,6 +344,45 @@ async def test_closing_fails_what_is_inside(held):
         await it.run(job())
     assert caught.value.code == "engine_closed"
     assert it.engine._model.model.model_is_loaded is False
+
+
+async def test_closing_ends_what_waits_for_its_turn(held):
+    it = held()
+    it.hold()
+    errors = []
+
+    async def ask():
+        try:
+            await it.run(job(120.0))
+        except Unavailable as error:
+            errors.append(error.code)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(ask)
+        await it.reached()
+        tasks.start_soon(ask)
+        while not len(it.engine._windows):  # noqa: ASYNC110
+            await anyio.sleep(0.005)
+        tasks.start_soon(it.backend.close)
+        while len(errors) < 2:  # noqa: ASYNC110
+            await anyio.sleep(0.005)
+        it.gate.set()
+    assert errors == ["engine_closed"] * 2
+    assert len(it.windows) == 1
+
+
+async def test_a_recording_that_was_never_begun_can_be_left(held):
+    """Its file is not read, so nobody waits for that."""
+    it = held(max_running=1)
+    it.hold()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(it.run, job())
+        await it.reached()
+        recording = it.engine.submit(job())
+        it.engine.cancel(recording)
+        with anyio.fail_after(5):
+            await recording.leave()
+        it.gate.set()
 
 
 async def test_many_at_once_are_all_answered(held):

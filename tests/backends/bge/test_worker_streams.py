@@ -4,12 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ark_backends.bge.lanes import MIN_TOKENS, UNEVEN, Lanes, deal
+from ark_backends.bge.worker_streams import MIN_TOKENS, UNEVEN, WorkerStreams, split_evenly
 
 
 @given(st.lists(st.integers(1, 512), max_size=60), st.integers(1, 8))
-def test_rows_are_dealt_evenly_or_not_at_all(lengths, count):
-    parts = deal(lengths, count)
+def test_rows_are_split_evenly_or_not_at_all(lengths, count):
+    parts = split_evenly(lengths, count)
     if parts is None:
         return
     assert sorted(index for part in parts for index in part) == list(range(len(lengths)))
@@ -19,16 +19,16 @@ def test_rows_are_dealt_evenly_or_not_at_all(lengths, count):
     assert max(tokens) * count <= UNEVEN * sum(tokens)
 
 
-def test_equal_rows_are_dealt():
-    assert deal([100] * 8, 2) is not None
+def test_equal_rows_are_split():
+    assert split_evenly([100] * 8, 2) is not None
 
 
 def test_a_row_alone_keeps_all_threads():
-    assert deal([5000], 2) is None
+    assert split_evenly([5000], 2) is None
 
 
 def test_a_part_that_fails_fails_the_batch():
-    lanes = Lanes(2)
+    streams = WorkerStreams(2)
 
     def work(part):
         if part == 1:
@@ -36,31 +36,31 @@ def test_a_part_that_fails_fails_the_batch():
         return [part]
 
     with pytest.raises(RuntimeError, match="no memory"):
-        lanes.map(work, [0, 1])
-    assert lanes.map(work, [2, 3]) == [[2], [3]]
-    lanes.close()
+        streams.map(work, [0, 1])
+    assert streams.map(work, [2, 3]) == [[2], [3]]
+    streams.close()
 
 
-def test_lanes_leave_the_threads_of_others_as_they_are():
+def test_streams_leave_the_threads_of_others_as_they_are():
     import torch
 
     before = torch.get_num_threads()
-    lanes = Lanes(2)
+    streams = WorkerStreams(2)
     assert torch.get_num_threads() == before
-    assert lanes.map(lambda _: [torch.get_num_threads()], [0, 1]) == [[1], [1]]
-    lanes.close()
+    assert streams.map(lambda _: [torch.get_num_threads()], [0, 1]) == [[1], [1]]
+    streams.close()
 
 
-def test_lanes_compute_together_what_cannot_be_dealt():
+def test_streams_compute_together_what_cannot_be_split():
     import torch
 
-    lanes = Lanes(2)
+    streams = WorkerStreams(2)
     before = torch.get_num_threads()
-    assert lanes.together(torch.get_num_threads) == 2
+    assert streams.together(torch.get_num_threads) == 2
     assert torch.get_num_threads() == before
     with pytest.raises(RuntimeError, match="no memory"):
-        lanes.together(_fail)
-    lanes.close()
+        streams.together(_fail)
+    streams.close()
 
 
 def _fail():

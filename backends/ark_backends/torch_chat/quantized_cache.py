@@ -1,4 +1,4 @@
-"""Layers in 8 bits, kept in a file beside the model so that the next start does not have to make them."""
+"""Layers in 8 bits, in a file beside the model, so that the next start does not have to make them."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ from ark_backends.torch_chat.int8 import Rounded
 log = logging.getLogger("ark.torch_chat")
 
 FILE = "model.ark-int8"
-"""Its name in the model's directory. It does not end like weights do, or others would take it for some."""
+"""Its name in the model's directory. It does not end like a file of weights, or others would load it as one."""
 
 FORMAT = "1"
-"""Changes whenever what is written means something else than before."""
+"""Changes whenever the meaning of the file changes."""
 
 SAMPLE_BYTES = 1 << 20
-"""Of each end of a weight file, by which a model is known again."""
+"""Bytes of each end of a weight file that the fingerprint reads."""
 
 
 @dataclass
-class Kept:
-    """What a model's layers became."""
+class QuantizedLayers:
+    """The layers of one model."""
 
     total: int = 0
     logits_error: float = 0.0
     layers: dict[str, Rounded] = field(default_factory=dict)
 
 
-class Store:
-    """The file of one model's directory."""
+class QuantizedCache:
+    """The file in one model's directory."""
 
     def __init__(self, directory: Path) -> None:
         self.path = directory / FILE
         self._directory = directory
 
-    def read(self) -> Kept | None:
-        """What was kept; None where there is nothing, or it belongs to other weights."""
+    def read(self) -> QuantizedLayers | None:
+        """The layers in the file; None where there is no file, or it belongs to other weights."""
         if not self.path.is_file():
             return None
         try:
@@ -57,21 +57,21 @@ class Store:
                 layers = {
                     name: Rounded(file.get_tensor(f"{name}.steps"), file.get_tensor(f"{name}.scale")) for name in names
                 }
-                return Kept(int(about["total"]), float(about["logits_error"]), layers)
+                return QuantizedLayers(int(about["total"]), float(about["logits_error"]), layers)
         except (OSError, SafetensorError, KeyError, ValueError) as error:
             log.warning("%s cannot be read, and is made again: %s", self.path, error)
             return None
 
-    def write(self, kept: Kept) -> None:
-        """Keep it. Where the file cannot be written a line in the log says so, and that is all."""
+    def write(self, quantized: QuantizedLayers) -> None:
+        """Write the file, or log why it cannot be written."""
         tensors: dict[str, torch.Tensor] = {}
-        for name, rounded in kept.layers.items():
+        for name, rounded in quantized.layers.items():
             tensors[f"{name}.steps"], tensors[f"{name}.scale"] = rounded.steps, rounded.scale
         about = {
             "format": FORMAT,
             "model": self._fingerprint(),
-            "total": str(kept.total),
-            "logits_error": repr(kept.logits_error),
+            "total": str(quantized.total),
+            "logits_error": repr(quantized.logits_error),
         }
         part = self.path.with_name(f"{FILE}.{os.getpid()}")
         try:
@@ -84,7 +84,7 @@ class Store:
             log.info("the layers in int8 are kept in %s", self.path)
 
     def _fingerprint(self) -> str:
-        """Known again are the configuration, and the names, sizes and ends of the weight files."""
+        """A hash of the configuration, and of the names, sizes and ends of the weight files."""
         seen = hashlib.sha256((self._directory / "config.json").read_bytes())
         files = (file for pattern in ("*.safetensors", "*.bin") for file in self._directory.glob(pattern))
         for file in sorted(files):

@@ -11,8 +11,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from ark_backends.kit.own_thread import apart
-from ark_backends.kit.threads import among_ourselves, compute_with
+from ark_backends.kit.threads import run_on_own_thread, set_num_threads
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -25,7 +24,7 @@ UNEVEN = 1.25
 """How much longer than the mean the longest part may be: beyond, threads would idle longer than they wait."""
 
 
-def deal(lengths: Sequence[int], count: int) -> list[list[int]] | None:
+def split_evenly(lengths: Sequence[int], count: int) -> list[list[int]] | None:
     """The indices of `count` parts of about as many tokens, each in ascending order; None where rows are too few."""
     if sum(lengths) < MIN_TOKENS * count:
         return None
@@ -40,21 +39,20 @@ def deal(lengths: Sequence[int], count: int) -> list[list[int]] | None:
     return [sorted(part) for part in parts]
 
 
-class Lanes:
-    """Threads on which torch computes without others. Used on one thread."""
+class WorkerStreams:
+    """Threads on each of which torch computes alone. Used on one thread."""
 
     def __init__(self, count: int) -> None:
         self.count = count
-        self._pool = ThreadPoolExecutor(count, thread_name_prefix="ark-lane")
+        self._pool = ThreadPoolExecutor(count, thread_name_prefix="ark-worker")
         everyone = threading.Barrier(count)
 
         def begin() -> None:
-            compute_with(1)
+            set_num_threads(1)
             everyone.wait()
 
-        with among_ourselves():
-            for begun in [self._pool.submit(begin) for _ in range(count)]:
-                begun.result()
+        for begun in [self._pool.submit(begin) for _ in range(count)]:
+            begun.result()
 
     def map(self, work: Callable[[T], list[R]], parts: Sequence[T]) -> list[list[R]]:
         """`work` of each part, in their order. All have ended when it returns or raises."""
@@ -65,14 +63,13 @@ class Lanes:
         return [one.result() for one in started]
 
     def together(self, work: Callable[[], R]) -> R:
-        """`work` with as many threads for each of its operations as there are lanes."""
+        """`work` on a thread whose operations are shared by as many threads as there are streams."""
 
         def run() -> R:
-            compute_with(self.count)
+            set_num_threads(self.count)
             return work()
 
-        with among_ourselves():
-            return apart(run)
+        return run_on_own_thread(run)
 
     def close(self) -> None:
         self._pool.shutdown()
