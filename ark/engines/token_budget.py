@@ -1,34 +1,34 @@
-"""Texts that are far too long for a model, known as such by their beginning.
+"""Reject an over-long text after tokenizing only its start.
 
-A tokenizer takes half a minute and three gigabytes for 15 MB of text, which would then be refused for its length.
+A tokenizer takes half a minute and three gigabytes for 15 MB of text that would then be refused for its length.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-PIECE = 64 * 1024
-"""Characters that are counted at once: some hundredths of a second of work."""
+CHUNK_SIZE = 64 * 1024
+"""Characters that are tokenized at once: some hundredths of a second of work."""
 _USUAL = 4
 """Characters of a token in ordinary text: one that may well fit is not looked at."""
 _MARGIN = 2
-"""Times the tokens that there may be. A text that is cut in the middle of a word has some more than the whole."""
+"""Times the budget at which the search stops: a text that is cut in the middle of a word has some more tokens."""
 
 
-def overlong(text: str, most: int, count: Callable[[str], int]) -> int:
-    """How many characters at the beginning of a text have more than `most` tokens together, where it has far more.
+def over_budget(text: str, budget: int, count: Callable[[str], int]) -> int:
+    """The length of a prefix with more than `budget` tokens, if the text has far more; else 0.
 
-    0 where it has not, or is not known to. `count` gives the tokens of a text by itself.
+    `count` gives the number of tokens of a text by itself.
     """
-    if len(text) <= max(PIECE, _USUAL * most):
+    if len(text) <= max(CHUNK_SIZE, _USUAL * budget):
         return 0
     seen = 0
-    for start in range(0, len(text), PIECE):
-        seen += count(text[start : start + PIECE])
-        if seen > _MARGIN * most:
-            # In one, and ending with a word: long words may be one token, and pieces of them many.
-            beginning = text[: start + PIECE]
-            words, _, _ = beginning.rpartition(" ")
-            beginning = words or beginning
-            return len(beginning) if count(beginning) > most else 0
+    for start in range(0, len(text), CHUNK_SIZE):
+        seen += count(text[start : start + CHUNK_SIZE])
+        if seen > _MARGIN * budget:
+            # Once more in one, ending with a word: long words may be one token, and parts of them many.
+            prefix = text[: start + CHUNK_SIZE]
+            words, _, _ = prefix.rpartition(" ")
+            prefix = words or prefix
+            return len(prefix) if count(prefix) > budget else 0
     return 0

@@ -13,8 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ark.engines.chat import Tokenizer
-from ark.engines.token_budget import PIECE as CHUNK_SIZE
-from ark.engines.token_budget import overlong
+from ark.engines.token_budget import CHUNK_SIZE, over_budget
 from ark.errors import ContextLengthExceeded
 
 # Letters and digits, which no template trims, escapes or splits at. Whoever writes it into a message gains nothing:
@@ -47,7 +46,7 @@ class Verbatim:
         """Ids of a rendering of marked messages. Raises ContextLengthExceeded for one that is far too long."""
         parts = text.split(_MARK)
         # Shorter text is never far too long.
-        if len(text) > CHUNK_SIZE and overlong("".join(parts), self._context_length, self._count):
+        if len(text) > CHUNK_SIZE and over_budget("".join(parts), self._context_length, self._count):
             raise ContextLengthExceeded(
                 f"The messages are far longer than the model's context of {self._context_length} tokens.",
                 param="messages",

@@ -7,7 +7,7 @@ from typing import Any
 
 from ark.config import ConfigError
 from ark.engines.embedding import EmbeddingJob
-from ark.engines.token_budget import PIECE, overlong
+from ark.engines.token_budget import CHUNK_SIZE, over_budget
 from ark.errors import BadRequest, ContextLengthExceeded
 
 Row = list[int]
@@ -51,7 +51,7 @@ class Reader:
 
     def is_long(self, job: EmbeddingJob) -> bool:
         """Whether reading a job takes more than a moment."""
-        return sum(map(len, job.inputs)) > PIECE
+        return sum(map(len, job.inputs)) > CHUNK_SIZE
 
     def read(self, job: EmbeddingJob, between: Callable[[], object] = bool) -> list[Row]:
         """The rows of a job, in order. Raises BadRequest and ContextLengthExceeded that name the input.
@@ -82,7 +82,7 @@ class Reader:
             between()
             return len(self._core.encode_batch_fast([piece], add_special_tokens=False)[0].ids)
 
-        enough = overlong(text, self.max_length, count)
+        enough = over_budget(text, self.max_length, count)
         if enough == 0:
             return text
         if truncate:
@@ -139,14 +139,14 @@ class Reader:
 
 
 def _pieces(texts: Sequence[str]) -> Iterator[Sequence[str]]:
-    """Texts that follow each other, of `PIECE` characters together at most, or one that has more.
+    """Texts that follow each other, of `CHUNK_SIZE` characters together at most, or one that has more.
 
     The tokenizer spreads them over threads of its own, which all jobs share: until they are through with what they
     have, others wait.
     """
     start = length = 0
     for index, text in enumerate(texts):
-        if length + len(text) > PIECE and index > start:
+        if length + len(text) > CHUNK_SIZE and index > start:
             yield texts[start:index]
             start, length = index, 0
         length += len(text)

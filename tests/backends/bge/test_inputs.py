@@ -93,9 +93,9 @@ async def test_short_texts_are_not_read_behind_long_ones(opened, m3):
 
 
 async def test_long_texts_are_read_in_pieces(opened, m3):
-    from ark.engines.token_budget import PIECE
+    from ark.engines.token_budget import CHUNK_SIZE
 
-    texts = ["w1", "w2 " * PIECE, "w3 w4", *["w5 " * 30] * (PIECE // 60), "w6"]
+    texts = ["w1", "w2 " * CHUNK_SIZE, "w3 w4", *["w5 " * 30] * (CHUNK_SIZE // 60), "w6"]
     async with opened(m3) as backend:
         reader = backend._reader
         pieces = []
