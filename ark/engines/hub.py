@@ -1,20 +1,20 @@
-"""The hub of models, as far as ARK asks it: huggingface_hub, and what goes wrong with it in ARK's words.
+"""The hub of models, through huggingface_hub, with errors in ARK's words.
 
-It comes with the extras of the engines, so it is imported when it is needed.
+The library comes with the extras of the backends, so it is imported when it is needed.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 
 from ark.config import ConfigError
 
 SMALL_FILES = ("config.json", "modules.json", "1_Pooling/config.json")
-"""What a model is told by."""
+"""The files that say what a model is."""
 
 
 def installed() -> bool:
@@ -22,66 +22,56 @@ def installed() -> bool:
 
 
 def small_files(repo: str, revision: str | None) -> Path:
-    """The directory with a model's `SMALL_FILES`, which are downloaded if they are not here yet. Raises ConfigError."""
+    """The directory of a model's `SMALL_FILES`, downloaded if they are not here yet. Raises ConfigError."""
     from huggingface_hub import snapshot_download  # noqa: PLC0415
 
-    with asked(repo, revision), _without_bars():
+    with hub_errors(repo, revision), _no_progress_bars():
         return Path(snapshot_download(repo, revision=revision, allow_patterns=list(SMALL_FILES)))
 
 
 def sizes(repo: str, revision: str | None) -> dict[str, int]:
-    """The files of a model on the hub, and their bytes as far as it says. Raises ConfigError."""
+    """The files of a model on the hub, and their bytes as far as it tells. Raises ConfigError."""
     from huggingface_hub import HfApi  # noqa: PLC0415
 
-    with asked(repo, revision):
+    with hub_errors(repo, revision):
         files = HfApi().model_info(repo, revision=revision, files_metadata=True).siblings or ()
         return {file.rfilename: file.size or 0 for file in files}
 
 
 @contextmanager
-def asked(repo: str, revision: str | None) -> Iterator[None]:
-    """Raise ConfigError for what goes wrong with huggingface_hub inside, and say what to do about it."""
-    from huggingface_hub.errors import (  # noqa: PLC0415
-        GatedRepoError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        OfflineModeIsEnabled,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
+def hub_errors(repo: str, revision: str | None) -> Iterator[None]:
+    """Turn the errors of huggingface_hub into a ConfigError that says what to do."""
+    from huggingface_hub import errors  # noqa: PLC0415
 
+    # The HTTP client of huggingface_hub has been httpx and is httpx2, by its version.
+    http_error: type[Exception] = errors.HfHubHTTPError.__bases__[0]
     absent = f"{repo!r} is not a directory, and"
     try:
         yield
-    except GatedRepoError as error:
+    except errors.GatedRepoError as error:
         raise ConfigError(f"the hub model {repo!r} is gated: accept its terms on its page and set HF_TOKEN") from error
-    except RevisionNotFoundError as error:
+    except errors.RevisionNotFoundError as error:
         raise ConfigError(f"the hub model {repo!r} has no revision {revision!r}") from error
-    except RepositoryNotFoundError as error:
+    except errors.RepositoryNotFoundError as error:
         raise ConfigError(f"{absent} not a model on the hub either, or a private one: that needs HF_TOKEN") from error
-    except HFValidationError as error:
+    except errors.HFValidationError as error:
         raise ConfigError(f"{repo!r} is neither a directory nor a name that a model on the hub can have") from error
-    except (OSError, _client_error()) as error:
+    except (OSError, http_error) as error:
         cause = error.__cause__ or error
-        if isinstance(cause, OfflineModeIsEnabled):
+        if isinstance(cause, errors.OfflineModeIsEnabled):
             raise ConfigError(f"{absent} not downloaded yet, which HF_HUB_OFFLINE forbids") from error
-        if isinstance(error, LocalEntryNotFoundError):
-            raise ConfigError(f"{absent} the hub cannot be reached to download it: {_line(cause)}") from error
-        raise ConfigError(f"the hub model {repo!r} cannot be downloaded: {_line(error)}") from error
+        if isinstance(error, errors.LocalEntryNotFoundError):
+            raise ConfigError(f"{absent} the hub cannot be reached to download it: {_first_line(cause)}") from error
+        raise ConfigError(f"the hub model {repo!r} cannot be downloaded: {_first_line(error)}") from error
+
+
+def progress_bars() -> AbstractContextManager[None]:
+    """Show progress bars in a terminal, and none in a log."""
+    return nullcontext() if sys.stderr.isatty() else _no_progress_bars()
 
 
 @contextmanager
-def bars() -> Iterator[None]:
-    """Progress bars inside, where somebody sees them: a log has no use for them."""
-    if sys.stderr.isatty():
-        yield
-    else:
-        with _without_bars():
-            yield
-
-
-@contextmanager
-def _without_bars() -> Iterator[None]:
+def _no_progress_bars() -> Iterator[None]:
     from huggingface_hub import utils  # noqa: PLC0415
 
     if utils.are_progress_bars_disabled():
@@ -94,13 +84,5 @@ def _without_bars() -> Iterator[None]:
         utils.enable_progress_bars()
 
 
-def _client_error() -> type[Exception]:
-    """What the HTTP client of huggingface_hub raises: it has been httpx's and is httpx2's, by its version."""
-    from huggingface_hub.errors import HfHubHTTPError  # noqa: PLC0415
-
-    found: type[Exception] = HfHubHTTPError.__bases__[0]
-    return found
-
-
-def _line(error: BaseException) -> str:
+def _first_line(error: BaseException) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)

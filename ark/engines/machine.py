@@ -1,8 +1,7 @@
-"""What of this machine the process may use: a container's limits, which are its control groups', leave less than there
-is.
+"""The processors and the memory that this process may use. A container's control groups leave less than there is.
 
-Files and their units are those of Linux' control groups, of version 2 and 1: docs.kernel.org/admin-guide/cgroup-v2.html
-and cgroup-v1/memory.html. `root` is where the file system begins.
+The files and their units are Linux': docs.kernel.org/admin-guide/cgroup-v2.html and cgroup-v1/memory.html. `root` is
+where the file system begins.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from pathlib import Path
 ROOT = Path("/")
 
 UNKNOWN = 4 << 30
-"""Bytes of memory that a system is taken to have free that cannot be asked."""
+"""Bytes of free memory assumed on a system that does not tell."""
 
 
 def bound() -> int:
@@ -25,17 +24,17 @@ def bound() -> int:
 def processors(root: Path = ROOT) -> int:
     """Processors that may be kept busy: those that the process is bound to, or the whole ones of a smaller quota.
 
-    Where there is a quota, the kernel stops all threads of a group that have used it up for the rest of each tenth of a
-    second. More threads than that do not compute more, and wait for those that were stopped.
+    Once a group has used up its quota, the kernel stops all its threads for the rest of each tenth of a second. More
+    threads than that compute nothing more, and wait for those that were stopped.
     """
-    quotas = [int(quota) for place in _groups("cpu", root) if (quota := _quota(place)) is not None]
+    quotas = [int(quota) for group in _groups("cpu", root) if (quota := _quota(group)) is not None]
     return max(1, min([bound(), *quotas]))
 
 
 def free_memory(root: Path = ROOT) -> int:
-    """Bytes of main memory that can still be taken; half of all that there is where the system does not say."""
-    limits = [left for place in _groups("memory", root) if (left := _memory_left(place)) is not None]
-    available = _fields(root / "proc/meminfo").get("MemAvailable:")
+    """Bytes of main memory that can still be taken; half of all memory where the system does not tell."""
+    limits = [left for group in _groups("memory", root) if (left := _memory_left(group)) is not None]
+    available = _numbers(root / "proc/meminfo").get("MemAvailable:")
     if available is not None:
         # In units of 1024 bytes, whatever the file calls them.
         limits.append(available * 1024)
@@ -48,22 +47,20 @@ def free_memory(root: Path = ROOT) -> int:
 
 
 def _groups(controller: str, root: Path) -> Iterator[Path]:
-    """Directories of the control groups that the process is in, as far as they can be seen. Each limits it."""
+    """Directories of the control groups of the process, as far as they can be seen. Each limits it."""
     for line in _text(root / "proc/self/cgroup").splitlines():
         _, controllers, path = [*line.split(":", 2), "", ""][:3]
         if controllers and controller not in controllers.split(","):
             continue
         mounted = root / "sys/fs/cgroup" / (controller if controllers else "")
         # Inside a container the path may be that of outside, and what is mounted is the container's own group.
-        parts = path.strip("/").split("/")
-        if ".." in parts:
-            parts = []
+        parts = [] if ".." in path.split("/") else path.strip("/").split("/")
         for count in range(len(parts) + 1):
             yield mounted.joinpath(*parts[:count])
 
 
 def _quota(group: Path) -> float | None:
-    """Processors' time for each unit of time, None where there is no limit."""
+    """Processors' time per time, None where there is no limit."""
     try:
         if limit := _text(group / "cpu.max"):
             used, period = limit.split()
@@ -85,23 +82,19 @@ def _memory_left(group: Path) -> int | None:
             left = int(_text(group / limit)) - int(_text(group / used))
         except ValueError:
             continue
-        # Files that were read count as used, and give way when memory is needed.
-        return max(0, left + _fields(group / "memory.stat").get(cached, 0))
+        # The cache of files counts as used, and gives way when memory is needed.
+        return max(0, left + _numbers(group / "memory.stat").get(cached, 0))
     return None
 
 
-def _fields(file: Path) -> dict[str, int]:
-    """The first number of each line, by the line's first word."""
-    fields = {}
-    for line in _text(file).splitlines():
-        name, number, *_ = [*line.split(), "", ""]
-        if number.isdecimal():
-            fields[name] = int(number)
-    return fields
+def _numbers(file: Path) -> dict[str, int]:
+    """The number behind each line's first word."""
+    words = (line.split() for line in _text(file).splitlines())
+    return {line[0]: int(line[1]) for line in words if len(line) > 1 and line[1].isdecimal()}
 
 
 def _text(file: Path) -> str:
-    """What a file says, nothing where it cannot be read."""
+    """A file's content, empty where it cannot be read."""
     try:
         return file.read_text(encoding="ascii", errors="replace")
     except OSError:

@@ -55,7 +55,7 @@ def _download(repo: str, revision: str | None, also: Sequence[str]) -> Path:
             what = f"the hub model {name!r} was downloaded in part, without {missing}"
             raise ConfigError(f"{what}: go on by 'ark pull {name}' where the hub can be reached") from error
         return directory
-    with hub.asked(repo, revision), hub.bars():
+    with hub.hub_errors(repo, revision), hub.progress_bars():
         return Path(snapshot_download(repo, revision=revision, allow_patterns=files))
 
 
