@@ -1,7 +1,4 @@
-"""A mistake in a configuration: where it is, what it is, and what would be right.
-
-msgspec finds it, and says the first two. What would be right stands in the types.
-"""
+"""Explain a mistake in a configuration: its place and reason, which msgspec gives, and a suggestion from the types."""
 
 from __future__ import annotations
 
@@ -18,20 +15,19 @@ _STEP = re.compile(r"\.?([^.\[\]]+)|\[[^\]]*\]")
 
 
 def explain(error: msgspec.ValidationError, kind: type) -> str:
-    """``: field: reason; what would be right`` of a mistake in a value of a type."""
+    """``: field: reason; suggestion``, for an error of converting a value to `kind`."""
     match = _MESSAGE.fullmatch(str(error))
     if match is None:
         return f": {error}"
     reason, path = match["reason"], match["path"] or ""
-    said = _said(reason, list(_inside(inspect.type_info(kind), path)), path, kind)
-    return f": {path}: {said}" if path else f": {said}"
+    text = _with_suggestion(reason, list(_types_at(inspect.type_info(kind), path)), path, kind)
+    return f": {path}: {text}" if path else f": {text}"
 
 
-def _said(reason: str, allowed: list[inspect.Type], path: str, kind: type) -> str:
-    """The reason, and what would be right where that can be said."""
+def _with_suggestion(reason: str, allowed: list[inspect.Type], path: str, kind: type) -> str:
     if unknown := _UNKNOWN.fullmatch(reason):
         fields = [name for one in allowed for name in _fields(one)]
-        return f"{reason}; {_where(unknown[1], fields, kind)}"
+        return f"{reason}; {_suggest_field(unknown[1], fields, kind)}"
     if reason.startswith("Invalid enum value"):
         values = sorted(repr(value) for one in allowed if isinstance(one, inspect.LiteralType) for value in one.values)
         return f"{reason}; it is one of {', '.join(values)}"
@@ -43,11 +39,11 @@ def _said(reason: str, allowed: list[inspect.Type], path: str, kind: type) -> st
     return reason
 
 
-def _where(unknown: str, fields: list[str], kind: type) -> str:
-    """What a field may have been meant to be, or where it belongs."""
-    near = get_close_matches(unknown, fields, 1)
-    if near:
-        return f"did you mean {near[0]}?"
+def _suggest_field(unknown: str, fields: list[str], kind: type) -> str:
+    """A field of a similar name, else the table that has this one, else all fields."""
+    close = get_close_matches(unknown, fields, 1)
+    if close:
+        return f"did you mean {close[0]}?"
     tables = [table for table, inner in _tables(inspect.type_info(kind)) if unknown in _fields(inner)]
     if tables:
         return f"it is a field of {' and of '.join(tables)}"
@@ -55,7 +51,7 @@ def _where(unknown: str, fields: list[str], kind: type) -> str:
 
 
 def _tables(info: inspect.Type, path: str = "") -> Iterator[tuple[str, inspect.StructType]]:
-    """Each table below a type, as TOML heads it: ``[server]``, ``[[models]]``, ``[models.sampling]``."""
+    """Each table below a type, with its header in TOML: ``[server]``, ``[[models]]``, ``[models.sampling]``."""
     for name, field in _fields(info).items():
         inner = f"{path}.{name}".removeprefix(".")
         for one in _alternatives(field):
@@ -67,16 +63,16 @@ def _tables(info: inspect.Type, path: str = "") -> Iterator[tuple[str, inspect.S
                 yield from _tables(one.item_type, inner)
 
 
-def _inside(info: inspect.Type, path: str) -> Iterator[inspect.Type]:
-    """What may stand at a path, such as ``models[0].task``."""
+def _types_at(info: inspect.Type, path: str) -> Iterator[inspect.Type]:
+    """The types that a value at a path may have, such as ``models[0].task``."""
     step = _STEP.match(path)
     for one in _alternatives(info):
         if step is None:
             yield one
         elif step[1] in _fields(one):
-            yield from _inside(_fields(one)[step[1]], path[step.end() :])
+            yield from _types_at(_fields(one)[step[1]], path[step.end() :])
         elif step[1] is None and isinstance(one, inspect.VarTupleType):
-            yield from _inside(one.item_type, path[step.end() :])
+            yield from _types_at(one.item_type, path[step.end() :])
 
 
 def _alternatives(info: inspect.Type) -> Iterator[inspect.Type]:

@@ -1,4 +1,4 @@
-"""Logs on standard error: one line of JSON for each record, or what is easier to read in a terminal."""
+"""Logs on standard error: a line of JSON for each record, or a plainer line in a terminal."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ class JSONFormatter(logging.Formatter):
         try:
             return _encoder.encode(line).decode()
         except UnicodeEncodeError:
-            # A lone surrogate, as in the name of a file that is not UTF-8: only this one writes it, as an escape.
+            # A lone surrogate, as in the name of a file that is not UTF-8: `json` writes it as an escape.
             return json.dumps(line, default=str)
 
 
 class TerminalFormatter(logging.Formatter):
-    """For somebody who watches: the local time, the message and the record's `fields`, and the traceback if any."""
+    """For a terminal: the local time, the message and the record's `fields`, and the traceback if any."""
 
     def format(self, record: logging.LogRecord) -> str:
         time = datetime.fromtimestamp(record.created).strftime("%H:%M:%S")
@@ -44,13 +44,13 @@ class TerminalFormatter(logging.Formatter):
 
 
 def _shown(value: object) -> str:
-    """A value as text that moves no cursor: a path may have come from a client."""
+    """A value as text without control characters: a path may come from a client."""
     text = str(value)
     return text if text.isprintable() else json.dumps(text)
 
 
 def configure(level: str) -> None:
-    """Write ARK's logs to standard error, unless the application around it has set logging up itself."""
+    """Write ARK's logs to standard error, unless the application around it configures logging itself."""
     logger = logging.getLogger("ark")
     if not logger.handlers and not logging.getLogger().handlers:
         handler = logging.StreamHandler(sys.stderr)

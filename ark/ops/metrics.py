@@ -1,7 +1,7 @@
-"""What GET /metrics tells.
+"""The text of GET /metrics.
 
-Names are vLLM's where the meaning is the same, with the prefix ``ark:``. Labels have values of the server's own: served
-models, routes and codes, and nothing that a client sends.
+Names are vLLM's where the meaning is the same, with the prefix ``ark:``. The values of labels are the server's own:
+served models, routes and codes, and nothing that a client sends.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ GAUGE, COUNTER = GaugeMetricFamily, CounterMetricFamily
 
 
 class Metrics(Collector):
-    """The metrics of one running server. They have a registry of their own, for a process may run several servers."""
+    """The metrics of one running server, in their own registry, because a process may run several servers."""
 
     def __init__(self, registry: Registry, sessions: Sessions, limiter: Limiter) -> None:
         self._models = registry
@@ -44,7 +44,7 @@ class Metrics(Collector):
         ProcessCollector(registry=self._registry)
 
     def text(self) -> bytes:
-        """Everything, in Prometheus's text format."""
+        """All metrics in Prometheus's text format."""
         return generate_latest(self)
 
     def collect(self) -> Iterator[Metric]:
@@ -54,7 +54,7 @@ class Metrics(Collector):
         yield from self._serving()
         yield from _engines(self._models.models)
         for metric in self._registry.collect():
-            # When a series began says nothing that a scraper does not know, and would be a third of the text.
+            # A scraper knows when a series began, and the samples would be a third of the text.
             metric.samples = [sample for sample in metric.samples if not sample.name.endswith("_created")]
             yield metric
 

@@ -1,7 +1,7 @@
-"""What becomes of requests: a record of each one, and the metrics of all.
+"""Records of requests, and the metrics made of them.
 
-A record is kept while its request is served, and read once, when it is over: for the metrics here and for
-`ark.ops.tracing`. Times are in seconds of `time.perf_counter`; 0 for what has not come.
+A record is filled while its request is served, and read once, when it is over: here, and by `ark.ops.tracing`. Times
+are in seconds of `time.perf_counter`; 0 for what has not happened.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Observe = Callable[[float], None]
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 MAX_REASONS = 100
-"""Reasons of errors that are told apart. They are codes in the code; this holds a backend that makes them up."""
+"""Distinct reasons of errors that are counted. They are constants of the code, unless a backend makes them up."""
 
 
 @dataclass(kw_only=True)
@@ -42,7 +42,7 @@ class JobRecord:
     asked: float = 0.0
     """When the engine got the job."""
     admitted: float = 0.0
-    """When it began with it, as far as it tells."""
+    """When it began with it, if it tells."""
     first: float = 0.0
     """When the first token came."""
     last: float = 0.0
@@ -61,7 +61,7 @@ class JobRecord:
         self.asked = time.perf_counter()
 
     def batch(self, batch: TokenBatch) -> None:
-        """A batch has come. As in vLLM, the tokens that come at once are one step."""
+        """A batch has arrived. As in vLLM, tokens that arrive together are one step."""
         now = time.perf_counter()
         if batch.cached_tokens is not None and not self.admitted:
             self.admitted = now
@@ -99,7 +99,7 @@ class RequestRecord:
     """Unix time of `begun`, in nanoseconds."""
     begun: float = field(default_factory=time.perf_counter)
     arrived: float = 0.0
-    """When the whole request was there, its body too: what a slow client takes to send it is not ARK's."""
+    """When the whole request was there, body included: the time that a slow client takes to send it is not ARK's."""
     ended: float = 0.0
     route: str | None = None
     """The path of `ark.api.routes`, None where there is none."""
@@ -110,10 +110,10 @@ class RequestRecord:
     # Not the error itself: its traceback has the frames of all who handled the request, and in them this record, so
     # that only Python's garbage collector would free the request.
     error_status: int | None = None
-    """Of what the client was told, before a stream or in it."""
+    """Of the error that the client was sent, before a stream or in it."""
     error_code: str | None = None
     reason: str | None = None
-    """What went wrong, in one word of a fixed set."""
+    """Of the error, one of a fixed set."""
     job: JobRecord | None = None
     """There once the request has named a model that it may use."""
     trace_id: str | None = None
@@ -141,7 +141,7 @@ class RequestRecord:
         self.arrived = time.perf_counter()
 
     def fail(self, error: APIError) -> None:
-        """The client is told of an error."""
+        """The client is sent an error."""
         self.error_status, self.error_code = error.status, error.code
         self.reason = error.reason or error.code or error.type
 
@@ -153,18 +153,18 @@ class RequestRecord:
 
     @property
     def failed(self) -> bool:
-        """The server is to blame for what went wrong."""
+        """The error is the server's."""
         return self.error_status is not None and self.error_status >= 500
 
     @property
     def complete(self) -> bool:
-        """The client got all that it asked for."""
+        """The client got the whole response, without an error."""
         return not self.disconnected and self.error_status is None
 
 
 @dataclass(frozen=True)
 class ModelMetrics:
-    """The metrics of one model, looked up once: each request is told to most of them, each token to one."""
+    """The metrics of one model, looked up once because each token is observed."""
 
     finished: Mapping[str, Counter]
     """Replies, by the reasons of `FINISHED`."""
@@ -181,8 +181,8 @@ class ModelMetrics:
 
 
 FINISHED = ("stop", "length", "abort", "error")
-"""The reasons of vLLM that ARK has. To the engine a reply that calls tools has stopped; it is aborted when the client
-leaves or the server stops, and ends with an error when the engine fails."""
+"""vLLM's finish reasons that ARK has. A reply that calls tools is a ``stop``. With ``abort`` the client left or the
+server stopped, and with ``error`` the engine failed."""
 
 _FINE = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2)
 LATENCY = (*_FINE, 0.3, 0.5, 0.8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 50, 60, 120, 240, 480, 960, 1920, 7680)
@@ -239,7 +239,7 @@ class RequestMetrics:
         """By the name of the served model."""
 
     def add_model(self, name: str, *, chat: bool) -> None:
-        """Make what a model's requests are measured with. Its metrics are there from now on, at 0."""
+        """Create a model's metrics, which are 0 from now on."""
         finished = {reason: self._success.labels(name, reason) for reason in FINISHED}
         observe: dict[str, Observe] = {
             field: histogram.labels(name).observe if chat or field == "latency" else _pass_over
@@ -255,7 +255,7 @@ class RequestMetrics:
         if record.reason is not None:
             self._refused.labels(self._bounded(record.reason)).inc()
         job = record.job
-        # Without `asked` the request did not reach the engine, and with an error of the client's it was turned away.
+        # Without `asked` the request did not reach the engine, and with an error of the client the engine refused it.
         if job is None or not job.asked or (record.error_status is not None and not record.failed):
             return
         broken = "abort" if record.error_status is None or record.error_code == "draining" else "error"
@@ -281,4 +281,4 @@ class RequestMetrics:
 
 
 def _pass_over(_: float) -> None:
-    """In place of what is measured of chat models alone."""
+    """Observe nothing: only chat models have this metric."""
