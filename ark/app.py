@@ -12,25 +12,24 @@ from pathlib import Path
 
 import anyio
 import anyio.to_thread
-import msgspec
 
 from ark.api.error_body import encode_error
-from ark.api.request import Request
+from ark.api.request import Request, spend_nothing
 from ark.api.routes import FILES, PREFLIGHT, match
 from ark.config import Config, ConfigError, load_config
 from ark.errors import APIError, Unavailable
 from ark.http.cors import is_preflight, response_headers
-from ark.http.exchange import FAREWELL, SMALL_BODY, Client, Exchange, Respond
-from ark.http.forms import boundary_of, read_form
+from ark.http.exchange import CLOSE, FAREWELL, SMALL_BODY, Client, Exchange, Respond
+from ark.http.forms import read_form
 from ark.http.request import (
     Body,
     ClientDisconnect,
     Receive,
     Scope,
     Send,
-    check_coding,
+    check_content,
     check_head,
-    check_json,
+    is_http1,
     read_headers,
     request_id,
     route_path,
@@ -166,13 +165,21 @@ class Ark:
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         services = self._services
-        context = RequestContext(scope, services)
-        exchange = Exchange(scope, context.headers, receive, send, context)
+        call = Call(scope, services)
+        exchange = Exchange(
+            scope,
+            call.headers,
+            receive,
+            send,
+            public_error=call.public_error,
+            encode_error=encode_error,
+            extra_headers=call.extra_headers,
+            keep_alive=math.inf if services is None else services.config.server.keep_alive,
+            write_timeout=math.inf if services is None else services.config.limits.write_timeout,
+        )
         async with AsyncExitStack() as held:
             try:
-                if services is None:
-                    raise Unavailable("The server has not been started.", code="not_started")
-                respond = await _admit(scope, exchange, context, services, held)
+                respond = await call.admit(exchange.receive, held)
             except ClientDisconnect:
                 pass
             except Exception as error:  # noqa: BLE001
@@ -181,65 +188,111 @@ class Ark:
                 self._exchanges.add(exchange)
                 await exchange.run(respond)
             finally:
-                # A server that stops while it reads the request has not answered it.
+                # A server that stops while it reads a request has not answered it.
                 if exchange.status or exchange.disconnected:
-                    context.finish(exchange)
+                    call.finish(exchange)
                 self._exchanges.discard(exchange)
                 if not self._exchanges:
                     self._idle.set()
 
 
-class RequestContext:
-    """ARK's side of an exchange: what every response says, what errors tell, and what is recorded."""
+class Call:
+    """ARK's side of one request: its admission, what every response says, and what is recorded."""
 
     def __init__(self, scope: Scope, services: Services | None) -> None:
         self.headers = read_headers(scope)
-        scheme = scope.get("scheme", "http")
-        self.record = RequestRecord(request_id(self.headers), scope["method"], scheme, self.headers)
-        self.account: Account | None = None
-        """There once the request has its place among the running ones."""
-        self.write_timeout = math.inf if services is None else services.config.limits.write_timeout
-        self.keep_alive = math.inf if services is None else services.config.server.keep_alive
+        self._scope = scope
         self._services = services
-        self._line = f"{scope['method']} {scope['path']}"
+        self._record = RequestRecord(
+            request_id(self.headers), scope["method"], scope.get("scheme", "http"), self.headers
+        )
+        self._account: Account | None = None
+        """There once the request has its place among the running ones."""
         self._error: str | None = None
 
-    @property
-    def closing(self) -> bool:
-        return self._services is not None and self._services.draining
+    async def admit(self, receive: Receive, held: AsyncExitStack) -> Respond:
+        """Check route, key and limits, then read the body: nothing is read for a request that is refused anyway.
+        `held` keeps the request's place and its form."""
+        services, headers = self._services, self.headers
+        if services is None:
+            raise Unavailable("The server has not been started.", code="not_started")
+        check_head(self._scope, headers)
+        path, method = route_path(self._scope), self._scope["method"]
+        if services.config.server.cors is not None and is_preflight(method, headers):
+            # Browsers send no key with it, and want to hear of what is wrong by the request itself.
+            route, param = PREFLIGHT, ""
+        else:
+            route, self._record.route, param = match(path, method)
+        if services.draining and not route.open:
+            raise Unavailable("The server is shutting down.", code="draining")
+        key = None
+        if not (route.open or services.keys.open):
+            key = services.keys.check(headers.get(b"authorization", b"").decode("latin-1"))
+        boundary = check_content(headers, route.reads)
+        if route.work:
+            self._account = held.enter_context(services.limiter.admit(key))
+        limits = services.config.limits
+        body = Body(
+            receive,
+            headers,
+            limit={"json": limits.body_bytes, "form": limits.upload_bytes, None: SMALL_BODY}[route.reads],
+            chunk_timeout=limits.body_timeout,
+            total_timeout=limits.body_total_timeout,
+        )
+        form = None
+        if boundary:
+            async with aclosing(body.chunks()) as chunks:
+                form = await read_form(chunks, boundary, files=FILES)
+            held.push_async_callback(form.aclose)
+        request = Request(
+            id=self._record.id,
+            method=method,
+            path=path,
+            root=self._scope.get("root_path", ""),
+            headers=headers,
+            body=await body.read(),
+            form=form,
+            record=self._record,
+            key=key,
+            owner="" if key is None else key.name,
+            param=param,
+            spend=spend_nothing if self._account is None else self._account.spend,
+        )
+        self._record.arrive()
+        return partial(route.endpoint, request, services)
 
-    def response_headers(self) -> list[tuple[str, str]]:
-        headers = [("x-request-id", self.record.id)]
-        if self.account is not None:
-            headers += self.account.headers()
-        if self._services is not None and self._services.config.server.cors is not None:
-            headers += response_headers(self._services.config.server.cors, self.headers)
+    def extra_headers(self) -> list[tuple[str, str]]:
+        headers = [("x-request-id", self._record.id)]
+        if self._account is not None:
+            headers += self._account.headers()
+        if self._services is not None:
+            if self._services.config.server.cors is not None:
+                headers += response_headers(self._services.config.server.cors, self.headers)
+            if self._services.draining and is_http1(self._scope):
+                headers.append(CLOSE)
         return headers
 
     def public_error(self, error: Exception) -> APIError:
         """The error itself if it is meant for clients. Any other is logged and hidden."""
         if not isinstance(error, APIError):
-            log.error("unexpected error", exc_info=error, extra={"fields": {"request_id": self.record.id}})
-            error = APIError(f"The server had an unexpected error. Its log has more under {self.record.id}.")
+            log.error("unexpected error", exc_info=error, extra={"fields": {"request_id": self._record.id}})
+            error = APIError(f"The server had an unexpected error. Its log has more under {self._record.id}.")
         self._error = error.code or error.type
-        self.record.fail(error)
+        self._record.fail(error)
         return error
-
-    def encode_error(self, error: APIError) -> bytes:
-        return encode_error(error)
 
     def finish(self, exchange: Exchange) -> None:
         """The exchange is over: into the log, the metrics and the traces."""
-        record, services = self.record, self._services
+        record = self._record
         error = "write_timeout" if exchange.client is Client.STALLED else self._error
         record.end(status=exchange.status, disconnected=exchange.disconnected, error=error)
-        if services is not None:
-            services.metrics.requests.add(record)
-            if services.tracer is not None:
-                services.tracer.add(record)
+        if self._services is not None:
+            self._services.metrics.requests.add(record)
+            if self._services.tracer is not None:
+                self._services.tracer.add(record)
         fields: dict[str, object] = {
             "request_id": record.id,
-            "request": self._line,
+            "request": f"{self._scope['method']} {self._scope['path']}",
             "status": exchange.status or None,
             "seconds": round(record.ended - record.begun, 4),
         }
@@ -248,66 +301,6 @@ class RequestContext:
         if record.trace_id is not None:
             fields["trace_id"] = record.trace_id
         log.info("client disconnected" if exchange.disconnected else "request", extra={"fields": fields})
-
-
-async def _admit(
-    scope: Scope, exchange: Exchange, context: RequestContext, services: Services, held: AsyncExitStack
-) -> Respond:
-    """Check route, key and limits, then read the body: nothing is read for a request that is refused anyway. `held`
-    keeps the request's place and its form."""
-    headers, config = context.headers, services.config
-    check_head(scope, headers)
-    path, method = route_path(scope), scope["method"]
-    if config.server.cors is not None and is_preflight(method, headers):
-        # Browsers send no key with it, and want to hear of what is wrong by the request itself.
-        route, param = PREFLIGHT, ""
-    else:
-        route, context.record.route, param = match(path, method)
-    if services.draining and not route.open:
-        raise Unavailable("The server is shutting down.", code="draining")
-    key = None
-    if not (route.open or services.keys.open):
-        key = services.keys.check(headers.get(b"authorization", b"").decode("latin-1"))
-    boundary = b""
-    if route.reads is not None:
-        check_coding(headers)
-    if route.reads == "json":
-        check_json(headers)
-    elif route.reads == "form":
-        boundary = boundary_of(headers.get(b"content-type", b"").decode("latin-1"))
-    if route.work:
-        context.account = held.enter_context(services.limiter.admit(key))
-    body = Body(
-        exchange.receive,
-        headers,
-        limit={"json": config.limits.body_bytes, "form": config.limits.upload_bytes, None: SMALL_BODY}[route.reads],
-        chunk_timeout=config.limits.body_timeout,
-        total_timeout=config.limits.body_total_timeout,
-    )
-    content, form = b"", None
-    if route.reads == "form":
-        async with aclosing(body.chunks()) as chunks:
-            form = await read_form(chunks, boundary, files=FILES)
-        held.push_async_callback(form.aclose)
-    else:
-        content = await body.read()
-    context.record.arrive()
-    request = Request(
-        id=context.record.id,
-        method=method,
-        path=path,
-        root=scope.get("root_path", ""),
-        headers=headers,
-        body=content,
-        form=form,
-        record=context.record,
-        key=key,
-        owner="" if key is None else key.name,
-        param=param,
-    )
-    if context.account is not None:
-        request = msgspec.structs.replace(request, spend=context.account.spend)
-    return partial(route.endpoint, request, services)
 
 
 def create_app(config: Config | str | Path | None = None) -> Ark:

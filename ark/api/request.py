@@ -9,6 +9,10 @@ from ark.http import request
 from ark.ops.requests import RequestRecord
 
 
+def spend_nothing(tokens: int) -> None:
+    """Stands where no rate is counted."""
+
+
 class Request(request.Request, frozen=True, kw_only=True):
     """An admitted request."""
 
@@ -20,7 +24,7 @@ class Request(request.Request, frozen=True, kw_only=True):
     """Whose sessions and retained state the request may see: the key's name, empty where the server is open."""
     param: str = ""
     """What the path has in place of the route's braces."""
-    spend: Callable[[int], None] = lambda tokens: None
+    spend: Callable[[int], None] = spend_nothing
     """Counts the tokens that a response cost against the key's rate. Called once, however the response ended."""
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Literal
 
 import msgspec
 
@@ -15,6 +14,7 @@ from ark.api.ops import endpoint as ops
 from ark.api.request import Request
 from ark.api.sessions import endpoint as sessions
 from ark.errors import MethodNotAllowed, NotFound
+from ark.http.request import Reads
 from ark.http.response import EventStream, Response
 from ark.services import Services
 
@@ -26,8 +26,7 @@ class Route(msgspec.Struct, frozen=True):
     """What happens to a request."""
 
     endpoint: Callable[[Request, Services], Awaitable[Response | EventStream]]
-    reads: Literal["json", "form"] | None = None
-    """The kind of its body."""
+    reads: Reads = None
     open: bool = False
     """Needs no key."""
     work: bool = False

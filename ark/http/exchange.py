@@ -1,18 +1,17 @@
-"""One request and its response: what is sent in which state, and who has to know that the client left."""
+"""One request and its response: what is sent in which state, and what happens when the client disconnects."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from enum import Enum, auto
-from typing import Protocol
 from urllib.parse import quote
 
 import anyio
 from anyio.lowlevel import checkpoint
 
 from ark.http.errors import APIError, RequestTimeout, Unavailable
-from ark.http.request import ASGIMessage, ClientDisconnect, Receive, Scope, Send, WriteTimeout
+from ark.http.request import ASGIMessage, ClientDisconnect, Receive, Scope, Send, WriteTimeout, is_http1
 from ark.http.response import CHUNK_SIZE, EventStream, Response
 from ark.http.sse import EventWriter
 
@@ -24,17 +23,20 @@ SMALL_BODY = 64 * 1024
 SMALL_BODY_WAIT = 0.5
 """Seconds that reading it may take."""
 LINGER = 10.0
-"""Seconds for which a refused body is discarded behind the response: a connection that is closed under unread bytes is
+"""Seconds for which a refused body is discarded after the response. A connection that is closed under unread bytes is
 reset, and the client loses the response."""
 LINGER_SILENCE = 1.0
 """Seconds without a chunk after which the client is taken to have stopped sending."""
 FAREWELL = 1.0
-"""Seconds that a server which stops takes to say so to a client whose response it breaks off."""
+"""Seconds that a server which stops takes to tell a client that its response ends here."""
+
+CLOSE = ("connection", "close")
+"""Ends an HTTP/1 connection with its response. HTTP/2 has no such header, and its connections carry other requests."""
 
 _STREAM_HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache"),
-    # nginx holds streams back without it.
+    # nginx buffers streams without it.
     (b"x-accel-buffering", b"no"),
 ]
 
@@ -57,64 +59,58 @@ class State(Enum):
     IDLE = auto()
     """Nothing. An error is an ordinary response."""
     STARTING = auto()
-    """The head of a stream is with the server. An error can only end the connection."""
+    """The server has the head of a stream. An error can only end the connection."""
     STREAMING = auto()
     """Events may follow. An error is the last of them."""
     FINISHING = auto()
-    """The last of it is with the server. The client may leave as soon as it has that."""
+    """The server has the last of it. The client may disconnect as soon as it has that, too."""
     DONE = auto()
 
 
-class Context(Protocol):
-    """The application behind an exchange."""
-
-    @property
-    def write_timeout(self) -> float:
-        """Seconds in which the client has to take a chunk of the response."""
-
-    @property
-    def keep_alive(self) -> float:
-        """Seconds of silence after which a stream gets a comment."""
-
-    @property
-    def closing(self) -> bool:
-        """Connections end with their response."""
-
-    def response_headers(self) -> Headers:
-        """Of every response, when it starts."""
-
-    def public_error(self, error: Exception) -> APIError:
-        """What the client is told of an error."""
-
-    def encode_error(self, error: APIError) -> bytes:
-        """The body that tells it."""
-
-
 class Exchange:
-    """One request and its response. Nothing else sends."""
+    """One request and its response. Nothing else sends.
+
+    The application says what goes into it: `public_error` is what a client may know of an exception, `encode_error`
+    the body that tells it, and `extra_headers` are those of every response, asked for when one starts. `keep_alive`
+    are the seconds of silence after which a stream gets a comment, `write_timeout` those in which the client has to
+    take a chunk.
+    """
 
     def __init__(
-        self, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive, send: Send, context: Context
+        self,
+        scope: Scope,
+        headers: Mapping[bytes, bytes],
+        receive: Receive,
+        send: Send,
+        *,
+        public_error: Callable[[Exception], APIError],
+        encode_error: Callable[[APIError], bytes],
+        extra_headers: Callable[[], Headers],
+        keep_alive: float,
+        write_timeout: float,
     ) -> None:
         self.client = Client.SENDING
         self.state = State.IDLE
         self.status = 0
         """Of the response; 0 before it starts."""
+        self._http1 = is_http1(scope)
         self._receive = receive
         self._send_message = send
-        self._context = context
+        self._public_error = public_error
+        self._encode_error = encode_error
+        self._extra_headers = extra_headers
+        self._interval = keep_alive
+        self._write_timeout = write_timeout
         self._head_only = scope["method"] == "HEAD"
-        self._http1 = scope.get("http_version", "1.1").startswith("1")
-        self._small_body = _has_small_body(headers)
-        self._closing = False
-        """The body was not read to its end, so that no other request can follow."""
+        length = headers.get(b"content-length", b"0")
+        self._small_body = b"transfer-encoding" not in headers and length.isdigit() and int(length[:10]) <= SMALL_BODY
         self._error_event: Callable[[APIError], bytes] | None = None
         self._tasks = anyio.create_task_group()
         """The endpoint with its response, the watch of the client, and a stream's comments."""
 
     @property
     def disconnected(self) -> bool:
-        """The client left before it had all of the response."""
+        """The client did not take all of the response."""
         return self.state is not State.DONE and not self._connected
 
     @property
@@ -131,12 +127,11 @@ class Exchange:
 
     async def refuse(self, error: Exception) -> None:
         """Answer a request that no endpoint sees; its body may still be on the way."""
-        response = self._error_response(self._context.public_error(error))
+        response = self._error_response(self._public_error(error))
         try:
             if self._small_body and not isinstance(error, RequestTimeout):
                 await self._discard_body(SMALL_BODY_WAIT, silence=SMALL_BODY_WAIT)
             if self.client is Client.SENDING:
-                self._closing = True
                 await self._send_response(response, end=False)
                 await self._discard_body(LINGER, silence=LINGER_SILENCE)
                 if self._connected:
@@ -191,27 +186,49 @@ class Exchange:
                 raise
             except Exception as error:  # noqa: BLE001
                 await self._fail(error)
-        except ClientDisconnect as error:
-            self._lose(error)
+        except ClientDisconnect as lost:
+            self._lose(lost)
+
+    async def _fail(self, error: Exception) -> None:
+        """Tell the client of an error, as far as the state allows."""
+        public = self._public_error(error)
+        if self.state is State.IDLE:
+            await self._send_response(self._error_response(public))
+        elif self.state is State.STREAMING and self._error_event is not None:
+            await self._finish(self._error_event(public))
+        else:
+            # The server then closes the connection, which is all that can still be said.
+            raise public
+
+    async def _break_off(self) -> None:
+        """Tell a client that waits for more that the server stops."""
+        if self._connected and self.state is not State.DONE:
+            with anyio.move_on_after(FAREWELL, shield=True), suppress(ClientDisconnect, APIError):
+                await self._fail(Unavailable("The server is shutting down.", code="draining"))
+
+    def _lose(self, lost: ClientDisconnect) -> None:
+        """Stop making a response that nobody reads."""
+        self.client = Client.STALLED if isinstance(lost, WriteTimeout) else Client.DISCONNECTED
+        self._tasks.cancel_scope.cancel()
 
     async def _send_response(self, response: Response, *, end: bool = True) -> None:
         """Send a whole response. With `end` unset the client has all of it, and the server waits for `_finish`."""
         self.state, self.status = State.FINISHING, response.status
+        headers = [*response.headers, *self._extra_headers()]
+        if not end and self._http1 and CLOSE not in headers:
+            headers.append(CLOSE)
         head = [
             (b"content-type", response.content_type),
             (b"content-length", b"%d" % len(response.body)),
-            *self._headers(response.headers),
+            *encode_headers(headers),
         ]
         body = b"" if self._head_only else response.body
-        first, rest = body[:CHUNK_SIZE], range(CHUNK_SIZE, len(body), CHUNK_SIZE)
-        await self._send(
-            {"type": "http.response.start", "status": response.status, "headers": head},
-            {"type": "http.response.body", "body": first, "more_body": bool(rest) or not end},
-        )
-        for start in rest:
+        messages: list[ASGIMessage] = [{"type": "http.response.start", "status": response.status, "headers": head}]
+        for start in range(0, len(body) or 1, CHUNK_SIZE):
             more = start + CHUNK_SIZE < len(body) or not end
-            chunk = body[start : start + CHUNK_SIZE]
-            await self._send({"type": "http.response.body", "body": chunk, "more_body": more})
+            messages.append({"type": "http.response.body", "body": body[start : start + CHUNK_SIZE], "more_body": more})
+            await self._send(messages)
+            messages.clear()
         self.state = State.DONE
 
     async def _send_stream(self, stream: EventStream) -> None:
@@ -224,7 +241,7 @@ class Exchange:
                 # What ASGI asks of a server whose client left; hypercorn keeps silent instead.
                 raise ClientDisconnect from error
 
-        writer = EventWriter(write, interval=self._context.keep_alive, timeout=self._context.write_timeout)
+        writer = EventWriter(write, interval=self._interval, timeout=self._write_timeout)
         self._tasks.start_soon(self._keep_alive, writer)
         async with aclosing(stream.events) as events:
             await writer.write_all(events)
@@ -234,54 +251,25 @@ class Exchange:
 
     async def _start(self, stream: EventStream) -> None:
         self.state, self.status = State.STARTING, 200
-        headers = [*_STREAM_HEADERS, *self._headers(stream.headers())]
+        headers = [*_STREAM_HEADERS, *encode_headers([*stream.headers(), *self._extra_headers()])]
         await self._send_message({"type": "http.response.start", "status": 200, "headers": headers})
         self.state, self._error_event = State.STREAMING, stream.error_event
 
     async def _keep_alive(self, writer: EventWriter) -> None:
         try:
             await writer.keep_alive()
-        except ClientDisconnect as error:
-            self._lose(error)
+        except ClientDisconnect as lost:
+            self._lose(lost)
 
     async def _finish(self, last: bytes) -> None:
         """Send the end of a stream, or of a response that was sent without one."""
         self.state = State.FINISHING
-        await self._send({"type": "http.response.body", "body": last, "more_body": False})
+        await self._send([{"type": "http.response.body", "body": last, "more_body": False}])
         self.state = State.DONE
 
-    async def _break_off(self) -> None:
-        """Tell a client that waits for more that the server stops."""
-        if self._connected and self.state is not State.DONE:
-            with anyio.move_on_after(FAREWELL, shield=True), suppress(ClientDisconnect, APIError):
-                await self._fail(Unavailable("The server is shutting down.", code="draining"))
-
-    async def _fail(self, error: Exception) -> None:
-        """Tell the client of an error, as far as the state allows."""
-        public = self._context.public_error(error)
-        if self.state is State.IDLE:
-            await self._send_response(self._error_response(public))
-        elif self.state is State.STREAMING and self._error_event is not None:
-            await self._finish(self._error_event(public))
-        else:
-            # The server then closes the connection, which is all that can still be said.
-            raise public
-
-    def _error_response(self, error: APIError) -> Response:
-        body = self._context.encode_error(error)
-        return Response(body=body, status=error.status, headers=[*error.headers.items()])
-
-    def _headers(self, own: Headers) -> list[tuple[bytes, bytes]]:
-        """A response's own headers and those of every response."""
-        headers = [*own, *self._context.response_headers()]
-        # HTTP/2 has no such header, and its connections carry other requests.
-        if self._http1 and (self._closing or self._context.closing):
-            headers.append(("connection", "close"))
-        return encode_headers(headers)
-
-    async def _send(self, *messages: ASGIMessage) -> None:
+    async def _send(self, messages: Sequence[ASGIMessage]) -> None:
         """Send messages, for which the client has `write_timeout` seconds together."""
-        with anyio.move_on_after(self._context.write_timeout) as scope:
+        with anyio.move_on_after(self._write_timeout) as scope:
             try:
                 for message in messages:
                     await self._send_message(message)
@@ -290,10 +278,8 @@ class Exchange:
         if scope.cancelled_caught:
             raise WriteTimeout
 
-    def _lose(self, error: ClientDisconnect) -> None:
-        """Stop making a response that nobody reads."""
-        self.client = Client.STALLED if isinstance(error, WriteTimeout) else Client.DISCONNECTED
-        self._tasks.cancel_scope.cancel()
+    def _error_response(self, error: APIError) -> Response:
+        return Response(body=self._encode_error(error), status=error.status, headers=[*error.headers.items()])
 
     async def _discard_body(self, seconds: float, *, silence: float) -> None:
         """Read what the client still sends, until its end, for at most `seconds`."""
@@ -303,13 +289,6 @@ class Exchange:
                     await self.receive()
                 if chunk.cancelled_caught:
                     return
-
-
-def _has_small_body(headers: Mapping[bytes, bytes]) -> bool:
-    declared = headers.get(b"content-length", b"0")
-    if b"transfer-encoding" in headers or not declared.isdigit():
-        return False
-    return len(declared) < 10 and int(declared) <= SMALL_BODY
 
 
 def encode_headers(headers: Headers) -> list[tuple[bytes, bytes]]:

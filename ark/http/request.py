@@ -5,18 +5,20 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, MutableMapping
-from typing import Any
+from typing import Any, Literal
 
 import anyio
 import msgspec
 
 from ark.http.errors import BadRequest, BodyTooLarge, HeadTooLarge, RequestTimeout, UnsupportedMediaType, shorten
-from ark.http.forms import Form
+from ark.http.forms import Form, boundary_of
 
 Scope = Mapping[str, Any]
 ASGIMessage = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[ASGIMessage]]
 Send = Callable[[ASGIMessage], Awaitable[None]]
+Reads = Literal["json", "form"] | None
+"""The kind of body that a route reads."""
 
 HEAD_BYTES = 16 * 1024
 """Limit of a request's head. Hypercorn holds a head that arrives in pieces to it, and one that arrives at once to
@@ -55,6 +57,11 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     def header(self, name: str) -> str | None:
         value = self.headers.get(name.encode("latin-1"))
         return None if value is None else value.decode("latin-1")
+
+
+def is_http1(scope: Scope) -> bool:
+    version: str = scope.get("http_version", "1.1")
+    return version.startswith("1")
 
 
 def route_path(scope: Scope) -> str:
@@ -101,20 +108,20 @@ def check_head(scope: Scope, headers: Mapping[bytes, bytes]) -> None:
         raise BadRequest("The body is sent with both a content-length and a transfer-encoding.", code="invalid_framing")
 
 
-def check_json(headers: Mapping[bytes, bytes]) -> None:
-    """Raises UnsupportedMediaType for a body that is declared as something else."""
-    kind = headers.get(b"content-type", b"").split(b";", 1)[0].strip().lower()
-    if kind and kind != b"application/json" and not kind.endswith(b"+json"):
-        shown = shorten(kind.decode("latin-1"))
-        raise UnsupportedMediaType(f"The body is sent as {shown}; this route reads application/json.")
-
-
-def check_coding(headers: Mapping[bytes, bytes]) -> None:
-    """Raises UnsupportedMediaType for a compressed body: no limit can be held against its size beforehand."""
-    coding = headers.get(b"content-encoding", b"").strip().lower()
-    if coding not in (b"", b"identity"):
-        shown = shorten(coding.decode("latin-1"))
-        raise UnsupportedMediaType(f"The body is sent as {shown}; it is read as it is only.")
+def check_content(headers: Mapping[bytes, bytes], reads: Reads) -> bytes:
+    """What separates the parts of a form; empty where none is read. Raises UnsupportedMediaType, and BadRequest where a
+    form has no boundary."""
+    if reads is None:
+        return b""
+    content_type = headers.get(b"content-type", b"").decode("latin-1")
+    kind = content_type.partition(";")[0].strip().lower()
+    if reads == "json" and kind and kind != "application/json" and not kind.endswith("+json"):
+        raise UnsupportedMediaType(f"The body is sent as {shorten(kind)}; this route reads application/json.")
+    coding = headers.get(b"content-encoding", b"").strip().lower().decode("latin-1")
+    if coding not in ("", "identity"):
+        # What is compressed has no size that a limit could be held against before.
+        raise UnsupportedMediaType(f"The body is sent as {shorten(coding)}; it is read as it is only.")
+    return boundary_of(content_type) if reads == "form" else b""
 
 
 def read_cookies(header: str) -> dict[str, str]:
