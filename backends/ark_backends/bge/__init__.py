@@ -16,6 +16,7 @@ from ark.config import ConfigError, ModelConfig, Task
 from ark.engines.backend import Capabilities, Detection
 from ark.engines.embedding import Embedding, EmbeddingBackend, EmbeddingJob, EmbeddingStatus
 from ark.engines.model_files import ModelFiles
+from ark.engines.parameters import EMBEDDINGS, honoured
 from ark_backends.bge.options import BgeOptions
 from ark_backends.kit.engine_backend import EngineBackend
 from ark_backends.kit.local_models import LocalModels
@@ -27,11 +28,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Bge", "BgeOptions"]
 
-PARAMETERS = frozenset({"dimensions", "encoding_format", "ark_truncate"})
 HEADS = frozenset({"ark_sparse", "ark_colbert"})
+"""Parameters that need BGE-M3's heads."""
+PARAMETERS = honoured(EMBEDDINGS) - HEADS
 
 READING = 4
-"""Jobs with long inputs that are tokenised at the same time. Others do not wait for them."""
+"""Jobs with long inputs that are tokenized at once. Others do not wait for them."""
 
 
 class Bge(LocalModels, EngineBackend):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ark.config import ConfigError, ModelConfig, Task
 from ark.engines.backend import Capabilities, Detection
 from ark.engines.model_files import ModelFiles
+from ark.engines.parameters import TRANSCRIPTIONS, honoured
 from ark.engines.transcription import (
     TranscriptionBackend,
     TranscriptionInfo,
@@ -30,9 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["VadConfig", "Whisper", "WhisperOptions"]
 
-PARAMETERS = frozenset(
-    {"language", "prompt", "response_format", "stream", "temperature", "timestamp_granularities"}
-)  # fmt: skip
+PARAMETERS = honoured(TRANSCRIPTIONS) - {"chunking_strategy", "include"}
 
 
 class Whisper(LocalModels, EngineBackend):
@@ -90,7 +89,7 @@ class Whisper(LocalModels, EngineBackend):
                 yield result
         finally:
             self._engine.cancel(results)
-            # The file is the caller's again behind this.
+            # After this the file is the caller's again.
             await results.leave()
 
 
