@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import msgspec
 
 from ark.api.chat import parameters
 from ark.api.chat.parameters import read_messages
-from ark.api.chat.render import ChunkRenderer, Head, StreamRenderer, TextRenderer, completion
+from ark.api.chat.render import ChunkRenderer, Head, StreamRenderer, TextRenderer, completion, error_event
 from ark.api.chat.schema import ChatRequest
 from ark.api.decode import decode
 from ark.api.request import Request, ignored_header
@@ -58,11 +59,14 @@ async def create(request: Request, services: Services) -> Response | EventStream
     if not body.stream:
         turn = await runner.run()
         return Response(body=completion(head, turn), headers=runner.headers())
-    renderer: StreamRenderer = TextRenderer()
-    if not body.ark_simplified:
-        include_usage = body.stream_options is not None and bool(body.stream_options.include_usage)
-        renderer = ChunkRenderer(head, include_usage=include_usage)
-    return EventStream(events=runner.events(renderer), headers=runner.headers, error_event=renderer.error)
+    simplified = bool(body.ark_simplified)
+    include_usage = body.stream_options is not None and bool(body.stream_options.include_usage)
+    renderer = TextRenderer if simplified else partial(ChunkRenderer, head=head, include_usage=include_usage)
+    return EventStream(
+        events=runner.events(renderer),
+        headers=runner.headers,
+        error_event=partial(error_event, named=simplified),
+    )
 
 
 @dataclass(eq=False)
@@ -92,10 +96,11 @@ class TurnRunner:
                 pass
         return turn
 
-    async def events(self, renderer: StreamRenderer) -> AsyncGenerator[bytes, None]:
+    async def events(self, new_renderer: Callable[[Turn], StreamRenderer]) -> AsyncGenerator[bytes, None]:
         """The turn as a renderer writes it. The session keeps the turn before the last event is given."""
         async with self._begin() as turn:
-            if event := renderer.start(turn):
+            renderer = new_renderer(turn)
+            if event := renderer.start():
                 yield event
             async for delta in turn:
                 if event := renderer.delta(delta):

@@ -79,16 +79,13 @@ def _reason(output: OutputProcessor, legacy: bool) -> schema.FinishReason:
 class StreamRenderer(Protocol):
     """Writes a turn as server-sent events. A method returns any number of them, joined."""
 
-    def start(self, turn: Turn) -> bytes:
-        """When the engine has admitted the turn."""
+    def start(self) -> bytes:
+        """When the turn has begun."""
 
     def delta(self, delta: Delta) -> bytes: ...
 
     def end(self) -> bytes:
         """When the turn is complete and kept."""
-
-    def error(self, error: APIError) -> bytes:
-        """In place of the end."""
 
 
 class ChunkRenderer:
@@ -97,7 +94,8 @@ class ChunkRenderer:
     Of several replies each has its finish reason as soon as it ends; that of the last comes when the turn is kept.
     """
 
-    def __init__(self, head: Head, *, include_usage: bool) -> None:
+    def __init__(self, turn: Turn, *, head: Head, include_usage: bool) -> None:
+        self._turn = turn
         self._head = head
         self._usage: UnsetType | None = None if include_usage else UNSET
         self._ended: set[int] = set()
@@ -106,10 +104,10 @@ class ChunkRenderer:
         event = self._event(schema.ChunkChoice(index=0, delta=schema.ChoiceDelta(content=mark)))
         self._before, _, self._after = event.partition(_encoder.encode(mark))
 
-    def start(self, turn: Turn) -> bytes:
-        self._turn = turn
+    def start(self) -> bytes:
         role = schema.ChoiceDelta(role="assistant", content="", refusal=None)
-        return b"".join(self._event(schema.ChunkChoice(index=output.index, delta=role)) for output in turn.outputs)
+        outputs = self._turn.outputs
+        return b"".join(self._event(schema.ChunkChoice(index=output.index, delta=role)) for output in outputs)
 
     def delta(self, delta: Delta) -> bytes:
         if delta.content and not (delta.reasoning or delta.calls or delta.logprobs or delta.index):
@@ -130,9 +128,6 @@ class ChunkRenderer:
         if self._usage is None:
             events.append(self._chunk([], usage(turn)))
         return b"".join([*events, DONE])
-
-    def error(self, error: APIError) -> bytes:
-        return json_event(encode_error(error))
 
     def _choices(self, delta: Delta) -> Iterator[schema.ChoiceDelta]:
         if delta.content or delta.reasoning:
@@ -172,11 +167,11 @@ class TextRenderer:
     Reasoning is left out: without the wrapping a client could not tell it from the answer.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, turn: Turn) -> None:
+        self._turn = turn
         self._returned = False
 
-    def start(self, turn: Turn) -> bytes:
-        self._turn = turn
+    def start(self) -> bytes:
         return b""
 
     def delta(self, delta: Delta) -> bytes:
@@ -192,6 +187,7 @@ class TextRenderer:
     def end(self) -> bytes:
         return json_event(_encoder.encode(usage(self._turn))) + DONE
 
-    def error(self, error: APIError) -> bytes:
-        # Data is text here, so an error needs an event name of its own.
-        return b"event: error\n" + json_event(encode_error(error))
+
+def error_event(error: APIError, *, named: bool) -> bytes:
+    """An error inside a stream. `named`: with an event name of its own, where the data of other events is text."""
+    return b"event: error\n" * named + json_event(encode_error(error))
