@@ -226,3 +226,17 @@ def test_what_leads_nowhere_fails_the_build(tmp_path: Path) -> None:
     assert done.returncode != 0
     for number in range(1, 5):
         assert f"none-{number}" in done.stderr
+
+
+def test_the_architecture_names_what_there_is() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    for path in re.findall(r"`((?:ark|backends|tests|tools|conformance)/[\w/]+(?:\.py)?)`", text):
+        assert (ROOT / path).exists(), path
+    found = 0
+    # A symbol, or several, before the file that defines them.
+    for symbols, path in re.findall(r"((?:`[\w.]+`(?:,\s|\sor\s|\s))+)\(?`((?:ark|backends)/[\w/]+\.py)`\)?", text):
+        source = (ROOT / path).read_text(encoding="utf-8")
+        for name in re.findall(r"\w+", symbols.replace(" or ", " ")):
+            assert re.search(rf"^ *(?:(?:async )?def|class) {name}\b|^{name}\b.*=", source, re.MULTILINE), (name, path)
+            found += 1
+    assert found > 40
