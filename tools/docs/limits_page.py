@@ -29,8 +29,8 @@ INTRODUCTION = """\
 
 <!-- Made by `make pages` from tools/docs/limits_page.py -->
 
-How much of anything ARK takes, table by table of `ark.toml`, and what happens to more. All other fields are on the page
-[Configuration](configuration.md).
+To find out how much ARK accepts, and what happens beyond that, use this page. It has the limits of each table of
+`ark.toml`. [Configuration](configuration.md) has all other fields.
 """
 
 TABLES: tuple[tuple[str, type, Collection[str] | None], ...] = (
@@ -64,11 +64,11 @@ FIXED = f"""\
 |---|---|
 | Head of a request | {HEAD_BYTES >> 10} KiB; more is 431 |
 | Connections that wait to be accepted | {BACKLOG} under `ark serve` |
-| Requests on one connection | {SERVER.keep_alive_max_requests}, of hypercorn; then it is closed in order |
+| Requests on one connection | {SERVER.keep_alive_max_requests}, by hypercorn; then it is closed |
 | Body of a route that reads none | {SMALL_BODY >> 10} KiB |
 | Inputs of one request for embeddings | {MAX_INPUTS} |
-| What a message says again of what a client sent | {SHOWN} characters |
-| Steps that fail in a row before an engine gives up | {MAX_FAILURES} |
+| Part of a client's text that an error message repeats | {SHOWN} characters |
+| Failed steps in a row before an engine gives up | {MAX_FAILURES} |
 """
 
 
