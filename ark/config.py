@@ -92,8 +92,8 @@ class LimitsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     generation_seconds: Seconds = 3600.0
     """Seconds that a reply may take from its first token. Then it ends with the finish reason ``length``."""
     write_timeout: Seconds = 60.0
-    """Seconds for which a client may not read what ARK sends. Then its reply is aborted and its job cancelled. Until
-    then about 100 KiB of the reply wait for the client."""
+    """Seconds for which a client may leave unread what ARK has sent. Then its reply is aborted and its job cancelled.
+    Until then about 100 KiB of the reply wait for the client."""
     concurrent_requests: Positive = 1024
     """Requests for an engine's work at once, waiting ones included; one more gets 503."""
     key_concurrent_requests: Limit = 0

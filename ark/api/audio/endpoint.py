@@ -27,12 +27,12 @@ _SEGMENT_BYTES = 1024
 
 
 async def transcribe(request: Request, services: Services) -> Response | EventStream:
-    """What is said in a recording, in the language it is said in."""
+    """Transcribe a recording, in the language that is spoken in it."""
     return await _answer(request, services, TranscriptionRequest)
 
 
 async def translate(request: Request, services: Services) -> Response | EventStream:
-    """What is said in a recording, in English."""
+    """Translate a recording into English."""
     return await _answer(request, services, TranslationRequest)
 
 

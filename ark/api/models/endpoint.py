@@ -53,7 +53,7 @@ _encoder = msgspec.json.Encoder()
 
 
 async def list_models(request: Request, services: Services) -> Response:
-    """Every served model and every alias that the key may use."""
+    """The served models and the aliases that the key may use."""
     key = request.key
     names = services.registry.names(key)
     return Response(body=_encoder.encode(ModelList(data=[_entry(name, key, services) for name in names])))

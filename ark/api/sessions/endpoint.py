@@ -47,7 +47,7 @@ async def get_session(request: Request, services: Services) -> Response:
 
 
 async def delete_session(request: Request, services: Services) -> Response:
-    """Forget one of the caller's sessions; a turn in progress keeps nothing. Raises NotFound."""
+    """Delete one of the caller's sessions. A turn in progress is not kept. Raises NotFound."""
     session_id = _session_id(request.param)
     if not services.sessions.delete(request.owner, session_id):
         raise _not_found(session_id)
