@@ -10,7 +10,7 @@ import anyio.to_thread
 
 from ark.config import Config
 from ark.models.registry import Registry
-from ark.ops.keys import Keys, KeysFile
+from ark.ops.keys import Keys
 from ark.ops.limits import Limiter
 from ark.ops.metrics import Metrics
 from ark.ops.tracing import Tracer
@@ -29,7 +29,8 @@ class Services:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.registry = Registry(config)
-        self.keys = Keys(config.keys, _keys_file(config, self.registry))
+        served = {served.name for served in self.registry.models}
+        self.keys = Keys(config.keys, config.server.keys_file, served)
         self.limiter = Limiter(config.limits)
         path = config.sessions.path
         self.sessions = Sessions(
@@ -56,10 +57,3 @@ class Services:
             self.sessions.store.sweep()
             if not self.limiter.running:
                 await anyio.to_thread.run_sync(memory.trim)
-
-
-def _keys_file(config: Config, registry: Registry) -> KeysFile | None:
-    path = config.server.keys_file
-    if path is None:
-        return None
-    return KeysFile(Path(path).expanduser(), config.keys, {served.name for served in registry.models})

@@ -18,7 +18,7 @@ from ark.errors import Unauthorized
 log = logging.getLogger("ark.keys")
 
 WATCH_INTERVAL = 1.0
-"""Seconds between two looks at a file of keys."""
+"""Seconds between two looks at the file of keys."""
 
 _BLANK = " \t"
 """Stripped from around a header's value, and nothing else: headers are read as Latin-1, where the last byte of a key in
@@ -28,47 +28,30 @@ UTF-8 may be a no-break space."""
 class Keys:
     """The keys that may call the server. Without any, and without a file of them, it is open."""
 
-    def __init__(self, keys: Sequence[KeyConfig], file: KeysFile | None = None) -> None:
-        self._configured = tuple(keys)
-        self._file = file
+    def __init__(self, configured: Sequence[KeyConfig], file: str | None = None, served: Collection[str] = ()) -> None:
+        """`served` are the models that keys may name. Reads the file; raises ConfigError if it cannot be used."""
+        self._configured = tuple(configured)
+        self._file = None if file is None else Path(file).expanduser()
+        self._served = served
+        self._state: tuple[int, ...] | None = None
         self._secret = secrets.token_bytes(32)
         self._found: dict[bytes, tuple[bytes, KeyConfig]] = {}
-        self.open = False
-        """Everyone may call the server."""
-        self._use(() if file is None else file.read())
+        self._use(() if self._file is None else self._read(self._file))
 
     async def watch(self) -> None:
         """Read the file again whenever it has changed, until cancelled. Without a file, return."""
         while self._file is not None:
             await anyio.sleep(WATCH_INTERVAL)
-            await self.refresh(self._file)
-
-    async def refresh(self, file: KeysFile) -> None:
-        """Read the file again if it has changed. If something is wrong with it, log that and keep the keys."""
-        try:
-            found = await anyio.to_thread.run_sync(file.read_change)
-        except ConfigError as error:
-            log.error("the API keys stay as they were: %s", error)
-            return
-        except Exception:
-            log.exception("the API keys stay as they were: their file cannot be read")
-            return
-        if found is not None:
-            self._use(found)
-            log.info("the API keys were read again: there are %d", len(self._found))
-
-    def _use(self, more: Sequence[KeyConfig]) -> None:
-        found = {}
-        for key in (*self._configured, *more):
-            digest = bytes.fromhex(key.sha256)
-            found[self._place(digest)] = digest, key
-        self._found = found
-        self.open = not found and self._file is None
-
-    def _place(self, digest: bytes) -> bytes:
-        """The digest's place in the table. It differs in each process, so that the time of a lookup tells nothing about
-        a key."""
-        return hmac.digest(self._secret, digest, "sha256")
+            try:
+                found = await anyio.to_thread.run_sync(self._read_change, self._file)
+            except ConfigError as error:
+                log.error("the API keys stay as they were: %s", error)
+            except Exception:
+                log.exception("the API keys stay as they were: their file cannot be read")
+            else:
+                if found is not None:
+                    self._use(found)
+                    log.info("the API keys were read again: there are %d", len(self._found))
 
     def check(self, authorization: str | None) -> KeyConfig | None:
         """The key of an ``Authorization`` header, None on an open server. Raises Unauthorized."""
@@ -77,44 +60,44 @@ class Keys:
         scheme, _, token = (authorization or "").strip(_BLANK).partition(" ")
         token = token.strip(_BLANK)
         if scheme.lower() != "bearer" or not token:
-            raise Unauthorized(
-                "No API key was sent. Send it as 'Authorization: Bearer KEY'.",
-                headers={"www-authenticate": "Bearer"},
-            )
+            message = "No API key was sent. Send it as 'Authorization: Bearer KEY'."
+            raise Unauthorized(message, headers={"www-authenticate": "Bearer"})
         digest = hashlib.sha256(token.encode("latin-1", "replace")).digest()
         known, key = self._found.get(self._place(digest), (b"", None))
         if key is None or not hmac.compare_digest(known, digest):
             raise Unauthorized("The API key is not known here.", headers={"www-authenticate": "Bearer"})
         return key
 
+    def _use(self, more: Sequence[KeyConfig]) -> None:
+        digests = [(bytes.fromhex(key.sha256), key) for key in (*self._configured, *more)]
+        self._found = {self._place(digest): (digest, key) for digest, key in digests}
+        self.open = not self._found and self._file is None
+        """Everyone may call the server."""
 
-class KeysFile:
-    """A file of keys. It blocks: call it at startup, or in a thread."""
+    def _place(self, digest: bytes) -> bytes:
+        """The digest's place in the table. It differs in each process, so that the time of a lookup tells nothing about
+        a key."""
+        return hmac.digest(self._secret, digest, "sha256")
 
-    def __init__(self, path: Path, configured: Sequence[KeyConfig], served: Collection[str]) -> None:
-        self._path = path
-        self._configured = tuple(configured)
-        self._served = served
-        self._seen: tuple[int, ...] | None = None
-
-    def read(self) -> tuple[KeyConfig, ...]:
-        """The keys in it. Raises ConfigError, also for keys that clash with the configured ones."""
+    def _read(self, file: Path) -> tuple[KeyConfig, ...]:
+        """The keys in the file. Raises ConfigError, also for keys that clash with the configured ones."""
         # Before the file is read: a change meanwhile is then seen the next time.
-        self._seen = self._state()
-        keys = load_keys(self._path)
+        self._state = _state(file)
+        keys = load_keys(file)
         try:
             check_keys([*self._configured, *keys], self._served)
         except ConfigError as error:
-            raise ConfigError(f"{self._path}: {error}") from error
+            raise ConfigError(f"{file}: {error}") from error
         return keys
 
-    def read_change(self) -> tuple[KeyConfig, ...] | None:
+    def _read_change(self, file: Path) -> tuple[KeyConfig, ...] | None:
         """The keys if the file has changed since it was read, else None. Raises ConfigError once for each change."""
-        return None if self._state() == self._seen else self.read()
+        return None if _state(file) == self._state else self._read(file)
 
-    def _state(self) -> tuple[int, ...] | None:
-        try:
-            state = self._path.stat()
-        except OSError:
-            return None
-        return state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns
+
+def _state(file: Path) -> tuple[int, ...] | None:
+    try:
+        state = file.stat()
+    except OSError:
+        return None
+    return state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns
