@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 import anyio
 
 from ark.config import SessionsConfig
 from ark.errors import BadRequest, Conflict, NotFound
-from ark.sessions.session import parse_session_id, session_cookie
-from ark.sessions.storage import SavedTurn, StorageError, TranscriptStorage
+from ark.sessions.session import Session, parse_session_id, session_cookie
 from ark.sessions.store import Evicted, Lease, SessionStore
 from ark.sessions.transcript import Continuation, Message, Transcript
 
@@ -21,6 +21,46 @@ log = logging.getLogger("ark.sessions")
 
 SessionName = tuple[str, str]
 """(owner, session id); the session need not exist yet."""
+
+
+class StorageError(Exception):
+    """Transcripts could not be written or read. The message is for the log."""
+
+
+@dataclass
+class Saved:
+    """All that a storage has."""
+
+    sessions: list[Session] = field(default_factory=list)
+    expired: list[tuple[str, str]] = field(default_factory=list)
+    """(owner, id) of sessions that have expired, the oldest first."""
+
+
+class TranscriptStorage(Protocol):
+    """Keeps what the store commits. Calls take effect in the order in which they are made."""
+
+    async def open(self) -> Saved:
+        """Everything that was saved. Raises StorageError."""
+        ...
+
+    async def save(self, session: Session, key: str, transcript: Transcript) -> None:
+        """Write a conversation's transcript; returns when it would survive the end of the process. Raises StorageError.
+
+        `session` is a copy, because the session changes meanwhile. Cancelling the wait does not stop the write.
+        """
+        ...
+
+    def forget_session(self, owner: str, session: str, *, expired: bool) -> None:
+        """Drop a session soon. `expired` remembers that it existed; otherwise that is forgotten too."""
+        ...
+
+    def forget_conversations(self, keys: Sequence[str]) -> None:
+        """Drop some conversations of a session soon."""
+        ...
+
+    async def close(self) -> None:
+        """Returns when everything that was asked for is done."""
+        ...
 
 
 class Sessions:
@@ -118,20 +158,10 @@ class Sessions:
         # A transcript over the byte limit is evicted as soon as it is there.
         if self._storage is None or session.deleted or lease.key not in session.conversations:
             return
-        turn = SavedTurn(
-            owner=session.owner,
-            session=session.id,
-            issued=session.issued,
-            trusted=session.trusted,
-            created=session.created,
-            used=session.used,
-            key=lease.key,
-            transcript=transcript,
-        )
         try:
             # It is written even if the client leaves now, and so are failures told and counted.
             with anyio.CancelScope(shield=True):
-                await self._storage.save(turn)
+                await self._storage.save(replace(session), lease.key, transcript)
         except StorageError as error:
             self.write_failures += 1
             log.error("a turn of session %s was not written to disk: %s", session.id, error)

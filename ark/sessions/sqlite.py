@@ -19,8 +19,10 @@ import anyio.from_thread
 import anyio.lowlevel
 import anyio.to_thread
 
+from ark.sessions.service import Saved, StorageError
+from ark.sessions.session import Session
 from ark.sessions.sqlite_file import SqliteFile
-from ark.sessions.storage import Saved, SavedTurn, StorageError
+from ark.sessions.transcript import Transcript
 
 log = logging.getLogger("ark.sessions")
 
@@ -64,11 +66,11 @@ class SqliteStorage:
         self._thread.start()
         return saved
 
-    async def save(self, turn: SavedTurn) -> None:
+    async def save(self, session: Session, key: str, transcript: Transcript) -> None:
         if self._thread is None:
             raise StorageError("the storage is not open")
         completion = Completion()
-        self._queue.put((partial(SqliteFile.save, turn=turn), completion))
+        self._queue.put((partial(SqliteFile.save, session=session, key=key, transcript=transcript), completion))
         await completion.wait()
 
     def forget_session(self, owner: str, session: str, *, expired: bool) -> None:

@@ -13,8 +13,8 @@ from typing import Any
 
 import msgspec
 
+from ark.sessions.service import Saved, StorageError
 from ark.sessions.session import Conversation, Session
-from ark.sessions.storage import Saved, SavedTurn, StorageError
 from ark.sessions.transcript import TOKEN_BYTES, Seam, Transcript, read_message
 
 log = logging.getLogger("ark.sessions")
@@ -114,23 +114,23 @@ class SqliteFile:
                 database.execute("rollback")
             raise
 
-    def save(self, turn: SavedTurn) -> None:
+    def save(self, session: Session, key: str, transcript: Transcript) -> None:
         """Write what a turn has added, or the whole transcript where it is no addition."""
-        database, transcript = self._database, turn.transcript
-        database.execute("delete from expired where owner = ? and id = ?", (turn.owner, turn.session))
+        database = self._database
+        database.execute("delete from expired where owner = ? and id = ?", (session.owner, session.id))
         database.execute(
             "insert into sessions values (?, ?, ?, ?, ?, ?) on conflict do update set trusted = excluded.trusted, "
             "used = excluded.used, created = excluded.created, issued = excluded.issued",
-            (turn.owner, turn.session, turn.issued, turn.trusted, turn.created, turn.used),
+            (session.owner, session.id, session.issued, session.trusted, session.created, session.used),
         )
         database.execute(
             "insert into conversations values (?, ?, ?, ?, ?, ?) on conflict do update set used = excluded.used, "
             "model = excluded.model, fingerprint = excluded.fingerprint",
-            (turn.key, turn.owner, turn.session, transcript.model, transcript.fingerprint, turn.used),
+            (key, session.owner, session.id, transcript.model, transcript.fingerprint, session.used),
         )
-        before, pieces = self._written.get(turn.key, (None, 0))
+        before, pieces = self._written.get(key, (None, 0))
         if before is None or not _extends(transcript, before):
-            database.execute("delete from pieces where conversation = ?", (turn.key,))
+            database.execute("delete from pieces where conversation = ?", (key,))
             before, pieces = None, 0
         tokens, messages, seams = (
             (0, 0, 0) if before is None else (len(before.tokens), len(before.messages), len(before.seams))
@@ -138,14 +138,14 @@ class SqliteFile:
         database.execute(
             "insert into pieces values (?, ?, ?, ?, ?)",
             (
-                turn.key,
+                key,
                 pieces,
                 _encode([message.data for message in transcript.messages[messages:]]),
                 transcript.tokens[tokens:],
                 _encode(transcript.seams[seams:]),
             ),
         )
-        self._written[turn.key] = (transcript, pieces + 1)
+        self._written[key] = (transcript, pieces + 1)
 
     def forget_session(self, owner: str, session: str, expired: bool) -> None:
         """Drop a session and its conversations; `expired` remembers its id."""

@@ -11,8 +11,7 @@ import pytest
 
 from ark.config import SessionsConfig
 from ark.errors import BadRequest, Conflict, NotFound
-from ark.sessions.service import Sessions
-from ark.sessions.storage import Saved, SavedTurn, StorageError
+from ark.sessions.service import Saved, Sessions, StorageError
 from ark.sessions.transcript import Transcript, read_messages
 
 pytestmark = pytest.mark.anyio
@@ -191,7 +190,7 @@ class FullDisk:
     async def open(self) -> Saved:
         return Saved()
 
-    async def save(self, turn: SavedTurn) -> None:
+    async def save(self, *turn: Any) -> None:
         await anyio.sleep(self.seconds)
         raise StorageError("database or disk is full")
 

@@ -19,10 +19,10 @@ import pytest
 from ark.config import SessionsConfig
 from ark.errors import NotFound
 from ark.sessions import sqlite_file
-from ark.sessions.service import Sessions
+from ark.sessions.service import Sessions, StorageError
+from ark.sessions.session import Session
 from ark.sessions.sqlite import SqliteStorage
 from ark.sessions.sqlite_file import SqliteFile
-from ark.sessions.storage import SavedTurn, StorageError
 from ark.sessions.transcript import Continuation, Transcript, read_messages
 
 NAMES = [str(uuid.UUID(int=n)) for n in range(1, 4)]
@@ -317,10 +317,8 @@ async def test_nothing_is_written_behind_what_could_not_be_forgotten(
 
 def test_after_a_transaction_that_failed_nothing_counts_as_written(path: Path, finish: Any, says: Any) -> None:
     def save(transcript: Transcript) -> Any:
-        turn = SavedTurn(
-            owner="ann", session=NAMES[0], issued=False, trusted=True, created=1, used=1, key="k", transcript=transcript
-        )
-        return lambda file: file.save(turn)
+        session = Session("ann", NAMES[0], issued=False, trusted=True, created=1, used=1)
+        return lambda file: file.save(session, "k", transcript)
 
     def fail(file: SqliteFile) -> None:
         raise sqlite3.OperationalError("database or disk is full")
