@@ -52,7 +52,7 @@ class Server:
         return [line for line in self.lines() if line["level"] in ("warning", "error")]
 
     def left(self) -> int:
-        """Requests whose client was seen to be gone."""
+        """Requests whose client was seen to have disconnected."""
         return sum(line["message"] == "client disconnected" for line in self.lines())
 
     def until(self, condition: Callable[[], bool], seconds: float = 60.0) -> None:
