@@ -6,16 +6,13 @@ This module is light: engines are imported when a model is opened.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import anyio
-
-from ark.concurrency import run_in_thread
 from ark.engines.backend import Capabilities
 from ark.engines.chat import BackendStatus, GenerationJob, SamplingParams, TokenBatch
 from ark.engines.parameters import CHAT, honoured
 from ark_backends.kit.engine_backend import EngineBackend
+from ark_backends.kit.grammar_queue import GrammarQueue
 
 if TYPE_CHECKING:
     from ark_backends.kit.chat_engine import ChatEngine
@@ -23,9 +20,6 @@ if TYPE_CHECKING:
     from ark_backends.kit.tokenizer import HFTokenizer
 
 PARAMETERS = honoured(CHAT)
-
-COMPILING = 4
-"""Grammars compiled at the same time."""
 
 
 class ChatBackendBase(EngineBackend):
@@ -38,10 +32,8 @@ class ChatBackendBase(EngineBackend):
     ) -> None:
         super().__init__(engine)
         self._tokenizer = tokenizer
-        self._grammars = grammars
         self._default_sampling = default_sampling
-        # Compiling takes this many of the threads that everybody shares, and no more.
-        self._compiling = anyio.CapacityLimiter(COMPILING)
+        self._grammars = GrammarQueue(grammars)
 
     @property
     def tokenizer(self) -> HFTokenizer:
@@ -67,7 +59,7 @@ class ChatBackendBase(EngineBackend):
         matcher = None
         if job.grammar is not None:
             # A large schema takes long to compile; neither the event loop nor the engine waits for it.
-            matcher = await run_in_thread(partial(self._grammars.compile, job.grammar), limiter=self._compiling)
+            matcher = await self._grammars.compile(job.grammar, job.owner)
         results = self._engine.submit(job, matcher)
         left = job.n
         try:

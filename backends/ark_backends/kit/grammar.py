@@ -2,30 +2,42 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-import re
-from collections.abc import Collection, Sequence
-from typing import Any
+import logging
+import threading
+from collections.abc import Callable, Collection, Sequence
 
+import msgspec
 import numpy as np
 import torch
-from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
+from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 
 from ark.engines.chat import Grammar
-from ark.errors import APIError, BadRequest
-from ark_backends.kit.schema_limits import beyond_limits
-from ark_backends.kit.schema_references import exclusive, parts
+from ark.errors import APIError, BadRequest, Unavailable
+from ark_backends.kit import simple_schemas
+from ark_backends.kit.child_process import ChildDied, ChildFailedToStart, ChildPool
+from ark_backends.kit.grammar_check import LIMITS, Vocabulary, short
+from ark_backends.kit.grammar_worker import ACCEPTED, CHECK, Accepted, Refusal, Request
+from ark_backends.kit.grammar_worker import STACK as WORKER_STACK
+from ark_backends.kit.threads import run_on_own_thread
+
+log = logging.getLogger("ark.engine")
 
 MAX_LENGTH = 200_000
 """Characters of a grammar with its schemas. Compiling takes time that grows with the square of some of them."""
 
+STACK = 4 * WORKER_STACK
+"""Of the thread that compiles here."""
 
-LIMITS = LLParserLimits(max_items_in_row=50_000, step_max_items=500_000)
-"""What llguidance may keep and follow at once. Alternatives with the same keys add up in the middle of a reply, to more
-than its 2,000 where each has optional properties, but to no more than a schema of `MAX_LENGTH` has parts."""
+MAX_REMEMBERED = 512
+"""Grammars of which it is remembered what became of them in the child process."""
 
-MAX_LEFT_OUT = 32
-"""Parts of a tool's schema that may be left out because they cannot be enforced."""
+QUICK = 0.1
+"""Seconds of compiling that nobody else need be kept waiting for."""
+
+_children = ChildPool("ark_backends.kit.grammar_worker", idle=2)
+"""Of all models: they know no vocabulary."""
 
 
 class GrammarFailed(APIError):
@@ -76,79 +88,108 @@ class Grammars:
         self._ends = frozenset(ends) or frozenset({len(tokens)})
         tokens = [*tokens, *[b""] * (max(self._ends) + 1 - len(tokens))]
         special = sorted({*hidden, *self._ends, *(i for i, token in enumerate(tokens) if not token)})
-        wrapper = TokenizerWrapper(_Vocabulary(tokens, special, min(self._ends)))
+        wrapper = TokenizerWrapper(Vocabulary(tokens, special, min(self._ends)))
         self._tokenizer = LLTokenizer(wrapper, eos_token=sorted(self._ends))
         self.words = (int(self._tokenizer.vocab_size) + 31) // 32
         """Length of a mask's row."""
+        self._lock = threading.Lock()
+        self._known: dict[bytes, Accepted | Refusal] = {}
 
-    def compile(self, grammar: Grammar) -> Matcher:
-        """A matcher at the beginning; takes milliseconds, for a large schema much more.
+    def compile_quickly(self, grammar: Grammar, *, owner: str = "") -> Matcher | None:
+        """A matcher at the beginning, for a grammar that is known to take milliseconds; None for others."""
+        key = _digest(grammar, owner)
+        with self._lock:
+            known = self._known.get(key)
+        if isinstance(known, Accepted) and known.seconds < QUICK:
+            return self._compile(known.lark)
+        if len(grammar.lark) > simple_schemas.MAX_LENGTH:
+            return None
+        if not all(simple_schemas.is_simple(json.loads(schema)) for _, schema in grammar.schemas):
+            return None
+        try:
+            return self._compile(grammar.lark)
+        except BadRequest:
+            # The child can say which part is at fault.
+            return None
 
-        Parts of a lenient schema that cannot be enforced are left out. Raises BadRequest that names the schema and the
-        part of it that cannot be honoured.
+    def compile(self, grammar: Grammar, *, owner: str = "", check: Callable[[], None] = lambda: None) -> Matcher:
+        """A matcher at the beginning; takes milliseconds, and for the worst schemas seconds.
+
+        llguidance is written for schemas that people write: others overflow its stack, or take it minutes and
+        gigabytes. Matchers have to live in this process, so a grammar is tried out in a child process first, with
+        limits of time, memory and stack, unless it is a simple one. Compiled here it does the same again, with more
+        room. What became of it is remembered for its `owner`, so that nobody learns what others ask for.
+
+        Parts of a lenient schema that cannot be enforced are left out. `check` is called ten times a second while the
+        child works: what it raises ends it. Raises BadRequest that names the schema and the part of it that cannot be
+        honoured, and Unavailable where no child can be started.
         """
         if len(grammar.lark) > MAX_LENGTH:
             raise BadRequest(
                 f"The schemas are too large: {len(grammar.lark)} characters, at most {MAX_LENGTH}.",
-                param=grammar.schemas[0][0] if grammar.schemas else None,
+                param=_param(grammar),
                 code="invalid_schema",
             )
-        try:
-            grammar = _within_limits(grammar)
-        except RecursionError as error:
-            raise BadRequest("A schema is nested too deeply.", code="invalid_schema") from error
-        inner = LLMatcher(self._tokenizer, grammar.lark, log_level=0, limits=LIMITS)
-        if not inner.is_error():
-            return Matcher(inner, self._ends, self.words)
-        lark = grammar.lark
-        for param, schema in grammar.schemas:
-            reason = self._reason(schema)
-            if reason is None:
-                continue
-            looser = self._looser(schema)
-            if looser is None:
-                raise _refusal(param, self._locate(json.loads(schema), reason), reason)
-            lark = lark.replace(f"%json {schema}\n", f"%json {looser}\n")
-        if lark != grammar.lark:
-            inner = LLMatcher(self._tokenizer, lark, log_level=0, limits=LIMITS)
-            if not inner.is_error():
-                return Matcher(inner, self._ends, self.words)
-        raise BadRequest(f"The reply's format cannot be enforced: {_short(inner.get_error())}.", code="invalid_schema")
+        matcher = self.compile_quickly(grammar, owner=owner)
+        if matcher is not None:
+            return matcher
+        key = _digest(grammar, owner)
+        with self._lock:
+            known = self._known.get(key)
+        if known is None:
+            known = _try_out(grammar, check)
+            with self._lock:
+                self._known[key] = known
+                while len(self._known) > MAX_REMEMBERED:
+                    del self._known[next(iter(self._known))]
+        if isinstance(known, Refusal):
+            raise _refused(known)
+        return self._compile(known.lark)
 
-    def _reason(self, schema: str) -> str | None:
-        """Why a schema alone cannot be honoured; None when it can."""
-        error, messages = LLMatcher.validate_grammar_with_warnings(f"start: %json {schema}", self._tokenizer)
-        return _short(messages[0]) if error else None
+    def _compile(self, lark: str) -> Matcher:
+        """Raises BadRequest."""
 
-    def _locate(self, whole: dict[str, Any], reason: str) -> list[str]:
-        """The path to the innermost part that fails for this reason by itself, with the definitions it may refer to."""
-        shared = {key: whole[key] for key in ("$defs", "definitions", "x-guidance") if key in whole}
+        def compile_it() -> LLMatcher:
+            return LLMatcher(self._tokenizer, lark, log_level=0, limits=LIMITS)
 
-        def inside(schema: dict[str, Any]) -> list[str]:
-            for path, part in parts(schema):
-                if isinstance(part, dict) and self._reason(json.dumps(shared | part)) == reason:
-                    return path + inside(part)
-            return []
+        inner = run_on_own_thread(compile_it, stack_size=STACK)
+        if inner.is_error():
+            raise _refused(Refusal(None, [], short(inner.get_error())))
+        return Matcher(inner, self._ends, self.words)
 
-        return inside(whole)
 
-    def _looser(self, schema: str) -> str | None:
-        """A lenient schema that keeps only the type of the parts that cannot be enforced; None where it is strict or at
-        fault as a whole."""
-        whole = json.loads(schema)
-        if not _is_lenient(whole):
-            return None
-        for _ in range(MAX_LEFT_OUT):
-            reason = self._reason(json.dumps(whole))
-            if reason is None:
-                return json.dumps(whole)
-            path = self._locate(whole, reason)
-            if not path:
-                return None
-            _leave_out(whole, path)
-            if self._reason(json.dumps(_at(whole, path))) is not None:
-                _leave_out(whole, path, type_too=True)
-        return None
+def _try_out(grammar: Grammar, check: Callable[[], None]) -> Accepted | Refusal:
+    """What becomes of a grammar in a child process."""
+    request = msgspec.json.encode(Request(grammar.lark, [*grammar.schemas]))
+    try:
+        with _children.child() as child:
+            child.send(CHECK, request, check=check)
+            kind, payload = child.receive(check=check)
+    except ChildFailedToStart as error:
+        log.error("grammars cannot be compiled: %s", error)
+        raise Unavailable("The reply's format cannot be enforced now.", code="grammar_unavailable") from error
+    except ChildDied as error:
+        log.warning("a child process died of a grammar: %s", error)
+        return Refusal(_param(grammar), [], "it takes too much time or memory")
+    if kind == ACCEPTED:
+        return msgspec.json.decode(payload, type=Accepted)
+    return msgspec.json.decode(payload, type=Refusal)
+
+
+def _param(grammar: Grammar) -> str | None:
+    return grammar.schemas[0][0] if grammar.schemas else None
+
+
+def _digest(grammar: Grammar, owner: str) -> bytes:
+    return hashlib.blake2b(msgspec.msgpack.encode((owner, grammar)), digest_size=16).digest()
+
+
+def _refused(refusal: Refusal) -> BadRequest:
+    if refusal.param is None:
+        return BadRequest(f"The reply's format cannot be enforced: {refusal.reason}.", code="invalid_schema")
+    where = f" (at {'.'.join(refusal.path)})" if refusal.path else ""
+    message = f"Invalid '{refusal.param}'{where}: this schema cannot be enforced: {refusal.reason}."
+    return BadRequest(message, param=refusal.param, code="invalid_schema")
 
 
 def fill_masks(matchers: Sequence[Matcher | None]) -> tuple[torch.Tensor, list[int]] | None:
@@ -198,90 +239,3 @@ def _forbidden(bits: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
     if forbidden.shape[1] < width:
         return torch.nn.functional.pad(forbidden, (0, width - forbidden.shape[1]), value=True)
     return forbidden[:, :width]
-
-
-class _Vocabulary:
-    """A vocabulary as llguidance's wrapper reads it."""
-
-    def __init__(self, tokens: Sequence[bytes], special: Sequence[int], end: int) -> None:
-        # Special ids are known by a name; llguidance keeps it apart from text.
-        hidden = set(special)
-        self.tokens = [b"<%d>" % i if i in hidden else token for i, token in enumerate(tokens)]
-        self.special_token_ids = list(special)
-        self.eos_token_id = end
-        self.bos_token_id = None
-        self._single = {token: i for i, token in enumerate(self.tokens) if len(token) == 1}
-
-    def __call__(self, text: bytes) -> list[int]:
-        # Only asked for text that a grammar forces, which ARK lets the model write itself.
-        return [self._single[text[i : i + 1]] for i in range(len(text)) if text[i : i + 1] in self._single]
-
-
-def _within_limits(grammar: Grammar) -> Grammar:
-    """The grammar with lenient schemas that keep only the type of parts over a limit. Raises BadRequest for others."""
-    lark, schemas = grammar.lark, []
-    for param, schema in grammar.schemas:
-        whole = json.loads(schema)
-        _drop_hints(whole)
-        if exclusive(whole):
-            # llguidance sees by itself that alternatives exclude each other, but not where they are recursive.
-            whole["x-guidance"] = whole.get("x-guidance", {}) | {"coerce_one_of": True}
-        for _ in range(MAX_LEFT_OUT + 1):
-            found = beyond_limits(whole)
-            if found is None:
-                break
-            path, reason = found
-            # The last steps are keywords of the part that is at fault.
-            part = path[: -2 if path[-2:-1] == ["patternProperties"] else -1]
-            if not part or not _is_lenient(whole):
-                raise _refusal(param, path, reason)
-            _leave_out(whole, part)
-        else:
-            raise _refusal(param, path, reason)
-        kept = json.dumps(whole)
-        lark = lark.replace(f"%json {schema}\n", f"%json {kept}\n")
-        schemas.append((param, kept))
-    return Grammar(lark=lark, schemas=tuple(schemas))
-
-
-def _drop_hints(schema: dict[str, Any]) -> None:
-    """Leave out OpenAPI's `discriminator`, which only says where to look and which llguidance takes for a limit."""
-    if isinstance(hint := schema.get("discriminator"), dict) and "propertyName" in hint:
-        del schema["discriminator"]
-    for _, part in parts(schema):
-        if isinstance(part, dict):
-            _drop_hints(part)
-
-
-def _refusal(param: str, path: list[str], reason: str) -> BadRequest:
-    where = f" (at {'.'.join(path)})" if path else ""
-    message = f"Invalid '{param}'{where}: this schema cannot be enforced: {reason}."
-    return BadRequest(message, param=param, code="invalid_schema")
-
-
-def _is_lenient(whole: dict[str, Any]) -> bool:
-    return bool(whole.get("x-guidance", {}).get("lenient"))
-
-
-def _at(place: Any, path: Sequence[str]) -> Any:
-    for step in path:
-        place = place[int(step) if isinstance(place, list) else step]
-    return place
-
-
-def _leave_out(whole: dict[str, Any], path: Sequence[str], *, type_too: bool = False) -> None:
-    """Reduce the part of a schema at a path to its type, or to nothing."""
-    part: dict[str, Any] = _at(whole, path)
-    kept = {} if type_too else {key: value for key, value in part.items() if key == "type"}
-    part.clear()
-    part.update(kept)
-
-
-_POSITION = re.compile(r"at \d+\(\d+\): (failed to compile JSON schema: )?")
-
-
-def _short(error: str) -> str:
-    """llguidance's reason without the place in a grammar that the client has not written."""
-    text = _POSITION.sub("", error.strip())
-    text = re.split(r"\n +\d+ \|| Enable '", text)[0]  # neither its place nor an option of llguidance's helps a client
-    return " ".join(text.split()).rstrip(".")[:300]

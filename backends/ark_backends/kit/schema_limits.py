@@ -7,9 +7,13 @@ from decimal import Decimal
 from typing import Any
 
 from ark_backends.kit.pattern_cost import pattern_cost
-from ark_backends.kit.schema_references import endless, parts
+from ark_backends.kit.schema_references import endless, nesting, parts
 
 BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
+
+MAX_NESTING = 400
+"""How deeply schemas may stand in one another once references are followed. llguidance takes up to 7 KB of stack for
+each level: a chain of a thousand overflows a thread's usual 8 MB, which ends the process."""
 
 MAX_PATTERN_COST = 2000
 """Places in a pattern where a text may be at once. llguidance gives up from about 5,000 on, and at 2,000 a mask takes
@@ -28,6 +32,9 @@ _OPTIONAL, _OBJECT = 4, 7
 
 def beyond_limits(schema: dict[str, Any]) -> tuple[list[str], str] | None:
     """The path to the first part of a schema that is over a limit, and why in a few words; None where all is well."""
+    depth, path_there = nesting(schema)
+    if depth > MAX_NESTING:
+        return path_there, f"with what it refers to it is nested more than {MAX_NESTING} deep"
     if (path := endless(schema)) is not None:
         return path, "it refers to itself without an end"
     return _beyond(schema)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -17,13 +18,92 @@ def endless(schema: dict[str, Any]) -> list[str] | None:
     item; None where there is none."""
     places = list(_references(schema, []))
     targets = {part["$ref"]: resolve(part["$ref"], schema) for _, part in places}
-    # What is not found is for others to refuse.
-    ending = {reference for reference, target in targets.items() if target is None}
-    open_ones = targets.keys() - ending
-    while found := {reference for reference in open_ones if _ends(targets[reference], ending)}:
-        ending |= found
-        open_ones = open_ones - found
-    return next(([*path, "$ref"] for path, part in places if part["$ref"] in open_ones), None)
+    waiting: dict[str, list[str]] = defaultdict(list)
+    for reference, target in targets.items():
+        for needed in {part["$ref"] for _, part in _references(target, [])} if isinstance(target, dict) else ():
+            waiting[needed].append(reference)
+    ending = set[str]()
+    # What is not found ends: it is for others to refuse.
+    candidates = deque(targets)
+    while candidates:
+        reference = candidates.popleft()
+        if reference not in ending and _ends(targets[reference], ending):
+            ending.add(reference)
+            candidates.extend(waiting[reference])
+    return next(([*path, "$ref"] for path, part in places if part["$ref"] not in ending), None)
+
+
+def nesting(schema: dict[str, Any]) -> tuple[int, list[str]]:
+    """How deeply schemas stand in one another at most when references are followed, and the path to the reference that
+    leads there.
+
+    llguidance follows each reference once, in an order of its own. So where some refer to each other in a circle all
+    their depths add up, and elsewhere those of the longest chain do.
+    """
+    own: dict[str, tuple[int, list[tuple[list[str], str]]]] = {"": _reach(schema)}
+    found = [reference for _, reference in own[""][1]]
+    while found:
+        reference = found.pop()
+        if reference not in own:
+            own[reference] = _reach(resolve(reference, schema))
+            found += [inner for _, inner in own[reference][1]]
+    total: dict[str, int] = {}
+    for circle in _circles({name: [inner for _, inner in inside] for name, (_, inside) in own.items()}):
+        beyond = max((total.get(inner, 0) for name in circle for _, inner in own[name][1]), default=0)
+        total.update(dict.fromkeys(circle, sum(own[name][0] for name in circle) + beyond))
+    deepest = max(own[""][1], key=lambda place: total[place[1]], default=([], ""))
+    return total[""], [*deepest[0], "$ref"] if deepest[1] else []
+
+
+def _reach(part: Any) -> tuple[int, list[tuple[list[str], str]]]:
+    """How deep a schema is by itself, and the references in it with their paths. Definitions count where they are
+    referred to."""
+    deepest, references = 1, list[tuple[list[str], str]]()
+    open_parts: list[tuple[list[str], int, Any]] = [([], 1, part)]
+    while open_parts:
+        path, depth, one = open_parts.pop()
+        if not isinstance(one, dict):
+            continue
+        deepest = max(deepest, depth)
+        if isinstance(reference := one.get("$ref"), str):
+            references.append((path, reference))
+        for inner, more in parts(one):
+            if inner[0] not in ("$defs", "definitions"):
+                open_parts.append((path + inner, depth + 1, more))
+    return deepest, references
+
+
+def _circles(following: dict[str, list[str]]) -> Iterator[list[str]]:
+    """The groups of names that lead to each other, each behind all that it leads to (Tarjan, 1972)."""
+    number: dict[str, int] = {}
+    lowest: dict[str, int] = {}
+    stack: list[str] = []
+    for begin, first in following.items():
+        if begin in number:
+            continue
+        visiting = [(begin, iter(first))]
+        number[begin] = lowest[begin] = len(number)
+        stack.append(begin)
+        while visiting:
+            name, rest = visiting[-1]
+            for other in rest:
+                if other not in number:
+                    number[other] = lowest[other] = len(number)
+                    stack.append(other)
+                    visiting.append((other, iter(following[other])))
+                    break
+                if other in lowest:
+                    lowest[name] = min(lowest[name], number[other])
+            else:
+                visiting.pop()
+                if visiting:
+                    lowest[visiting[-1][0]] = min(lowest[visiting[-1][0]], lowest[name])
+                if lowest[name] == number[name]:
+                    place = stack.index(name)
+                    circle, stack[place:] = stack[place:], []
+                    for one in circle:
+                        del lowest[one]
+                    yield circle
 
 
 def exclusive(schema: dict[str, Any]) -> bool:
@@ -43,11 +123,11 @@ def parts(schema: dict[str, Any]) -> Iterator[tuple[list[str], Any]]:
         inner = schema.get(key)
         if isinstance(inner, dict):
             yield from (([key, name], part) for name, part in inner.items())
-    for key in (*LISTS, "prefixItems"):
+    for key in (*LISTS, "prefixItems", "items"):
         inner = schema.get(key)
         if isinstance(inner, list):
             yield from (([key, str(i)], part) for i, part in enumerate(inner))
-    for key in ("items", "additionalProperties"):
+    for key in ("items", "additionalItems", "additionalProperties"):
         yield [key], schema.get(key)
 
 

@@ -9,10 +9,13 @@ from typing import TypeVar
 T = TypeVar("T")
 
 _setting = threading.Lock()
+_starting = threading.Lock()
 
 
-def run_on_own_thread(work: Callable[[], T]) -> T:
+def run_on_own_thread(work: Callable[[], T], *, stack_size: int = 0) -> T:
     """Return what `work` returns, or raise what it raises, on a thread that is gone afterwards.
+
+    `stack_size` is the size of its stack in bytes; 0 is what the system gives every thread.
 
     OpenMP keeps helpers for every thread that has computed, for as long as it lives. Where a process has more of them
     than the machine has processors, all sleep between two operations, and every operation waits until they wake: an
@@ -28,7 +31,14 @@ def run_on_own_thread(work: Callable[[], T]) -> T:
             problems.append(problem)
 
     thread = threading.Thread(target=run, name="ark-own-thread", daemon=True)
-    thread.start()
+    with _starting:
+        # The size holds for every thread that starts now: another one gets more than it needs.
+        before = threading.stack_size(stack_size) if stack_size else None
+        try:
+            thread.start()
+        finally:
+            if before is not None:
+                threading.stack_size(before)
     thread.join()
     if problems:
         raise problems[0]

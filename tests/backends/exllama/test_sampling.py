@@ -9,6 +9,7 @@ import pytest
 
 from ark.chat.grammar import ANY_OBJECT, Answer, grammar
 from ark.engines.chat import SamplingParams
+from ark_backends.kit.grammar_queue import GrammarQueue
 
 pytestmark = pytest.mark.anyio
 
@@ -173,7 +174,7 @@ ENDING = {ord('"'): 9.0, ord("}"): 9.0, ord("{"): -9.0, ord("["): -9.0}
 @pytest.mark.parametrize("draft_tokens", [0, 3])
 async def test_a_grammar_binds_its_job_and_no_other(opened, words, temperature, draft_tokens):
     async with opened(draft_tokens=draft_tokens) as chat:
-        chat.backend._grammars = bytes_grammars()
+        chat.backend._grammars = GrammarQueue(bytes_grammars())
         params = SamplingParams(temperature=temperature, seed=1, logit_bias=ENDING)
         made = grammar(Answer(ANY_OBJECT), None, None)
         job = chat.job(words(12), 300, sampling=params, grammar=made, n=3, stop_token_ids=frozenset({2}))
@@ -187,7 +188,7 @@ async def test_a_grammar_binds_its_job_and_no_other(opened, words, temperature, 
 
 async def test_a_complete_grammar_ends_before_min_tokens(opened, words):
     async with opened() as chat:
-        chat.backend._grammars = bytes_grammars()
+        chat.backend._grammars = GrammarQueue(bytes_grammars())
         params = SamplingParams(temperature=0.0, min_tokens=200, logit_bias=ENDING)
         made = grammar(Answer({"type": "boolean"}), None, None)
         reply = await chat.run(words(12), 300, sampling=params, grammar=made, stop_token_ids=frozenset({2}))
@@ -209,7 +210,7 @@ async def test_a_grammar_that_fails_in_the_middle_fails_its_job_alone(opened, wo
 
     monkeypatch.setattr(Matcher, "fill", failing)
     async with opened() as chat:
-        chat.backend._grammars = bytes_grammars()
+        chat.backend._grammars = GrammarQueue(bytes_grammars())
         free = asyncio.create_task(chat.matches(words(12), 60))
         with pytest.raises(GrammarFailed):
             await chat.run(words(13), 60, grammar=grammar(Answer(ANY_OBJECT), None, None))

@@ -1,5 +1,6 @@
 """Threads that end with their work, and how many CPU threads one model leaves to others."""
 
+import sys
 import threading
 
 import pytest
@@ -83,3 +84,15 @@ async def test_the_threads_of_a_chat_model_are_its_own():
     # Behind its end: the engine's thread begins with the number, whenever that is.
     await backend.close()
     assert _new_thread() == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the threads' stacks from /proc")
+def test_a_thread_has_the_stack_that_it_is_given_and_others_have_theirs():
+    def sizes():
+        with open("/proc/self/maps") as file:
+            areas = [tuple(int(place, 16) for place in line.split()[0].split("-")) for line in file]
+        return {(end - start) >> 20 for start, end in areas}
+
+    assert 77 not in sizes()
+    assert 77 in run_on_own_thread(sizes, stack_size=77 << 20)
+    assert threading.stack_size() == 0

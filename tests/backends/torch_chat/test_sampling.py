@@ -17,6 +17,7 @@ from ark.chat.grammar import ANY_OBJECT, Answer, grammar
 from ark.engines.chat import Grammar, SamplingParams, TokenBatch
 from ark.errors import TooManyRequests
 from ark_backends.kit.grammar import GrammarFailed, Grammars
+from ark_backends.kit.grammar_queue import GrammarQueue
 from ark_backends.kit.penalties import Penalties, apply_penalties
 
 pytestmark = pytest.mark.anyio
@@ -226,7 +227,7 @@ def json_object() -> Grammar:
 async def test_a_grammar_binds_its_job_and_no_other(llama: Any, opened: Any, words: Words, temperature: float) -> None:
     prompt = words(12, 6)
     async with opened(llama) as chat:
-        chat.backend._grammars = bytes_grammars()
+        chat.backend._grammars = GrammarQueue(bytes_grammars())
         # Text that ends: quotes and brackets are made likely.
         bias = {ord('"'): 9.0, ord("}"): 9.0, ord("{"): -9.0, ord("["): -9.0}
         params = SamplingParams(temperature=temperature, seed=1, logit_bias=bias)
@@ -266,7 +267,7 @@ async def test_a_grammar_that_fails_in_the_middle_fails_its_job_alone(
 
     monkeypatch.setattr(Matcher, "fill", failing)
     async with opened(llama) as chat:
-        chat.backend._grammars = bytes_grammars()
+        chat.backend._grammars = GrammarQueue(bytes_grammars())
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(chat.matches, words(12, 7), 40)
             with pytest.raises(GrammarFailed):

@@ -1,0 +1,128 @@
+"""Whose grammar is compiled next: simple ones at once, others in turns of their owners."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, OrderedDict, deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+import anyio
+
+from ark.concurrency import run_in_thread
+from ark.engines.chat import Grammar
+
+if TYPE_CHECKING:
+    from ark_backends.kit.grammar import Grammars, Matcher
+
+T = TypeVar("T")
+
+COMPILING = 2
+"""Grammars that are tried out at the same time, by one owner one less: another one need not wait for the first."""
+
+
+class Left(Exception):
+    """Nobody waits for the grammar any more."""
+
+
+class GrammarQueue:
+    """Compiles grammars in threads, in fair turns. Used on one event loop."""
+
+    def __init__(self, grammars: Grammars) -> None:
+        self._grammars = grammars
+        self._places = Places(COMPILING)
+
+    async def compile(self, grammar: Grammar, owner: str) -> Matcher:
+        """What `Grammars.compile` says. Cancelled, it leaves the queue, or ends the child process that tries it out."""
+        matcher = await run_in_thread(partial(self._grammars.compile_quickly, grammar, owner=owner))
+        if matcher is not None:
+            return matcher
+        async with self._places.place(owner):
+            return await _until_left(partial(self._grammars.compile, grammar, owner=owner))
+
+
+async def _until_left(work: Callable[..., T]) -> T:
+    """What `work` returns or raises in a thread. Its `check` raises Left there when the caller is cancelled, who waits
+    for its end all the same: until then the place is taken."""
+    left, done = threading.Event(), anyio.Event()
+    outcome: list[T | Exception] = []
+
+    def check() -> None:
+        if left.is_set():
+            raise Left
+
+    async def run() -> None:
+        with anyio.CancelScope(shield=True):
+            try:
+                outcome.append(await run_in_thread(partial(work, check=check)))
+            except Exception as error:  # noqa: BLE001 - raised where it is waited for
+                outcome.append(error)
+        done.set()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(run)
+        try:
+            await done.wait()
+        finally:
+            left.set()
+    found = outcome.pop()
+    if isinstance(found, Exception):
+        try:
+            raise found
+        finally:
+            del found  # its traceback has this frame
+    return found
+
+
+class Places:
+    """Places for work that takes long, given to owners in turns. Used on one event loop."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._inside: Counter[str] = Counter()
+        self._waiting: OrderedDict[str, deque[anyio.Event]] = OrderedDict()
+        """By owner; the one whose turn it is comes first."""
+
+    @asynccontextmanager
+    async def place(self, owner: str) -> AsyncIterator[None]:
+        """Wait for a place, and have it."""
+        await self._enter(owner)
+        try:
+            yield
+        finally:
+            self._leave(owner)
+
+    async def _enter(self, owner: str) -> None:
+        place = anyio.Event()
+        self._waiting.setdefault(owner, deque()).append(place)
+        self._give()
+        try:
+            await place.wait()
+        except BaseException:
+            if place.is_set():
+                self._leave(owner)
+            else:
+                self._waiting[owner].remove(place)
+                if not self._waiting[owner]:
+                    del self._waiting[owner]
+            raise
+
+    def _leave(self, owner: str) -> None:
+        self._inside[owner] -= 1
+        self._inside += Counter()  # those without any are forgotten
+        self._give()
+
+    def _give(self) -> None:
+        """Hand out what is free."""
+        while self._inside.total() < self._count:
+            owner = next((owner for owner in self._waiting if self._inside[owner] < max(1, self._count - 1)), None)
+            if owner is None:
+                return
+            self._inside[owner] += 1
+            waiting = self._waiting[owner]
+            waiting.popleft().set()
+            self._waiting.move_to_end(owner)
+            if not waiting:
+                del self._waiting[owner]

@@ -1,0 +1,127 @@
+"""Turns of those whose grammars take long, and what becomes of a grammar that nobody waits for."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import anyio
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("llguidance")
+
+from letters import END, START, TOKENS
+
+from ark.chat.grammar import ANY_OBJECT, SCHEMA_PARAM, Answer, grammar
+from ark.engines.chat import Grammar
+from ark.errors import BadRequest
+from ark_backends.kit.grammar import Grammars
+from ark_backends.kit.grammar_queue import GrammarQueue, Places
+
+pytestmark = pytest.mark.anyio
+
+
+def of(schema: dict[str, Any]) -> Grammar:
+    made = grammar(Answer(schema, SCHEMA_PARAM), None, None)
+    assert made is not None
+    return made
+
+
+def expensive(number: int) -> Grammar:
+    """Takes the child's seconds of CPU, or its memory, and is refused in the end."""
+    patterns = [{"type": "string", "pattern": f".*{chr(97 + i % 26)}.{{{i}}}z{number}"} for i in range(20)]
+    return of({"allOf": patterns})
+
+
+@pytest.fixture
+def queue() -> GrammarQueue:
+    return GrammarQueue(Grammars(TOKENS, hidden=[START], ends=[END]))
+
+
+async def refused(queue: GrammarQueue, given: Grammar, owner: str) -> None:
+    with pytest.raises(BadRequest):
+        await queue.compile(given, owner)
+
+
+async def test_simple_grammars_do_not_wait(queue: GrammarQueue) -> None:
+    async with anyio.create_task_group() as tasks:
+        for number in range(4):
+            tasks.start_soon(refused, queue, expensive(number), "eve")
+        await anyio.sleep(0.1)
+        started = time.monotonic()
+        await queue.compile(of(ANY_OBJECT), "eve")
+        await queue.compile(of({"type": "object", "properties": {"a": {"type": "integer"}}}), "bob")
+        assert time.monotonic() - started < 2
+        tasks.cancel_scope.cancel()
+
+
+async def test_what_one_owner_sends_does_not_hold_up_another(queue: GrammarQueue) -> None:
+    pattern = of({"type": "string", "pattern": "^[a-z]{1,9}x$"})
+    async with anyio.create_task_group() as tasks:
+        for number in range(4):
+            tasks.start_soon(refused, queue, expensive(number), "eve")
+        await anyio.sleep(0.1)
+        started = time.monotonic()
+        await queue.compile(pattern, "bob")
+        assert time.monotonic() - started < 3
+        tasks.cancel_scope.cancel()
+
+
+async def test_a_client_that_leaves_takes_its_work_with_it(queue: GrammarQueue) -> None:
+    pattern = of({"type": "string", "pattern": "^[a-z]{1,8}x$"})
+    async with anyio.create_task_group() as tasks:
+        for number in range(8):
+            tasks.start_soon(refused, queue, expensive(number), "eve")
+        await anyio.sleep(0.1)
+        started = time.monotonic()
+        tasks.cancel_scope.cancel()
+    await queue.compile(pattern, "eve")
+    assert time.monotonic() - started < 3
+    assert not queue._places._waiting
+    assert not +queue._places._inside
+
+
+async def test_places_go_round(queue: GrammarQueue) -> None:
+    places, order = Places(2), list[str]()
+    gates = {name: anyio.Event() for name in ("a1", "a2", "a3", "b1", "b2", "c1")}
+
+    async def work(name: str) -> None:
+        async with places.place(name[0]):
+            order.append(name)
+            await gates[name].wait()
+
+    async with anyio.create_task_group() as tasks:
+        for name in ("a1", "a2", "a3", "b1", "b2", "c1"):
+            tasks.start_soon(work, name)
+            await anyio.wait_all_tasks_blocked()
+        # One of an owner at a time, though there is a place for two.
+        assert order == ["a1", "b1"]
+        for name, following in [("a1", "a2"), ("a2", "c1"), ("c1", "a3"), ("b1", "b2")]:
+            gates[name].set()
+            await anyio.wait_all_tasks_blocked()
+            assert order[-1] == following
+        for gate in gates.values():
+            gate.set()
+    assert not places._waiting
+
+
+async def test_places_are_given_on_by_those_who_are_cancelled_with_one() -> None:
+    places = Places(1)
+    reached = list[str]()
+
+    async def work(name: str, scope: anyio.CancelScope) -> None:
+        with scope:
+            async with places.place(name):
+                reached.append(name)
+
+    scopes = [anyio.CancelScope() for _ in range(2)]
+    async with anyio.create_task_group() as tasks:
+        async with places.place("first"):
+            for name, scope in zip(("second", "third"), scopes, strict=True):
+                tasks.start_soon(work, name, scope)
+                await anyio.wait_all_tasks_blocked()
+        # The place is the second's by now, who has not seen it yet.
+        scopes[0].cancel()
+    assert reached[-1] == "third"
+    assert not +places._inside
