@@ -44,6 +44,12 @@ from ark.sessions.service import StorageError
 
 log = logging.getLogger("ark.app")
 
+EXPOSED = [
+    *("x-request-id", "x-ark-session", "x-ark-cached-tokens", "x-ark-ignored", "retry-after", "retry-after-ms"),
+    *(f"x-ratelimit-{what}-{unit}" for unit in ("requests", "tokens") for what in ("limit", "remaining", "reset")),
+]
+"""Headers of a response that scripts of other origins may read, beside the few that they always may."""
+
 
 class Ark:
     """The ASGI callable.
@@ -267,7 +273,7 @@ class Call:
             headers += self._account.headers()
         if self._services is not None:
             if self._services.config.server.cors is not None:
-                headers += response_headers(self._services.config.server.cors, self.headers)
+                headers += response_headers(self._services.config.server.cors, self.headers, EXPOSED)
             if self._services.draining and is_http1(self._scope):
                 headers.append(CLOSE)
         return headers

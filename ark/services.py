@@ -33,11 +33,8 @@ class Services:
         self.keys = Keys(config.keys, config.server.keys_file, served)
         self.limiter = Limiter(config.limits)
         path = config.sessions.path
-        self.sessions = Sessions(
-            config.sessions,
-            storage=None if path is None else SqliteStorage(Path(path).expanduser()),
-            on_evict=self._evicted,
-        )
+        storage = None if path is None else SqliteStorage(Path(path).expanduser())
+        self.sessions = Sessions(config.sessions, storage=storage, on_evict=self._evicted)
         self.metrics = Metrics(self.registry, self.sessions, self.limiter)
         self.tracer: Tracer | None = None
         self.created = int(time.time())
@@ -51,7 +48,7 @@ class Services:
         self.registry.release(evicted.released)
 
     async def sweep(self) -> None:
-        """Expire sessions now and then, and give free memory back while nothing runs; until cancelled."""
+        """Expire sessions now and then, and return free memory to the system while nothing runs; until cancelled."""
         while True:
             await anyio.sleep(SWEEP_INTERVAL)
             self.sessions.store.sweep()

@@ -6,6 +6,8 @@ import msgspec
 
 from ark.errors import APIError
 
+_encoder = msgspec.json.Encoder()
+
 
 class ErrorBody(msgspec.Struct, frozen=True, kw_only=True):
     message: str
@@ -18,10 +20,6 @@ class ErrorReply(msgspec.Struct, frozen=True, kw_only=True):
     error: ErrorBody
 
 
-_encoder = msgspec.json.Encoder()
-
-
 def encode_error(error: APIError) -> bytes:
-    """The reply's body for an error."""
     body = ErrorBody(message=error.message, type=error.type, param=error.param, code=error.code)
     return _encoder.encode(ErrorReply(error=body))

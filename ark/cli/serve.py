@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import logging
 import os
 import signal
 import sys
@@ -23,6 +24,7 @@ from ark.cli.key import digest
 from ark.cli.usage import Help
 from ark.config import Config, KeyConfig
 from ark.errors import RequestTimeout
+from ark.http.request import HEAD_BYTES
 from ark.process import memory
 
 _DESCRIPTION = """\
@@ -37,6 +39,11 @@ ones that come with ARK.
 At SIGTERM or SIGINT the server answers new requests and /ready with 503, while running replies continue for up to
 [server] drain_seconds; a second signal aborts them. Then it writes the sessions and ends with status 0.
 """
+
+BACKLOG = 2048
+"""Connections that wait to be accepted: a burst of clients, before the kernel makes them try again later."""
+CLOSING = 3
+"""Seconds for connections to close once no response is made any more."""
 
 
 def add(commands: Any) -> None:
@@ -110,17 +117,27 @@ def run(args: argparse.Namespace) -> int:
 
 
 async def _serve(config: Config, args: argparse.Namespace) -> None:
+    import hypercorn.asyncio  # noqa: PLC0415
+
     from ark.process import hypercorn_patches  # noqa: PLC0415
 
-    limits = config.limits
-    server = hypercorn_patches.Config(header_timeout=limits.header_timeout, write_timeout=limits.write_timeout)
+    hypercorn_patches.apply(encode_error(RequestTimeout("The request's head came too slowly.")))
+    server = hypercorn_patches.Config()
     server.bind = args.bind or [address(args.host or "127.0.0.1", 8000 if args.port is None else args.port)]
     server.certfile, server.keyfile = args.certfile, args.keyfile
     server.root_path = args.root_path.rstrip("/")
+    server.graceful_timeout = CLOSING
+    server.keep_alive_timeout = server.ssl_handshake_timeout = config.limits.header_timeout
+    server.write_timeout = config.limits.write_timeout
+    server.backlog = BACKLOG
+    server.h11_max_incomplete_size = HEAD_BYTES
+    # In ARK's own form.
+    server.errorlog = logging.getLogger("ark.server")
+    # Its name and version are nobody's business.
+    server.include_server_header = False
     app = create_app(config)
     app.after_opening = memory.freeze_gc
     app.local = all(is_loopback(bind) for bind in server.bind)
-    slow_head = encode_error(RequestTimeout("The request's head came too slowly."))
     # Around everything: a signal that comes while the server starts is not lost.
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
 
@@ -128,7 +145,7 @@ async def _serve(config: Config, args: argparse.Namespace) -> None:
             await anext(signals)
             await _drain(app, signals)
 
-        await hypercorn_patches.serve(app, server, slow_head, stop)
+        await hypercorn.asyncio.serve(app, server, shutdown_trigger=stop)  # type: ignore[arg-type]
 
 
 async def _drain(app: Ark, signals: AsyncIterator[signal.Signals]) -> None:

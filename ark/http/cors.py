@@ -1,12 +1,12 @@
-"""Cross-origin requests: which web pages of other origins a browser lets talk to the server.
+"""Cross-origin requests: which web pages of other origins a browser lets use the server.
 
-Off until it is configured: then browsers keep the scripts of other origins from reading any reply. See the Fetch
+Off until it is configured: then browsers keep the scripts of other origins from reading any response. See the Fetch
 standard, https://fetch.spec.whatwg.org/#http-cors-protocol.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 import msgspec
@@ -15,29 +15,19 @@ from msgspec import Meta
 Origin = Annotated[
     str, Meta(pattern=r"^[a-z][a-z0-9+.-]*://[^/\s,*]+\Z", description="an origin, such as https://chat.example.com")
 ]
-Headers = list[tuple[str, str]]
-
-METHODS = "GET, HEAD, POST, DELETE"
-EXPOSED = ", ".join(
-    [
-        *("x-request-id", "x-ark-session", "x-ark-cached-tokens", "x-ark-ignored", "retry-after", "retry-after-ms"),
-        *(f"x-ratelimit-{what}-{unit}" for unit in ("requests", "tokens") for what in ("limit", "remaining", "reset")),
-    ]
-)
-"""Headers of a reply that scripts may read, beside the few that they always may."""
 
 
 class CORSConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[server.cors]``: without the table no page of another origin can use the server."""
 
     origins: Literal["*"] | tuple[Origin, ...]
-    """Origins whose pages may use the server, such as ``https://chat.example.com``, with the port if it is not the
-    default; or ``"*"`` for all."""
+    """Origins whose pages may, as ``https://chat.example.com``, with the port where it is not the usual one; or ``"*"``
+    for all."""
     credentials: bool = False
-    """Let the browser send the session's cookie, which needs named origins. For a page of another site, also set
-    ``cookie_same_site = "none"`` and ``cookie_secure`` in ``[sessions]``."""
+    """The browser may send the session's cookie along; only for origins that are named. A page of another site needs
+    ``cookie_same_site = "none"`` and ``cookie_secure`` in ``[sessions]`` for it, too."""
     max_age: Annotated[int, Meta(ge=0)] = 600
-    """Seconds for which a browser may cache the answer to a preflight request."""
+    """Seconds for which a browser need not ask again what it may do."""
 
     def __post_init__(self) -> None:
         if self.credentials and self.origins == "*":
@@ -52,28 +42,23 @@ def is_preflight(method: str, headers: Mapping[bytes, bytes]) -> bool:
     return method == "OPTIONS" and b"origin" in headers and b"access-control-request-method" in headers
 
 
-def response_headers(config: CORSConfig, headers: Mapping[bytes, bytes]) -> Headers:
-    """What a reply to a request with these headers says to the browser."""
-    granted: Headers = []
-    if config.origins != "*":
-        # For caches between the two: the reply to another origin is another one.
-        granted.append(("vary", "origin"))
-    origin = _text(headers, b"origin")
-    if origin is None or not config.allows(origin):
+def response_headers(
+    config: CORSConfig, headers: Mapping[bytes, bytes], exposed: Sequence[str]
+) -> list[tuple[str, str]]:
+    """What a response to a request with these headers tells the browser. Scripts may read the `exposed` headers."""
+    # The response to another origin is another one, which caches have to know.
+    granted = [] if config.origins == "*" else [("vary", "origin")]
+    origin = headers.get(b"origin", b"").decode("latin-1")
+    if not origin or not config.allows(origin):
         return granted
     granted.append(("access-control-allow-origin", "*" if config.origins == "*" else origin))
     if config.credentials:
         granted.append(("access-control-allow-credentials", "true"))
-    return [*granted, ("access-control-expose-headers", EXPOSED)]
+    return [*granted, ("access-control-expose-headers", ", ".join(exposed))]
 
 
-def preflight_headers(config: CORSConfig, headers: Mapping[bytes, bytes]) -> Headers:
-    """What the reply to a preflight says beside that. The headers of a request mean no harm: all are allowed."""
-    granted = [("access-control-allow-methods", METHODS), ("access-control-max-age", str(config.max_age))]
-    asked = _text(headers, b"access-control-request-headers")
-    return granted if asked is None else [*granted, ("access-control-allow-headers", asked)]
-
-
-def _text(headers: Mapping[bytes, bytes], name: bytes) -> str | None:
-    value = headers.get(name)
-    return None if value is None else value.decode("latin-1")
+def preflight_headers(config: CORSConfig, headers: Mapping[bytes, bytes], methods: str) -> list[tuple[str, str]]:
+    """What the response to a preflight says beside that. All request headers are allowed, for they do no harm."""
+    granted = [("access-control-allow-methods", methods), ("access-control-max-age", str(config.max_age))]
+    asked = headers.get(b"access-control-request-headers")
+    return granted if asked is None else [*granted, ("access-control-allow-headers", asked.decode("latin-1"))]

@@ -44,26 +44,19 @@ _STREAM_HEADERS = [
 class Client(Enum):
     """What the client does."""
 
-    SENDING = auto()
-    """Its body is on the way."""
-    WAITING = auto()
-    """It has sent its whole body."""
+    SENDING = auto()  # its body is on the way
+    WAITING = auto()  # it has sent its whole body
     DISCONNECTED = auto()
-    STALLED = auto()
-    """It keeps the connection open and reads nothing."""
+    STALLED = auto()  # it keeps the connection open and reads nothing
 
 
 class State(Enum):
     """How much of the response has been sent, and so what can still be said."""
 
-    IDLE = auto()
-    """Nothing. An error is an ordinary response."""
-    STARTING = auto()
-    """The server has the head of a stream. An error can only end the connection."""
-    STREAMING = auto()
-    """Events may follow. An error is the last of them."""
-    FINISHING = auto()
-    """The server has the last of it. The client may disconnect as soon as it has that, too."""
+    IDLE = auto()  # nothing; an error is an ordinary response
+    STARTING = auto()  # the server has the head of a stream; an error can only end the connection
+    STREAMING = auto()  # events may follow; an error is the last of them
+    FINISHING = auto()  # the server has the last of it; the client may disconnect as soon as it has that, too
     DONE = auto()
 
 

@@ -1,14 +1,11 @@
-"""The multipart door: the body of a form, as it comes, to texts and a spooled file.
-
-Nothing here reads from a connection. What is wrong with a body is a 400 that says so.
-"""
+"""Multipart forms: a body, chunk by chunk, becomes texts and spooled files. A wrong one is a 400 that says why."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterable, Callable, Collection, Mapping, Sequence
 from functools import partial
 from tempfile import SpooledTemporaryFile
-from typing import IO
+from typing import IO, Any
 
 import anyio
 import anyio.to_thread
@@ -30,7 +27,6 @@ MULTIPART = "multipart/form-data"
 IN_MEMORY = 1024 * 1024
 """Bytes of a file that are kept in memory; a larger one goes to disk."""
 MAX_PARTS = 64
-"""Fields and files of one form."""
 MAX_TEXT = 64 * 1024
 """Bytes of one field's text."""
 MAX_HEADERS = 8
@@ -38,7 +34,7 @@ MAX_HEADERS = 8
 MAX_HEADER = 4096
 """Bytes of one header line."""
 MAX_BOUNDARY = 70
-"""Characters, as RFC 2046 has it."""
+"""Characters, as in RFC 2046."""
 
 
 class Upload(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,17 +56,12 @@ class Form(msgspec.Struct, frozen=True, kw_only=True):
     files: Mapping[str, Upload]
 
     def close(self) -> None:
-        """Give back the files' memory and disk space."""
         for upload in self.files.values():
             upload.file.close()
 
     async def aclose(self) -> None:
-        """The same, in a thread where it touches the disk. It is done when this returns, whatever is cancelled."""
-        if any(upload.size > IN_MEMORY for upload in self.files.values()):
-            with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(self.close)
-        else:
-            self.close()
+        """Close the files, in a thread where that touches the disk, whatever is cancelled."""
+        await _clean_up(self.close, any(upload.size > IN_MEMORY for upload in self.files.values()))
 
 
 def boundary_of(content_type: str) -> bytes:
@@ -87,7 +78,7 @@ def boundary_of(content_type: str) -> bytes:
 
 
 class _Parser(PushMultipartParser):
-    """Holds the lines of a part's head to what the parser itself holds them to or not, as the body is cut."""
+    """Checks header lines itself: what multipart's own parser makes of these two depends on how the body is cut."""
 
     def _on_segment_headerline(self, line: bytes) -> None:
         if b"\n" in line:
@@ -98,24 +89,19 @@ class _Parser(PushMultipartParser):
 
 
 class FormReader:
-    """Takes a body piece by piece. Close it, in every case; the form that `end` returns is closed with it."""
+    """Takes a body chunk by chunk; `files` are the fields that are files. Close it, in every case: the form that `end`
+    returns is closed with it."""
 
     def __init__(self, boundary: bytes, *, files: Collection[str]) -> None:
-        """`files` are the fields that are files; every other one is text."""
         self._names = frozenset(files)
         self._opening = b"--" + boundary
         self._head = b""
-        self._parser = _Parser(
-            boundary,
-            # One more, for the carriage return of a line end that is cut in two.
-            max_header_size=MAX_HEADER + 1,
-            max_header_count=MAX_HEADERS,
-            max_segment_count=MAX_PARTS,
-        )
+        # One byte more, for the carriage return of a line end that is cut in two.
+        limits = {"max_header_size": MAX_HEADER + 1, "max_header_count": MAX_HEADERS, "max_segment_count": MAX_PARTS}
+        self._parser = _Parser(boundary, **limits)
         self._fields: dict[str, list[str]] = {}
         self._files: dict[str, Upload] = {}
-        self._name = ""
-        self._filename = ""
+        self._segment: Any = None
         self._file: SpooledTemporaryFile[bytes] | None = None
         self._text = bytearray()
         self._size = 0
@@ -129,22 +115,21 @@ class FormReader:
         """Whether any file is, so that what ends the reading touches the disk."""
         return self.blocks(0) or any(upload.size > IN_MEMORY for upload in self._files.values())
 
-    def feed(self, piece: bytes) -> None:
+    def feed(self, chunk: bytes) -> None:
         """Read on. Raises BadRequest."""
-        if not piece:
-            # To the parser it would be the end.
+        if not chunk:
+            # The parser takes it for the end.
             return
         if self._opening:
-            piece = self._head + piece
-            if len(piece) < len(self._opening) + 2:
-                self._head = piece
-                return
             # What the parser makes of anything before the first boundary depends on how the body is cut.
-            if not piece.startswith((self._opening, b"\r\n" + self._opening)):
+            self._head += chunk
+            if len(self._head) < len(self._opening) + 2:
+                return
+            if not self._head.startswith((self._opening, b"\r\n" + self._opening)):
                 raise _invalid(f"The body is not a form, as {MULTIPART} has it: it does not begin with the boundary.")
-            self._opening = b""
+            self._opening, chunk = b"", self._head
         try:
-            for event in self._parser.parse(piece):
+            for event in self._parser.parse(chunk):
                 if isinstance(event, MultipartSegment):
                     self._begin(event)
                 elif event is None:
@@ -166,77 +151,71 @@ class FormReader:
 
     def close(self) -> None:
         self._parser.close(check_complete=False)  # type: ignore[no-untyped-call]
-        for upload in self._files.values():
-            upload.file.close()
-        if self._file is not None:
-            self._file.close()
+        for file in (self._file, *(upload.file for upload in self._files.values())):
+            if file is not None:
+                file.close()
 
     def _begin(self, segment: MultipartSegment) -> None:
-        self._name = segment.name or ""
-        self._size = 0
-        shown = shorten(self._name)
-        if self._name not in self._names:
+        self._segment, self._size = segment, 0
+        name = segment.name or ""
+        if name not in self._names:
             if segment.filename is not None:
-                raise _invalid(f"Invalid '{shown}': a file was sent, and a text is expected.", param=shown)
-            return
-        if segment.filename is None:
-            raise _invalid(f"Invalid '{shown}': a text was sent, and a file is expected.", param=shown)
-        if self._name in self._files:
-            raise _invalid(f"Invalid '{shown}': two files were sent, and one is read.", param=shown)
-        self._filename = segment.filename
-        self._file = SpooledTemporaryFile(max_size=IN_MEMORY)  # noqa: SIM115
+                raise _invalid("a file was sent, and a text is expected", field=name)
+        elif segment.filename is None:
+            raise _invalid("a text was sent, and a file is expected", field=name)
+        elif name in self._files:
+            raise _invalid("two files were sent, and one is read", field=name)
+        else:
+            self._file = SpooledTemporaryFile(max_size=IN_MEMORY)  # noqa: SIM115
 
     def _write(self, data: bytes | bytearray) -> None:
         self._size += len(data)
         if self._file is not None:
             self._file.write(data)
-            return
-        if self._size > MAX_TEXT:
-            shown = shorten(self._name)
-            raise _invalid(
-                f"Invalid '{shown}': the text is longer than {MAX_TEXT} bytes.",
-                param=shown,
-                code="string_above_max_length",
-            )
-        self._text += data
+        elif self._size > MAX_TEXT:
+            what = f"the text is longer than {MAX_TEXT} bytes"
+            raise _invalid(what, field=self._segment.name or "", code="string_above_max_length")
+        else:
+            self._text += data
 
     def _finish(self) -> None:
+        name = self._segment.name or ""
         if self._file is not None:
             # Kept first, so that it is closed whatever comes.
-            self._files[self._name] = Upload(filename=self._filename, file=self._file, size=self._size)
+            self._files[name] = Upload(filename=self._segment.filename, file=self._file, size=self._size)
             self._file = None
             if not self._size:
-                raise _invalid(f"Invalid '{self._name}': the file is empty.", param=self._name, code="invalid_value")
+                raise _invalid("the file is empty", field=name, code="invalid_value")
             return
         try:
-            text = self._text.decode()
+            self._fields.setdefault(name, []).append(self._text.decode())
         except UnicodeDecodeError as error:
-            shown = shorten(self._name)
-            raise _invalid(f"Invalid '{shown}': the text is not UTF-8.", param=shown) from error
+            raise _invalid("the text is not UTF-8", field=name) from error
         self._text.clear()
-        self._fields.setdefault(self._name, []).append(text)
 
 
-async def read_form(pieces: AsyncIterable[bytes], boundary: bytes, *, files: Collection[str]) -> Form:
-    """The form of a body. What may touch the disk runs in a thread. Raises BadRequest, and what `pieces` raises."""
+async def read_form(chunks: AsyncIterable[bytes], boundary: bytes, *, files: Collection[str]) -> Form:
+    """The form of a body. What may touch the disk runs in a thread. Raises BadRequest, and what `chunks` raises."""
     reader = FormReader(boundary, files=files)
     try:
-        async for piece in pieces:
-            # A piece may hold a file's head and more of it than stays in memory.
-            if reader.blocks(len(piece)) or len(piece) > IN_MEMORY:
-                await run_in_thread(partial(reader.feed, piece))
+        async for chunk in chunks:
+            # A chunk may hold a file's head and more of it than stays in memory.
+            if reader.blocks(len(chunk)) or len(chunk) > IN_MEMORY:
+                await run_in_thread(partial(reader.feed, chunk))
             else:
-                reader.feed(piece)
-        if reader.on_disk:
-            return await run_in_thread(reader.end)
-        return reader.end()
+                reader.feed(chunk)
+        return await run_in_thread(reader.end) if reader.on_disk else reader.end()
     except BaseException:
-        if reader.on_disk:
-            with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(reader.close)
-        else:
-            reader.close()
+        await _clean_up(reader.close, reader.on_disk)
         raise
+
+
+async def _clean_up(close: Callable[[], None], on_disk: bool) -> None:
+    if not on_disk:
+        close()
+        return
+    with anyio.CancelScope(shield=True):
+        await anyio.to_thread.run_sync(close)
 
 
 def _unreadable(error: MultipartError) -> BadRequest:
@@ -245,9 +224,12 @@ def _unreadable(error: MultipartError) -> BadRequest:
             f"The form is over a limit: {MAX_PARTS} parts, {MAX_HEADERS} header lines a part, {MAX_HEADER} bytes each."
         )
     what = "is not a form" if isinstance(error, ParserError) else "breaks off"
-    # An exception of Python's may stand behind the text.
+    # Without its cause, which may be an exception of Python's.
     return _invalid(f"The body {what}, as {MULTIPART} has it: {shorten(str(error.args[0]))}.")
 
 
-def _invalid(message: str, *, param: str | None = None, code: str = "invalid_form") -> BadRequest:
-    return BadRequest(message, param=param, code=code)
+def _invalid(what: str, *, field: str | None = None, code: str = "invalid_form") -> BadRequest:
+    if field is None:
+        return BadRequest(what, code=code)
+    shown = shorten(field)
+    return BadRequest(f"Invalid '{shown}': {what}.", param=shown, code=code)

@@ -125,7 +125,7 @@ def check_content(headers: Mapping[bytes, bytes], reads: Reads) -> bytes:
 
 
 def read_cookies(header: str) -> dict[str, str]:
-    """Cookies by name; of a repeated one the first. A malformed one is skipped and the others are kept."""
+    """Cookies by name; of a repeated one the first. A malformed one is skipped, and loses no other."""
     cookies: dict[str, str] = {}
     for pair in header.split(";"):
         name, equals, value = pair.partition("=")
@@ -143,7 +143,7 @@ class Body:
 
     A declared length over the limit is refused before anything is read; the bytes are counted as they come all the
     same. `chunk_timeout` is the time between two chunks and `total_timeout` that for all of them, in seconds. The
-    constructor and both readers raise BodyTooLarge; the readers raise RequestTimeout and ClientDisconnect too.
+    constructor and reading raise BodyTooLarge; reading raises RequestTimeout and ClientDisconnect too.
     """
 
     def __init__(
@@ -167,41 +167,25 @@ class Body:
 
     async def read(self) -> bytes:
         """The whole body."""
-        chunks = []
-        # One scope whose deadline moves: a new one for each chunk costs more than reading a small body.
-        with anyio.CancelScope() as scope:
-            while not self._ended:
-                scope.deadline = self._deadline()
-                chunks.append(self._take(await self._receive()))
-        _check_time(scope)
-        return b"".join(chunks)
+        return b"".join([chunk async for chunk in self.chunks()])
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
         """The body as it comes."""
         while not self._ended:
+            deadline = min(self._end, anyio.current_time() + self._chunk_timeout)
             # Not around the `yield`: there a scope would cancel whoever reads.
-            with anyio.CancelScope(deadline=self._deadline()) as scope:
-                chunk = self._take(await self._receive())
-            _check_time(scope)
+            with anyio.CancelScope(deadline=deadline) as scope:
+                message = await self._receive()
+            if scope.cancelled_caught:
+                raise RequestTimeout("The request's body came too slowly.")
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect
+            chunk: bytes = message.get("body", b"")
+            self._size += len(chunk)
+            if self._size > self._limit:
+                raise self._too_large()
+            self._ended = not message.get("more_body", False)
             yield chunk
-
-    def _deadline(self) -> float:
-        return min(self._end, anyio.current_time() + self._chunk_timeout)
-
-    def _take(self, message: ASGIMessage) -> bytes:
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
-        chunk: bytes = message.get("body", b"")
-        self._size += len(chunk)
-        if self._size > self._limit:
-            raise self._too_large()
-        self._ended = not message.get("more_body", False)
-        return chunk
 
     def _too_large(self) -> BodyTooLarge:
         return BodyTooLarge(f"The request's body is larger than {self._limit} bytes.")
-
-
-def _check_time(scope: anyio.CancelScope) -> None:
-    if scope.cancelled_caught:
-        raise RequestTimeout("The request's body came too slowly.")

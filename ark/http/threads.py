@@ -14,8 +14,8 @@ T = TypeVar("T")
 async def run_in_thread(work: Callable[[], T], *, limiter: anyio.CapacityLimiter | None = None) -> T:
     """What `work` returns in a thread, one of those that `limiter` allows.
 
-    An error comes out of the thread as a value. As an error it would be kept by what anyio waits for, and with it
-    everything that was worked on, until the collector of garbage comes.
+    An exception leaves the thread as a value: raised in it, the future that anyio waits for would keep it, and all that
+    was worked on, until the garbage collector runs.
     """
 
     def caught() -> tuple[T, None] | tuple[None, Exception]:

@@ -12,12 +12,10 @@ import math
 import secrets
 import socket
 import time
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
 import h11
-import hypercorn.asyncio
 import hypercorn.config
 import hypercorn.protocol
 from hypercorn.asyncio import run
@@ -32,14 +30,9 @@ from hypercorn.typing import H11SendableEvent
 from hypercorn.utils import suppress_body
 
 from ark.http.errors import RequestTimeout
-from ark.http.request import HEAD_BYTES
 
 log = logging.getLogger("ark.server")
 
-BACKLOG = 2048
-"""Connections that wait to be accepted: a burst of clients, before the kernel makes them try again later."""
-CLOSING = 3
-"""Seconds for connections to close once no response is made any more."""
 TLS_GOODBYE = 2.0
 """Seconds for the client of an idle TLS connection to close it too."""
 
@@ -51,34 +44,24 @@ _FULL_SILENCE = 60.0
 
 
 class Config(hypercorn.config.Config):
-    """Hypercorn's settings, where those are enough, and ARK's listening sockets."""
+    """Hypercorn's settings, with ARK's listening sockets."""
 
-    def __init__(self, *, header_timeout: float, write_timeout: float) -> None:
-        super().__init__()
-        self._write_timeout = write_timeout
-        self.graceful_timeout = CLOSING
-        self.keep_alive_timeout = self.ssl_handshake_timeout = header_timeout
-        self.backlog = BACKLOG
-        self.h11_max_incomplete_size = HEAD_BYTES
-        # In ARK's own form.
-        self.errorlog = log
-        # Its name and version are nobody's business.
-        self.include_server_header = False
+    write_timeout = 60.0
 
     def create_sockets(self) -> hypercorn.config.Sockets:
         sockets = super().create_sockets()
         for some in (sockets.secure_sockets, sockets.insecure_sockets):
-            some[:] = [ListeningSocket.replace(bound, self._write_timeout) for bound in some]
+            some[:] = [ListeningSocket.replace(bound, self.write_timeout) for bound in some]
         return sockets
 
 
-async def serve(app: Any, config: Config, slow_head: bytes, stop: Callable[[], Awaitable[object]]) -> None:
-    """Serve until `stop` returns. `slow_head` is the JSON body of the 408 for a request whose head comes too slowly."""
+def apply(slow_head: bytes) -> None:
+    """Patch hypercorn in this process, and the running event loop. `slow_head` is the JSON body of the 408 for a
+    request whose head comes too slowly."""
     Connection.slow_head = slow_head
     run.TCPServer = Connection  # type: ignore[attr-defined]
     hypercorn.protocol.H11Protocol = HTTP1  # type: ignore[attr-defined]
     asyncio.get_running_loop().set_exception_handler(ExceptionHandler())
-    await hypercorn.asyncio.serve(app, config, shutdown_trigger=stop)
 
 
 class Connection(TCPServer):

@@ -8,12 +8,12 @@ from pathlib import Path
 import hypercorn.config
 import msgspec
 
+from ark.cli.serve import BACKLOG
 from ark.config import KeyConfig, LimitsConfig, ModelConfig, ServerConfig, SessionsConfig
 from ark.engines.parameters import MAX_INPUTS
 from ark.http.errors import SHOWN
 from ark.http.exchange import SMALL_BODY
 from ark.http.request import HEAD_BYTES
-from ark.process.hypercorn_patches import BACKLOG
 from ark_backends.bge.options import BgeOptions
 from ark_backends.exllama.options import ExLlamaV2Options, ExLlamaV3Options
 from ark_backends.kit.engine import MAX_FAILURES

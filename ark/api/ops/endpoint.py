@@ -20,6 +20,9 @@ from ark.http.response import Response
 from ark.ops.metrics import CONTENT_TYPE
 from ark.services import Services
 
+METHODS = "GET, HEAD, POST, DELETE"
+"""Of all routes."""
+
 _FILES = files(__package__)
 
 _encoder = msgspec.json.Encoder()
@@ -123,4 +126,4 @@ async def preflight(request: Request, services: Services) -> Response:
     cors, origin = services.config.server.cors, request.header("origin") or ""
     if cors is None or not cors.allows(origin):
         raise Forbidden(f"Pages of {shorten(origin)} may not use this server.", code="origin_not_allowed")
-    return Response(body=b"", content_type=b"text/plain", headers=preflight_headers(cors, request.headers))
+    return Response(body=b"", content_type=b"text/plain", headers=preflight_headers(cors, request.headers, METHODS))
