@@ -93,10 +93,7 @@ def look(model: ModelConfig) -> Finding:
             files = _measure(finding, model, backend, directory)
     except ConfigError as error:
         finding.problems.append(str(error))
-    try:
-        finding.problems += backend.lacks(model, files)
-    except ConfigError as error:
-        finding.problems.append(str(error))
+    finding.problems += backend.problems(model, files)
     return finding
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from ark.config import ConfigError, ModelConfig, Task
 from ark.engines.backend import Backend, Detection
@@ -16,6 +16,8 @@ from ark.engines.model_files import ModelFiles
 log = logging.getLogger("ark.backends")
 
 ENTRY_POINT_GROUP = "ark.backends"
+
+T = TypeVar("T")
 
 _METHODS = {"chat": "generate", "embedding": "embed", "transcription": "transcribe"}
 """The method that does the work of a task: by it a backend is known."""
@@ -42,18 +44,19 @@ class InstalledBackend:
         return hasattr(self.kind, "detect")
 
     def default_for(self, task: Task) -> ModelConfig | None:
-        model: ModelConfig | None = self._ask("default_for", task)
-        return model
+        return self._ask("default_for", ModelConfig, task)
 
     def detect(self, files: ModelFiles) -> Detection | None:
-        detection: Detection | None = self._ask("detect", files)
-        return detection
+        return self._ask("detect", Detection, files)
 
-    def lacks(self, model: ModelConfig, files: ModelFiles) -> list[str]:
-        """What this machine lacks to open a model. Raises ConfigError for the model's own options."""
-        lacking = list(self._ask("missing_requirements") or ())
-        reason = self._ask("unsupported_reason", model, files)
-        return lacking if reason is None else [*lacking, reason]
+    def problems(self, model: ModelConfig, files: ModelFiles) -> list[str]:
+        """What this machine lacks to open a model, and what is wrong with the model's own options."""
+        missing = self._ask("missing_requirements", cast(type[Sequence[str]], Sequence)) or ()
+        try:
+            reason = self._ask("unsupported_reason", str, model, files)
+        except ConfigError as error:
+            reason = str(error)
+        return [*missing] if reason is None else [*missing, reason]
 
     def fetch(self, model: ModelConfig) -> Path | None:
         """The directory of a model's files, downloaded if need be; None where the backend downloads nothing."""
@@ -64,19 +67,23 @@ class InstalledBackend:
         measure = getattr(self.kind, "download_bytes", None)
         return 0 if measure is None else measure(model)
 
-    def _ask(self, method: str, *arguments: Any) -> Any:
+    def _ask(self, method: str, kind: type[T], *arguments: Any) -> T | None:
         """What a class method answers; None where there is none, and where it fails: that is logged, so that a broken
         backend keeps no other model from being served."""
         answer = getattr(self.kind, method, None)
         if answer is None:
             return None
         try:
-            return answer(*arguments)
-        except ConfigError:
-            raise
-        except Exception:
+            found = answer(*arguments)
+        except Exception as error:
+            if isinstance(error, ConfigError) and method == "unsupported_reason":
+                raise
             log.exception("the backend %s fails at %s", self.name, method)
             return None
+        if found is None or isinstance(found, kind):
+            return found
+        log.error("the backend %s answers %s with a %s", self.name, method, type(found).__name__)
+        return None
 
 
 @cache

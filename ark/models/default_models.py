@@ -22,7 +22,7 @@ class DefaultModel(msgspec.Struct, frozen=True):
     """A backend's model of a task, and what this machine lacks to serve it."""
 
     config: ModelConfig
-    lacking: Sequence[str]
+    problems: Sequence[str]
 
 
 def known_defaults() -> list[DefaultModel]:
@@ -32,7 +32,7 @@ def known_defaults() -> list[DefaultModel]:
     for task in TASKS:
         models = [_default(backend, task) for backend in installed_backends() if backend.does(task)]
         known = [model for model in models if model is not None]
-        found += [*(model for model in known if not model.lacking), *known][:1]
+        found += [*(model for model in known if not model.problems), *known][:1]
     return found
 
 
@@ -40,7 +40,7 @@ def default_models() -> tuple[ModelConfig, ...]:
     """What is served when the configuration names no model: each task's default, as far as this machine can serve it.
     Where it can serve none, all of them: opening them says what is missing."""
     known = known_defaults()
-    return tuple(model.config for model in known if not model.lacking) or tuple(model.config for model in known)
+    return tuple(model.config for model in known if not model.problems) or tuple(model.config for model in known)
 
 
 def served_models(config: Config) -> tuple[ModelConfig, ...]:
@@ -61,8 +61,8 @@ def find_default(name: str) -> ModelConfig | None:
         return None
     for model in known_defaults():
         if model.config.name == name:
-            if model.lacking:
-                raise ConfigError(f"the model {name} needs {'; '.join(model.lacking)}")
+            if model.problems:
+                raise ConfigError(f"the model {name} needs {'; '.join(model.problems)}")
             return model.config
     return None
 
@@ -73,7 +73,7 @@ def _default(backend: InstalledBackend, task: Task) -> DefaultModel | None:
         return None
     model = msgspec.structs.replace(model, backend=model.backend or backend.name)
     directory = None if model.path is None else Path(model.path)
-    return DefaultModel(model, backend.lacks(model, ModelFiles(task=task, directory=directory)))
+    return DefaultModel(model, backend.problems(model, ModelFiles(task=task, directory=directory)))
 
 
 def _with_defaults(model: ModelConfig) -> ModelConfig:
@@ -97,5 +97,4 @@ def log_defaults(models: Sequence[ModelConfig]) -> None:
     served = {model.name for model in models}
     for default in known_defaults():
         if default.config.name not in served:
-            missing = "; ".join(default.lacking)
-            log.info("no default %s model is served: it needs %s", default.config.task, missing)
+            log.info("no default %s model is served: it needs %s", default.config.task, "; ".join(default.problems))
