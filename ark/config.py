@@ -327,7 +327,7 @@ def check_names(config: Config, models: Sequence[ModelConfig]) -> None:
     served: set[str] = set()
     for model in models:
         if model.name in served:
-            raise ConfigError(f"models: the name {model.name!r} stands twice")
+            raise ConfigError(f"models: the name {model.name!r} is used twice")
         served.add(model.name)
     aliases: dict[str, str] = {}
     own = [(alias, model.name) for model in models for alias in model.aliases]
@@ -350,7 +350,7 @@ def check_keys(keys: Sequence[KeyConfig], served: Collection[str] | None) -> Non
     digests: set[str] = set()
     for key in keys:
         if key.name in names:
-            raise ConfigError(f"keys: the name {key.name!r} stands twice")
+            raise ConfigError(f"keys: the name {key.name!r} is used twice")
         if key.sha256.lower() in digests:
             raise ConfigError("keys: two names have the same key")
         names.add(key.name)

@@ -38,8 +38,8 @@ def chosen_config(args: argparse.Namespace) -> Config:
 
 
 def find_model(text: str) -> ModelConfig:
-    """The model that a directory, a hub id or a default model's name stands for; its task is seen from its files.
-    Raises CommandError, ConfigError."""
+    """The model of a directory, a hub id or a default model's name, with the task that its files show. Raises
+    CommandError, ConfigError."""
     if (default := find_default(text)) is not None:
         return default
     directory = Path(text).expanduser()

@@ -95,7 +95,7 @@ class Measurements:
     first: list[float] = field(default_factory=list)
     """From sending a request to the first token of its reply."""
     between: list[float] = field(default_factory=list)
-    """Between two pieces of a reply."""
+    """Between two chunks of a reply."""
     whole: list[float] = field(default_factory=list)
     """From sending a request to the end of its reply."""
     prompt_tokens: int = 0

@@ -35,11 +35,11 @@ def add_server_arguments(parser: argparse.ArgumentParser, *, positional: bool = 
     """``--url``, or URL as the first argument, and ``--key``: without them the environment, then a server on this
     machine."""
     url = os.environ.get("ARK_URL") or URL
-    told = f"where the server is; otherwise $ARK_URL, or {URL}"
+    text = f"where the server is; otherwise $ARK_URL, or {URL}"
     if positional:
-        parser.add_argument("url", metavar="URL", nargs="?", default=url, help=told)
+        parser.add_argument("url", metavar="URL", nargs="?", default=url, help=text)
     else:
-        parser.add_argument("--url", default=url, help=told)
+        parser.add_argument("--url", default=url, help=text)
     parser.add_argument("--key", default=None, help="an API key of the server; otherwise $ARK_API_KEY")
 
 

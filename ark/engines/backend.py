@@ -43,7 +43,7 @@ class Detection(msgspec.Struct, frozen=True):
     rank: int
     """The highest of all backends' ranks wins: 1 runs most models of the task, 2 is made for such files."""
     reason: str
-    """For the log, behind the backend's name: ``for EXL2 weights``."""
+    """For the log, after the backend's name: ``for EXL2 weights``."""
 
 
 class Backend(Protocol):

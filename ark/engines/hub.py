@@ -30,7 +30,7 @@ def small_files(repo: str, revision: str | None) -> Path:
 
 
 def sizes(repo: str, revision: str | None) -> dict[str, int]:
-    """The files of a model on the hub, and their bytes as far as it tells. Raises ConfigError."""
+    """The files of a model on the hub with their sizes, 0 for one that the hub does not give. Raises ConfigError."""
     from huggingface_hub import HfApi  # noqa: PLC0415
 
     with hub_errors(repo, revision):

@@ -24,7 +24,7 @@ class TranscriptionJob(msgspec.Struct, frozen=True, kw_only=True):
     prompt: str = ""
     """Text that is taken for what was said before: names and spellings that the model may expect."""
     temperature: float | None = None
-    """0 to 1; 0 takes the most likely token. None is 0, and higher where a piece comes out badly."""
+    """0 to 1; 0 takes the most likely token. None is 0, and higher for a window that comes out badly."""
     words: bool = False
     """Also when each word was said."""
     max_seconds: float | None = None
@@ -42,16 +42,16 @@ class TranscriptionWord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TranscriptionSegment(msgspec.Struct, frozen=True, kw_only=True):
-    """A piece of what was said, as OpenAI's verbose_json tells of it. Times are in seconds of the recording."""
+    """A segment of the text, as in OpenAI's verbose_json. Times are in seconds of the recording."""
 
     id: int
     """Counts the segments of a recording from 0."""
     seek: int
-    """Where the window began in which it was heard, in frames of 10 ms."""
+    """Start of the window in which it was recognised, in frames of 10 ms."""
     start: float
     end: float
     text: str
-    """With the space before it, so that the texts of all segments, joined, are the whole."""
+    """With the space before it, so that the texts of all segments, joined, are the whole text."""
     tokens: Sequence[int]
     temperature: float
     avg_logprob: float
@@ -74,7 +74,7 @@ class TranscriptionStatus(EngineStatus, frozen=True, kw_only=True):
     """A snapshot of a transcription engine."""
 
     audio_seconds: float = 0.0
-    """Seconds of recordings whose transcription has ended or been cancelled, as far as they were heard."""
+    """Seconds of recordings whose transcription has ended or been cancelled, as far as they were decoded."""
     segments: int = 0
 
 

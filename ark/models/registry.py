@@ -1,4 +1,4 @@
-"""Names and aliases, and the opened models behind them."""
+"""The served models by name and alias."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Registry:
         return all(served.state == "ready" for served in self.models)
 
     async def open(self, after: Callable[[], object] | None = None) -> None:
-        """Open the models one after another: loading two at once takes the memory of both. `after` is called behind
+        """Open the models one after another: loading two at once takes the memory of both. `after` is called after
         each."""
         for served in self.models:
             await served.open()

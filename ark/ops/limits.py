@@ -1,7 +1,7 @@
 """Limits of API keys: requests at once, and requests and tokens per minute.
 
 Rates are token buckets: each holds what a minute allows, and refills steadily. A request takes one from the bucket of
-requests when it is admitted. The cost of a reply is known only behind it, so admission needs one token in the bucket of
+requests when it is admitted. The cost of a reply is known only afterwards: admission needs one token in the bucket of
 tokens, running replies may overdraw it, and the next request waits until it has refilled. Tokens are those of `usage`,
 cached ones included, so that a key's rate does not depend on what happens to be in memory.
 """
@@ -22,7 +22,7 @@ BUSY_RETRY = 1.0
 """Seconds after which a client may try again when all places are taken: when one becomes free is not known."""
 
 _ROUNDING = 1e-6
-"""Seconds: a client that waited exactly as long as it was told must not fail by a floating point's last bit."""
+"""Seconds: a client that waits exactly as long as the reply says must not fail by a floating point's last bit."""
 
 
 class Bucket:

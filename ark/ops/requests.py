@@ -42,7 +42,7 @@ class JobRecord:
     asked: float = 0.0
     """When the engine got the job."""
     admitted: float = 0.0
-    """When it began with it, if it tells."""
+    """When it began with it, as the first batch shows."""
     first: float = 0.0
     """When the first token came."""
     last: float = 0.0

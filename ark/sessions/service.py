@@ -74,7 +74,7 @@ class Sessions:
         clock: Callable[[], float] = time.time,
         on_evict: Callable[[Evicted], None] = lambda _: None,
     ) -> None:
-        """`on_evict` tells what the backends may release; it is called on the event loop, and must not come back."""
+        """`on_evict` gets what the backends may release. It is called on the event loop, and must not call back."""
         self.config = config
         self._storage = storage
         self._on_evict = on_evict
@@ -159,7 +159,7 @@ class Sessions:
         if self._storage is None or session.deleted or lease.key not in session.conversations:
             return
         try:
-            # It is written even if the client leaves now, and so are failures told and counted.
+            # Even if the client leaves now the turn is written, or the failure logged and counted.
             with anyio.CancelScope(shield=True):
                 await self._storage.save(replace(session), lease.key, transcript)
         except StorageError as error:

@@ -36,7 +36,7 @@ class Conversation:
 
 @dataclass(eq=False)
 class Session:
-    """What a client's cookie, or the id it chose, stands for."""
+    """The session of a cookie, or of an id that the client chose."""
 
     owner: str
     id: str
@@ -147,8 +147,8 @@ def match_conversation(
 def append_to_conversation(
     session: Session, messages: tuple[Message, ...], model: str
 ) -> tuple[Continuation, Conversation | None]:
-    """Continue the session's conversation with the request's messages behind it; in a session that a cookie stands
-    for, the most recently used one with the model.
+    """Append the request's messages to the session's conversation; in a cookie's session, to the most recently used one
+    with the model.
 
     Returns what `match_conversation` does. Raises BadRequest when the leading system message is not the session's,
     and when the session belongs to another model.

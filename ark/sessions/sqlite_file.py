@@ -48,8 +48,8 @@ create table conversations (
     foreign key (owner, session) references sessions (owner, id) on delete cascade
 ) without rowid;
 create index conversations_of_session on conversations (owner, session);
--- A transcript is the pieces of its conversation, one behind the other: usually one for each turn.
-create table pieces (
+-- The parts of a conversation, joined, are its transcript: usually there is one for each turn.
+create table parts (
     conversation text not null references conversations (key) on delete cascade, number integer not null,
     messages blob not null, tokens blob not null, seams blob not null, primary key (conversation, number)
 );
@@ -73,7 +73,7 @@ class SqliteFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._connection: sqlite3.Connection | None = None
-        # What the file holds of each conversation, and in how many pieces: a turn writes what it adds to that.
+        # What the file has of each conversation, and in how many parts: a turn writes only what it adds.
         self._written: dict[str, tuple[Transcript, int]] = {}
 
     def open(self) -> Saved:
@@ -115,7 +115,7 @@ class SqliteFile:
             raise
 
     def save(self, session: Session, key: str, transcript: Transcript) -> None:
-        """Write what a turn has added, or the whole transcript where it is no addition."""
+        """Write what a turn added to the transcript, or all of it if the turn changed what was there."""
         database = self._database
         database.execute("delete from expired where owner = ? and id = ?", (session.owner, session.id))
         database.execute(
@@ -128,24 +128,24 @@ class SqliteFile:
             "model = excluded.model, fingerprint = excluded.fingerprint",
             (key, session.owner, session.id, transcript.model, transcript.fingerprint, session.used),
         )
-        before, pieces = self._written.get(key, (None, 0))
+        before, parts = self._written.get(key, (None, 0))
         if before is None or not _extends(transcript, before):
-            database.execute("delete from pieces where conversation = ?", (key,))
-            before, pieces = None, 0
+            database.execute("delete from parts where conversation = ?", (key,))
+            before, parts = None, 0
         tokens, messages, seams = (
             (0, 0, 0) if before is None else (len(before.tokens), len(before.messages), len(before.seams))
         )
         database.execute(
-            "insert into pieces values (?, ?, ?, ?, ?)",
+            "insert into parts values (?, ?, ?, ?, ?)",
             (
                 key,
-                pieces,
+                parts,
                 _encode([message.data for message in transcript.messages[messages:]]),
                 transcript.tokens[tokens:],
                 _encode(transcript.seams[seams:]),
             ),
         )
-        self._written[key] = (transcript, pieces + 1)
+        self._written[key] = (transcript, parts + 1)
 
     def forget_session(self, owner: str, session: str, expired: bool) -> None:
         """Drop a session and its conversations; `expired` remembers its id."""
@@ -224,17 +224,17 @@ class SqliteFile:
             sessions[owner, name] = Session(
                 owner, name, issued=bool(issued), trusted=bool(trusted), created=created, used=used
             )
-        pieces: dict[str, list[tuple[bytes, bytes, bytes]]] = {}
-        rows = "select conversation, messages, tokens, seams from pieces order by conversation, number"
-        for key, *piece in database.execute(rows):
-            pieces.setdefault(key, []).append((piece[0], piece[1], piece[2]))
+        parts: dict[str, list[tuple[bytes, bytes, bytes]]] = {}
+        rows = "select conversation, messages, tokens, seams from parts order by conversation, number"
+        for key, *part in database.execute(rows):
+            parts.setdefault(key, []).append((part[0], part[1], part[2]))
         rows = "select key, owner, session, model, fingerprint from conversations order by used"
         for key, owner, name, model, fingerprint in database.execute(rows):
-            transcript = _join(model, fingerprint, pieces.get(key, []))
+            transcript = _join(model, fingerprint, parts.get(key, []))
             session = sessions[owner, name]
             session.conversations[key] = Conversation(key, transcript)
             session.size += transcript.size
-            self._written[key] = (transcript, len(pieces[key]))
+            self._written[key] = (transcript, len(parts[key]))
         expired = database.execute("select owner, id from expired order by number").fetchall()
         return Saved(list(sessions.values()), expired)
 
@@ -248,15 +248,15 @@ class SqliteFile:
         return aside
 
 
-def _join(model: str, fingerprint: str, pieces: Sequence[tuple[bytes, bytes, bytes]]) -> Transcript:
-    if not pieces:
+def _join(model: str, fingerprint: str, parts: Sequence[tuple[bytes, bytes, bytes]]) -> Transcript:
+    if not parts:
         raise _Damaged("a conversation is empty")
     try:
-        messages = [read_message(data) for piece in pieces for data in _messages.decode(piece[0])]
-        seams = [seam for piece in pieces for seam in _seams.decode(piece[2])]
+        messages = [read_message(data) for part in parts for data in _messages.decode(part[0])]
+        seams = [seam for part in parts for seam in _seams.decode(part[2])]
     except (msgspec.DecodeError, ValueError) as error:
         raise _Damaged(str(error)) from error
-    tokens = b"".join(piece[1] for piece in pieces)
+    tokens = b"".join(part[1] for part in parts)
     ends = [seam.end for seam in seams]
     if len(tokens) % TOKEN_BYTES or ends != sorted(ends) or (ends and ends[-1] * TOKEN_BYTES > len(tokens)):
         raise _Damaged("the tokens of a conversation do not fit its replies")

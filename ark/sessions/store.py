@@ -39,7 +39,7 @@ class Evicted:
     released: tuple[tuple[str, str], ...]
     """(model, key) of each conversation whose state the backend may forget."""
     whole: bool
-    """The session itself is gone, not only these conversations."""
+    """The session itself was dropped, not only these conversations."""
 
 
 @dataclass(eq=False)

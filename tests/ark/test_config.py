@@ -113,7 +113,7 @@ def test_every_table() -> None:
             ["models[0].sampling.repetition_penalty"],
         ),
         ("[[models]]\nname = 'm'\ntool_format = 'xml'", ["models[0].tool_format"]),
-        ("[[models]]\nname = 'm'\n[[models]]\nname = 'm'", ["'m' stands twice"]),
+        ("[[models]]\nname = 'm'\n[[models]]\nname = 'm'", ["'m' is used twice"]),
         ("[[models]]\nname = 'm'\naliases = ['m']", ["'m' is the name of a served model"]),
         ("[[models]]\nname = 'm'\n[aliases]\na = 'b'", ["'a' points at 'b'", "not served"]),
         ("[[models]]\nname = 'm'\naliases = ['a']\n[aliases]\nb = 'a'", ["'b' points at 'a'", "itself an alias"]),
@@ -124,7 +124,7 @@ def test_every_table() -> None:
         ),
         ("[[keys]]\nname = 'k'\nsha256 = 'abc'", ["keys[0].sha256"]),
         (f"[[keys]]\nname = 'k'\nsha256 = '{KEY}'\nkey = 'x'", ["keys[0]", "key"]),
-        (f"[[keys]]\nname = 'k'\nsha256 = '{KEY}'\n[[keys]]\nname = 'k'\nsha256 = '{'1' * 64}'", ["'k' stands twice"]),
+        (f"[[keys]]\nname = 'k'\nsha256 = '{KEY}'\n[[keys]]\nname = 'k'\nsha256 = '{'1' * 64}'", ["'k' is used twice"]),
         (f"[[keys]]\nname = 'k'\nsha256 = '{KEY}'\n[[keys]]\nname = 'l'\nsha256 = '{KEY}'", ["the same key"]),
         (
             f"[[models]]\nname = 'm'\n[[keys]]\nname = 'k'\nsha256 = '{KEY}'\nmodels = ['gone']",

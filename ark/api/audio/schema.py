@@ -50,11 +50,11 @@ class Transcription(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Segment(msgspec.Struct, frozen=True, kw_only=True):
-    """A piece of what was said. Times are in seconds."""
+    """A segment of the text. Times are in seconds."""
 
     id: int
     seek: int
-    """Where the window began in which it was heard, in frames of 10 ms."""
+    """Start of the window in which it was recognised, in frames of 10 ms."""
     start: float
     end: float
     text: str
@@ -103,7 +103,7 @@ class TokenUsage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TextDone(msgspec.Struct, frozen=True, kw_only=True):
-    """The whole text, behind its last segment."""
+    """The whole text, after its last segment."""
 
     text: str
     usage: TokenUsage

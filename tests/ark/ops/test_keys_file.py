@@ -96,7 +96,7 @@ async def test_a_file_that_is_written_over(path: Path) -> None:
         (b"\xff\xfe", "not TOML"),
         ("[server]\n", "server"),
         (table("one", "rate = 1"), "rate"),
-        (table("fixed", key="other"), "'fixed' stands twice"),
+        (table("fixed", key="other"), "'fixed' is used twice"),
         (table("other", key="fixed"), "the same key"),
         (table("two", 'models = ["gone"]'), "'gone'"),
         ("a=" + "[" * 5000, ""),

@@ -91,7 +91,7 @@ async def test_a_turn_adds_rows_and_rewrites_none(started: Any, say: Any, path: 
     await say(sessions, "d", stateful=NAMES[0])
     await sessions.close()
     with sqlite3.connect(path) as database:
-        rows = database.execute("select number, length(tokens) from pieces order by number").fetchall()
+        rows = database.execute("select number, length(tokens) from parts order by number").fetchall()
     database.close()
     assert rows == [(0, 8), (1, 8), (2, 8), (3, 8)]
 
@@ -108,7 +108,7 @@ async def test_deleted_and_expired_sessions_stay_so(started: Any, say: Any, cloc
     await sessions.close()
     with sqlite3.connect(path) as database:
         assert database.execute("select session from conversations").fetchall() == [(NAMES[2],)]
-        assert database.execute("select count(*) from pieces").fetchone() == (1,)
+        assert database.execute("select count(*) from parts").fetchone() == (1,)
     database.close()
 
     sessions = await started()
@@ -158,13 +158,13 @@ async def test_what_expired_while_the_server_was_down_is_expired(started: Any, s
 
 
 CONTENT = {
-    "messages": "update pieces set messages = '[{'",
-    "tokens": "update pieces set tokens = x''",
+    "messages": "update parts set messages = '[{'",
+    "tokens": "update parts set tokens = x''",
     "not utf-8": "update conversations set model = cast(x'ff' as text)",
     "another id": f"update sessions set id = 'x' where id = '{NAMES[0]}'",
-    "another column": "update sqlite_master set sql = replace(sql, 'seams', 'teams') where name = 'pieces'",
-    "another table": "update sqlite_master set name = 'bits', tbl_name = 'bits', sql = replace(sql, 'pieces', 'bits') "
-    "where name = 'pieces'",
+    "another column": "update sqlite_master set sql = replace(sql, 'seams', 'teams') where name = 'parts'",
+    "another table": "update sqlite_master set name = 'bits', tbl_name = 'bits', sql = replace(sql, 'parts', 'bits') "
+    "where name = 'parts'",
 }
 """What a bad byte may do that SQLite's own check passes over."""
 
