@@ -62,6 +62,12 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     error and the keys stay as they are. Replace the file as a whole (write another and rename it), so that ARK never
     reads half of it. With a file the server is never open, even if the file has no keys."""
     cors: CORSConfig | None = None
+    allowed_hosts: tuple[Name, ...] = ()
+    """Names that a request's ``Host`` may have, without a port, beside loopback names and the address that the server
+    listens on; others get 403. ``"*"`` allows any.
+
+    By default a server with keys allows any, and one without keys no further ones: otherwise a web page could use it
+    by a name of the page's own that resolves to this machine."""
     page: bool = True
     """Serve a page for people at ``/``. The page has no secrets: its requests need a key if the server has keys."""
 
