@@ -6,7 +6,7 @@ import logging
 import math
 import os
 from collections.abc import AsyncGenerator, Callable, Collection
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -217,12 +217,12 @@ class Call:
             request_id(self.headers), scope["method"], scope.get("scheme", "http"), self.headers
         )
         self._account: Account | None = None
-        """There once the request has its place among the running ones."""
+        """There once the request may send its body."""
         self._error: str | None = None
 
     async def admit(self, receive: Receive, held: AsyncExitStack) -> Respond:
         """Check route, key and limits, then read the body: nothing is read for a request that is refused anyway.
-        `held` keeps the request's place and its form."""
+        `held` keeps the request's form, and its place, which it takes once its body is there."""
         services, headers = self._services, self.headers
         if services is None:
             raise Unavailable("The server has not been started.", code="not_started")
@@ -240,28 +240,31 @@ class Call:
         if not (route.open or services.keys.open):
             key = services.keys.check(headers.get(b"authorization", b"").decode("latin-1"))
         boundary = check_content(headers, route.reads)
+        address, _ = self._scope.get("client") or ("", None)
+        with services.limiter.admit_body(key, address) if route.work else nullcontext() as self._account:
+            limits = services.config.limits
+            body = Body(
+                receive,
+                headers,
+                limit={"json": limits.body_bytes, "form": limits.upload_bytes, None: SMALL_BODY}[route.reads],
+                chunk_timeout=limits.body_timeout,
+                total_timeout=limits.body_total_timeout,
+            )
+            form = None
+            if boundary:
+                async with aclosing(body.chunks()) as chunks:
+                    form = await read_form(chunks, boundary, files=FILES)
+                held.push_async_callback(form.aclose)
+            content = await body.read()
         if route.work:
-            self._account = held.enter_context(services.limiter.admit(key))
-        limits = services.config.limits
-        body = Body(
-            receive,
-            headers,
-            limit={"json": limits.body_bytes, "form": limits.upload_bytes, None: SMALL_BODY}[route.reads],
-            chunk_timeout=limits.body_timeout,
-            total_timeout=limits.body_total_timeout,
-        )
-        form = None
-        if boundary:
-            async with aclosing(body.chunks()) as chunks:
-                form = await read_form(chunks, boundary, files=FILES)
-            held.push_async_callback(form.aclose)
+            held.enter_context(services.limiter.admit(key))
         request = Request(
             id=self._record.id,
             method=method,
             path=path,
             root=self._scope.get("root_path", ""),
             headers=headers,
-            body=await body.read(),
+            body=content,
             form=form,
             record=self._record,
             key=key,

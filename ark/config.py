@@ -102,8 +102,9 @@ class LimitsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     Until then about 100 KiB of the reply wait for the client."""
     concurrent_requests: Positive = 1024
     """Requests for an engine's work at once, waiting ones included; one more gets 503."""
-    key_concurrent_requests: Limit = 0
-    """Of them, requests of one key; one more gets 429. 0 is no limit, here and in the next two.
+    key_concurrent_requests: Limit | None = None
+    """Of them, requests of one key; one more gets 429. By default a quarter of them if the server has keys. 0 is no
+    limit, here and in the next two. As many bodies of one key, without keys of one address, may be on the way.
 
     These three limits apply to every key without limits of its own. If the server has no keys, all clients share
     them."""
