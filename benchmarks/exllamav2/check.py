@@ -117,8 +117,8 @@ def build(options: argparse.Namespace) -> Any:
     if options.backend == "torch_chat":
         return "none"
     from ark_backends.exllama import paged_attention
-    from ark_backends.exllama.needs import missing_requirements
     from ark_backends.exllama.opening import prepare
+    from ark_backends.exllama.requirements import missing_requirements
 
     if missing := missing_requirements(options.backend):
         sys.exit(f"{options.backend} cannot run here. Missing: {'; '.join(missing)}")

@@ -120,6 +120,21 @@ class Reply:
     batches: int = 0
 
 
+class WatchedRunner:
+    """A runner that notes the lengths of the pieces of each pass."""
+
+    def __init__(self, runner: Any) -> None:
+        self._runner = runner
+        self.passes: list[list[int]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._runner, name)
+
+    def forward(self, pieces: Any, wanted: Any) -> Any:
+        self.passes.append([len(piece.token_ids) for piece in pieces])
+        return self._runner.forward(pieces, wanted)
+
+
 class Chat:
     """A backend over a tiny model, with short words for what tests say."""
 
@@ -136,7 +151,8 @@ class Chat:
             "threads": 1,
         }
         self.model = model
-        self.engine = TorchEngine(model.runner, TorchLimits(**(values | limits)))
+        self.runner: Any = WatchedRunner(model.runner)
+        self.engine = TorchEngine(self.runner, TorchLimits(**(values | limits)))
         unused: Any = None
         self.backend = TorchChat(self.engine, unused, unused, SamplingParams())
         self.engine.start()

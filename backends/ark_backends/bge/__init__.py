@@ -46,9 +46,10 @@ class Bge(LocalModels, EngineBackend):
 
     def __init__(self, engine: BgeEngine, reader: Reader, dimensions: Sequence[int], heads: bool = False) -> None:
         super().__init__(engine)
+        self.max_length = reader.max_length
+        self.dimensions = tuple(dimensions)
+        self.capabilities = Capabilities(parameters=PARAMETERS | HEADS if heads else PARAMETERS)
         self._reader = reader
-        self._dimensions = tuple(dimensions)
-        self._heads = heads
         # Long inputs take this many of the threads that everybody shares, and no more.
         self._reading = anyio.CapacityLimiter(READING)
 
@@ -83,18 +84,6 @@ class Bge(LocalModels, EngineBackend):
         except ImportError as error:
             raise ConfigError(f"the backend bge needs {cls.extras}: {error}") from error
         return open_model(model, options)
-
-    @property
-    def max_length(self) -> int:
-        return self._reader.max_length
-
-    @property
-    def dimensions(self) -> Sequence[int]:
-        return self._dimensions
-
-    @property
-    def capabilities(self) -> Capabilities:
-        return Capabilities(parameters=PARAMETERS | HEADS if self._heads else PARAMETERS)
 
     def status(self) -> EmbeddingStatus:
         return self._engine.status()

@@ -85,11 +85,6 @@ class Encoder:
         if not padding:
             self._try_unpadded()
 
-    @property
-    def heads(self) -> bool:
-        """The model has sparse weights and ColBERT vectors."""
-        return self._sparse is not None
-
     def open_streams(self, count: int) -> None:
         """Compute batches on so many threads side by side, where nothing is padded. On the thread that encodes."""
         if count > 1 and self.device.type == "cpu" and not self.padding:
@@ -229,7 +224,8 @@ class Encoder:
         top = min(int(self.model.config.vocab_size), 1000)
         rows = [[draw.randrange(top) for _ in range(length)] for length in (5, 5, 9, 23)]
         with torch.inference_mode():
-            expected = torch.cat([self.model(input_ids=self._ids(row)).last_hidden_state[0] for row in rows])
+            alone = [torch.tensor([row], device=self.device) for row in rows]
+            expected = torch.cat([self.model(input_ids=ids).last_hidden_state[0] for ids in alone])
             try:
                 self.model.set_attn_implementation(NAME)
                 got, _ = self._forward(rows)
@@ -241,9 +237,6 @@ class Encoder:
                 log.info("%s is computed with padding: %s", type(self.model).__name__, problem)
                 self.model.set_attn_implementation(self._plain)
                 self.padding = True
-
-    def _ids(self, row: Sequence[int]) -> torch.Tensor:
-        return torch.tensor([row], device=self.device)
 
 
 def _array(values: torch.Tensor) -> Any:

@@ -12,6 +12,7 @@ import torch
 from ark.engines.embedding import Embedding, EmbeddingJob, EmbeddingStatus
 from ark.errors import APIError, TooManyRequests
 from ark_backends.bge.encoder import Encoder, Item, NotFinite
+from ark_backends.bge.options import BgeOptions
 from ark_backends.bge.tokens import Row
 from ark_backends.kit.admission import request_failed
 from ark_backends.kit.engine import Engine
@@ -31,26 +32,11 @@ PROBE = Item([0])
 """A row that every model can compute."""
 
 
-@dataclass(frozen=True)
-class BgeLimits:
-    """What an engine may take."""
-
-    batch_tokens: int = 16_384
-    batch_seconds: float = 0.2
-    max_queue: int = 256
-    """Jobs inside at the same time, those that are computed included."""
-    max_inputs: int = 32_768
-    """Inputs of all these jobs."""
-    colbert_tokens: int = 65_536
-    """Tokens whose ColBERT vectors all these jobs wait for: each vector is kept until its job is complete."""
-    threads: int | None = None
-
-
 Results = ResultQueue[Sequence[Embedding]]
 
 
 class TokenizedJob:
-    """A job whose inputs have been tokenised, with what has been computed of it."""
+    """A job whose inputs have been tokenized, with what has been computed of it."""
 
     def __init__(self, job: EmbeddingJob, results: Results, rows: Sequence[Row]) -> None:
         self.job = job
@@ -88,14 +74,22 @@ class _Counters:
 
 
 class BgeEngine(Engine[TokenizedJob, Sequence[Embedding]]):
-    """Runs jobs on a model. A job enters, which takes its place, its inputs are tokenised elsewhere, and it is
+    """Runs jobs on a model. A job enters, which takes its place, its inputs are tokenized elsewhere, and it is
     submitted. Whoever entered must cancel in the end."""
 
-    def __init__(self, encoder: Encoder, limits: BgeLimits, name: str = "model") -> None:
-        super().__init__(
-            name, requests=limits.max_queue, inputs=limits.max_inputs, colbert_tokens=limits.colbert_tokens
-        )
-        self.limits = limits
+    def __init__(
+        self,
+        encoder: Encoder,
+        options: BgeOptions,
+        *,
+        max_queue: int = 256,
+        colbert_tokens: int = 0,
+        name: str = "model",
+    ) -> None:
+        """`max_queue` jobs may be inside, those that are computed included, and wait for the ColBERT vectors of so many
+        tokens together: each vector is kept until its job is complete."""
+        super().__init__(name, requests=max_queue, inputs=options.max_waiting_inputs, colbert_tokens=colbert_tokens)
+        self._options = options
         self._encoder = encoder
         self._queue = FairQueue[TokenizedJob, int](MIN_SHARE)
         self._jobs: dict[Results, TokenizedJob] = {}
@@ -118,7 +112,7 @@ class BgeEngine(Engine[TokenizedJob, Sequence[Embedding]]):
         return results
 
     def submit(self, results: Results, job: EmbeddingJob, rows: Sequence[Row]) -> None:
-        """Queue the tokenised inputs of a job that has entered.
+        """Queue the tokenized inputs of a job that has entered.
 
         Raises TooManyRequests where its ColBERT vectors and those of other jobs would take too much memory.
         """
@@ -145,9 +139,9 @@ class BgeEngine(Engine[TokenizedJob, Sequence[Embedding]]):
         submitted = list(self._submitted.values())
         seconds = 1.0
         if self._speed:
-            # Inputs that are still being tokenised may be of any length.
-            tokenising = len(self._admission) > len(submitted) + len(self._jobs)
-            seconds = max(1.0 if tokenising else 0.1, (self._queue.cost + sum(submitted)) / self._speed)
+            # Inputs that are still being tokenized may be of any length.
+            tokenizing = len(self._admission) > len(submitted) + len(self._jobs)
+            seconds = max(1.0 if tokenizing else 0.1, (self._queue.cost + sum(submitted)) / self._speed)
         return TooManyRequests(message, retry_after=seconds, code="queue_full")
 
     # On the engine's thread.
@@ -157,7 +151,7 @@ class BgeEngine(Engine[TokenizedJob, Sequence[Embedding]]):
         return bool(self._jobs)
 
     def _prepare(self) -> None:
-        set_num_threads(self.limits.threads)
+        set_num_threads(self._options.threads)
         self._encoder.open_streams(torch.get_num_threads())
 
     def _begin(self, results: Results, job: TokenizedJob) -> None:
@@ -206,8 +200,8 @@ class BgeEngine(Engine[TokenizedJob, Sequence[Embedding]]):
 
     def _budget(self) -> int:
         """Tokens of the next batch: what is computed in `batch_seconds`, by the last ones."""
-        asked = int(self._speed * self.limits.batch_seconds)
-        return min(self.limits.batch_tokens, max(MIN_BATCH, asked))
+        asked = int(self._speed * self._options.batch_seconds)
+        return min(self._options.batch_tokens, max(MIN_BATCH, asked))
 
     def _learn(self, tokens: int, seconds: float) -> None:
         speed = tokens / max(seconds, 1e-6)

@@ -1,25 +1,32 @@
-"""From a configured model to an engine."""
+"""From a configured model to an engine. Importing this module takes FlagEmbedding's 7 to 12 s."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+from FlagEmbedding import BGEM3FlagModel, FlagModel
+from transformers import AutoModel
+from transformers.utils import logging as transformers_logging
 
 from ark.config import ConfigError, ModelConfig
 from ark_backends.bge.card import HEADS, Card, read_card
 from ark_backends.bge.encoder import Encoder
-from ark_backends.bge.engine import BgeEngine, BgeLimits
-from ark_backends.bge.loading import load
-from ark_backends.bge.options import BgeOptions
+from ark_backends.bge.engine import BgeEngine
+from ark_backends.bge.options import BgeOptions, Pooling
 from ark_backends.bge.tokens import Reader
 from ark_backends.kit.devices import device
 from ark_backends.kit.packed import pack
 from ark_backends.kit.weights import files_of, resolve
 
 log = logging.getLogger("ark.bge")
+
+POOLING = {"cls": "cls", "mean": "mean", "last": "last_token"}
+"""FlagEmbedding's names."""
 
 
 def open_model(model: ModelConfig, options: BgeOptions) -> tuple[BgeEngine, Reader, tuple[int, ...], bool]:
@@ -45,18 +52,14 @@ def _open(
     some = [name for name in HEADS if (path / name).is_file()]
     if some and not card.heads:
         log.warning("%s has %s only: no sparse weights and no ColBERT vectors", path, some[0])
-    kind = _dtype(options.dtype, target, path)
-    loaded = load(path, pooling=pooling, normalize=normalize, dtype=kind, heads=card.heads)
+    dtype = _dtype(options.dtype, target, path)
+    loaded = _load(path, pooling=pooling, normalize=normalize, dtype=dtype, heads=card.heads)
     tokenizer, inner = loaded.tokenizer, loaded.model
     transformer = (inner.model if card.heads else inner).to(target)
     length = _length(model, card, transformer, tokenizer)
     colbert_tokens = options.colbert_bytes // (4 * inner.colbert_linear.out_features) if card.heads else 0
-    reader = Reader(
-        tokenizer,
-        max_length=length,
-        rows=transformer.get_input_embeddings().num_embeddings,
-        colbert_tokens=colbert_tokens,
-    )
+    rows = transformer.get_input_embeddings().num_embeddings
+    reader = Reader(tokenizer, max_length=length, rows=rows, colbert_tokens=colbert_tokens)
     if pack(transformer):
         log.info("%s: linear layers by oneDNN, which is faster here", model.name)
     encoder = Encoder(
@@ -70,26 +73,59 @@ def _open(
         padding=target.type != "cpu" if options.padding is None else options.padding,
     )
     dimensions = _dimensions(model, encoder.size)
-    limits = BgeLimits(
-        batch_tokens=options.batch_tokens,
-        batch_seconds=options.batch_seconds,
-        max_queue=model.max_queue,
-        max_inputs=options.max_waiting_inputs,
-        colbert_tokens=colbert_tokens,
-        threads=options.threads,
-    )
-    log.info(
-        "%s: %s on %s in %s, %s pooling, %d tokens, %d numbers%s",
-        model.name,
-        type(transformer).__name__,
-        target,
-        str(encoder.dtype).removeprefix("torch."),
-        pooling,
-        length,
-        encoder.size,
-        ", with padding" if encoder.padding else "",
-    )
-    return BgeEngine(encoder, limits, model.name), reader, dimensions, card.heads
+    name, kind = type(transformer).__name__, str(encoder.dtype).removeprefix("torch.")
+    sizes = f"{length} tokens, {encoder.size} numbers{', with padding' if encoder.padding else ''}"
+    log.info("%s: %s on %s in %s, %s pooling, %s", model.name, name, target, kind, pooling, sizes)
+    engine = BgeEngine(encoder, options, max_queue=model.max_queue, colbert_tokens=colbert_tokens, name=model.name)
+    return engine, reader, dimensions, card.heads
+
+
+def _load(path: Path, *, pooling: Pooling, normalize: bool, dtype: torch.dtype, heads: bool) -> Any:
+    """FlagEmbedding's object around a model, on the CPU: a BGEM3FlagModel with `heads`, else a FlagModel.
+
+    Raises ConfigError for a directory that it cannot load, and for weights that it would fill up with random ones.
+    """
+    options: dict[str, Any] = {
+        "normalize_embeddings": normalize,
+        "use_fp16": dtype is torch.float16,
+        "use_bf16": dtype is torch.bfloat16,
+        "pooling_method": POOLING[pooling],
+        # With more than one it would start processes of its own.
+        "devices": "cpu",
+    }
+    try:
+        with _quiet():
+            # On this device no weights are read, only their names.
+            _, report = AutoModel.from_pretrained(
+                path, device_map="meta", output_loading_info=True, local_files_only=True
+            )
+            # The pooler is no part of an embedding, and often left away.
+            absent = sorted(name for name in report["missing_keys"] if not name.startswith("pooler."))
+            if absent:
+                raise ConfigError(f"the weights in {path} lack {len(absent)} parameters, such as {absent[0]}")
+            if not heads:
+                return FlagModel(str(path), **options)
+            # Given, because FlagEmbedding takes the model's own size for it.
+            state = torch.load(path / HEADS[1], map_location="cpu", weights_only=True)
+            return BGEM3FlagModel(str(path), colbert_dim=state["weight"].shape[0], **options)
+    except ConfigError:
+        raise
+    except Exception as error:  # whatever a broken file makes the libraries raise
+        raise ConfigError(f"FlagEmbedding cannot load {path}: {error}") from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Show no progress bars, and only the errors of transformers' messages."""
+    shown, level = transformers_logging.is_progress_bar_enabled(), transformers_logging.get_verbosity()
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity(logging.ERROR)
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(level)
+        if shown:
+            transformers_logging.enable_progress_bar()
 
 
 def _dtype(name: str, target: torch.device, path: Path) -> torch.dtype:
@@ -106,15 +142,15 @@ def _dtype(name: str, target: torch.device, path: Path) -> torch.dtype:
 
 
 def _length(model: ModelConfig, card: Card, transformer: Any, tokenizer: Any) -> int:
-    """Tokens of one input. What the model was made for, unless the configuration asks for more or less; never more
-    than it has positions for."""
-    places = int(getattr(transformer.config, "max_position_embeddings", None) or 512)
+    """Tokens of one input: what the model was made for, unless the configuration asks for more or less; never more than
+    it has positions for."""
+    longest = int(getattr(transformer.config, "max_position_embeddings", None) or 512)
     table = getattr(getattr(transformer, "embeddings", None), "position_embeddings", None)
     padding_index = getattr(table, "padding_idx", None)
     if padding_index is not None:
         # RoBERTa and its like begin to count behind the padding token's position.
-        places -= padding_index + 1
-    longest = min(places, int(tokenizer.model_max_length))
+        longest -= padding_index + 1
+    longest = min(longest, int(tokenizer.model_max_length))
     if model.context_length is None:
         return min(longest, card.max_length or longest)
     if model.context_length > longest:

@@ -9,6 +9,7 @@ from ark.config import ConfigError
 from ark.engines.embedding import EmbeddingJob
 from ark.engines.token_budget import CHUNK_SIZE, over_budget
 from ark.errors import BadRequest, ContextLengthExceeded
+from ark_backends.kit.text import valid_text
 
 Row = list[int]
 """The ids of one input, special ones included."""
@@ -59,7 +60,7 @@ class Reader:
         `between` is called before each piece of the job's texts; what it raises ends the reading.
         """
         texts = [
-            self._read_part(_whole(item), index, job.truncate, between)
+            self._read_part(valid_text(item), index, job.truncate, between)
             for index, item in enumerate(job.inputs)
             if isinstance(item, str)
         ]
@@ -76,7 +77,7 @@ class Reader:
         return rows
 
     def _read_part(self, text: str, index: int, truncate: bool, between: Callable[[], object]) -> str:
-        """The part of an input that is read: of one that is far too long its beginning, to be cut off."""
+        """The part of an input that is read: only the beginning of one that is far too long."""
 
         def count(piece: str) -> int:
             between()
@@ -152,12 +153,3 @@ def _pieces(texts: Sequence[str]) -> Iterator[Sequence[str]]:
         length += len(text)
     if texts:
         yield texts[start:]
-
-
-def _whole(text: str) -> str:
-    """The text with halves of surrogate pairs joined, and U+FFFD for one that is alone."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text

@@ -13,9 +13,8 @@ from ark.config import ConfigError, ModelConfig
 from ark.engines.backend import Detection
 from ark.engines.chat import ChatBackend
 from ark.engines.model_files import ModelFiles
-from ark_backends.exllama.memory import unsupported_reason
-from ark_backends.exllama.needs import missing_requirements
 from ark_backends.exllama.options import ExLlamaV2Options, ExLlamaV3Options
+from ark_backends.exllama.requirements import missing_requirements, unsupported_reason
 from ark_backends.kit.chat import ChatBackendBase
 from ark_backends.kit.local_models import LocalModels
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 
 from ark.config import ConfigError, ModelConfig
-from ark_backends.exllama.memory import ROOM
 from ark_backends.exllama.options import PAGE
+from ark_backends.exllama.requirements import ROOM
 
 log = logging.getLogger("ark.exllama")
 

@@ -16,8 +16,8 @@ from ark.engines.model_files import quantization, read_json
 from ark_backends.exllama.engine import ExLlamaEngine
 from ark_backends.exllama.generator import Generator
 from ark_backends.exllama.loading import loading
-from ark_backends.exllama.memory import misplaced
 from ark_backends.exllama.options import PAGE, ExLlamaOptions, ExLlamaV2Options, ExLlamaV3Options
+from ark_backends.exllama.requirements import misplaced
 from ark_backends.kit.chat_engine import ChatLimits
 from ark_backends.kit.grammar import Grammars
 from ark_backends.kit.tokenizer import HFTokenizer, load_tokenizer

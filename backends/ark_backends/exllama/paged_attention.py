@@ -1,8 +1,8 @@
 """Attention over paged KV for exllamav2, where the package flash-attn is not installed.
 
-exllamav2 batches and shares prompts only with a paged attention, and takes that from flash-attn, which has to be built
-for each version of torch. torch has the same kernels since 2.13; before that, and for what they lack (soft caps, older
-GPUs), the pages are gathered and attended to by torch's ordinary attention, which is slower by the copy.
+exllamav2 batches and shares prompts only with a paged attention. It takes one from flash-attn, which has to be built
+for each version of torch. torch has the same kernels since 2.13. Before that, and for what they lack (soft caps, older
+GPUs), the pages are copied together for torch's ordinary attention.
 
 The functions have the names, shapes and meanings of flash-attn's: q (batch, new, heads, size), caches (pages, page,
 KV heads, size) with a table of each row's pages, or (batch, tokens, KV heads, size) without one.
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+from functools import cache
 
 import torch
 from torch.nn.functional import pad, scaled_dot_product_attention
@@ -23,9 +24,6 @@ QUERIES = 128
 
 OFF = (-1, -1)
 """No window."""
-
-_kernels: dict[torch.device, bool] = {}
-"""Whether torch's paged kernels are right on a device."""
 
 
 def install() -> str:
@@ -101,39 +99,36 @@ def flash_attn_func(
     return _by_rows(q, k, v, lengths, scale=softmax_scale, window=window_size, softcap=softcap)
 
 
+@cache
 def has_kernels(device: torch.device) -> bool:
     """Whether torch has kernels for paged attention on a device, and they compute what the copy does."""
-    if device not in _kernels:
-        _kernels[device] = _check(device)
-    return _kernels[device]
-
-
-def _check(device: torch.device) -> bool:
     try:
         from torch.nn.attention.varlen import varlen_attn  # noqa: PLC0415 - it is not in every torch
 
         if "block_table" not in inspect.signature(varlen_attn).parameters:
             return False
-        made = torch.Generator(device).manual_seed(0)
-
-        def random(*shape: int) -> torch.Tensor:
-            return torch.randn(shape, generator=made, device=device, dtype=torch.float16)
-
-        keys, values = random(5, 256, 2, 64), random(5, 256, 2, 64)
-        table = torch.tensor([[3, 1], [0, 4]], device=device, dtype=torch.int32)
-        for new, window in ((1, OFF), (7, OFF), (7, (100, 100))):
-            q = random(2, new, 4, 64)
-            lengths = torch.tensor([300, 17], device=device, dtype=torch.int32)
-            found = _by_kernel(q, keys, values, lengths, table, scale=None, window=window)
-            gathered = [cache[table.long()].flatten(1, 2) for cache in (keys, values)]
-            right = _by_rows(q, gathered[0], gathered[1], lengths, scale=None, window=window)
-            if not torch.allclose(found, right, atol=0.01, rtol=0.01):
-                log.warning("torch's kernels for paged attention are wrong on %s and are not used", device)
-                return False
+        if not all(_is_right(device, new, window) for new, window in ((1, OFF), (7, OFF), (7, (100, 100)))):
+            log.warning("torch's kernels for paged attention are wrong on %s and are not used", device)
+            return False
     except Exception as error:  # noqa: BLE001 - a GPU, or a torch, without them fails in its own way
         log.info("torch has no kernels for paged attention on %s: %s", device, error)
         return False
     return True
+
+
+def _is_right(device: torch.device, new: int, window: tuple[int, int]) -> bool:
+    made = torch.Generator(device).manual_seed(new)
+
+    def random(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=made, device=device, dtype=torch.float16)
+
+    q, keys, values = random(2, new, 4, 64), random(5, 256, 2, 64), random(5, 256, 2, 64)
+    table = torch.tensor([[3, 1], [0, 4]], device=device, dtype=torch.int32)
+    lengths = torch.tensor([300, 17], device=device, dtype=torch.int32)
+    found = _by_kernel(q, keys, values, lengths, table, scale=None, window=window)
+    gathered = [cached[table.long()].flatten(1, 2) for cached in (keys, values)]
+    right = _by_rows(q, gathered[0], gathered[1], lengths, scale=None, window=window)
+    return bool(torch.allclose(found, right, atol=0.01, rtol=0.01))
 
 
 def _by_kernel(

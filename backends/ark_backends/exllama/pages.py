@@ -20,7 +20,7 @@ import hashlib
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
@@ -31,17 +31,8 @@ Left = tuple[Any, bytes, bool]
 _thread = threading.local()
 
 
-class Table(Protocol):
-    """Where a generator keeps its pages."""
-
-    all_pages: list[Any]
-    unreferenced_pages: dict[bytes, Any]
-
-    def reset_page_table(self) -> None: ...
-
-
 def rooted(checksum: Checksum) -> Checksum:
-    """A generator's hash of a page, whose chains begin with the owner that `owned` names on this thread."""
+    """A generator's hash of a page, with chains that begin with the owner that `owned` names on this thread."""
     if getattr(checksum, "rooted", False):
         return checksum
 
@@ -80,7 +71,8 @@ class _Note:
 class Pages:
     """The pages of one generator. Used on its engine's thread."""
 
-    def __init__(self, table: Table, page_bytes: int) -> None:
+    def __init__(self, table: Any, page_bytes: int) -> None:
+        """`table` is where the generator keeps its pages: `all_pages`, and by their hashes `unreferenced_pages`."""
         self.page_bytes = page_bytes
         self._table = table
         # By the identity of a page: pages stay as long as the table is not reset.
@@ -128,15 +120,15 @@ class Pages:
         for depth, (page, phash, written) in enumerate(pages):
             if page.phash != phash:
                 # The same is in another page, and this one would be taken for the beginning of a conversation.
-                self._empty([page])
+                self.empty([page])
             elif written and page.kv_position:
                 if depth and page.prev_hash is None:
                     # Only guessed tokens came as far as this page, which would be taken for a beginning too.
-                    self._empty([page])
+                    self.empty([page])
                 else:
                     held.append((depth, page))
         if released:
-            self._empty(page for _, page in held if self._note(page) is None)
+            self.empty(page for _, page in held if self._note(page) is None)
             return
         if session is not None:
             self._supersede(session, held)
@@ -153,16 +145,16 @@ class Pages:
 
     def release(self, session: str) -> None:
         """Forget what is held for a session."""
-        self._empty(self._forget(session, self._sessions.pop(session, {}).values()))
+        self.empty(self._forget(session, self._sessions.pop(session, {}).values()))
 
     def order(self, session: str | None, wanted: Iterable[bytes] = ()) -> list[Any]:
         """The pages that no job runs on, those first that are to go first when `session` needs room; the ones whose
         hashes are `wanted` go last."""
-        kept = set(wanted)
+        protected = set(wanted)
 
         def rank(page: Any) -> tuple[int, int, int, int]:
             note = self._note(page)
-            if page.phash in kept:
+            if page.phash in protected:
                 return 4, 0, 0, page.access_serial
             if not page.kv_position:
                 return 0, 0, 0, page.access_serial
@@ -175,8 +167,11 @@ class Pages:
         return sorted(self._table.unreferenced_pages.values(), key=rank)
 
     def empty(self, pages: Iterable[Any]) -> None:
-        """Forget what is in pages: nobody knows what a failed step has written."""
-        self._empty(pages)
+        """Forget what is in pages."""
+        for page in pages:
+            if page.ref_count == 0:
+                page.clear()
+            self._notes.pop(id(page), None)
 
     def reset(self) -> None:
         """Forget everything; no job may run."""
@@ -200,17 +195,11 @@ class Pages:
                     left.append(page)
         return left
 
-    def _empty(self, pages: Iterable[Any]) -> None:
-        for page in pages:
-            if page.ref_count == 0:
-                page.clear()
-            self._notes.pop(id(page), None)
-
     def _supersede(self, session: str, held: Sequence[tuple[int, Any]]) -> None:
         """Take the session off pages that were not full, and whose beginning the new ones have as well."""
         fresh = {id(page) for _, page in held}
         by_parent = {page.prev_hash: page for _, page in held}
-        stale, kept = [], {}
+        stale, remaining = [], {}
         for page in self._sessions.get(session, {}).values():
             if self._note(page) is None:
                 continue
@@ -224,6 +213,6 @@ class Pages:
             ):
                 stale.append(page)
             else:
-                kept[id(page)] = page
-        self._empty(self._forget(session, stale))
-        self._sessions[session] = kept
+                remaining[id(page)] = page
+        self.empty(self._forget(session, stale))
+        self._sessions[session] = remaining

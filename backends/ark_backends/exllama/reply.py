@@ -13,8 +13,7 @@ from ark.errors import APIError
 from ark_backends.kit import chat_engine
 from ark_backends.kit.admission import request_failed
 from ark_backends.kit.grammar import GrammarFailed, Matcher, apply_masks
-from ark_backends.kit.logprobs import log_probabilities
-from ark_backends.kit.penalties import Penalties, apply_penalties
+from ark_backends.kit.logits import Penalties, apply_penalties, log_probabilities
 from ark_backends.kit.results import ResultQueue
 
 log = logging.getLogger("ark.exllama")

@@ -37,10 +37,6 @@ class AdmissionQueue:
         """The counters of an engine's status: how the jobs that left have ended."""
         return {f"jobs_{outcome}": count for outcome, count in self._outcomes.items()}
 
-    def inside(self) -> list[ResultQueue[Any]]:
-        with self._lock:
-            return list(self._inside)
-
     def taken(self, name: str) -> int:
         """How much of a limit the jobs inside take together."""
         with self._lock:

@@ -31,13 +31,9 @@ class ChatBackendBase(EngineBackend):
         self, engine: ChatEngine[Any], tokenizer: HFTokenizer, grammars: Grammars, default_sampling: SamplingParams
     ) -> None:
         super().__init__(engine)
-        self._tokenizer = tokenizer
-        self._default_sampling = default_sampling
+        self.tokenizer = tokenizer
+        self.default_sampling = default_sampling
         self._grammars = GrammarQueue(grammars)
-
-    @property
-    def tokenizer(self) -> HFTokenizer:
-        return self._tokenizer
 
     @property
     def context_length(self) -> int:
@@ -45,12 +41,8 @@ class ChatBackendBase(EngineBackend):
 
     @property
     def capabilities(self) -> Capabilities:
-        template = self._tokenizer.chat_template or ""
+        template = self.tokenizer.chat_template or ""
         return Capabilities(parameters=PARAMETERS, reasoning="<think>" in template)
-
-    @property
-    def default_sampling(self) -> SamplingParams:
-        return self._default_sampling
 
     def status(self) -> BackendStatus:
         return self._engine.status()

@@ -71,7 +71,7 @@ class Engine(ABC, Generic[J, R]):
 
     # On the thread.
 
-    def turn(self, *, wait: bool = True) -> bool:
+    def run_once(self, *, wait: bool = True) -> bool:
         """Run the calls that have come, compute a step and hand out its results. False when the engine is to end.
 
         With `wait` an idle engine waits for a call.
@@ -93,7 +93,7 @@ class Engine(ABC, Generic[J, R]):
     def _run(self) -> None:
         try:
             self._prepare()
-            while self.turn():
+            while self.run_once():
                 pass
         except BaseException:
             log.exception("the engine's thread died")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,10 @@ from tokenizers import Tokenizer as Core
 from transformers import AutoTokenizer
 
 from ark.config import ConfigError
+from ark.engines.model_files import read_json
 from ark.errors import BadRequest
 from ark_backends.kit.detokenizer import Detokenizer
-from ark_backends.kit.token_bytes import token_table
+from ark_backends.kit.text import valid_text
 
 PARSED = re.compile(r"think|thought|reason|tool|function|python_tag|call|args|channel", re.IGNORECASE)
 """Special tokens that a parser of replies looks for: they stay in the text of a stream."""
@@ -29,6 +30,8 @@ RESERVED = frozenset(
      "continue_final_message", "return_tensors", "return_dict", "padding", "truncation", "max_length",
      "tokenizer_kwargs", "return_assistant_tokens_mask", "self"}
 )  # fmt: skip
+
+_BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
 class HFTokenizer:
@@ -43,27 +46,16 @@ class HFTokenizer:
         self._core: Core = wrapped.backend_tokenizer
         self._core.no_truncation()
         self._core.no_padding()
-        self._vocab_size = len(wrapped)
+        self.vocab_size = len(wrapped)
         added = self._core.get_added_tokens_decoder().values()
         # Added tokens that are neither may be any text that is frequent: line breaks, HTML.
-        self._special_texts = frozenset(t.content for t in added if t.special or PARSED.search(t.content))
+        self.special_texts = frozenset(t.content for t in added if t.special or PARSED.search(t.content))
         special = {i: t.content for i, t in self._core.get_added_tokens_decoder().items() if t.special}
-        self._hidden = frozenset(i for i, text in special.items() if not PARSED.search(text))
+        self.hidden = frozenset(i for i, text in special.items() if not PARSED.search(text))
+        """Special ids that have no text in a reply."""
         template = self.chat_template or ""
         ends = {i for i, text in special.items() if text in TURN_ENDS and text in template}
-        self._stop_token_ids = frozenset(stop_token_ids) | ends
-
-    @property
-    def vocab_size(self) -> int:
-        return self._vocab_size
-
-    @property
-    def stop_token_ids(self) -> frozenset[int]:
-        return self._stop_token_ids
-
-    @property
-    def special_texts(self) -> frozenset[str]:
-        return self._special_texts
+        self.stop_token_ids = frozenset(stop_token_ids) | ends
 
     @property
     def chat_template(self) -> str | None:
@@ -105,17 +97,13 @@ class HFTokenizer:
         return text
 
     def encode(self, text: str) -> list[int]:
-        """Ids of text. Halves of surrogate pairs are joined, and U+FFFD stands for one that is alone."""
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        ids: list[int] = self._core.encode(text, add_special_tokens=False).ids
+        ids: list[int] = self._core.encode(valid_text(text), add_special_tokens=False).ids
         return ids
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text of ids, special tokens included."""
-        return self._decode(token_ids)
+        text: str = self._core.decode(list(token_ids), skip_special_tokens=False)
+        return text
 
     def token_bytes(self, token_id: int) -> bytes:
         """What one id adds to a text; nothing for an id that only pads the vocabulary."""
@@ -126,18 +114,9 @@ class HFTokenizer:
         """The bytes of every id."""
         return token_table(self._core)
 
-    @property
-    def hidden(self) -> frozenset[int]:
-        """Special ids that have no text in a reply."""
-        return self._hidden
-
     def stream(self) -> Detokenizer:
         """A decoder for one reply; special tokens give no text, unless a parser looks for them."""
-        return Detokenizer(self._decode, self._hidden)
-
-    def _decode(self, token_ids: Sequence[int]) -> str:
-        text: str = self._core.decode(list(token_ids), skip_special_tokens=False)
-        return text
+        return Detokenizer(self.decode, self.hidden)
 
 
 def load_tokenizer(path: Path) -> HFTokenizer:
@@ -168,11 +147,55 @@ def _check_template(tokenizer: HFTokenizer, path: Path) -> None:
 
 def _eos(file: Path) -> list[int]:
     """`eos_token_id` of a configuration file: none, one or several."""
-    try:
-        value = json.loads(file.read_bytes()).get("eos_token_id")
-    except FileNotFoundError:
-        return []
-    except (ValueError, AttributeError) as error:
-        raise ConfigError(f"{file} is not a JSON object: {error}") from error
+    value = (read_json(file) or {}).get("eos_token_id")
     values = value if isinstance(value, list) else [value]
     return [item for item in values if isinstance(item, int)]
+
+
+def token_table(core: Core) -> list[bytes]:
+    """What each id adds to a text, from 0 to the last id of the vocabulary; empty for ids that are not there.
+
+    How a vocabulary writes bytes is seen from its decoder: byte-level ones have a letter for each byte, those made by
+    SentencePiece have U+2581 for a space and ``<0x0A>`` for a byte.
+    """
+    vocabulary: dict[str, int] = core.get_vocab(with_added_tokens=True)
+    table = [b""] * (max(vocabulary.values(), default=-1) + 1)
+    kinds = set(_kinds(json.loads(core.to_str()).get("decoder")))
+    convert: Callable[[str], bytes]
+    if "ByteLevel" in kinds:
+        letters = byte_letters()
+        convert = lambda token: b"".join(letters.get(letter) or letter.encode() for letter in token)  # noqa: E731
+    elif kinds & {"ByteFallback", "Metaspace"} or ("Replace" in kinds and "\u2581" in core.to_str()):
+        convert = _sentencepiece
+    else:
+        convert = str.encode
+    for token, number in vocabulary.items():
+        table[number] = convert(token)
+    for number, added in core.get_added_tokens_decoder().items():
+        # Added tokens stand in the text as they are.
+        table[number] = added.content.encode()
+    return table
+
+
+def byte_letters() -> dict[str, bytes]:
+    """The letters that byte-level vocabularies write bytes with, as GPT-2's did.
+
+    Printable Latin-1 characters stand for themselves, and U+0100 and what follows for the other bytes in order.
+    """
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    letters = {chr(byte): bytes([byte]) for byte in printable}
+    others = [byte for byte in range(256) if byte not in printable]
+    letters.update({chr(0x100 + i): bytes([byte]) for i, byte in enumerate(others)})
+    return letters
+
+
+def _sentencepiece(token: str) -> bytes:
+    match = _BYTE.fullmatch(token)
+    return bytes([int(match[1], 16)]) if match else token.replace("\u2581", " ").encode()
+
+
+def _kinds(decoder: dict[str, Any] | None) -> list[str]:
+    if decoder is None:
+        return []
+    inner = [kind for one in decoder.get("decoders", ()) for kind in _kinds(one)]
+    return [str(decoder.get("type")), *inner]

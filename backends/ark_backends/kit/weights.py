@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -89,11 +88,6 @@ def wanted(files: list[str], also: Sequence[str] = ()) -> list[str]:
 
 def recommended_sampling(path: Path) -> SamplingParams:
     """What a model's generation_config.json says of sampling; the neutral values where it says nothing."""
-    try:
-        found = json.loads((path / "generation_config.json").read_bytes())
-    except FileNotFoundError:
-        return SamplingParams()
-    except ValueError as error:
-        raise ConfigError(f"{path / 'generation_config.json'} is not JSON: {error}") from error
+    found = read_json(path / "generation_config.json") or {}
     names = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
     return SamplingParams(**{name: found[name] for name in names if isinstance(found.get(name), int | float)})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections import deque
 from dataclasses import dataclass
 from typing import Literal
 
@@ -33,16 +32,6 @@ class TorchLimits(ChatLimits):
     threads: int | None = None
 
 
-@dataclass(frozen=True)
-class Step:
-    """What one step computed, and the KV held after it."""
-
-    decode_tokens: int
-    """Sequences that were given one token."""
-    prompt_tokens: int
-    kv_bytes: int
-
-
 class TorchEngine(ChatEngine[Sequence]):
     """Runs jobs on a model."""
 
@@ -50,8 +39,6 @@ class TorchEngine(ChatEngine[Sequence]):
 
     def __init__(self, runner: Runner, limits: TorchLimits, name: str = "model") -> None:
         super().__init__(limits, vocab_size=runner.vocab_size, name=name)
-        self.history: deque[Step] = deque(maxlen=1024)
-        """The last steps, newest last."""
         self._runner = runner
         self._cache = KVCache(runner.spec, limits.kv_bytes)
         self._scheduler = Scheduler(
@@ -135,8 +122,6 @@ class TorchEngine(ChatEngine[Sequence]):
         self._count_step(failed=False)
         self._count.steps += 1
         self._count.prompt_tokens_computed += prompt_tokens
-        decode_tokens = sum(1 for piece in pieces if len(piece.token_ids) == 1)
-        self.history.append(Step(decode_tokens, prompt_tokens, self._cache.used))
 
     def _accept(self, sequence: Sequence, sampled: SampledToken) -> None:
         error, token = sampled.error, sampled.token

@@ -10,7 +10,6 @@ and not with the number of sequences. What a hash suggests is compared token by 
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from itertools import islice
 
@@ -26,11 +25,11 @@ class CachedSequence:
 
     __slots__ = ("busy", "keys", "kv", "owner", "released", "session", "tokens")
 
-    def __init__(self, owner: str, session: str | None, kv: KVBuffer, tokens: Sequence[int] = ()) -> None:
+    def __init__(self, owner: str, kv: KVBuffer) -> None:
         self.owner = owner
-        self.session = session
+        self.session: str | None = None
         self.kv = kv
-        self.tokens = list(tokens)
+        self.tokens: list[int] = []
         self.keys: list[int] = []
         """The hash of each full block, chained."""
         self.busy = True
@@ -49,7 +48,8 @@ class KVCache:
         self.freed = 0
         """Counts the sequences that stopped being busy or were dropped: while it stays, there is no more room."""
         self._idle_bytes = 0
-        self._idle: OrderedDict[CachedSequence, None] = OrderedDict()
+        self._idle: dict[CachedSequence, None] = {}
+        """Least recently used first."""
         self._busy: dict[CachedSequence, None] = {}
         self._sessions: dict[str, dict[CachedSequence, None]] = {}
         # Insertion order in a bucket is age, so the most recent are read from its end.
@@ -84,12 +84,12 @@ class KVCache:
 
     def new(self, owner: str, session: str | None, kv: KVBuffer, tokens: Sequence[int] = ()) -> CachedSequence:
         """A busy sequence for a job; `kv` holds `tokens` already."""
-        sequence = CachedSequence(owner, session, kv)
+        sequence = CachedSequence(owner, kv)
         self.used += kv.nbytes
         self._busy[sequence] = None
         # The root block holds every sequence, for prefixes shorter than one block.
         self._blocks.setdefault(_root(owner), {})[sequence] = None
-        self._own(sequence, session)
+        self._assign(sequence, session)
         self.extend(sequence, tokens)
         return sequence
 
@@ -104,10 +104,18 @@ class KVCache:
         self._idle_bytes -= sequence.kv.nbytes
         del self._idle[sequence]
         self._busy[sequence] = None
-        self._disown(sequence)
-        self._own(sequence, session)
-        self._truncate(sequence, length)
-        self._touch(sequence)
+        sequence.busy = True
+        self._assign(sequence, session)
+        blocks = length // BLOCK
+        self._unindex(sequence, sequence.keys[blocks:])
+        del sequence.keys[blocks:]
+        del sequence.tokens[length:]
+        sequence.kv.length = length
+        for key in (_root(sequence.owner), *sequence.keys):
+            # To the end of the bucket, as the most recent.
+            bucket = self._blocks[key]
+            del bucket[sequence]
+            bucket[sequence] = None
 
     def retain(self, sequence: CachedSequence) -> None:
         """Keep a busy sequence whose job is over as cache, the most recently used."""
@@ -127,8 +135,7 @@ class KVCache:
 
     def orphan(self, sequence: CachedSequence) -> None:
         """Take a busy sequence off its session, so that any later job of its owner may take it over."""
-        self._disown(sequence)
-        sequence.session = None
+        self._assign(sequence, None)
 
     def drop(self, sequence: CachedSequence) -> None:
         """Forget a sequence and free its KV."""
@@ -179,21 +186,6 @@ class KVCache:
             sequence.keys.append(key)
             self._blocks.setdefault(key, {})[sequence] = None
 
-    def _touch(self, sequence: CachedSequence) -> None:
-        """Make the sequence the most recent of every bucket it is in."""
-        for key in (_root(sequence.owner), *sequence.keys):
-            bucket = self._blocks[key]
-            bucket.pop(sequence, None)
-            bucket[sequence] = None
-
-    def _truncate(self, sequence: CachedSequence, length: int) -> None:
-        blocks = length // BLOCK
-        self._unindex(sequence, sequence.keys[blocks:])
-        del sequence.keys[blocks:]
-        del sequence.tokens[length:]
-        sequence.kv.length = length
-        sequence.busy = True
-
     def _trim(self, sequence: CachedSequence) -> None:
         """Free capacity that a job asked for and did not use, where it is much."""
         slack = sequence.kv.capacity - sequence.kv.length
@@ -205,7 +197,7 @@ class KVCache:
 
     def _forget(self, sequence: CachedSequence) -> None:
         self.used -= sequence.kv.nbytes
-        self._disown(sequence)
+        self._assign(sequence, None)
         self._unindex(sequence, [_root(sequence.owner), *sequence.keys])
 
     def _unindex(self, sequence: CachedSequence, keys: Iterable[int]) -> None:
@@ -215,18 +207,15 @@ class KVCache:
             if not bucket:
                 self._blocks.pop(key, None)
 
-    def _own(self, sequence: CachedSequence, session: str | None) -> None:
+    def _assign(self, sequence: CachedSequence, session: str | None) -> None:
+        if sequence.session is not None:
+            sequences = self._sessions[sequence.session]
+            del sequences[sequence]
+            if not sequences:
+                del self._sessions[sequence.session]
         sequence.session = session
         if session is not None:
             self._sessions.setdefault(session, {})[sequence] = None
-
-    def _disown(self, sequence: CachedSequence) -> None:
-        if sequence.session is None:
-            return
-        sequences = self._sessions[sequence.session]
-        del sequences[sequence]
-        if not sequences:
-            del self._sessions[sequence.session]
 
 
 def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:

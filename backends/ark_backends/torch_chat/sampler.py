@@ -62,7 +62,10 @@ def choose(logits: torch.Tensor, samplers: Sequence[Sampler]) -> list[int]:
         if rows:
             picked = [samplers[i] for i in rows]
             probabilities = _probabilities(logits, rows, picked)
-            sampled = _ranked(probabilities, picked) if ranked else _plain(probabilities, picked)
+            if ranked:
+                sampled = _draw_ranked(probabilities, picked)
+            else:
+                sampled = _draw(_truncate_min_p(probabilities, picked), picked)
             for row, token in zip(rows, sampled, strict=True):
                 chosen[row] = token
     return chosen
@@ -75,11 +78,7 @@ def _probabilities(logits: torch.Tensor, rows: list[int], samplers: Sequence[Sam
     return torch.softmax(selected.float() / temperatures, dim=-1)
 
 
-def _plain(probabilities: torch.Tensor, samplers: Sequence[Sampler]) -> list[int]:
-    return _draw(_cut_min_p(probabilities, samplers), samplers)
-
-
-def _ranked(probabilities: torch.Tensor, samplers: Sequence[Sampler]) -> list[int]:
+def _draw_ranked(probabilities: torch.Tensor, samplers: Sequence[Sampler]) -> list[int]:
     """Draw among the tokens that top_k and top_p leave, looking at all only where the first few do not decide."""
     width = min(CANDIDATES, probabilities.shape[-1])
     values, indices = torch.topk(probabilities, width, dim=-1)
@@ -100,13 +99,13 @@ def _ranked(probabilities: torch.Tensor, samplers: Sequence[Sampler]) -> list[in
             ranked, ids = torch.sort(probabilities[index], dim=-1, descending=True)
         else:
             ranked, ids = values[index], indices[index]
-        places = torch.tensor(_draw(_cut(ranked, picked), picked), device=ids.device)
+        places = torch.tensor(_draw(_truncate(ranked, picked), picked), device=ids.device)
         for row, token in zip(rows, ids.gather(1, places[:, None])[:, 0].tolist(), strict=True):
             chosen[row] = token
     return chosen
 
 
-def _cut(ranked: torch.Tensor, samplers: Sequence[Sampler]) -> torch.Tensor:
+def _truncate(ranked: torch.Tensor, samplers: Sequence[Sampler]) -> torch.Tensor:
     """Zero what top_k, then top_p, then min_p drop from probabilities in descending order (rows, candidates)."""
     width = ranked.shape[-1]
     top_k = _column([c.params.top_k or width for c in samplers], ranked.device)
@@ -118,10 +117,10 @@ def _cut(ranked: torch.Tensor, samplers: Sequence[Sampler]) -> torch.Tensor:
     before = kept.cumsum(dim=-1) - kept
     top_p = _column([c.params.top_p for c in samplers], ranked.device)
     kept = kept.masked_fill((before >= top_p * whole) & (top_p < 1.0), 0.0)
-    return _cut_min_p(kept, samplers)
+    return _truncate_min_p(kept, samplers)
 
 
-def _cut_min_p(probabilities: torch.Tensor, samplers: Sequence[Sampler]) -> torch.Tensor:
+def _truncate_min_p(probabilities: torch.Tensor, samplers: Sequence[Sampler]) -> torch.Tensor:
     if not any(c.params.min_p > 0.0 for c in samplers):
         return probabilities
     min_p = _column([c.params.min_p for c in samplers], probabilities.device)

@@ -37,6 +37,7 @@ PARAMETERS = honoured(TRANSCRIPTIONS) - {"chunking_strategy", "include"}
 class Whisper(LocalModels, EngineBackend):
     """`ark.engines.transcription.TranscriptionBackend` on faster-whisper's models."""
 
+    capabilities = Capabilities(parameters=PARAMETERS)
     extras = "ark-server[transcription]"
     modules = ("faster_whisper", "ctranslate2")
 
@@ -44,7 +45,7 @@ class Whisper(LocalModels, EngineBackend):
 
     def __init__(self, engine: WhisperEngine, languages: Sequence[str]) -> None:
         super().__init__(engine)
-        self._languages = tuple(languages)
+        self.languages = tuple(languages)
 
     @classmethod
     def default_for(cls, task: Task) -> ModelConfig | None:
@@ -69,19 +70,11 @@ class Whisper(LocalModels, EngineBackend):
             raise ConfigError(f"the backend whisper needs {cls.extras}: {error}") from error
         return open_model(model, options)
 
-    @property
-    def languages(self) -> Sequence[str]:
-        return self._languages
-
-    @property
-    def capabilities(self) -> Capabilities:
-        return Capabilities(parameters=PARAMETERS)
-
     def status(self) -> TranscriptionStatus:
         return self._engine.status()
 
     async def transcribe(self, job: TranscriptionJob) -> AsyncGenerator[TranscriptionInfo | TranscriptionSegment, None]:
-        if job.language is not None and job.language not in self._languages:
+        if job.language is not None and job.language not in self.languages:
             raise BadRequest(f"The model does not know the language {shorten(job.language)!r}.", param="language")
         results = self._engine.submit(job)
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
 import shutil
@@ -12,6 +11,7 @@ import time
 from pathlib import Path
 
 from ark.config import ConfigError
+from ark.engines.model_files import read_json
 
 log = logging.getLogger("ark.whisper")
 
@@ -21,9 +21,10 @@ COPIED = ("tokenizer.json", "preprocessor_config.json")
 def converted(path: Path) -> Path:
     """The directory of the converted model: a folder in `path`, or in the user's cache where that cannot be written.
 
-    Converts it if it is not there, which takes a minute for a large one. Raises ConfigError.
+    Converts the model if it is not there, which takes a minute for a large one. Raises ConfigError.
     """
-    _check(path)
+    if (read_json(path / "config.json") or {}).get("model_type") != "whisper":
+        raise ConfigError(f"{path} holds neither a CTranslate2 model (model.bin) nor a Whisper of transformers")
     name = f"ctranslate2-{_fingerprint(path)}"
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ark"
     places = [path / name, cache / name]
@@ -33,14 +34,14 @@ def converted(path: Path) -> Path:
     for place in places:
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
-            work = tempfile.TemporaryDirectory(prefix=f".{name}-", dir=place.parent, ignore_cleanup_errors=True)
+            folder = tempfile.TemporaryDirectory(prefix=f".{name}-", dir=place.parent, ignore_cleanup_errors=True)
         except OSError:
             continue
-        with work:
-            made = Path(work.name) / name
+        with folder:
+            made = Path(folder.name) / name
             _convert(path, made)
             try:
-                # Whole or not at all: another process may look for it now.
+                # Atomic: another process may look for it now.
                 made.rename(place)
             except OSError as error:
                 if not (place / "model.bin").is_file():
@@ -49,19 +50,8 @@ def converted(path: Path) -> Path:
     raise ConfigError(f"neither {path} nor {cache} can be written, where the converted model would be kept")
 
 
-def _check(path: Path) -> None:
-    try:
-        kind = json.loads((path / "config.json").read_bytes()).get("model_type")
-    except FileNotFoundError:
-        kind = None
-    except (OSError, ValueError, AttributeError) as error:
-        raise ConfigError(f"{path / 'config.json'} cannot be read: {error}") from error
-    if kind != "whisper":
-        raise ConfigError(f"{path} holds neither a CTranslate2 model (model.bin) nor a Whisper of transformers")
-
-
 def _fingerprint(path: Path) -> str:
-    """Changes with the files that are converted, so that new weights are not answered with old ones."""
+    """Changes with the files that are converted, so that new weights are converted anew."""
     files = sorted([*path.glob("*.safetensors"), *path.glob("*.bin"), *path.glob("*.json")])
     about = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     return hashlib.sha256(repr(about).encode()).hexdigest()[:12]

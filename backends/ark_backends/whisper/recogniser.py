@@ -13,6 +13,7 @@ from faster_whisper.transcribe import Segment, restore_speech_timestamps
 from numpy.typing import NDArray
 
 from ark.engines.transcription import TranscriptionInfo, TranscriptionJob, TranscriptionSegment, TranscriptionWord
+from ark_backends.kit.text import valid_text
 from ark_backends.whisper.features import Prepared
 from ark_backends.whisper.options import VadConfig, WhisperOptions
 from ark_backends.whisper.protocol import SAMPLE_RATE
@@ -147,10 +148,4 @@ def _word(word: Any, duration: float) -> TranscriptionWord:
 
 
 def _prompt(text: str) -> str | None:
-    """A prompt that a tokenizer takes: halves of surrogate pairs joined, and U+FFFD for one that is alone."""
-    text = text[-PROMPT_LENGTH:].strip()
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text or None
+    return valid_text(text[-PROMPT_LENGTH:].strip()) or None

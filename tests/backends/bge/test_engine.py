@@ -31,10 +31,11 @@ def parts(m3):
 class Held:
     """A backend whose engine can be held and made to fail; it computes truly otherwise."""
 
-    def __init__(self, parts, **limits):
+    def __init__(self, parts, *, max_queue=256, colbert_tokens=0, **options):
         from ark_backends.bge import Bge
         from ark_backends.bge.encoder import Encoder
-        from ark_backends.bge.engine import BgeEngine, BgeLimits
+        from ark_backends.bge.engine import BgeEngine
+        from ark_backends.bge.options import BgeOptions
 
         model, reader, dimensions = parts
         model.set_attn_implementation("sdpa")
@@ -62,7 +63,12 @@ class Held:
         self.entered, self.gate = threading.Event(), threading.Event()
         self.gate.set()
         self.always_failing = self.dying = False
-        self.engine = BgeEngine(Faulty(model, pooling="cls", normalize=True), BgeLimits(threads=1, **limits))
+        self.engine = BgeEngine(
+            Faulty(model, pooling="cls", normalize=True),
+            BgeOptions(threads=1, **options),
+            max_queue=max_queue,
+            colbert_tokens=colbert_tokens,
+        )
         self.backend = Bge(self.engine, reader, dimensions)
         self.engine.start()
 
@@ -140,7 +146,7 @@ async def test_a_full_queue(held):
 
 
 async def test_a_queue_full_of_inputs(held):
-    one = held(max_inputs=10)
+    one = held(max_waiting_inputs=10)
     # However large, a job may come when nobody is there.
     assert len(await one.backend.embed(job(*["w1"] * 30))) == 30
     async with anyio.create_task_group() as tasks:

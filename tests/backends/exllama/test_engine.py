@@ -399,10 +399,10 @@ async def test_a_prompt_that_is_cancelled_half_way_is_counted_as_far_as_it_was_r
         stream = chat.backend.generate(chat.job(words(2600), 5))
         first = asyncio.create_task(anext(stream))
         await asyncio.sleep(0)
-        chat.engine.turn(wait=False)
+        chat.engine.run_once(wait=False)
         assert (await first).cached_tokens == 0
         await stream.aclose()
-        chat.engine.turn(wait=False)
+        chat.engine.run_once(wait=False)
         status = chat.backend.status()
         assert (status.prompt_tokens_computed, status.prompt_tokens_cached) == (512, 0)
 

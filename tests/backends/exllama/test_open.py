@@ -49,19 +49,19 @@ async def test_without_a_gpu_the_start_says_what_is_missing(kind):
 
 
 def test_each_thing_that_is_missing_is_said(monkeypatch):
-    from ark_backends.exllama import needs
+    from ark_backends.exllama import requirements
 
     torch = pytest.importorskip("torch")
     absent = {"exllamav3", "exllamav3_ext", "triton", "ninja"}
-    monkeypatch.setattr(needs, "_found", lambda module: module not in absent)
-    monkeypatch.setattr(needs.shutil, "which", lambda tool: None)
+    monkeypatch.setattr(requirements, "_found", lambda module: module not in absent)
+    monkeypatch.setattr(requirements.shutil, "which", lambda tool: None)
     monkeypatch.setenv("CUDA_HOME", "/nowhere")
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: "Old One")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: (7, 5))
-    said = needs.missing_requirements("exllamav3")
+    said = requirements.missing_requirements("exllamav3")
     assert said[0] == "exllamav3: pip install 'ark-server[exllamav3]'"
     assert "8.0 or newer: Old One is older" in said[1]
     assert said[2].startswith("triton")
@@ -71,7 +71,7 @@ def test_each_thing_that_is_missing_is_said(monkeypatch):
     # All there: nothing is said.
     absent.clear()
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: (9, 0))
-    assert not needs.missing_requirements("exllamav3")
+    assert not requirements.missing_requirements("exllamav3")
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def tokens(batches):
     ],
 )
 async def test_penalties_against_a_plain_loop(opened, words, params):
-    from ark_backends.kit.penalties import Penalties, apply_penalties
+    from ark_backends.kit.logits import Penalties, apply_penalties
 
     # A prompt that has what the model likes to say, so that a penalty for it is seen.
     prompt = words(300) + paged_model.greedy(words(300), 30)
@@ -221,7 +221,7 @@ async def test_a_grammar_that_fails_in_the_middle_fails_its_job_alone(opened, wo
 
 async def test_tokens_that_cannot_be_noted_fail_their_job_alone(opened, words, monkeypatch):
     from ark.errors import Unavailable
-    from ark_backends.kit.penalties import Penalties
+    from ark_backends.kit.logits import Penalties
 
     def failing(self, token):
         raise ValueError("secret internals")

@@ -94,7 +94,7 @@ class Play:
             # What the loop has to do first: jobs enter, and consumers read.
             for _ in range(4):
                 await asyncio.sleep(0)
-            self.chat.engine.turn(wait=False)
+            self.chat.engine.run_once(wait=False)
             if not self.busy:
                 break
         for _ in range(6):

@@ -8,7 +8,7 @@ pytest.importorskip("tokenizers")
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from ark_backends.kit.token_bytes import byte_letters, token_table
+from ark_backends.kit.tokenizer import byte_letters, token_table
 
 TEXT = "Grüße, 世界! 🦊\n\tif (x) {}"
 

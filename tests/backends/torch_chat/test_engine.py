@@ -271,7 +271,7 @@ async def test_a_full_queue_refuses_at_once(llama, opened, words):
         assert error.value.status == 429
         assert chat.backend.status().tokens_generated < 600
         assert [reply.finish for reply in await asyncio.gather(*inside)] == ["length"] * 3
-        assert max(step.decode_tokens for step in chat.engine.history) == 1
+        assert max(lengths.count(1) for lengths in chat.runner.passes) == 1
         await chat.matches(words(5), 1)
 
 
@@ -293,12 +293,12 @@ async def test_running_streams_wait_for_one_chunk_at_most(llama, opened, words):
         await until(lambda: chat.backend.status().tokens_generated >= 30)
         begun = chat.backend.status().steps
         await chat.matches(words(400), 2)
-        during = list(chat.engine.history)[begun:]
-        busy = [step for step in during if step.prompt_tokens]
-        assert sum(step.prompt_tokens for step in busy) == 400
+        busy = [lengths for lengths in chat.runner.passes[begun:] if max(lengths) > 1]
+        prompt_tokens = [sum(length for length in lengths if length > 1) for lengths in busy]
+        assert sum(prompt_tokens) == 400
         # Every step of the long prompt also had a token for each of the three streams.
-        assert all(step.decode_tokens == 3 for step in busy)
-        assert max(step.prompt_tokens for step in busy) == 32
+        assert all(lengths.count(1) == 3 for lengths in busy)
+        assert max(prompt_tokens) == 32
         await asyncio.gather(*streams)
 
 

@@ -20,7 +20,7 @@ async def test_mixed_batch_with_chunked_prefill(architecture, tiny, opened, word
     async with opened(tiny(architecture), prefill_chunk=11) as chat:
         jobs = [(1, 30), (7, 12), (40, 25), (90, 9), (33, 1)]
         await asyncio.gather(*(chat.matches(words(length), count) for length, count in jobs))
-        assert max(step.prompt_tokens for step in chat.engine.history) <= 11 + len(jobs)
+        assert max(sum(lengths) for lengths in chat.runner.passes) <= 11 + len(jobs)
 
 
 async def test_turns_continue_retained_state(architecture, tiny, opened, words):

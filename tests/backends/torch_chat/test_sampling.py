@@ -18,7 +18,7 @@ from ark.engines.chat import Grammar, SamplingParams, TokenBatch
 from ark.errors import TooManyRequests
 from ark_backends.kit.grammar import GrammarFailed, Grammars
 from ark_backends.kit.grammar_queue import GrammarQueue
-from ark_backends.kit.penalties import Penalties, apply_penalties
+from ark_backends.kit.logits import Penalties, apply_penalties
 
 pytestmark = pytest.mark.anyio
 

@@ -1,6 +1,6 @@
-"""Penalties and bias: what changes single logits of a sequence before anything is chosen.
+"""Penalties and bias, which change single logits before a token is chosen, and log-probabilities of what was chosen.
 
-The formulas:
+The formulas of the penalties:
 
 - repetition (Keskar et al. 2019, CTRL, as in Hugging Face and vLLM), for ids in the prompt or the reply:
   ``l / r`` where ``l > 0``, else ``l * r``;
@@ -17,7 +17,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 import torch
 
-from ark.engines.chat import SamplingParams
+from ark.engines.chat import SamplingParams, TokenLogprob
 
 _FORBIDDEN = float("-inf")
 
@@ -26,7 +26,7 @@ LARGEST = 1e6
 
 
 class Penalties:
-    """What one sequence changes. `add` each generated token."""
+    """The penalties of one sequence. `add` each generated token."""
 
     def __init__(self, params: SamplingParams, prompt: Iterable[int], stop_ids: Collection[int], width: int) -> None:
         """`width` is that of the logits; ids beyond it are passed over."""
@@ -128,16 +128,38 @@ class Penalties:
 
 def apply_penalties(logits: torch.Tensor, penalties: Sequence[Penalties | None]) -> torch.Tensor:
     """Logits (rows, vocabulary) as the rows' penalties change them, in float32; the same tensor where none does."""
-    found = [(row, one) for row, one in enumerate(penalties) if one is not None and len(one.ids)]
+    found = [(row, penalty) for row, penalty in enumerate(penalties) if penalty is not None and len(penalty.ids)]
     if not found:
         return logits
     changed = logits.to(torch.float32, copy=True)
     device = logits.device
-    rows = torch.cat([torch.full_like(one.ids, row) for row, one in found]).to(device)
-    ids = torch.cat([one.ids for _, one in found]).to(device)
-    repetition, minus, bias = torch.cat([one.numbers for _, one in found], dim=1).to(device)
+    rows = torch.cat([torch.full_like(penalty.ids, row) for row, penalty in found]).to(device)
+    ids = torch.cat([penalty.ids for _, penalty in found]).to(device)
+    repetition, minus, bias = torch.cat([penalty.numbers for _, penalty in found], dim=1).to(device)
     values = changed[rows, ids]
     # A tiny penalty makes any logit infinite, and a row with one cannot be sampled.
     values = torch.where(values > 0, values / repetition, values * repetition).clamp(max=LARGEST) - minus + bias
     changed[rows, ids] = values
     return changed
+
+
+def log_probabilities(
+    logits: torch.Tensor, chosen: Sequence[int | None], asked: Sequence[int | None]
+) -> list[TokenLogprob | None]:
+    """For each row of logits (rows, vocabulary) that asks for it: the log-probability of the chosen id, and of the
+    `asked` most likely ones. `asked` is None where a row asks for none."""
+    found: list[TokenLogprob | None] = [None] * len(chosen)
+    rows = [row for row, token in enumerate(chosen) if token is not None and asked[row] is not None]
+    if not rows:
+        return found
+    selected = logits[torch.tensor(rows, device=logits.device)].float()
+    distribution = torch.log_softmax(selected, dim=-1)
+    picked = torch.tensor([[chosen[i]] for i in rows], device=logits.device)
+    own = distribution.gather(1, picked)[:, 0].tolist()
+    most = min(max(asked[i] or 0 for i in rows), logits.shape[1])
+    values, ids = torch.topk(distribution, most, dim=-1)
+    for row, logprob, top_values, top_ids in zip(rows, own, values.tolist(), ids.tolist(), strict=True):
+        top = list(zip(top_ids, top_values, strict=True))[: asked[row]]
+        # Minus infinity is no JSON; so unlikely an id is none of the most likely.
+        found[row] = TokenLogprob(logprob=max(logprob, -9999.0), top=[pair for pair in top if pair[1] > -9999.0])
+    return found

@@ -6,7 +6,7 @@ import pytest
 
 from ark.config import ConfigError, ModelConfig
 from ark.engines.model_files import ModelFiles
-from ark_backends.exllama import ExLlamaV2, ExLlamaV3, memory
+from ark_backends.exllama import ExLlamaV2, ExLlamaV3, requirements
 from ark_backends.exllama.options import ExLlamaV2Options, ExLlamaV3Options
 
 GB = 1 << 30
@@ -34,7 +34,7 @@ def weights(path, size, config=LLAMA):
 
 
 def reason(options, directory, *free, package="exllamav2"):
-    return memory.unsupported_reason(package, options, directory, free)
+    return requirements.unsupported_reason(package, options, directory, free)
 
 
 def test_what_fits_is_not_mentioned_and_one_byte_less_is(tmp_path):

@@ -13,8 +13,7 @@ pytest.importorskip("torch")
 import torch
 
 from ark.engines.chat import SamplingParams
-from ark_backends.kit.logprobs import log_probabilities
-from ark_backends.kit.penalties import Penalties, apply_penalties
+from ark_backends.kit.logits import Penalties, apply_penalties, log_probabilities
 
 WIDTH = 24
 
