@@ -52,14 +52,15 @@ def served_models(config: Config) -> tuple[ModelConfig, ...]:
     """
     if not config.models:
         return default_models()
-    return tuple(map(_with_defaults, config.models))
+    known = known_defaults()
+    return tuple(_with_defaults(model, known) for model in config.models)
 
 
-def find_default(name: str) -> ModelConfig | None:
+def find_default(name: str, known: Sequence[DefaultModel] | None = None) -> ModelConfig | None:
     """The default model of that name, unless a directory is called so. Raises ConfigError where it is not installed."""
     if Path(name).is_dir():
         return None
-    for model in known_defaults():
+    for model in known_defaults() if known is None else known:
         if model.config.name == name:
             if model.problems:
                 raise ConfigError(f"the model {name} needs {'; '.join(model.problems)}")
@@ -76,9 +77,9 @@ def _default(backend: InstalledBackend, task: Task) -> DefaultModel | None:
     return DefaultModel(model, backend.problems(model, ModelFiles(task=task, directory=directory)))
 
 
-def _with_defaults(model: ModelConfig) -> ModelConfig:
+def _with_defaults(model: ModelConfig, known: Sequence[DefaultModel]) -> ModelConfig:
     # One of a revision is the hub's.
-    default = find_default(model.source) if model.revision is None else None
+    default = find_default(model.source, known) if model.revision is None else None
     if default is None:
         return model
     found = msgspec.structs.replace(model, path=default.path)

@@ -10,8 +10,7 @@ import msgspec
 from ark.api.request import Request
 from ark.config import KeyConfig
 from ark.http.response import Response
-from ark.models.registry import AnyServed
-from ark.models.served import ServedChat, ServedTranscription
+from ark.models.served import ServedChat
 from ark.services import Services
 
 
@@ -66,29 +65,17 @@ async def get_model(request: Request, services: Services) -> Response:
 
 def _entry(name: str, key: KeyConfig | None, services: Services) -> Model:
     served = services.registry.find(name, key)
-    return Model(id=name, created=services.created, ark=_details(name, served))
-
-
-def _details(name: str, served: AnyServed) -> ModelDetails:
-    capabilities = served.capabilities
+    backend, capabilities = served.backend, served.capabilities
     details = ModelDetails(
         task=served.config.task,
         backend=served.backend_name,
         state=served.state,
         alias_of=None if name == served.name else served.name,
         aliases=served.aliases,
+        context_length=getattr(backend, "context_length", getattr(backend, "max_length", None)),
+        reasoning=capabilities.reasoning if capabilities is not None and isinstance(served, ServedChat) else None,
+        dimensions=getattr(backend, "dimensions", None),
+        languages=getattr(backend, "languages", None),
         parameters=None if capabilities is None else sorted(capabilities.parameters),
     )
-    if isinstance(served, ServedChat):
-        return msgspec.structs.replace(
-            details,
-            context_length=None if served.backend is None else served.backend.context_length,
-            reasoning=None if capabilities is None else capabilities.reasoning,
-        )
-    if isinstance(served, ServedTranscription):
-        return msgspec.structs.replace(details, languages=None if served.backend is None else served.backend.languages)
-    return msgspec.structs.replace(
-        details,
-        context_length=None if served.backend is None else served.backend.max_length,
-        dimensions=None if served.backend is None else served.backend.dimensions,
-    )
+    return Model(id=name, created=services.created, ark=details)
