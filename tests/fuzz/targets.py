@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 
 import msgspec
 from sse import read_events
@@ -149,6 +150,10 @@ def _cuts(lengths: bytes, size: int) -> Iterator[tuple[int, int]]:
         place, number = end, number + 1
 
 
-TARGETS: Mapping[str, Callable[[bytes], None]] = {
+TARGETS: dict[str, Callable[[bytes], None]] = {
     one.__name__: one for one in (cookies, json_door, form, content_type, events, reasoning, tool_calls)
 }
+if all(map(find_spec, ("torch", "llguidance", "av"))):
+    from engine_targets import TARGETS as ENGINE_TARGETS
+
+    TARGETS |= ENGINE_TARGETS

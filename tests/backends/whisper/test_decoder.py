@@ -7,10 +7,12 @@ import struct
 import time
 from contextlib import closing
 
+import av
+import av.error
 import numpy
 import pytest
 from hostile_audio import CONCAT, HLS, au, mp4, png, sdp, with_cover
-from recordings import RATE, file_of, noise
+from recordings import OTHERS, RATE, file_of, noise
 
 from ark.errors import BadRequest, Unavailable, UnsupportedMediaType
 from ark_backends.kit import child_process
@@ -85,6 +87,16 @@ def test_no_other_file_is_read(decoder, tmp_path, monkeypatch, data):
     (tmp_path / "private" / "meeting.wav").write_bytes(file_of(noise(1.0)).getvalue())
     with closing(AudioDecoder()) as fresh, pytest.raises(UnsupportedMediaType):
         seconds_of(fresh, data)
+
+
+@pytest.mark.parametrize(("container", "codec"), OTHERS)
+def test_formats_that_few_clients_send(decoder, container, codec):
+    rate = OTHERS[container, codec]
+    try:
+        file = file_of(noise(rate / RATE), container, rate, codec)
+    except (av.error.FFmpegError, ValueError) as error:
+        pytest.skip(f"this PyAV does not write it: {error}")
+    assert seconds_of(decoder, file) == pytest.approx(1.0, abs=0.15)
 
 
 def test_a_recording_with_a_cover_is_decoded_and_the_cover_is_not(decoder):
