@@ -9,7 +9,7 @@ import atheris
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent / "support")]
 
-with atheris.instrument_imports(include=["ark", "multipart", "sse"]):
+with atheris.instrument_imports(include=["ark", "ark_backends", "multipart", "sse", "targets", "engine_targets"]):
     from targets import TARGETS
 
 

@@ -50,13 +50,13 @@ class ChildProcess:
     """One child. Used by one thread at a time, but for `interrupt`."""
 
     def __init__(self, module: str) -> None:
-        """Start ``python -m module``. Raises ChildFailedToStart."""
+        """Start ``python -P -m module``. Raises ChildFailedToStart."""
         given = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
         # It finds what this process finds, however that was started.
         given["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", module],
+                [sys.executable, "-P", "-m", module],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 bufsize=0,
@@ -67,7 +67,7 @@ class ChildProcess:
         except OSError as error:
             raise ChildFailedToStart(str(error)) from error
         # Also when nobody has called `kill` before this is collected, or before the interpreter ends.
-        self._end = weakref.finalize(self, _end, self._process)
+        self._end = weakref.finalize(self, _end, self._process, os.getpid())
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._into, self._out = self._process.stdin.fileno(), self._process.stdout.fileno()
@@ -150,7 +150,9 @@ class ChildProcess:
                 raise ChildDied("it is stuck")
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _end(process: subprocess.Popen[bytes], owner: int) -> None:
+    if os.getpid() != owner:
+        return  # a fork of the server ends, and not the server
     process.kill()
     process.wait()
     for stream in (process.stdin, process.stdout):
