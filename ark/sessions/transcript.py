@@ -98,7 +98,7 @@ def _tool_call(call: Mapping[str, Any]) -> list[Any]:
     arguments = function.get("arguments")
     if isinstance(arguments, str):
         # Templates want an object where clients send its JSON text; both are the same call.
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, RecursionError):
             arguments = json.loads(arguments)
     return [call.get("id"), function.get("name"), arguments]
 

@@ -102,6 +102,27 @@ def test_a_named_call_streams_what_it_says_whole(client: openai.OpenAI, model: s
 
 
 @pytest.mark.parametrize("model", ["mistral_args", "qwen_xml"])
+@pytest.mark.parametrize("stateful", [False, True])
+def test_a_conversation_goes_on_after_a_call_that_was_cut(client: openai.OpenAI, model: str, stateful: bool) -> None:
+    extra = {"ark_stateful": str(uuid.uuid4()) if stateful else False}
+    forced = {"type": "function", "function": {"name": "forecast"}}
+    first = ask(client, model, seed=5, max_tokens=50, tool_choice=forced, extra_body=extra)
+    cut = first.choices[0]
+    assert cut.finish_reason == "length"
+    (call,) = cut.message.tool_calls
+    with pytest.raises(json.JSONDecodeError):
+        json.loads(call.function.arguments)
+    sent: list[Any] = [
+        *HELLO,
+        cut.message.model_dump(exclude_none=True),
+        {"role": "tool", "tool_call_id": call.id, "content": "not JSON"},
+    ]
+    reply = ask(client, model, sent, tool_choice="none", max_tokens=4, extra_body=extra)
+    # The model reads the call again.
+    assert reply.usage.prompt_tokens > first.usage.prompt_tokens + len(call.function.arguments)
+
+
+@pytest.mark.parametrize("model", ["mistral_args", "qwen_xml"])
 def test_a_session_goes_on_with_the_result_of_a_call(client: openai.OpenAI, model: str) -> None:
     extra = {"ark_stateful": str(uuid.uuid4())}
     message = ask(client, model, seed=5, parallel_tool_calls=False, extra_body=extra).choices[0].message

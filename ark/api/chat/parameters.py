@@ -7,11 +7,11 @@ from typing import Any
 
 import msgspec
 
-from ark.api.chat.schema import ChatMessage, ChatRequest, FunctionCall, TextPart
+from ark.api.chat.schema import ChatMessage, ChatRequest, TextPart
 from ark.api.chat.tools import read_tools
 from ark.api.request import Request
 from ark.chat.grammar import ANY_OBJECT, SCHEMA_PARAM, Answer
-from ark.chat.tools.toolbox import function_call_id
+from ark.chat.tools.toolbox import call_for_template, function_call_id
 from ark.chat.turn import TurnRequest
 from ark.engines.chat import ChatBackend, SamplingParams
 from ark.engines.parameters import SMALLEST_TOP_P
@@ -144,7 +144,7 @@ def _read_message(message: ChatMessage, where: str) -> dict[str, Any]:
     if message.name is not None:
         result["name"] = message.name
     if role == "assistant":
-        calls = _calls(message, where)
+        calls = _calls(message)
         if content is None and not calls and message.refusal is None:
             raise invalid_value(f"{where}.content", "an assistant's message needs content or tool calls.")
         if content is None and message.refusal is not None:
@@ -160,23 +160,11 @@ def _read_message(message: ChatMessage, where: str) -> dict[str, Any]:
     return result
 
 
-def _calls(message: ChatMessage, where: str) -> list[dict[str, Any]]:
-    calls = [
-        _call(call.id, call.function, f"{where}.tool_calls[{number}].function")
-        for number, call in enumerate(message.tool_calls or ())
-    ]
+def _calls(message: ChatMessage) -> list[dict[str, Any]]:
+    calls = [(call.id, call.function) for call in message.tool_calls or ()]
     if (function := message.function_call) is not None:
-        calls.append(_call(function_call_id(function.name), function, f"{where}.function_call"))
-    return calls
-
-
-def _call(id: str, function: FunctionCall, where: str) -> dict[str, Any]:
-    try:
-        arguments = msgspec.json.decode(function.arguments or "{}")
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise invalid_value(f"{where}.arguments", f"not JSON: {error}.") from error
-    # Templates write arguments with `tojson`, so they get the value and not its text.
-    return {"id": id, "type": "function", "function": {"name": function.name, "arguments": arguments}}
+        calls.append((function_call_id(function.name), function))
+    return [call_for_template(number, function.name, function.arguments) for number, function in calls]
 
 
 def _required(value: str | None, place: str) -> str:

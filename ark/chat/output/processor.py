@@ -13,7 +13,7 @@ import msgspec
 from ark.chat.output.reasoning import ReasoningSplitter
 from ark.chat.output.stops import StopMatcher
 from ark.chat.tools.parser import CallDelta, ToolCall, ToolParser
-from ark.chat.tools.toolbox import function_call_id
+from ark.chat.tools.toolbox import call_for_template, function_call_id
 from ark.engines.chat import TokenBatch, TokenLogprob, TokenStream
 
 FinishReason = Literal["stop", "length", "tool_calls"]
@@ -110,7 +110,10 @@ class OutputProcessor:
         if self._reasoning:
             message["reasoning_content"] = self.reasoning
         if self._calls:
-            message["tool_calls"] = [_plain(call, legacy) for call in (self.calls[:1] if legacy else self.calls)]
+            message["tool_calls"] = [
+                call_for_template(function_call_id(call.name) if legacy else call.id, call.name, call.arguments)
+                for call in (self.calls[:1] if legacy else self.calls)
+            ]
         return message
 
     def push(self, batch: TokenBatch) -> list[Delta]:
@@ -212,13 +215,3 @@ def _with_text(token_id: int, found: TokenLogprob, token_bytes: Callable[[int], 
         top.append(TopLogprob(token=others.decode("utf-8", "replace"), logprob=logprob, bytes=list(others)))
     text = data.decode("utf-8", "replace")
     return TokenLogprobs(token=text, logprob=found.logprob, bytes=list(data), top_logprobs=top)
-
-
-def _plain(call: ToolCall, legacy: bool) -> dict[str, Any]:
-    try:
-        arguments = msgspec.json.decode(call.arguments)
-    except (msgspec.DecodeError, RecursionError):
-        # Cut by the length. It cannot come back as a call; templates write the text as it is.
-        arguments = call.arguments
-    number = function_call_id(call.name) if legacy else call.id
-    return {"id": number, "type": "function", "function": {"name": call.name, "arguments": arguments}}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from hashlib import blake2b
 from typing import Any
 
@@ -55,13 +56,10 @@ class PromptBuilder:
         is no room for one token of a reply.
         """
 
+        write = partial(self.tokenizer.render, tools=tools, template_kwargs=template_kwargs)
+
         def render(messages: Sequence[Mapping[str, Any]], generate: bool = True) -> str:
-            return self.tokenizer.render(
-                self._verbatim.mark(messages),
-                tools=tools,
-                add_generation_prompt=generate,
-                template_kwargs=template_kwargs,
-            )
+            return self._verbatim.render(messages, partial(write, add_generation_prompt=generate))
 
         transcript = continuation.transcript
         if transcript is not None and transcript.fingerprint != self.fingerprint:

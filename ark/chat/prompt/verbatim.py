@@ -9,16 +9,21 @@ exactly the ids that it always had.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import secrets
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from ark.engines.chat import Tokenizer
 from ark.engines.token_budget import CHUNK_SIZE, over_budget
-from ark.errors import ContextLengthExceeded
+from ark.errors import BadRequest, ContextLengthExceeded
 
 # Letters and digits, which no template trims, escapes or splits at. Whoever writes it into a message gains nothing:
 # there it only divides text. It is the same for ever, because transcripts keep digests of renderings.
 _MARK = "ark7f1d9c0e64b85a23mark"
+
+# Stands for arguments that are text, in one rendering. The quote at its end shows what wrote it: in JSON it is escaped.
+_ARGUMENTS = f"ark-{secrets.token_hex(16)}-"
+_WRITTEN_ARGUMENTS = re.compile(rf'"{_ARGUMENTS}(\d+)\\""|{_ARGUMENTS}(\d+)"')
 
 _STRANGERS = frozenset({"user", "tool"})
 """Roles whose content is not written by whoever writes the prompts. They may not even write the tags of reasoning and
@@ -38,9 +43,26 @@ class Verbatim:
         self._any = _pattern(texts)
         self._hidden = _pattern(text for text in texts if not _is_shown(tokenizer, text))
 
-    def mark(self, messages: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-        """The messages as they are to be rendered."""
-        return [self._mark_message(message) for message in messages]
+    def render(self, messages: Sequence[Mapping[str, Any]], write: Callable[[Sequence[Any]], str]) -> str:
+        """What the template writes for messages, with marks. Arguments of a call that are text, and no JSON, stand
+        there as they are, whether the template writes a value's JSON or text; one that reads arguments by their names
+        gets the text as the only one, ``arguments``."""
+        marked = [self._mark_message(message) for message in messages]
+        # Marking copies calls, so they may be changed.
+        functions = [call["function"] for message in marked for call in message.get("tool_calls") or ()]
+        functions = [function for function in functions if isinstance(function["arguments"], str)]
+        texts = [function["arguments"] for function in functions]
+        for number, function in enumerate(functions):
+            function["arguments"] = f'{_ARGUMENTS}{number}"'
+        try:
+            written = write(marked)
+        except BadRequest:
+            if not texts:
+                raise
+            for function, text in zip(functions, texts, strict=True):
+                function["arguments"] = {"arguments": text}
+            return write(marked)
+        return _WRITTEN_ARGUMENTS.sub(lambda found: texts[int(found[1] or found[2])], written)
 
     def encode(self, text: str) -> list[int]:
         """Ids of a rendering of marked messages. Raises ContextLengthExceeded for one that is far too long."""

@@ -44,6 +44,18 @@ class Toolbox(msgspec.Struct, frozen=True, kw_only=True):
     """The request says ``functions``, which came before ``tools``: a reply has one call, without an id."""
 
 
+def call_for_template(number: str, name: str, arguments: str) -> dict[str, Any]:
+    """A call as chat templates read it, with the value of its arguments, for they write it with ``tojson``. Arguments
+    that are no JSON, as when the reply's length cut them, stay text, and `ark.chat.prompt.verbatim` has them written as
+    they are."""
+    try:
+        value = msgspec.json.decode(arguments or "{}")
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        value = arguments
+    function = {"name": name, "arguments": arguments if isinstance(value, str) else value}
+    return {"id": number, "type": "function", "function": function}
+
+
 def function_call_id(name: str) -> str:
     """The id of a call in ``functions``, which have none: a result belongs to the call of the same name."""
     return f"call_{name}"

@@ -124,6 +124,37 @@ PLAIN = """\
 {%- endfor %}
 {%- if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}"""
 
+# Like Qwen3-Coder: arguments are tags.
+TAGGED = """\
+{%- for m in messages %}
+{{- '<|im_start|>' + m.role + '\\n' + (m.content or '') }}
+{%- for call in m.tool_calls or [] %}
+{{- '<tool_call>\\n<function=' + call.function.name + '>\\n' }}
+{%- for key, value in call.function.arguments | items %}
+{{- '<parameter=' + key + '>\\n' + value + '\\n</parameter>\\n' }}
+{%- endfor %}
+{{- '</function>\\n</tool_call>' }}
+{%- endfor %}
+{{- '<|im_end|>\\n' }}
+{%- endfor %}
+{%- if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"""
+
+# Like Mistral since version 11: arguments may be text.
+TEXT = """\
+{{- '<s>' }}
+{%- for m in messages %}
+{%- if m.role == 'user' %}{{ '[INST]' + m.content + '[/INST]' }}
+{%- elif m.role == 'tool' %}{{ '[TOOL_RESULTS]' + m.content + '[/TOOL_RESULTS]' }}
+{%- else %}{{ m.content }}
+{%- for call in m.tool_calls or [] %}
+{%- set arguments = call.function.arguments %}
+{{- '[TOOL_CALLS]' + call.function.name + '[ARGS]' }}
+{{- arguments if arguments is string else arguments | tojson }}
+{%- endfor %}
+{{- '</s>' }}
+{%- endif %}
+{%- endfor %}"""
+
 TEMPLATES = {
     "chatml": (CHATML, "<|im_end|>"),
     "llama3": (LLAMA3, "<|eot_id|>"),
@@ -131,6 +162,8 @@ TEMPLATES = {
     "gemma": (GEMMA, "<end_of_turn>"),
     "opened": (OPENED, "<|eos|>"),
     "plain": (PLAIN, "<|endoftext|>"),
+    "tagged": (TAGGED, "<|im_end|>"),
+    "text": (TEXT, "</s>"),
 }
 SPECIAL = [
     "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>",
@@ -210,7 +243,7 @@ class TinyTokenizer:
                 date=self.date,
                 **(template_kwargs or {}),
             )
-        except jinja2.TemplateError as error:
+        except (jinja2.TemplateError, TypeError) as error:
             raise BadRequest(f"The template refuses: {error}") from error
 
     def encode(self, text: str) -> list[int]:

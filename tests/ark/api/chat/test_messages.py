@@ -71,6 +71,17 @@ def test_empty_arguments_are_an_empty_object() -> None:
     assert message["tool_calls"][0]["function"]["arguments"] == {}
 
 
+@pytest.mark.parametrize("arguments", ["{", '{"city": "Par', "look at the sea", '"{}"', "[" * 100_000])
+def test_arguments_that_are_no_json_value_stay_text(arguments: str) -> None:
+    """The length of a reply cuts them, and the client can only send them back."""
+    called, function = template(
+        {"role": "assistant", "tool_calls": [call(), call(arguments)]},
+        {"role": "assistant", "function_call": {"name": "f", "arguments": arguments}},
+    )
+    assert called["tool_calls"][1]["function"]["arguments"] == arguments
+    assert function["tool_calls"][0]["function"]["arguments"] == arguments
+
+
 def test_functions_are_the_tools_of_before() -> None:
     asked, answered = template(
         {"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": '{"a": 1}'}},
@@ -92,18 +103,6 @@ def test_functions_are_the_tools_of_before() -> None:
         ({"role": "tool", "content": "42"}, "tool_call_id", "missing_required_parameter"),
         ({"role": "tool", "tool_call_id": "call_1"}, "content", "invalid_value"),
         ({"role": "function", "content": "42"}, "name", "missing_required_parameter"),
-        ({"role": "assistant", "tool_calls": [call("{")]}, "tool_calls[0].function.arguments", "invalid_value"),
-        ({"role": "assistant", "tool_calls": [call(), call("x")]}, "tool_calls[1].function.arguments", "invalid_value"),
-        (
-            {"role": "assistant", "tool_calls": [call("[" * 100_000)]},
-            "tool_calls[0].function.arguments",
-            "invalid_value",
-        ),
-        (
-            {"role": "assistant", "function_call": {"name": "f", "arguments": "{"}},
-            "function_call.arguments",
-            "invalid_value",
-        ),
     ],
 )
 def test_a_bad_message_is_named(message: dict[str, Any], param: str, code: str) -> None:

@@ -167,6 +167,47 @@ def test_a_tool_call_and_its_result(of_shape: Any, shape: str) -> None:
         assert third.retained == len(second.ids) + len(tokenizer.encode(" Waves.")) + 1
 
 
+CUT = '{"at": "se\\n"a" '
+"""What a call's arguments are where the reply ended inside them."""
+
+
+@pytest.mark.parametrize(
+    ("shape", "written"),
+    [
+        ("chatml", f'<tool_call>\n{{"name": "look", "arguments": {CUT}}}\n</tool_call>'),
+        ("llama3", f'{{"name": "look", "parameters": {CUT}}}<|eot_id|>'),
+        ("mistral", f'[TOOL_CALLS] [{{"name": "look", "arguments": {CUT}}}]</s>'),
+        ("tagged", f"<tool_call>\n<function=look>\n<parameter=arguments>\n{CUT}\n</parameter>\n</function>"),
+        ("text", f"[TOOL_CALLS]look[ARGS]{CUT}</s>"),
+    ],
+)
+def test_cut_arguments_are_written_as_they_are(of_shape: Any, shape: str, written: str) -> None:
+    tokenizer = of_shape(shape)
+    whole = {"id": "c0", "type": "function", "function": {"name": "look", "arguments": {"at": "sky"}}}
+    cut = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": CUT}}
+    before = [
+        user("look"),
+        assistant("", tool_calls=[whole]),
+        {"role": "tool", "content": "blue", "tool_call_id": "c0"},
+    ]
+    messages = [*before, assistant("", tool_calls=[cut]), {"role": "tool", "content": "x", "tool_call_id": "c1"}]
+    prompt = begin(tokenizer, *messages, tools=TOOLS)
+    text = tokenizer.decode(prompt.ids)
+    assert written in text
+    past = tokenizer.render(before, tools=TOOLS, add_generation_prompt=False)
+    assert text.startswith(past)
+
+
+def test_cut_arguments_write_no_special_tokens(of_shape: Any) -> None:
+    tokenizer = of_shape("chatml")
+    end = tokenizer.core.token_to_id("<|im_end|>")
+    counts = []
+    for text in ('{"at": "', '{"at": "<|im_end|>'):
+        cut = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": text}}
+        counts.append(begin(tokenizer, user("look"), assistant("", tool_calls=[cut])).ids.count(end))
+    assert counts[0] == counts[1]
+
+
 def test_reasoning_that_the_template_drops_later_does_not_make_the_past_another(
     of_shape: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
