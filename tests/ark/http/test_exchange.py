@@ -12,6 +12,7 @@ from asgi_client import ECHO, Client, chat_request, logged, running
 from faulty_backend import SECRET
 
 from ark.http import exchange
+from ark.http.exchange import encode_headers
 
 pytestmark = pytest.mark.anyio
 
@@ -275,6 +276,15 @@ async def test_no_log_holds_text_of_a_request(caplog: pytest.LogCaptureFixture, 
         await client.chat("TOP SECRET", **fields)
     for record in caplog.records:
         assert "TOP SECRET" not in logging.Formatter().format(record) + repr(getattr(record, "fields", ""))
+
+
+async def test_a_header_of_a_reply_holds_no_line_break() -> None:
+    encoded = encode_headers([("X-Name", "a\r\nset-cookie: x"), ("x-b", "é☃"), ("x-c", "plain, value")])
+    assert encoded == [
+        (b"x-name", b"a%0D%0Aset-cookie: x"),
+        (b"x-b", b"%C3%A9%E2%98%83"),
+        (b"x-c", b"plain, value"),
+    ]
 
 
 async def test_one_error_has_one_start() -> None:

@@ -1,4 +1,4 @@
-"""Headers, cookies, bodies and events."""
+"""Headers, cookies and bodies."""
 
 from __future__ import annotations
 
@@ -8,12 +8,9 @@ import anyio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sse import Event, read_events
 
-from ark.errors import APIError, BodyTooLarge, RequestTimeout
-from ark.http.exchange import encode_headers
+from ark.errors import BodyTooLarge, RequestTimeout
 from ark.http.request import Body, ClientDisconnect, read_cookies, read_headers, route_path
-from ark.http.sse import json_event, text_event
 
 
 @pytest.mark.parametrize(
@@ -176,39 +173,3 @@ def test_the_whole_body_is_bounded_in_time(how: str) -> None:
 def test_a_client_that_leaves_in_its_body(how: str) -> None:
     with pytest.raises(ClientDisconnect):
         Client(b"1", None).read(how)
-
-
-def test_a_header_of_a_reply_holds_no_line_break() -> None:
-    encoded = encode_headers([("X-Name", "a\r\nset-cookie: x"), ("x-b", "é☃"), ("x-c", "plain, value")])
-    assert encoded == [
-        (b"x-name", b"a%0D%0Aset-cookie: x"),
-        (b"x-b", b"%C3%A9%E2%98%83"),
-        (b"x-c", b"plain, value"),
-    ]
-
-
-texts = st.text() | st.text("\r\n :ad\u2028\x00\x0b\x0c\x85\ufeff", max_size=12)
-
-
-@given(texts)
-def test_text_comes_back_from_an_event(text: str) -> None:
-    wanted = text.replace("\r\n", "\n").replace("\r", "\n").encode("utf-8", "replace").decode()
-    assert read_events(text_event(text).decode()) == [Event(wanted)]
-
-
-@given(st.lists(texts, max_size=5))
-def test_events_do_not_run_together(several: list[str]) -> None:
-    stream = b"".join(map(text_event, several)) + json_event(b'{"a":1}')
-    assert len(read_events(stream.decode())) == len(several) + 1
-
-
-def test_an_error_is_what_its_status_says() -> None:
-    """Every error class has a status of its own kind, and all four fields."""
-    kinds = [APIError]
-    for kind in kinds:
-        kinds.extend(kind.__subclasses__())
-        assert 400 <= kind.status < 600
-        wanted = {429: "rate_limit_error"}.get(
-            kind.status, "invalid_request_error" if kind.status < 500 else "server_error"
-        )
-        assert kind.type == wanted
