@@ -1,4 +1,4 @@
-"""The JSON door: bytes to a typed request, or a 400 that names the field."""
+"""JSON bodies and forms as typed requests. A wrong one is a 400 that names the field."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from ark.errors import BadRequest, shorten
 
 T = TypeVar("T")
 
-_AT = re.compile(r"(?P<reason>.*) - at `(?P<key>key in )?\$(?P<path>[^`]*)`", re.DOTALL)
+DEPTH = 128
+"""Arrays and objects inside each other, where no limit is given."""
+
+_AT = re.compile(r"(?P<reason>.*) - at `(key in )?\$(?P<path>[^`]*)`", re.DOTALL)
 _KEYED = re.compile(r"\[\.\.\.\].*", re.DOTALL)
 _MISSING = re.compile(r"Object missing required field `(?P<field>[^`]+)`")
-
-
 _HALF_A_PAIR = re.compile(
     rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F]"
 )
@@ -25,8 +26,6 @@ _NO_BRACKETS = bytes(set(range(256)) - set(b'[]{}"'))
 _ONE_KIND = bytes.maketrans(b"{}", b"[]")
 _STEPS = bytes.maketrans(b"[]", b"\x01\xff")
 """Up and down, as signed bytes."""
-DEPTH = 128
-"""Arrays and objects inside each other, where no limit is given."""
 
 
 def decode(decoder: msgspec.json.Decoder[T], body: bytes, *, depth: int = DEPTH) -> T:
@@ -38,10 +37,11 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes, *, depth: int = DEPTH)
     except msgspec.ValidationError as error:
         raise _invalid(str(error)) from error
     except msgspec.DecodeError as error:
+        said = f"The body is not valid JSON: {error}"
         if _HALF_A_PAIR.search(body):
             # As JavaScript writes text that was cut inside an emoji; msgspec calls it truncated.
-            raise BadRequest("The body has half of a surrogate pair, which is no text.", code="invalid_json") from error
-        raise BadRequest(f"The body is not valid JSON: {error}", code="invalid_json") from error
+            said = "The body has half of a surrogate pair, which is no text."
+        raise BadRequest(said, code="invalid_json") from error
     except UnicodeDecodeError as error:
         raise BadRequest("The body is not valid UTF-8.", code="invalid_json") from error
     except RecursionError as error:
@@ -57,15 +57,14 @@ def convert(fields: Mapping[str, object], kind: type[T]) -> T:
 
 
 def is_deeper(body: bytes, depth: int) -> bool:
-    """Whether arrays and objects stand more than `depth` deep inside each other. Of a body that is no JSON, anything.
+    """Whether arrays and objects are nested more than `depth` deep. Of a body that is no JSON, anything.
 
-    Looked at before the body is decoded, and in those parts too that the decoder passes over: whatever reads it later
-    may call itself for each level.
+    Also counts in those parts that the decoder skips: whatever reads them later may call itself for each level.
     """
     if body.count(b"[") + body.count(b"{") <= depth:
         return False
-    # What stands in strings goes: escapes first, so that each quote left begins or ends one, then the strings that have
-    # no brackets, and of the rest every other piece.
+    # Remove strings: escapes first, so that each quote left begins or ends one, then the strings without brackets, and
+    # of the rest every other piece.
     bare = body.replace(b"\\\\", b"").replace(b'\\"', b"").translate(None, _NO_BRACKETS).replace(b'""', b"")
     brackets = b"".join(bare.split(b'"')[::2])
     # The innermost pairs are most of them; they add a level to what is left.
@@ -75,16 +74,15 @@ def is_deeper(body: bytes, depth: int) -> bool:
 
 def _invalid(text: str) -> BadRequest:
     reason, path = text, ""
-    # msgspec tells the place only in its text.
+    # msgspec tells the place only in its text, and not the key in a mapping: the mapping itself is named then.
     if match := _AT.fullmatch(text):
-        # In a mapping msgspec does not tell the key; the mapping itself is named then.
         reason, path = match["reason"], _KEYED.sub("", match["path"].removeprefix("."))
     reason = shorten(reason)
-    code = "invalid_type" if reason.startswith("Expected `") and ", got `" in reason else "invalid_value"
     if missing := _MISSING.fullmatch(reason):
         path = f"{path}.{missing['field']}" if path else missing["field"]
-        code = "missing_required_parameter"
-        return BadRequest(f"Missing required parameter: '{path}'.", param=path, code=code)
+        message = f"Missing required parameter: '{path}'."
+        return BadRequest(message, param=path, code="missing_required_parameter")
+    code = "invalid_type" if reason.startswith("Expected `") and ", got `" in reason else "invalid_value"
     if not path:
         return BadRequest(f"The body is not as expected: {reason}.", code=code)
     return BadRequest(f"Invalid '{path}': {reason}.", param=path, code=code)

@@ -164,7 +164,7 @@ class Exchange:
             raise
 
     def stop(self) -> None:
-        """Break off a response that is being made, and tell the client that the server stops."""
+        """Break off a response that is being made. A client that is still there is told that the server stops."""
         self._tasks.cancel_scope.cancel()
 
     async def _run(self, respond: Respond) -> None:
@@ -181,6 +181,7 @@ class Exchange:
                 await self._fail(error)
         except ClientDisconnect as lost:
             self._lose(lost)
+            self.stop()
 
     async def _fail(self, error: Exception) -> None:
         """Tell the client of an error, as far as the state allows."""
@@ -200,9 +201,7 @@ class Exchange:
                 await self._fail(Unavailable("The server is shutting down.", code="draining"))
 
     def _lose(self, lost: ClientDisconnect) -> None:
-        """Stop making a response that nobody reads."""
         self.client = Client.STALLED if isinstance(lost, WriteTimeout) else Client.DISCONNECTED
-        self._tasks.cancel_scope.cancel()
 
     async def _send_response(self, response: Response, *, end: bool = True) -> None:
         """Send a whole response. With `end` unset the client has all of it, and the server waits for `_finish`."""
@@ -253,6 +252,7 @@ class Exchange:
             await writer.keep_alive()
         except ClientDisconnect as lost:
             self._lose(lost)
+            self.stop()
 
     async def _finish(self, last: bytes) -> None:
         """Send the end of a stream, or of a response that was sent without one."""

@@ -60,8 +60,8 @@ class Form(msgspec.Struct, frozen=True, kw_only=True):
             upload.file.close()
 
     async def aclose(self) -> None:
-        """Close the files, in a thread where that touches the disk, whatever is cancelled."""
-        await _clean_up(self.close, any(upload.size > IN_MEMORY for upload in self.files.values()))
+        """Close the files in a thread, whatever is cancelled."""
+        await _finally(self.close)
 
 
 def boundary_of(content_type: str) -> bytes:
@@ -105,15 +105,6 @@ class FormReader:
         self._file: SpooledTemporaryFile[bytes] | None = None
         self._text = bytearray()
         self._size = 0
-
-    def blocks(self, size: int) -> bool:
-        """Whether so many more bytes may be written to disk."""
-        return self._file is not None and self._size + size > IN_MEMORY
-
-    @property
-    def on_disk(self) -> bool:
-        """Whether any file is, so that what ends the reading touches the disk."""
-        return self.blocks(0) or any(upload.size > IN_MEMORY for upload in self._files.values())
 
     def feed(self, chunk: bytes) -> None:
         """Read on. Raises BadRequest."""
@@ -199,21 +190,14 @@ async def read_form(chunks: AsyncIterable[bytes], boundary: bytes, *, files: Col
     reader = FormReader(boundary, files=files)
     try:
         async for chunk in chunks:
-            # A chunk may hold a file's head and more of it than stays in memory.
-            if reader.blocks(len(chunk)) or len(chunk) > IN_MEMORY:
-                await run_in_thread(partial(reader.feed, chunk))
-            else:
-                reader.feed(chunk)
-        return await run_in_thread(reader.end) if reader.on_disk else reader.end()
+            await run_in_thread(partial(reader.feed, chunk))
+        return await run_in_thread(reader.end)
     except BaseException:
-        await _clean_up(reader.close, reader.on_disk)
+        await _finally(reader.close)
         raise
 
 
-async def _clean_up(close: Callable[[], None], on_disk: bool) -> None:
-    if not on_disk:
-        close()
-        return
+async def _finally(close: Callable[[], None]) -> None:
     with anyio.CancelScope(shield=True):
         await anyio.to_thread.run_sync(close)
 

@@ -9,27 +9,22 @@ from collections.abc import Callable
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
 """Parameters of glibc's `mallopt`."""
-
-MMAP_THRESHOLD = 32 << 20
-"""Bytes from which a block is mapped by itself, and unmapped when it is freed. The most that glibc takes."""
-TRIM_THRESHOLD = 32 << 20
-"""Free bytes that may stay at the end of the heap."""
+THRESHOLD = 32 << 20
+"""Bytes that are reused and not unmapped: the most that glibc takes."""
 ARENAS = 2
 """Heaps. Glibc makes up to eight for each core, and what one thread freed in its own serves no other: with several
 engines that is some hundred MB, and grows."""
-
 THRESHOLD_VARIABLES = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
 ARENA_VARIABLES = ("MALLOC_ARENA_MAX", "GLIBC_TUNABLES")
-
 GC_THRESHOLD = 20_000
 """New objects that start a collection; Python's default is 700."""
 
 
 def _find(name: str) -> Callable[..., int] | None:
+    """A function of glibc, None in another C library."""
     try:
         function: Callable[..., int] = getattr(ctypes.CDLL(None), name)
     except (AttributeError, OSError, TypeError):
-        # Not glibc.
         return None
     return function
 
@@ -43,17 +38,15 @@ def tune_allocator() -> None:
     if _mallopt is None or _malloc_trim is None:
         return
     if not any(name in os.environ for name in THRESHOLD_VARIABLES):
-        _mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD)
-        _mallopt(M_TRIM_THRESHOLD, TRIM_THRESHOLD)
+        _mallopt(M_MMAP_THRESHOLD, THRESHOLD)
+        _mallopt(M_TRIM_THRESHOLD, THRESHOLD)
     if not any(name in os.environ for name in ARENA_VARIABLES):
         _mallopt(M_ARENA_MAX, ARENAS)
 
 
 def trim() -> None:
-    """Return the heap's free pages to the kernel.
-
-    Takes some milliseconds for each 10 MB, without the interpreter lock: call it in a thread while little is computed.
-    """
+    """Return the heap's free pages to the kernel. Takes some milliseconds for each 10 MB, without the interpreter lock:
+    call it in a thread while little is computed."""
     if _malloc_trim is not None:
         _malloc_trim(0)
 

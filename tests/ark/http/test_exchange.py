@@ -122,6 +122,17 @@ async def test_a_client_that_leaves_while_its_refused_body_is_passed_over() -> N
     assert request.response.status == 404
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+async def test_a_client_that_left_before_it_was_refused(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    async with running() as client, client.open("POST", "/nothing", body=b"a", send_fails=True) as request:
+        # Only `send` tells of it.
+        request.deaf = True
+        request.disconnect()
+    assert not request.response.status
+    assert [line["message"] for line in logged(caplog, "ark.app") if "request_id" in line] == ["client disconnected"]
+
+
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("simplified", [False, True])
 @pytest.mark.parametrize(

@@ -15,6 +15,12 @@ pytestmark = pytest.mark.anyio
 CHAT = ("POST", "/v1/chat/completions")
 
 
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
 def echo(**engine: Any) -> list[dict[str, Any]]:
     return [ECHO | {"engine": engine}]
 
