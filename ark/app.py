@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import AsyncGenerator, Callable
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Collection
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from ark.errors import APIError, Unavailable
 from ark.http.cors import is_preflight, response_headers
 from ark.http.exchange import CLOSE, FAREWELL, SMALL_BODY, Client, Exchange, Respond
 from ark.http.forms import read_form
+from ark.http.hosts import check_host, check_origin
 from ark.http.request import (
     Body,
     ClientDisconnect,
@@ -65,6 +66,8 @@ class Ark:
         self._idle = anyio.Event()
         self.local = False
         """Set by whoever runs the server where it is reached from this machine alone: then it may be open unwarned."""
+        self.hosts: Collection[str] | None = None
+        """Set by whoever runs the server: the hosts that it listens on."""
         self.after_opening: Callable[[], object] | None = None
         """Set by whoever runs the server: called behind each model that was opened, or could not be."""
 
@@ -171,7 +174,7 @@ class Ark:
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         services = self._services
-        call = Call(scope, services)
+        call = Call(scope, services, self.hosts)
         exchange = Exchange(
             scope,
             call.headers,
@@ -205,24 +208,26 @@ class Ark:
 class Call:
     """ARK's side of one request: its admission, what every response says, and what is recorded."""
 
-    def __init__(self, scope: Scope, services: Services | None) -> None:
+    def __init__(self, scope: Scope, services: Services | None, hosts: Collection[str] | None = None) -> None:
         self.headers = read_headers(scope)
+        self._hosts = hosts
         self._scope = scope
         self._services = services
         self._record = RequestRecord(
             request_id(self.headers), scope["method"], scope.get("scheme", "http"), self.headers
         )
         self._account: Account | None = None
-        """There once the request has its place among the running ones."""
+        """There once the request may send its body."""
         self._error: str | None = None
 
     async def admit(self, receive: Receive, held: AsyncExitStack) -> Respond:
         """Check route, key and limits, then read the body: nothing is read for a request that is refused anyway.
-        `held` keeps the request's place and its form."""
+        `held` keeps the request's form, and its place, which it takes once its body is there."""
         services, headers = self._services, self.headers
         if services is None:
             raise Unavailable("The server has not been started.", code="not_started")
         check_head(self._scope, headers)
+        self._check_page(services)
         path, method = route_path(self._scope), self._scope["method"]
         if services.config.server.cors is not None and is_preflight(method, headers):
             # Browsers send no key with it, and want to hear of what is wrong by the request itself.
@@ -235,28 +240,31 @@ class Call:
         if not (route.open or services.keys.open):
             key = services.keys.check(headers.get(b"authorization", b"").decode("latin-1"))
         boundary = check_content(headers, route.reads)
+        address, _ = self._scope.get("client") or ("", None)
+        with services.limiter.admit_body(key, address) if route.work else nullcontext() as self._account:
+            limits = services.config.limits
+            body = Body(
+                receive,
+                headers,
+                limit={"json": limits.body_bytes, "form": limits.upload_bytes, None: SMALL_BODY}[route.reads],
+                chunk_timeout=limits.body_timeout,
+                total_timeout=limits.body_total_timeout,
+            )
+            form = None
+            if boundary:
+                async with aclosing(body.chunks()) as chunks:
+                    form = await read_form(chunks, boundary, files=FILES)
+                held.push_async_callback(form.aclose)
+            content = await body.read()
         if route.work:
-            self._account = held.enter_context(services.limiter.admit(key))
-        limits = services.config.limits
-        body = Body(
-            receive,
-            headers,
-            limit={"json": limits.body_bytes, "form": limits.upload_bytes, None: SMALL_BODY}[route.reads],
-            chunk_timeout=limits.body_timeout,
-            total_timeout=limits.body_total_timeout,
-        )
-        form = None
-        if boundary:
-            async with aclosing(body.chunks()) as chunks:
-                form = await read_form(chunks, boundary, files=FILES)
-            held.push_async_callback(form.aclose)
+            held.enter_context(services.limiter.admit(key))
         request = Request(
             id=self._record.id,
             method=method,
             path=path,
             root=self._scope.get("root_path", ""),
             headers=headers,
-            body=await body.read(),
+            body=content,
             form=form,
             record=self._record,
             key=key,
@@ -266,6 +274,18 @@ class Call:
         )
         self._record.arrive()
         return partial(route.endpoint, request, services)
+
+    def _check_page(self, services: Services) -> None:
+        """Refuse what a web page asks through the browser of somebody who may. Keys keep pages out by themselves, and
+        below a path of another application that one decides."""
+        server, scope = services.config.server, self._scope
+        mounted = bool(scope.get("root_path")) and self._hosts is None
+        exposed = services.keys.open and not mounted
+        if exposed or server.allowed_hosts:
+            address, _ = scope.get("server") or ("", None)
+            check_host(self.headers, (*server.allowed_hosts, *(self._hosts or ()), address))
+        if exposed and not is_preflight(scope["method"], self.headers):
+            check_origin(self.headers, server.cors)
 
     def extra_headers(self) -> list[tuple[str, str]]:
         headers = [("x-request-id", self._record.id)]

@@ -62,6 +62,12 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     error and the keys stay as they are. Replace the file as a whole (write another and rename it), so that ARK never
     reads half of it. With a file the server is never open, even if the file has no keys."""
     cors: CORSConfig | None = None
+    allowed_hosts: tuple[Name, ...] = ()
+    """Names that a request's ``Host`` may have, without a port, beside loopback names and the address that the server
+    listens on; others get 403. ``"*"`` allows any.
+
+    By default a server with keys allows any, and one without keys no further ones: otherwise a web page could use it
+    by a name of the page's own that resolves to this machine."""
     page: bool = True
     """Serve a page for people at ``/``. The page has no secrets: its requests need a key if the server has keys."""
 
@@ -96,8 +102,9 @@ class LimitsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     Until then about 100 KiB of the reply wait for the client."""
     concurrent_requests: Positive = 1024
     """Requests for an engine's work at once, waiting ones included; one more gets 503."""
-    key_concurrent_requests: Limit = 0
-    """Of them, requests of one key; one more gets 429. 0 is no limit, here and in the next two.
+    key_concurrent_requests: Limit | None = None
+    """Of them, requests of one key; one more gets 429. By default a quarter of them if the server has keys. 0 is no
+    limit, here and in the next two. As many bodies of one key, without keys of one address, may be on the way.
 
     These three limits apply to every key without limits of its own. If the server has no keys, all clients share
     them."""

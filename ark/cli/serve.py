@@ -10,7 +10,6 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from importlib.util import find_spec
-from ipaddress import ip_address
 from typing import Any
 
 import anyio
@@ -24,6 +23,7 @@ from ark.cli.key import digest
 from ark.cli.usage import Help
 from ark.config import Config, KeyConfig
 from ark.errors import RequestTimeout
+from ark.http.hosts import host_name, is_loopback
 from ark.http.request import HEAD_BYTES
 from ark.process import memory
 
@@ -137,7 +137,8 @@ async def _serve(config: Config, args: argparse.Namespace) -> None:
     server.include_server_header = False
     app = create_app(config)
     app.after_opening = memory.freeze_gc
-    app.local = all(is_loopback(bind) for bind in server.bind)
+    app.hosts = {host_name(bind) for bind in server.bind}
+    app.local = all(is_local(bind) for bind in server.bind)
     # Around everything: a signal that comes while the server starts is not lost.
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
 
@@ -166,12 +167,6 @@ def address(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def is_loopback(bind: str) -> bool:
+def is_local(bind: str) -> bool:
     """Whether what --bind names can be reached from this machine alone."""
-    if bind.startswith("unix:"):
-        return True
-    host = bind.rpartition(":")[0] if ":" in bind else bind
-    try:
-        return ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"
+    return bind.startswith("unix:") or is_loopback(host_name(bind))

@@ -115,8 +115,10 @@ def check_content(headers: Mapping[bytes, bytes], reads: Reads) -> bytes:
         return b""
     content_type = headers.get(b"content-type", b"").decode("latin-1")
     kind = content_type.partition(";")[0].strip().lower()
-    if reads == "json" and kind and kind != "application/json" and not kind.endswith("+json"):
-        raise UnsupportedMediaType(f"The body is sent as {shorten(kind)}; this route reads application/json.")
+    if reads == "json" and kind != "application/json" and not kind.endswith("+json"):
+        # Web pages may send other types, or none, anywhere without asking first.
+        sent = shorten(kind) or "no content-type"
+        raise UnsupportedMediaType(f"The body is sent as {sent}; this route reads application/json.")
     coding = headers.get(b"content-encoding", b"").strip().lower().decode("latin-1")
     if coding not in ("", "identity"):
         # What is compressed has no size that a limit could be held against before.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -20,6 +21,9 @@ Clock = Callable[[], float]
 
 BUSY_RETRY = 1.0
 """Seconds after which a client may try again when all places are taken: when one becomes free is not known."""
+
+KEY_SHARE = 1 / 4
+"""Of the server's places: those that one key may take where nothing else is configured."""
 
 _ROUNDING = 1e-6
 """Seconds: a client that waits exactly as long as the reply says must not fail by a floating point's last bit."""
@@ -97,6 +101,8 @@ class Limiter:
         self._config = config
         self._clock = clock
         self._accounts: dict[str, Account] = {}
+        self._bodies: Counter[tuple[str, str | None]] = Counter()
+        """On the way, by the client's address or the key."""
         self.running = 0
         """Requests that are being served."""
 
@@ -107,13 +113,7 @@ class Limiter:
         Raises Unavailable when the whole server is full, and TooManyRequests when the key has reached one of its
         limits. A refused request does not count.
         """
-        account, places = self._account(key)
-        refusal = self._refusal(account, places)
-        if refusal is not None:
-            limit, error = refusal
-            error.reason = limit
-            error.headers.update(account.headers())
-            raise error
+        account, _ = self._check(key)
         account.spend(1, "requests")
         self.running += 1
         account.running += 1
@@ -122,6 +122,35 @@ class Limiter:
         finally:
             self.running -= 1
             account.running -= 1
+
+    @contextmanager
+    def admit_body(self, key: KeyConfig | None, address: str) -> Iterator[Account]:
+        """Let one request send its body, until the block ends.
+
+        A body takes no place among the running requests, however slowly it comes. A key, or without keys an address,
+        may have as many on the way as it may have requests at once. Raises what `admit` does.
+        """
+        account, places = self._check(key)
+        sender = (address, None) if key is None else ("", key.name)
+        limit = places or self._config.concurrent_requests
+        if self._bodies[sender] >= limit:
+            message = f"The limit of {limit} requests whose bodies are on the way is reached."
+            raise _refused("bodies", TooManyRequests(message, retry_after=BUSY_RETRY), account)
+        self._bodies[sender] += 1
+        try:
+            yield account
+        finally:
+            self._bodies[sender] -= 1
+            if not self._bodies[sender]:
+                del self._bodies[sender]
+
+    def _check(self, key: KeyConfig | None) -> tuple[Account, int]:
+        """A key's account, and how many requests it may have running. Raises as `admit` says."""
+        account, places = self._account(key)
+        refusal = self._refusal(account, places)
+        if refusal is not None:
+            raise _refused(*refusal, account)
+        return account, places
 
     def _refusal(self, account: Account, places: int) -> tuple[str, APIError] | None:
         """The limit that a request of this account would exceed, and the error for its client."""
@@ -145,12 +174,20 @@ class Limiter:
 
         def limit(name: str) -> int:
             own = None if key is None else getattr(key, name)
-            found: int = getattr(self._config, f"key_{name}") if own is None else own
+            found: int | None = getattr(self._config, f"key_{name}") if own is None else own
+            if found is None:
+                found = 0 if key is None else math.ceil(self._config.concurrent_requests * KEY_SHARE)
             return found
 
         account = self._accounts.setdefault("" if key is None else key.name, Account(self._clock))
         account.set_rates(requests=limit("requests_per_minute"), tokens=limit("tokens_per_minute"))
         return account, limit("concurrent_requests")
+
+
+def _refused(limit: str, error: APIError, account: Account) -> APIError:
+    error.reason = limit
+    error.headers.update(account.headers())
+    return error
 
 
 def duration(seconds: float) -> str:

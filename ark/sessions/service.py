@@ -13,7 +13,7 @@ import anyio
 
 from ark.config import SessionsConfig
 from ark.errors import BadRequest, Conflict, NotFound
-from ark.sessions.session import Session, parse_session_id, session_cookie
+from ark.sessions.session import COOKIE, Session, parse_session_id
 from ark.sessions.store import Evicted, Lease, SessionStore
 from ark.sessions.transcript import Continuation, Message, Transcript
 
@@ -291,3 +291,12 @@ def read_stateful(value: str) -> str:
             code="invalid_session_id",
         )
     return found
+
+
+def session_cookie(session_id: str | None, config: SessionsConfig) -> str:
+    """The value of the ``set-cookie`` header that names a session; None makes the client forget its cookie."""
+    max_age = 0 if session_id is None else int(config.max_age)
+    domain = "" if config.cookie_domain is None else f"; Domain={config.cookie_domain}"
+    flags = "; Secure" * config.cookie_secure + "; HttpOnly" * config.cookie_http_only
+    where = f"Path={config.cookie_path}{domain}; SameSite={config.cookie_same_site}"
+    return f"{COOKIE}={session_id or ''}; Max-Age={max_age}; {where}{flags}"

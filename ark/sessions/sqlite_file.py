@@ -14,8 +14,8 @@ from typing import Any
 import msgspec
 
 from ark.sessions.service import Saved, StorageError
-from ark.sessions.session import Conversation, Session
-from ark.sessions.transcript import TOKEN_BYTES, Seam, Transcript, read_message
+from ark.sessions.session import Session
+from ark.sessions.transcript import TOKEN_BYTES, Conversation, Seam, Transcript, read_message
 
 log = logging.getLogger("ark.sessions")
 

@@ -6,25 +6,24 @@ a restart. Every operation costs amortised constant time in the number of sessio
 
 from __future__ import annotations
 
+import secrets
+import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from ark.config import SessionsConfig
-from ark.errors import Conflict, NotFound
-from ark.sessions.session import (
+from ark.errors import BadRequest, Conflict, NotFound
+from ark.sessions.session import ExpiredIds, Mode, Session, SessionInfo, parse_session_id
+from ark.sessions.transcript import (
+    Continuation,
     Conversation,
-    Mode,
-    Session,
-    SessionInfo,
+    Message,
+    Transcript,
     append_to_conversation,
     match_conversation,
-    new_key,
-    new_session_id,
-    parse_session_id,
 )
-from ark.sessions.transcript import Continuation, Message, Transcript
 
 Cause = Literal["idle", "age", "count", "bytes", "conversations", "deleted"]
 
@@ -106,7 +105,7 @@ class SessionStore:
             return self._lease(session, mode)
         if mode == "append" and session_id is not None and session is None:
             self._refuse_expired(owner, session_id)
-        return self._lease(self._add(owner, new_session_id(), issued=True), mode)
+        return self._lease(self._add(owner, str(uuid.uuid4()), issued=True), mode)
 
     def lease_named(self, owner: str, session_id: str) -> Lease:
         """The owner's session of that name, made on first use.
@@ -156,11 +155,16 @@ class SessionStore:
         """What the request's messages continue; once in a lease. Raises BadRequest when they cannot."""
         if lease.ended or lease.key:
             raise RuntimeError("a turn resumes once, while it runs")
-        find = append_to_conversation if lease.mode == "append" else match_conversation
-        continuation, conversation = find(lease.session, messages, model)
+        session = lease.session
+        latest_first = tuple(reversed(session.conversations.values()))
+        if lease.mode == "match":
+            continuation, conversation = match_conversation(latest_first, messages, model)
+        else:
+            self._refuse_model(session, model)
+            continuation, conversation = append_to_conversation(latest_first, messages, model)
         lease.model, lease.conversation = model, conversation
         if conversation is None:
-            lease.key = new_key()
+            lease.key = secrets.token_hex(16)
         else:
             lease.key = conversation.key
             conversation.running = True
@@ -316,6 +320,19 @@ class SessionStore:
         session.deleted = True
 
     @staticmethod
+    def _refuse_model(session: Session, model: str) -> None:
+        """A session that the client named is a conversation with one model."""
+        if session.issued or not session.conversations:
+            return
+        other = next(iter(session.conversations.values())).transcript.model
+        if other != model:
+            raise BadRequest(
+                f"This session is a conversation with the model '{other}'; use another session for '{model}'.",
+                param="model",
+                code="session_model_mismatch",
+            )
+
+    @staticmethod
     def _refuse_busy(session: Session, mode: Mode) -> None:
         if mode == "append" and session.appending:
             raise Conflict(f"The session {session.id} is busy with another turn.", code="session_busy")
@@ -344,31 +361,3 @@ class SessionStore:
             bytes=session.size,
             models=sorted({transcript.model for transcript in transcripts}),
         )
-
-
-class ExpiredIds:
-    """Ids of sessions that have expired, so that nobody continues one from nothing without knowing it."""
-
-    def __init__(self, limit: int) -> None:
-        """`limit`: ids kept for one owner; the oldest are forgotten first."""
-        self._limit = limit
-        self._owners: dict[str, OrderedDict[str, None]] = {}
-
-    def add(self, owner: str, session_id: str) -> None:
-        mine = self._owners.setdefault(owner, OrderedDict())
-        mine[session_id] = None
-        mine.move_to_end(session_id)
-        if len(mine) > self._limit:
-            mine.popitem(last=False)
-
-    def has(self, owner: str, session_id: str) -> bool:
-        return session_id in self._owners.get(owner, ())
-
-    def discard(self, owner: str, session_id: str) -> bool:
-        """Forget an id. False when it was not there."""
-        known = self.has(owner, session_id)
-        if known:
-            del self._owners[owner][session_id]
-            if not self._owners[owner]:
-                del self._owners[owner]
-        return known

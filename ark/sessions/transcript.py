@@ -1,17 +1,19 @@
-"""The transcript of a conversation: its messages, as a client sees them, and the exact token ids."""
+"""Conversations: the messages that a client sees, the exact token ids, and which conversation a request continues."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
 from typing import Any, Literal
 
 import msgspec
+
+from ark.errors import BadRequest
 
 SYSTEM_ROLES = frozenset({"system", "developer"})
 REASONING_FIELDS = ("reasoning_content", "reasoning")
@@ -169,6 +171,91 @@ class Continuation:
     transcript: Transcript | None = None
     kept: int = 0
     how: How = "created"
+
+
+@dataclass(eq=False)
+class Conversation:
+    """One conversation of a session. Its transcript is replaced when a turn commits, never changed."""
+
+    key: str
+    """Names the conversation's state in the backend."""
+    transcript: Transcript
+    running: bool = False
+    """A turn will replace the transcript; another one that wants to continue it forks."""
+
+
+def match_conversation(
+    conversations: Collection[Conversation], messages: tuple[Message, ...], model: str
+) -> tuple[Continuation, Conversation | None]:
+    """Continue the conversation that has the most in common with the request's messages, the first one of equals.
+
+    Returns the conversation too that the turn replaces, None for a new one. A conversation that the request agrees
+    with only in part is left as it is and forked, so a client may go back to the branch it left, and two conversations
+    with the same beginning do not destroy each other.
+    """
+    best: Conversation | None = None
+    best_rank = (0, False, 0)
+    best_common = 0
+    for conversation in conversations:
+        transcript = conversation.transcript
+        if transcript.model != model:
+            continue
+        common = common_messages(transcript.messages, messages)
+        whole = common == len(transcript.messages)
+        replies = sum(seam.message < common for seam in transcript.seams)
+        if (rank := (replies, whole, common)) > best_rank:
+            best, best_rank, best_common = conversation, rank, common
+    if best is None or all(message.is_system for message in messages[:best_common]):
+        # A system message alone is no conversation: programs begin all of theirs with the same one.
+        return Continuation(messages), None
+    transcript, whole = best.transcript, best_rank[1]
+    continuation = Continuation(
+        messages=transcript.messages[:best_common] + messages[best_common:],
+        transcript=transcript,
+        kept=best_common,
+        how="continued" if whole else "rewound",
+    )
+    return continuation, best if whole and not best.running else None
+
+
+def append_to_conversation(
+    conversations: Collection[Conversation], messages: tuple[Message, ...], model: str
+) -> tuple[Continuation, Conversation | None]:
+    """Append the request's messages to the first conversation with the model.
+
+    Returns what `match_conversation` does. Raises BadRequest when the leading system message is not the session's.
+    """
+    conversation = next((one for one in conversations if one.transcript.model == model), None)
+    if conversation is None:
+        return Continuation(messages), None
+    transcript = conversation.transcript
+    continuation = Continuation(
+        messages=transcript.messages + new_messages(transcript.messages, messages),
+        transcript=transcript,
+        kept=len(transcript.messages),
+        how="continued",
+    )
+    return continuation, None if conversation.running else conversation
+
+
+def new_messages(known: Sequence[Message], messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    """What of a request in append mode is new to a session that knows some messages."""
+    if common_messages(known, messages) == len(known):
+        return messages[len(known) :]
+    leading = common_messages(_leading_system(known), _leading_system(messages))
+    if leading == 0 and messages and messages[0].is_system:
+        raise BadRequest(
+            "The system message is not the one that this session began with. Leave it out, send the same one, "
+            "or use another session.",
+            param="messages[0]",
+            code="session_system_mismatch",
+        )
+    return messages[leading:]
+
+
+def _leading_system(messages: Sequence[Message]) -> Sequence[Message]:
+    count = next((n for n, message in enumerate(messages) if not message.is_system), len(messages))
+    return messages[:count]
 
 
 def pack_tokens(ids: Iterable[int]) -> bytes:

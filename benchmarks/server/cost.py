@@ -153,7 +153,7 @@ class Client:
         messages = [{"role": "user", "content": "Say something, please."}]
         body = json.dumps({"model": "free", "messages": messages, "max_tokens": tokens, "stream": stream}).encode()
         self._socket.sendall(
-            b"POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n"
+            b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
             b"accept: */*\r\nuser-agent: cost\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
         )
         received = b""

@@ -86,7 +86,7 @@ async def calls(app: Ark, content: str) -> Counter[CodeType]:
         elif not message["more_body"]:
             ended.set()
 
-    headers = [(b"host", b"a"), (b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    headers = [(b"host", b"localhost"), (b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
     scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": headers}
     sys.setprofile(note)
     try:

@@ -61,7 +61,14 @@ async def wire(http: httpx.AsyncClient) -> AsyncIterator[Wire]:
 
 
 def head(http: httpx.AsyncClient, method: str, path: str, *headers: str) -> bytes:
-    lines = [f"{method} {path} HTTP/1.1", "host: ark", f"authorization: {http.headers['authorization']}", *headers]
+    if method == "POST" and not any(header.startswith("content-type:") for header in headers):
+        headers = ("content-type: application/json", *headers)
+    lines = [
+        f"{method} {path} HTTP/1.1",
+        "host: localhost",
+        f"authorization: {http.headers['authorization']}",
+        *headers,
+    ]
     return "\r\n".join([*lines, "", ""]).encode()
 
 

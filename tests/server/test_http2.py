@@ -54,7 +54,7 @@ def test_chat(client: httpx.Client) -> None:
 @pytest.mark.parametrize("size", [50_001, 1_000_000])
 def test_a_refused_body(client: httpx.Client, size: int) -> None:
     for _ in range(2):
-        reply = client.post("/chat/completions", content=b"x" * size)
+        reply = client.post("/chat/completions", content=b"x" * size, headers={"content-type": "application/json"})
         assert reply.status_code == 413
         assert reply.json()["error"]["code"] == "request_too_large"
     assert client.post("/nothing", json=body()).status_code == 404
@@ -80,7 +80,8 @@ def test_a_reset_stream_cancels_its_job_and_leaves_the_connection(server: Runnin
     with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
 
         def send(stream: int, method: str, path: str, content: bytes = b"") -> None:
-            head = {":method": method, ":path": path, ":scheme": "http", ":authority": "ark"}
+            head = {":method": method, ":path": path, ":scheme": "http", ":authority": "localhost"}
+            head["content-type"] = "application/json"
             link.send_headers(stream, list(head.items()), end_stream=not content)
             if content:
                 link.send_data(stream, content, end_stream=True)

@@ -104,7 +104,8 @@ def test_so_many_streams_of_a_key(server: Running) -> None:
 def deaf(server: Running, **fields: Any) -> Iterator[socket.socket]:
     """A client that asks for a stream and reads nothing of it."""
     body = json.dumps({"messages": HELLO, "stream": True, **fields}).encode()
-    head = "POST /v1/chat/completions HTTP/1.1\r\nhost: ark\r\nauthorization: Bearer free\r\n"
+    head = "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer free\r\n"
+    head += "content-type: application/json\r\n"
     with socket.socket() as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         client.connect(("127.0.0.1", server.port))
@@ -164,7 +165,7 @@ def test_over_http_2_too(server: Running) -> None:
 def test_a_head_that_trickles_is_cut_off(server: Running) -> None:
     """Hypercorn's `keep_alive_timeout`, 5 s, is the time for the whole of a head."""
     with socket.create_connection(("127.0.0.1", server.port), timeout=1) as client:
-        client.sendall(b"GET /health HTTP/1.1\r\nhost: ark\r\n")
+        client.sendall(b"GET /health HTTP/1.1\r\nhost: localhost\r\n")
         for _ in range(30):
             try:
                 client.sendall(b"x-more: x\r\n")
@@ -180,6 +181,6 @@ def test_a_head_that_trickles_is_cut_off(server: Running) -> None:
 
 def test_a_head_that_does_not_end_is_refused(server: Running) -> None:
     with socket.create_connection(("127.0.0.1", server.port), timeout=20) as client:
-        client.sendall(b"GET /health HTTP/1.1\r\nhost: ark\r\n")
+        client.sendall(b"GET /health HTTP/1.1\r\nhost: localhost\r\n")
         client.sendall(b"x-large: " + b"x" * 65_536)
         assert client.recv(100).startswith(b"HTTP/1.1 431")

@@ -381,7 +381,9 @@ def test_a_deep_schema_is_no_fault_of_the_server(server: Running, depth: int, to
     if tool:
         fields = f'"tools":[{{"type":"function","function":{{"name":"f","strict":true,"parameters":{schema}}}}}]'
     sent = f'{{"model":"tiny","messages":[{{"role":"user","content":"hi"}}],"max_tokens":3,{fields}}}'
-    reply = httpx.post(f"{server.url}/v1/chat/completions", content=sent, timeout=60)
+    reply = httpx.post(
+        f"{server.url}/v1/chat/completions", content=sent, headers={"content-type": "application/json"}, timeout=60
+    )
     assert reply.status_code in (200, 400), reply.text
     assert reply.status_code == 400 or depth < 100
 

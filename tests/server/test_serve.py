@@ -167,7 +167,8 @@ def test_a_client_of_https_that_keeps_its_connection_does_not_keep_the_server(id
 def test_a_connection_of_http_2_is_closed_behind_its_last_reply(tmp_path: Path) -> None:
     """It is told to its client that it ends, which may take no notice."""
     link = h2.connection.H2Connection()
-    head = [(":method", "POST"), (":path", "/v1/chat/completions"), (":scheme", "http"), (":authority", "ark")]
+    head = [(":method", "POST"), (":path", "/v1/chat/completions"), (":scheme", "http"), (":authority", "localhost")]
+    head.append(("content-type", "application/json"))
     with (
         serving(tmp_path) as server,
         socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection,
@@ -194,9 +195,8 @@ def test_a_connection_of_http_2_is_closed_behind_its_last_reply(tmp_path: Path) 
 def test_clients_that_ask_again_and_leave_keep_nothing(tmp_path: Path) -> None:
     """What they sent behind a stream that they did not wait for is nobody's."""
     asked = httpx.Request("POST", "http://ark/", json=BODY | {"stream": True}).content
-    request = (
-        f"POST /v1/chat/completions HTTP/1.1\r\nhost: ark\r\ncontent-length: {len(asked)}\r\n\r\n".encode() + asked
-    )
+    head = "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+    request = f"{head}content-length: {len(asked)}\r\n\r\n".encode() + asked
     with serving(tmp_path) as server:
         for _ in range(20):
             with socket.create_connection(("127.0.0.1", server.port), timeout=20) as client:
@@ -268,8 +268,8 @@ def test_a_connection_whose_client_takes_nothing_is_ended(tmp_path: Path) -> Non
         with socket.socket() as client:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             client.connect(("127.0.0.1", server.port))
-            head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: ark\r\ncontent-length: {len(long)}\r\n\r\n"
-            client.sendall(head.encode() + long)
+            head = "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+            client.sendall(f"{head}content-length: {len(long)}\r\n\r\n".encode() + long)
             deadline = time.monotonic() + 60
             while '"error":"write_timeout"' not in server.log and '"client disconnected"' not in server.log:
                 assert time.monotonic() < deadline

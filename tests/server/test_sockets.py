@@ -44,6 +44,9 @@ def locked() -> Iterator[Running]:
         yield running
 
 
+JSON = {"content-type": "application/json"}
+
+
 @contextmanager
 def connected(server: Running) -> Iterator[socket.socket]:
     with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
@@ -51,7 +54,9 @@ def connected(server: Running) -> Iterator[socket.socket]:
 
 
 def head(method: str, path: str, *headers: str) -> bytes:
-    return "\r\n".join([f"{method} {path} HTTP/1.1", "host: ark", *headers, "", ""]).encode()
+    if method == "POST" and not any(header.startswith("content-type:") for header in headers):
+        headers = ("content-type: application/json", *headers)
+    return "\r\n".join([f"{method} {path} HTTP/1.1", "host: localhost", *headers, "", ""]).encode()
 
 
 def post(body: bytes, *headers: str) -> bytes:
@@ -151,7 +156,7 @@ def test_httpx_gets_an_early_413(server: Running) -> None:
 
     for content in (b"x" * 20_000_000, pieces()):
         with httpx.Client() as client:
-            reply = client.post(f"{server.url}/v1/chat/completions", content=content)
+            reply = client.post(f"{server.url}/v1/chat/completions", content=content, headers=JSON)
         assert reply.status_code == 413
 
 

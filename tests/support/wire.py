@@ -21,7 +21,10 @@ def reset_when_closed(connection: socket.socket) -> None:
 
 
 def head(method: str, path: str, *headers: str) -> bytes:
-    return "\r\n".join([f"{method} {path} HTTP/1.1", "host: ark", *headers, "", ""]).encode()
+    """A request's head; the body of a POST is JSON unless the headers say otherwise."""
+    if method == "POST" and not any(header.startswith("content-type:") for header in headers):
+        headers = ("content-type: application/json", *headers)
+    return "\r\n".join([f"{method} {path} HTTP/1.1", "host: localhost", *headers, "", ""]).encode()
 
 
 def post(body: Any, *headers: str, path: str = "/v1/chat/completions") -> bytes:

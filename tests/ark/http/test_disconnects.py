@@ -12,6 +12,8 @@ from asgi_client import ECHO, Client, backend_of, chat_request, logged, running,
 
 pytestmark = pytest.mark.anyio
 
+HEADERS = [(b"content-type", b"application/json")]
+
 CHAT = ("POST", "/v1/chat/completions")
 
 
@@ -84,7 +86,7 @@ class Stuck:
         self.sent: list[Any] = []
 
     async def ask(self, client: Client) -> None:
-        scope = {"type": "http", "method": "POST", "path": "/chat/completions", "headers": []}
+        scope = {"type": "http", "method": "POST", "path": "/chat/completions", "headers": HEADERS}
         await client.app(scope, self._receive, self._send)
 
     async def _receive(self) -> dict[str, Any]:
@@ -149,7 +151,7 @@ async def test_a_slow_client_has_its_time_for_each_piece_of_a_large_reply() -> N
         sent.append(message.get("body", b""))
 
     async with running(models=[ECHO | {"context_length": 1_000_000}], limits={"write_timeout": 0.6}) as client:
-        scope = {"type": "http", "method": "POST", "path": "/chat/completions", "headers": []}
+        scope = {"type": "http", "method": "POST", "path": "/chat/completions", "headers": HEADERS}
         await client.app(scope, receive, send)
     assert json.loads(b"".join(sent))["choices"][0]["message"]["content"] == "x" * 300_000
     assert max(map(len, sent)) <= 64 * 1024
@@ -178,7 +180,7 @@ async def test_a_server_that_stops_says_so(stream: bool) -> None:
 
     async with running(models=echo(prefill_seconds=10.0)) as client:
         with anyio.move_on_after(0.05):
-            scope = {"type": "http", "method": "POST", "path": "/chat/completions", "headers": []}
+            scope = {"type": "http", "method": "POST", "path": "/chat/completions", "headers": HEADERS}
             await client.app(scope, receive, send)
         assert backend_of(client).status().jobs_cancelled == 1
     assert [message["status"] for message in sent if "status" in message] == [200 if stream else 503]

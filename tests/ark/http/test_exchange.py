@@ -16,6 +16,8 @@ from ark.http.exchange import encode_headers
 
 pytestmark = pytest.mark.anyio
 
+HEADERS = [(b"content-type", b"application/json")]
+
 FAULTY = ECHO | {"backend": "faulty_backend:Faulty"}
 CHAT = ("POST", "/v1/chat/completions")
 
@@ -39,7 +41,7 @@ async def test_a_wrong_content_type_is_415(kind: str) -> None:
     assert kind.partition(";")[0] in reply.error["message"]
 
 
-@pytest.mark.parametrize("kind", ["application/json; charset=utf-8", "APPLICATION/JSON", "application/ld+json", ""])
+@pytest.mark.parametrize("kind", ["application/json; charset=utf-8", "APPLICATION/JSON", "application/ld+json"])
 async def test_json_by_any_of_its_names(kind: str) -> None:
     async with running() as client:
         reply = await client.chat(headers=[("content-type", kind)])
@@ -208,7 +210,9 @@ async def test_a_comment_comes_though_an_event_was_being_written_when_it_was_due
         sent.append(message.get("body", b""))
 
     async with running(models=echo(prefill_seconds=0.4), server={"keep_alive": 0.02}) as client:
-        await client.app({"type": "http", "method": "POST", "path": "/chat/completions", "headers": []}, receive, send)
+        await client.app(
+            {"type": "http", "method": "POST", "path": "/chat/completions", "headers": HEADERS}, receive, send
+        )
     assert sent.count(b": keep-alive\n\n") >= 2
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import math
-from contextlib import ExitStack, suppress
+from contextlib import AsyncExitStack, ExitStack, suppress
+from typing import Any
 
 import anyio
 import pytest
-from asgi_client import ECHO, Response, backend_of, chat_request, running, until
+from asgi_client import ECHO, Client, Response, backend_of, chat_request, running, until
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -244,14 +245,51 @@ async def test_a_full_server_reads_no_body() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_body_on_its_way_holds_a_place() -> None:
-    """Bodies take memory: there are no more of them at once than there are places."""
+async def test_slow_bodies_take_no_place_and_count_against_their_key() -> None:
+    """Bodies take memory: a key has no more of them on the way than it may have requests."""
+    keys = [{"name": name, "sha256": hashlib.sha256(name.encode()).hexdigest()} for name in "ab"]
+    first, second = ([("authorization", f"Bearer {name}")] for name in "ab")
+    async with running(limits={"concurrent_requests": 8}, keys=keys) as client, AsyncExitStack() as held:
+        slow = [
+            await held.enter_async_context(client.open(*CHAT, body=b'{"model"', ends=False, headers=first))
+            for _ in range(2)
+        ]
+        await until(lambda: all(request.received == 1 for request in slow))
+        for _ in range(20):
+            over = await client.request(*CHAT, body=b"{", headers=first)
+            assert (over.status, over.error["code"]) == (429, "rate_limit_exceeded")
+            assert (await client.chat(headers=second)).status == 200
+        assert client.app.services.limiter.running == 0
+        assert 'requests_refused_total{reason="bodies"} 20.0' in (await client.get("/metrics", headers=second)).text
+        for request in slow:
+            request.disconnect()
+            await request.done.wait()
+        assert (await client.chat(headers=first)).status == 200
+
+
+@pytest.mark.anyio
+async def test_slow_bodies_of_an_open_server_count_against_their_address() -> None:
     async with running(limits={"concurrent_requests": 1}) as client:
+
+        async def from_elsewhere(scope: dict[str, Any], receive: Any, send: Any) -> None:
+            await client.app({**scope, "client": ("192.0.2.7", 1)}, receive, send)
+
         async with client.open(*CHAT, body=b'{"model"', ends=False) as slow:
             await until(lambda: slow.received == 1)
-            assert (await client.chat()).status == 503
+            assert (await client.chat()).status == 429
+            assert (await Client(from_elsewhere).chat()).status == 200
             slow.disconnect()
         assert (await client.chat()).status == 200
+
+
+def test_a_key_may_take_a_part_of_the_places_where_nothing_else_is_said() -> None:
+    limiter = Limiter(LimitsConfig(concurrent_requests=8), Hands())
+    with ExitStack() as held:
+        for _ in range(2):
+            held.enter_context(limiter.admit(key_config("one")))
+        assert "2 requests at once" in refused(limiter, key_config("one")).message
+        for _ in range(6):
+            held.enter_context(limiter.admit(None))
 
 
 @pytest.mark.anyio

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from ark.config import SessionsConfig
 from ark.errors import BadRequest
-from ark.sessions.session import Conversation, Session, append_to_conversation, match_conversation
-from ark.sessions.transcript import Continuation, Transcript, read_messages
+from ark.sessions.session import Session
+from ark.sessions.store import Lease, SessionStore
+from ark.sessions.transcript import Continuation, Conversation, Transcript, read_messages
 
 
 def assistant(text: str, **more: Any) -> dict[str, Any]:
@@ -48,8 +50,9 @@ def session_of(finish: Callable[..., Transcript]) -> Callable[..., Session]:
 
 
 def match(session: Session, *messages: dict[str, Any]) -> tuple[str, int, str | None]:
-    continuation, conversation = match_conversation(session, read_messages(messages), "m")
-    return continuation.how, continuation.kept, conversation and conversation.key
+    lease = Lease(session, "match")
+    continuation = SessionStore(SessionsConfig(), clock=lambda: 0.0).resume(lease, read_messages(messages), "m")
+    return continuation.how, continuation.kept, lease.conversation and lease.conversation.key
 
 
 def test_the_whole_transcript_is_continued_in_its_place(session_of: Any) -> None:
@@ -146,7 +149,8 @@ def test_no_content_and_empty_content_are_the_same() -> None:
 
 
 def append(session: Session, *messages: dict[str, Any], model: str = "m") -> list[str]:
-    continuation, _ = append_to_conversation(session, read_messages(messages), model)
+    store = SessionStore(SessionsConfig(), clock=lambda: 0.0)
+    continuation = store.resume(Lease(session, "append"), read_messages(messages), model)
     return [f"{m.data['role'][0]}:{m.data['content']}" for m in continuation.messages]
 
 
