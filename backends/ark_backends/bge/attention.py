@@ -1,7 +1,7 @@
-"""Attention over rows that stand one behind the other: no padding anywhere, and nothing computed for it.
+"""Attention over a batch that is one long row, without padding.
 
-All other layers of an encoder look at one token at a time, so a batch may be one long row. Only attention has to know
-where an input ends. Rows of the same length, which sorting has put side by side, are attended in one call.
+All other layers of an encoder treat each token by itself; only attention has to know where an input ends. Rows of the
+same length, which are adjacent because the batch is sorted, are attended in one call.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention as sdpa
 
 NAME = "ark_unpadded"
-"""By which transformers knows the attention function. It has no mask function, so transformers makes no masks."""
+"""The name of the attention function in transformers. It has no mask function, so transformers makes no masks."""
 
 
 class UnsupportedModel(Exception):
-    """The model needs something of attention that is not done here."""
+    """The model needs something from attention that this function does not do."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """Rows of one length, side by side in the batch."""
+    """Adjacent rows of the same length."""
 
     start: int
-    """The token at which they begin."""
+    """The index of the first token."""
     count: int
     length: int
 
@@ -36,7 +36,7 @@ class Run:
 
 
 def runs(lengths: Sequence[int]) -> list[Run]:
-    """The runs of a batch, from the lengths of its rows."""
+    """The runs in a batch whose rows have these lengths."""
     found: list[Run] = []
     start = first = 0
     for index, length in enumerate(lengths):
@@ -65,7 +65,7 @@ def unpadded_attention(
     if sliding_window is not None or options.get("softcap") is not None or options.get("s_aux") is not None:
         raise UnsupportedModel("its attention has windows, caps or sinks")
     _, heads, tokens, size = query.shape
-    # (tokens, heads, size), which is how the projections left them in memory.
+    # (tokens, heads, size), as the projections left them in memory.
     rows = [part.transpose(1, 2).reshape(tokens, -1, size) for part in (query, key, value)]
     parts = []
     for run in ark_runs:

@@ -1,4 +1,4 @@
-"""What a model's directory says of itself: pooling, normalisation, length, and which heads are there."""
+"""What the files in a model's directory say: pooling, normalization, length and heads."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from ark.config import ConfigError
 from ark_backends.bge.options import Pooling
 
 HEADS = ("sparse_linear.pt", "colbert_linear.pt")
-"""The files that hold BGE-M3's heads. FlagEmbedding loads both or none, and leaves random ones where it loads none."""
+"""The files with BGE-M3's heads. FlagEmbedding loads both or neither, and leaves random heads in the latter case."""
 
 MODULES = ("Transformer", "Pooling", "Normalize")
-"""Modules of sentence-transformers that are computed here."""
+"""The modules of sentence-transformers that the backend computes."""
 
 MODES: dict[str, Pooling] = {"cls": "cls", "mean": "mean", "lasttoken": "last"}
-"""sentence-transformers' names of pooling."""
+"""The names of pooling modes in sentence-transformers."""
 
 OLD_MODES = {
     "pooling_mode_cls_token": "cls",
@@ -27,25 +27,25 @@ OLD_MODES = {
     "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
     "pooling_mode_weightedmean_tokens": "weightedmean",
 }
-"""The flags that said so before `pooling_mode`."""
+"""The flags in place of `pooling_mode` in older files."""
 
 
 @dataclass(frozen=True)
 class Card:
-    """What a directory says; None where it says nothing."""
+    """What a directory says; None for what it does not say."""
 
     pooling: Pooling | None = None
     normalize: bool | None = None
     max_length: int | None = None
-    """Tokens that the model was made for, often fewer than it has positions."""
+    """Tokens that the model was trained for, often fewer than it has positions."""
     heads: bool = False
-    """BGE-M3's sparse and ColBERT heads are there."""
+    """The files of BGE-M3's sparse and ColBERT heads are there."""
 
 
 def read_card(path: Path) -> Card:
-    """Read the files that sentence-transformers and FlagEmbedding leave beside a model.
+    """Read the files of sentence-transformers and FlagEmbedding beside a model.
 
-    Raises ConfigError for a file that cannot be read and for a step after the model that is not computed here.
+    Raises ConfigError for a file that cannot be read, and for a module that the backend does not compute.
     """
     modules = _read(path / "modules.json", list)
     kinds = {str(module.get("type", "")).rsplit(".", 1)[-1]: str(module.get("path", "")) for module in modules or ()}
@@ -79,7 +79,7 @@ def _pooling(path: Path) -> Pooling | None:
 
 
 def _read(path: Path, kind: type[list[Any]] | type[dict[str, Any]]) -> Any:
-    """A JSON file of a model; None where it is missing."""
+    """The value in a JSON file; None where there is no file."""
     try:
         value = json.loads(path.read_bytes())
     except FileNotFoundError:

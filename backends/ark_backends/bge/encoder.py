@@ -1,4 +1,4 @@
-"""The model itself: rows of token ids in, vectors out. FlagEmbedding has loaded it; its forward is driven here."""
+"""The forward pass of a model that FlagEmbedding has loaded: rows of token ids in, vectors out."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ log = logging.getLogger("ark.bge")
 
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-4}
 HALF_TOLERANCE = 0.05
-"""Relative error in half types, where sums are rounded in another order. A wrong model is off by about 1."""
+"""Relative error in half precision, where sums are rounded in another order. A wrong model is off by about 1."""
 
 WASTE = 1.15
-"""Rows are computed side by side with padding while that costs at most so much more than their tokens."""
+"""How many times their tokens rows may take that are computed together with padding."""
 
 
 @dataclass(frozen=True)
 class Item:
-    """One row to embed, and what is wanted of it."""
+    """One row to embed, and the outputs to compute."""
 
     row: Sequence[int]
     dimensions: int | None = None
@@ -40,7 +40,7 @@ class Item:
 
 
 class NotFinite(ArithmeticError):
-    """A vector holds an infinity or no number at all: float16 overflows with some models."""
+    """A vector has infinities or NaNs: float16 overflows with some models."""
 
 
 class Encoder:
@@ -57,10 +57,10 @@ class Encoder:
         unused: frozenset[int] = frozenset(),
         padding: bool = False,
     ) -> None:
-        """`model` is a transformers encoder, `unused` the ids that get no sparse weight.
+        """`model` is an encoder of transformers, `unused` are the ids that get no sparse weight.
 
-        With `padding` rows are computed side by side, filled up to the longest; so is a model whose attention cannot
-        do without, which one small pass shows.
+        With `padding` rows are filled up to the longest. So are those of a model whose attention needs it, which one
+        small pass shows.
         """
         self.model = model.eval().requires_grad_(False)
         self.pooling = pooling
@@ -69,13 +69,13 @@ class Encoder:
         self.dtype: torch.dtype = model.dtype
         self.size = int(model.config.hidden_size)
         self.padded_tokens = 0
-        """Places computed that held no token, of all batches."""
+        """Padding computed so far, in tokens."""
         self._streams: WorkerStreams | None = None
         self._sparse = sparse_linear
         self._colbert = colbert_linear
         self._unused = unused
         self._pad = model.config.pad_token_id or 0
-        # RoBERTa and its like number their positions from here on, and leave padding tokens out.
+        # RoBERTa and its relatives number positions from here on, and skip padding tokens.
         embeddings = getattr(model, "embeddings", None)
         self._first_position: int | None = getattr(
             getattr(embeddings, "position_embeddings", None), "padding_idx", None
@@ -86,10 +86,10 @@ class Encoder:
             self._try_unpadded()
 
     def open_streams(self, count: int) -> None:
-        """Compute batches on so many threads side by side, where nothing is padded. On the thread that encodes."""
+        """Compute unpadded batches on `count` CPU threads side by side. Called on the thread that encodes."""
         if count > 1 and self.device.type == "cpu" and not self.padding:
             self._streams = WorkerStreams(count)
-            # Helpers that this thread kept would be more than there are processors, see `run_on_own_thread`.
+            # With helpers of this thread there would be more than processors: see `run_on_own_thread`.
             set_num_threads(1)
 
     def unload(self) -> None:
@@ -100,7 +100,7 @@ class Encoder:
         self.model = self._sparse = self._colbert = None
 
     def encode(self, items: Sequence[Item]) -> list[Embedding | NotFinite]:
-        """Embed rows, in their order; they are computed fastest when sorted by length."""
+        """Embed rows, in their order. Rows sorted by length are the fastest."""
         if self._streams is None:
             return self._encode(items)
         lengths = [len(item.row) for item in items]
@@ -124,7 +124,7 @@ class Encoder:
         return embeddings
 
     def _groups(self, lengths: Sequence[int]) -> list[slice]:
-        """What is computed in one pass of the model: all rows, or with padding those of about one length."""
+        """The rows of each pass of the model: all, or with padding those of about the same length."""
         if not self.padding:
             return [slice(0, len(lengths))]
         groups: list[slice] = []
@@ -137,7 +137,7 @@ class Encoder:
         return [*groups, slice(start, len(lengths))]
 
     def _forward(self, rows: Sequence[Sequence[int]]) -> tuple[torch.Tensor, list[Run]]:
-        """The model's last hidden states without padding, (tokens, size), and where the rows are in them."""
+        """The last hidden states without padding, (tokens, size), and the runs of rows in them."""
         lengths = [len(row) for row in rows]
         found = runs(lengths)
         flat = torch.tensor([token for row in rows for token in row], device=self.device)
@@ -146,7 +146,7 @@ class Encoder:
             output = self.model(input_ids=flat[None], position_ids=positions[None], ark_runs=found)
             return output.last_hidden_state[0], found
         if len(found) == 1:
-            # Of one length: no mask.
+            # Rows of one length need no mask.
             output = self.model(input_ids=flat.view(len(rows), lengths[0]))
             return output.last_hidden_state.flatten(0, 1), found
         width = max(lengths)
@@ -157,7 +157,7 @@ class Encoder:
         return output.last_hidden_state[mask], found
 
     def _positions(self, flat: torch.Tensor, found: Sequence[Run]) -> torch.Tensor:
-        """Each token's position in its own row, by the model's way of counting."""
+        """Each token's position in its own row, as the model counts."""
         if self._first_position is None:
             own = [torch.arange(run.length, device=self.device).repeat(run.count) for run in found]
             return torch.cat(own) if len(own) > 1 else own[0]
@@ -193,7 +193,7 @@ class Encoder:
         return embeddings
 
     def _pool(self, hidden: torch.Tensor) -> torch.Tensor:
-        """One vector of each row, (rows, size) in float32, from (rows, tokens, size)."""
+        """One vector for each row, (rows, size) in float32, from (rows, tokens, size)."""
         if self.pooling == "mean":
             return hidden.float().mean(1)
         return hidden[:, 0 if self.pooling == "cls" else -1].float()
@@ -203,7 +203,7 @@ class Encoder:
         return _array(normalize(vectors, dim=-1) if self.normalize else vectors)
 
     def _sparse_weights(self, row: Sequence[int], hidden: torch.Tensor) -> dict[int, float]:
-        """The largest weight of each token of the row, as in BGE-M3: relu of a linear map of its hidden state."""
+        """The largest weight of each token id, as in BGE-M3: ReLU of a linear map of the hidden state."""
         found = _array(torch.relu(self._sparse(hidden)[:, 0]))
         if not numpy.isfinite(found).all():
             raise NotFinite
@@ -214,11 +214,11 @@ class Encoder:
         return weights
 
     def _colbert_vectors(self, hidden: torch.Tensor) -> list[bytes]:
-        """A vector of length 1 for each token but the first, as in BGE-M3."""
+        """A normalized vector for each token but the first, as in BGE-M3."""
         return [_bytes(vector) for vector in _array(normalize(self._colbert(hidden[1:]), dim=-1))]
 
     def _try_unpadded(self) -> None:
-        """Leave padding out, if a few rows computed so come out as one by one in the model's own way."""
+        """Use no padding if a few rows come out as they do one by one with the model's own attention."""
         AttentionInterface.register(NAME, unpadded_attention)
         draw = random.Random(0)
         top = min(int(self.model.config.vocab_size), 1000)
@@ -240,7 +240,7 @@ class Encoder:
 
 
 def _array(values: torch.Tensor) -> Any:
-    """The same numbers as a numpy array of float32 in little-endian order."""
+    """A numpy array of little-endian float32."""
     return values.float().cpu().numpy().astype("<f4", copy=False)
 
 

@@ -23,10 +23,10 @@ from ark_backends.kit.threads import set_num_threads
 log = logging.getLogger("ark.bge")
 
 MIN_BATCH = 256
-"""Tokens of a batch on the slowest machine: below, a pass costs more for its layers than for its tokens."""
+"""Tokens of a batch on the slowest machine: with fewer, the overhead of the layers exceeds the work on the tokens."""
 
 MIN_SHARE = 64
-"""Tokens that a job gains in its turn at least."""
+"""The fewest tokens that a job gains in its turn."""
 
 PROBE = Item([0])
 """A row that every model can compute."""
@@ -66,13 +66,6 @@ class BatchRow:
         return Item(self.row, job.dimensions, sparse=job.sparse, colbert=job.colbert)
 
 
-@dataclass
-class _Counters:
-    batches: int = 0
-    inputs: int = 0
-    tokens: int = 0
-
-
 class BgeEngine(Engine[TokenizedJob, Sequence[Embedding]]):
     """Runs jobs on a model. A job enters, which takes its place, its inputs are tokenized elsewhere, and it is
     submitted. Whoever entered must cancel in the end."""
@@ -101,7 +94,6 @@ class BgeEngine(Engine[TokenizedJob, Sequence[Embedding]]):
         """Jobs of which a part was computed."""
         self._speed = 0.0
         """Tokens a second, of the last batches; 0 before the first."""
-        self._count = _Counters()
 
     def enter(self, inputs: int) -> Results:
         """Take a place for a job with so many inputs. Raises TooManyRequests and Unavailable."""
@@ -124,15 +116,9 @@ class BgeEngine(Engine[TokenizedJob, Sequence[Embedding]]):
         self._submit(results, TokenizedJob(job, results, rows))
 
     def status(self) -> EmbeddingStatus:
-        running = self._running
-        return EmbeddingStatus(
-            alive=self._admission.open,
-            running=running,
-            waiting=max(0, len(self._admission) - max(running, self._begun)),
-            padded_tokens=self._encoder.padded_tokens,
-            **vars(self._count),
-            **self._admission.outcomes,
-        )
+        running, padded = self._running, self._encoder.padded_tokens
+        waiting = max(0, len(self._admission) - max(running, self._begun))
+        return EmbeddingStatus(running=running, waiting=waiting, padded_tokens=padded, **self._counted())
 
     def _full(self, message: str) -> TooManyRequests:
         """The error of a full queue, with the seconds until what waits now is computed, as far as that is known."""
@@ -199,13 +185,13 @@ class BgeEngine(Engine[TokenizedJob, Sequence[Embedding]]):
         return True
 
     def _budget(self) -> int:
-        """Tokens of the next batch: what is computed in `batch_seconds`, by the last ones."""
+        """Tokens of the next batch: what `batch_seconds` are enough for, at the speed of the last ones."""
         asked = int(self._speed * self._options.batch_seconds)
         return min(self._options.batch_tokens, max(MIN_BATCH, asked))
 
     def _learn(self, tokens: int, seconds: float) -> None:
         speed = tokens / max(seconds, 1e-6)
-        # A small batch is slow for its size, and says little of a large one.
+        # A small batch is slow for its size, and tells little about a large one.
         weight = min(0.5, tokens / MIN_BATCH / 4)
         self._speed = speed if not self._speed else self._speed + weight * (speed - self._speed)
 
@@ -235,9 +221,7 @@ class BgeEngine(Engine[TokenizedJob, Sequence[Embedding]]):
         """One batch through the model. Returns its tokens."""
         found = self._encoder.encode([part.item for part in batch])
         tokens = sum(len(part.row) for part in batch)
-        self._count.batches += 1
-        self._count.inputs += len(batch)
-        self._count.tokens += tokens
+        self._counters.update(batches=1, inputs=len(batch), tokens=tokens)
         for part, result in zip(batch, found, strict=True):
             job = part.owner
             if job.over:

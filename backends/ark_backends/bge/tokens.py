@@ -1,4 +1,4 @@
-"""From the inputs of a job to the rows of token ids that the model reads."""
+"""The rows of token ids of a job's inputs."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ Row = list[int]
 
 
 class Reader:
-    """The tokenizer of a model with the checks of its inputs. Safe to call from any thread.
+    """The tokenizer of a model, with the checks of its inputs. Safe to call from any thread.
 
-    It uses the Rust tokenizer underneath directly, which lets other threads run meanwhile: transformers' own methods
-    set its truncation and padding at every call, which is state that threads would share.
+    It calls the Rust tokenizer underneath: transformers' own methods set its truncation and padding at every call, and
+    threads would share that state.
     """
 
     def __init__(self, wrapped: Any, *, max_length: int, rows: int, colbert_tokens: int = 0) -> None:
-        """`wrapped` is a fast tokenizer of transformers, `rows` the size of the model's embedding table,
-        `colbert_tokens` how many tokens of one job may have a ColBERT vector."""
+        """`wrapped` is a fast tokenizer of transformers, `rows` the size of the model's embedding table, and
+        `colbert_tokens` the number of tokens that may have ColBERT vectors in one job."""
         core = getattr(wrapped, "backend_tokenizer", None)
         if core is None:
             raise ConfigError("the model's tokenizer has no tokenizer.json and cannot be made into a fast one")
@@ -42,7 +42,7 @@ class Reader:
             raise ConfigError(f"context_length = {max_length} leaves no room beside the model's special tokens")
 
     def _specials(self) -> tuple[Row, Row]:
-        """What the model reads before and behind every text."""
+        """The special tokens before and after every text."""
         content: Row = self._core.encode("a", add_special_tokens=False).ids
         whole: Row = self._core.encode("a").ids
         for start in range(len(whole) - len(content) + 1):
@@ -51,13 +51,13 @@ class Reader:
         raise ConfigError("the model's tokenizer does not put its special tokens around a text")
 
     def is_long(self, job: EmbeddingJob) -> bool:
-        """Whether reading a job takes more than a moment."""
+        """Whether `read` takes long."""
         return sum(map(len, job.inputs)) > CHUNK_SIZE
 
     def read(self, job: EmbeddingJob, between: Callable[[], object] = bool) -> list[Row]:
         """The rows of a job, in order. Raises BadRequest and ContextLengthExceeded that name the input.
 
-        `between` is called before each piece of the job's texts; what it raises ends the reading.
+        `between` is called before each piece of the texts; what it raises ends the call.
         """
         texts = [
             self._read_part(valid_text(item), index, job.truncate, between)
@@ -91,7 +91,7 @@ class Reader:
         raise self._too_long(index, "far more")
 
     def _encode(self, texts: Sequence[str], between: Callable[[], object]) -> Iterator[Row]:
-        """The ids of texts. One that is alone in its piece is read on this thread."""
+        """The ids of texts. A text that is alone in its piece is tokenized on this thread."""
         for piece in _pieces(texts):
             between()
             yield from (encoding.ids for encoding in self._core.encode_batch_fast(piece))
@@ -107,7 +107,7 @@ class Reader:
             )
 
     def _around(self, ids: Sequence[int], index: int) -> Row:
-        """Ids that a client made, with the special tokens where they are missing."""
+        """The ids of an input, with special tokens added where they are missing."""
         for place, token in enumerate(ids):
             if not 0 <= token < self.vocab_size:
                 param = f"input[{index}][{place}]"
@@ -140,10 +140,9 @@ class Reader:
 
 
 def _pieces(texts: Sequence[str]) -> Iterator[Sequence[str]]:
-    """Texts that follow each other, of `CHUNK_SIZE` characters together at most, or one that has more.
+    """Split texts into lists of at most `CHUNK_SIZE` characters, or of one text that has more.
 
-    The tokenizer spreads them over threads of its own, which all jobs share: until they are through with what they
-    have, others wait.
+    The tokenizer spreads a list over threads that all jobs share: others wait until it is done.
     """
     start = length = 0
     for index, text in enumerate(texts):

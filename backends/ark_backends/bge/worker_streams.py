@@ -1,7 +1,7 @@
 """Parts of a batch side by side, each on a CPU thread of its own.
 
-Threads that share one operation wait for each other at its end, hundreds of times in a batch, and what else runs on the
-machine makes all of them wait for the slowest. Threads with rows of their own meet once, at the end of the batch.
+Threads that share an operation wait for each other at its end, hundreds of times in a batch, and where other programs
+run, all wait for the slowest. Threads with rows of their own meet once, at the end of the batch.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 MIN_TOKENS = 128
-"""Tokens of a part at least, or of a batch that several threads compute together: with fewer, a pass costs more for its
-layers than for its tokens."""
+"""The fewest tokens of a part, or of a batch that several threads share: with fewer, the overhead of the layers exceeds
+the work on the tokens."""
 
 UNEVEN = 1.25
-"""How much longer than the mean the longest part may be: beyond, threads would idle longer than they wait."""
+"""How much longer than the mean the longest part may be. Beyond that, threads idle longer than they would wait."""
 
 
 def split_evenly(lengths: Sequence[int], count: int) -> list[list[int]] | None:
-    """The indices of `count` parts of about as many tokens, each in ascending order; None where rows are too few."""
+    """The ascending indices of `count` parts with about as many tokens each; None where that cannot be."""
     if sum(lengths) < MIN_TOKENS * count:
         return None
     parts: list[list[int]] = [[] for _ in range(count)]
@@ -55,7 +55,7 @@ class WorkerStreams:
             begun.result()
 
     def map(self, work: Callable[[T], list[R]], parts: Sequence[T]) -> list[list[R]]:
-        """`work` of each part, in their order. All have ended when it returns or raises."""
+        """The results of `work` for each part, in order. All have ended when it returns or raises."""
         started = [self._pool.submit(work, part) for part in parts]
         problems = [problem for one in started if (problem := one.exception()) is not None]
         if problems:
@@ -63,7 +63,7 @@ class WorkerStreams:
         return [one.result() for one in started]
 
     def together(self, work: Callable[[], R]) -> R:
-        """`work` on a thread whose operations are shared by as many threads as there are streams."""
+        """The result of `work` on a thread whose operations as many threads share as there are streams."""
 
         def run() -> R:
             set_num_threads(self.count)

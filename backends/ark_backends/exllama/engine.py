@@ -68,7 +68,7 @@ class ExLlamaEngine(ChatEngine[Reply]):
             log.exception("a step failed")
             self._step_failed()
             return
-        self._count.steps += 1
+        self._counters["steps"] += 1
         for reply in self._generator.running():
             self._emit(reply)
         for reply, reason in ended:
@@ -118,8 +118,8 @@ class ExLlamaEngine(ChatEngine[Reply]):
         """Count the tokens of a prompt that have been read, once it has been read or its job is over."""
         if not reply.counted and reply.run is not None:
             reply.counted = True
-            self._count.prompt_tokens_cached += reply.run.cached
-            self._count.prompt_tokens_computed += read - reply.run.cached
+            self._counters["prompt_tokens_cached"] += reply.run.cached
+            self._counters["prompt_tokens_computed"] += read - reply.run.cached
 
     def _remove(self, reply: Reply, *, ended: bool = False, cancelled: bool = False, suspect: bool = False) -> None:
         if reply in self._waiting:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -60,10 +60,6 @@ def free_bytes(package: str) -> int:
     torch.cuda.empty_cache()
     gpus = range(torch.cuda.device_count())
     return sum(int(torch.cuda.mem_get_info(index)[0]) - ROOM[package] for index in gpus)
-
-
-def weights_bytes(directories: Iterable[str | Path]) -> int:
-    return sum(file.stat().st_size for one in directories for file in Path(one).glob("*.safetensors"))
 
 
 def fitting_tokens(model: ModelConfig, free: int, token_bytes: int) -> int:

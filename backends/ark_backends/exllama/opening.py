@@ -53,7 +53,7 @@ def open_model(
 
 
 def prepare(package: str, model: ModelConfig) -> None:
-    """Import a generator's package, whose first import may compile its kernels for minutes. Raises ConfigError."""
+    """Import a generator's package. The first import may compile kernels for minutes. Raises ConfigError."""
     if package == "exllamav2":
         # With neither flash-attn nor xformers it would read prompts through torch's SDPA without a causal mask.
         os.environ.setdefault("EXLLAMA_NO_SDPA", "1")
@@ -65,7 +65,7 @@ def prepare(package: str, model: ModelConfig) -> None:
     try:
         __import__(package)
     except Exception as error:
-        # Half of it stays otherwise, and the next try fails with another error than this one's.
+        # Otherwise half of it stays, and the next import fails with another error.
         for name in [name for name in sys.modules if name == package or name.startswith(f"{package}.")]:
             del sys.modules[name]
         lines = str(error).strip().splitlines() or [type(error).__name__]
@@ -101,7 +101,7 @@ def _draft(package: str, model: ModelConfig, options: ExLlamaOptions) -> Path | 
 
 
 def _refuse_foreign(package: str, field: str, path: Path) -> None:
-    """Weights of the other generator, or of none, fail deep inside it otherwise. `field` is what named them."""
+    """Refuse weights that the generator cannot read; it would fail deep inside. `field` names their source."""
     try:
         config = read_json(path / "config.json")
     except ConfigError as error:
@@ -118,7 +118,7 @@ def _refuse_foreign(package: str, field: str, path: Path) -> None:
 
 
 def _broken(module: str) -> str | None:
-    """Why an installed module cannot be imported; None where it can, or is not there."""
+    """Why an installed module cannot be imported; None where it can, or is not installed."""
     try:
         __import__(module)
     except ModuleNotFoundError as error:

@@ -20,14 +20,14 @@ from torch.nn.functional import pad, scaled_dot_product_attention
 log = logging.getLogger("ark.exllama")
 
 QUERIES = 128
-"""New tokens at a time whose scores are written out, where a soft cap needs them."""
+"""New tokens whose scores are computed at a time, where a soft cap needs them."""
 
 OFF = (-1, -1)
 """No window."""
 
 
 def install() -> str:
-    """Give exllamav2 a paged attention if it has none that can do all. Returns what it is called."""
+    """Give exllamav2 a paged attention, unless it has one with all features. Returns the name of the one in use."""
     from exllamav2 import attn  # noqa: PLC0415 - what it finds depends on the environment that is set before
 
     found = (
@@ -61,10 +61,10 @@ def flash_attn_with_kvcache(
     window_size: tuple[int, int] = OFF,
     softcap: float = 0.0,
 ) -> torch.Tensor:
-    """Attention of new tokens to the `cache_seqlens` (batch) before them and to each other.
+    """Attention of new tokens to the `cache_seqlens` (batch) tokens before them and to each other.
 
-    Where `k` and `v` (batch, new, KV heads, size) are given they are written behind those first; without them the new
-    tokens are in the caches already, and counted in `cache_seqlens`.
+    `k` and `v` (batch, new, KV heads, size) are first appended to the caches. Without them, the caches already have the
+    new tokens, and `cache_seqlens` counts them.
     """
     lengths = torch.as_tensor(cache_seqlens, device=q.device).expand(q.shape[0])
     if k is not None and v is not None:
@@ -92,7 +92,7 @@ def flash_attn_func(
     window_size: tuple[int, int] = OFF,
     softcap: float = 0.0,
 ) -> torch.Tensor:
-    """Attention of the last tokens of k and v (batch, tokens, KV heads, size) to all of them, or to those before."""
+    """Causal attention of the last tokens of k and v (batch, tokens, KV heads, size)."""
     if not causal:
         raise NotImplementedError("attention that is not causal")
     lengths = torch.full((q.shape[0],), k.shape[1], device=q.device)
@@ -101,7 +101,7 @@ def flash_attn_func(
 
 @cache
 def has_kernels(device: torch.device) -> bool:
-    """Whether torch has kernels for paged attention on a device, and they compute what the copy does."""
+    """Whether torch has right kernels for paged attention on a device."""
     try:
         from torch.nn.attention.varlen import varlen_attn  # noqa: PLC0415 - it is not in every torch
 
@@ -152,7 +152,7 @@ def _by_kernel(
         torch.arange(0, (rows + 1) * new, new, device=q.device, dtype=torch.int32),
         pad(used.cumsum(0, dtype=torch.int32), (1, 0)),
         new,
-        # Not the longest row: to know that, the GPU would have to be waited for.
+        # Not the longest row, because reading that would wait for the GPU.
         block_table.shape[1] * k_cache.shape[1],
         scale=scale,
         window_size=(window[0], 0),
@@ -173,7 +173,7 @@ def _by_rows(
     window: tuple[int, int],
     softcap: float = 0.0,
 ) -> torch.Tensor:
-    """Attention to k and v (batch, tokens, KV heads, size), of which each row has `lengths`, its new ones last."""
+    """Attention to the first `lengths` tokens of k and v (batch, tokens, KV heads, size), the new ones last."""
     new, tokens = q.shape[1], k.shape[1]
     places = torch.arange(tokens, device=q.device)
     own = (lengths[:, None] - new + torch.arange(new, device=q.device))[:, :, None]
@@ -181,7 +181,7 @@ def _by_rows(
     if window[0] >= 0:
         allowed &= places >= own - window[0]
     groups = q.shape[2] // k.shape[2]
-    # Repeated, because torch's fast kernels take a mask or fewer KV heads, not both.
+    # Repeated, because torch's fast kernels take either a mask or fewer KV heads.
     queries, keys, values = (
         tensor.transpose(1, 2) for tensor in (q, k.repeat_interleave(groups, 2), v.repeat_interleave(groups, 2))
     )
@@ -199,7 +199,7 @@ def _by_rows(
 
 
 def _append(cache: torch.Tensor, fresh: torch.Tensor, lengths: torch.Tensor, block_table: torch.Tensor | None) -> None:
-    """Write new keys or values (batch, new, KV heads, size) behind the tokens of each row."""
+    """Append new keys or values (batch, new, KV heads, size) to each row."""
     rows, new = fresh.shape[:2]
     places = lengths[:, None].long() + torch.arange(new, device=fresh.device)
     if block_table is None:

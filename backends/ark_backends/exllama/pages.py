@@ -1,16 +1,16 @@
-"""Whose the pages of a generator's cache are, and which of them go first when room is needed.
+"""Owners and sessions for the pages of a generator's cache.
 
-A page holds the KV of 256 tokens. The generator finds a prompt's full pages by a hash that is chained over the token
-ids, and continues a page that is not full where it shares the beginning of one. It knows no owners and no sessions,
-and evicts what was used longest ago. What ARK adds:
+A page holds the KV of 256 tokens. The generator finds the full pages of a prompt by a hash that is chained over the
+token ids, copies a partial page that shares its beginning, and evicts the least recently used. It knows neither owners
+nor sessions. ARK adds:
 
-- the chain of an owner begins with a hash of the owner's name, and a first page that is not full is continued by its
-  owner only; so no state crosses owners;
-- pages of live sessions go behind all others, and the last pages of a conversation before its first ones; the pages
-  of the session that needs room go last of all;
-- a released session's pages are emptied, unless something else is left in them.
+- an owner's chains begin with a hash of the owner's name, and only the owner continues a partial first page, so no
+  state crosses owners;
+- pages of live sessions are evicted after all others, the last pages of a conversation before its first, and those of
+  the session that needs room last of all;
+- a released session's pages are emptied, unless something else uses them.
 
-Both generators' pages have the same fields: `phash`, `prev_hash`, `kv_position` (tokens whose KV is right),
+The pages of both generators have the same fields: `phash`, `prev_hash`, `kv_position` (the number of valid tokens),
 `ref_count` (jobs that run on it) and `can_revert` (nothing has been written to it since a job got it).
 """
 
@@ -26,13 +26,13 @@ import torch
 
 Checksum = Callable[[Any, bytes | None], bytes]
 Left = tuple[Any, bytes, bool]
-"""A page, the hash that it is to have once its job is gone, and whether the job has written to it."""
+"""A page, the hash that it should have when its job has left, and whether the job wrote to it."""
 
 _thread = threading.local()
 
 
 def rooted(checksum: Checksum) -> Checksum:
-    """A generator's hash of a page, with chains that begin with the owner that `owned` names on this thread."""
+    """A generator's hash of a page, with chains that begin at the owner named by `owned` on this thread."""
     if getattr(checksum, "rooted", False):
         return checksum
 
@@ -45,7 +45,7 @@ def rooted(checksum: Checksum) -> Checksum:
 
 @contextmanager
 def owned(owner: str) -> Iterator[None]:
-    """Hash the pages of an owner meanwhile."""
+    """Hash pages for an owner inside the block."""
     _thread.root = hashlib.blake2b(owner.encode(), digest_size=16).digest() if owner else None
     try:
         yield
@@ -54,17 +54,17 @@ def owned(owner: str) -> Iterator[None]:
 
 
 class _Note:
-    """What was in a page when a job left it; it is out of date once the page has another hash."""
+    """What a job left in a page; out of date once the page has another hash."""
 
     __slots__ = ("cache", "depth", "phash", "sessions", "tick")
 
     def __init__(self, phash: bytes, depth: int) -> None:
         self.phash = phash
         self.depth = depth
-        """How many pages of the conversation are before it."""
+        """The number of pages before it in the conversation."""
         self.sessions: set[str] = set()
         self.cache = False
-        """A job without a session has left it."""
+        """A job without a session left it."""
         self.tick = 0
 
 
@@ -75,10 +75,10 @@ class Pages:
         """`table` is where the generator keeps its pages: `all_pages`, and by their hashes `unreferenced_pages`."""
         self.page_bytes = page_bytes
         self._table = table
-        # By the identity of a page: pages stay as long as the table is not reset.
+        # By the identity of a page, which stays until the table is reset.
         self._notes: dict[int, _Note] = {}
         self._roots: dict[int, str] = {}
-        """The owners of pages at which a conversation begins."""
+        """The owners of first pages of conversations."""
         self._owners: set[str] = set()
         self._sessions: dict[str, dict[int, Any]] = {}
         self._tick = 0
@@ -89,12 +89,12 @@ class Pages:
         return len(self._table.all_pages) * self.page_bytes
 
     def used(self) -> int:
-        """Bytes of the pages that jobs run on, and of those that hold something."""
+        """Bytes of the pages that jobs run on, and of those with valid tokens."""
         return self.page_bytes * sum(1 for page in self._table.all_pages if page.ref_count or page.kv_position)
 
     @contextmanager
     def shown_to(self, owner: str) -> Iterator[None]:
-        """Hide the beginnings of other owners' conversations meanwhile."""
+        """Hide the first pages of other owners' conversations inside the block."""
         self._owners.add(owner)
         if len(self._owners) == 1:
             yield
@@ -109,21 +109,21 @@ class Pages:
             table.all_pages = pages
 
     def wrote(self, owner: str, first: Any) -> None:
-        """Note that a job of an owner may have written to its first page."""
+        """Note that an owner's job may have written to its first page."""
         if not first.can_revert:
             self._roots[id(first)] = owner
 
     def left(self, session: str | None, pages: Sequence[Left], *, released: bool) -> None:
-        """Note what a job has left in its pages, which are in the order of its tokens."""
+        """Note what a job left in its pages, given in the order of its tokens."""
         self._tick += 1
         held = []
         for depth, (page, phash, written) in enumerate(pages):
             if page.phash != phash:
-                # The same is in another page, and this one would be taken for the beginning of a conversation.
+                # Another page holds the same, and this one would be taken for a first page.
                 self.empty([page])
             elif written and page.kv_position:
                 if depth and page.prev_hash is None:
-                    # Only guessed tokens came as far as this page, which would be taken for a beginning too.
+                    # Only guessed tokens reached this page, which would be taken for a first page too.
                     self.empty([page])
                 else:
                     held.append((depth, page))
@@ -144,12 +144,12 @@ class Pages:
                 self._sessions.setdefault(session, {})[id(page)] = page
 
     def release(self, session: str) -> None:
-        """Forget what is held for a session."""
+        """Forget the pages of a session."""
         self.empty(self._forget(session, self._sessions.pop(session, {}).values()))
 
     def order(self, session: str | None, wanted: Iterable[bytes] = ()) -> list[Any]:
-        """The pages that no job runs on, those first that are to go first when `session` needs room; the ones whose
-        hashes are `wanted` go last."""
+        """The pages that no job runs on, in the order of their eviction when `session` needs room; pages whose hashes
+        are `wanted` go last."""
         protected = set(wanted)
 
         def rank(page: Any) -> tuple[int, int, int, int]:
@@ -174,7 +174,7 @@ class Pages:
             self._notes.pop(id(page), None)
 
     def reset(self) -> None:
-        """Forget everything; no job may run."""
+        """Forget all pages. No job may run."""
         self._table.reset_page_table()
         self._notes.clear()
         self._roots.clear()
@@ -185,7 +185,7 @@ class Pages:
         return note if note is not None and note.phash == page.phash else None
 
     def _forget(self, session: str, pages: Iterable[Any]) -> list[Any]:
-        """Take a session off pages; returns those that nothing else is left in."""
+        """Take a session off pages. Returns those that nothing else uses."""
         left = []
         for page in pages:
             note = self._note(page)
@@ -196,7 +196,7 @@ class Pages:
         return left
 
     def _supersede(self, session: str, held: Sequence[tuple[int, Any]]) -> None:
-        """Take the session off pages that were not full, and whose beginning the new ones have as well."""
+        """Take a session off its partial pages whose tokens are the beginning of a new page."""
         fresh = {id(page) for _, page in held}
         by_parent = {page.prev_hash: page for _, page in held}
         stale, remaining = [], {}

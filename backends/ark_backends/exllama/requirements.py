@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -63,7 +63,7 @@ def unsupported_reason(package: str, options: AnyOptions, directory: Path, free:
     # A draft model that is still to be downloaded has no size yet.
     if options.draft_model is not None and (draft := Path(options.draft_model).expanduser()).is_dir():
         directories.append(draft)
-    weights = sum(file.stat().st_size for one in directories for file in one.glob("*.safetensors"))
+    weights = weights_bytes(directories)
     if split is not None and sum(split) * (1 << 30) < weights:
         return f"engine.gpu_split: {sum(split):g} GB in all do not hold the {weights // MB} MB of weights"
     tokens = options.cache_tokens or PAGE
@@ -90,6 +90,10 @@ def misplaced(options: ExLlamaOptions, gpus: int) -> str | None:
     if options.tensor_parallel and gpus < 2:
         return "engine.tensor_parallel: there is one GPU only, so there is nothing to split over"
     return None
+
+
+def weights_bytes(directories: Iterable[str | Path]) -> int:
+    return sum(file.stat().st_size for one in directories for file in Path(one).glob("*.safetensors"))
 
 
 def _token_bytes(directory: Path, options: AnyOptions) -> int:

@@ -26,17 +26,17 @@ class Tracked:
     reply: Reply
     pages: Pages
     checks = True
-    """Look at once whether the logits of every token are numbers, not only of the first."""
+    """Check at once that the logits of every token are finite, not only those of the first."""
     floor: float | None = None
-    """What is ruled out gets this logit, where the generator takes minus infinity for a fault."""
+    """The lowest logit, where the generator takes minus infinity for a fault."""
     begun = False
-    """A piece of its prompt has been looked up or computed."""
+    """Part of its prompt has been looked up or computed."""
     failed = False
-    """A step failed that it was in."""
+    """It was in a step that failed."""
 
     @property
     def cached(self) -> int:
-        """Tokens of the prompt whose KV was there."""
+        """Prompt tokens whose KV was cached."""
         return self.cached_pages * PAGE + self.cached_tokens
 
     @property
@@ -82,8 +82,8 @@ class Tracked:
     def _link(self) -> None:
         """Chain an empty page to the full one before it.
 
-        The generators leave that out where a prompt ends with a page that was found. What is then generated would be
-        taken for the beginning of a conversation, and its KV for that of any prompt that begins so, whoever asks.
+        The generators do not where a prompt ends with a cached page. What is then generated would be taken for the
+        beginning of a conversation, and its KV for that of any prompt, of any owner, that begins so.
         """
         sequence = self.sequences[0]
         place, within = divmod(sequence.kv_position, PAGE)

@@ -21,10 +21,11 @@ from ark.config import ModelConfig
 from ark.engines.chat import SamplingParams
 from ark_backends.exllama import paged_attention
 from ark_backends.exllama.generator import GREEDY, Ended, Generator
-from ark_backends.exllama.loading import check_vocabulary, context_length, fitting_tokens, free_bytes, weights_bytes
+from ark_backends.exllama.loading import check_vocabulary, context_length, fitting_tokens, free_bytes
 from ark_backends.exllama.options import PAGE, ExLlamaV2Options
 from ark_backends.exllama.pages import rooted
 from ark_backends.exllama.reply import Mask, Reply
+from ark_backends.exllama.requirements import weights_bytes
 from ark_backends.exllama.tracked import Tracked
 
 log = logging.getLogger("ark.exllama")
@@ -43,7 +44,7 @@ class Job(Tracked, ExLlamaV2DynamicJob):  # type: ignore[misc]
     """A job of exllamav2 for one reply, or for a part of it."""
 
     def allocate_pages(self) -> None:
-        # The generator takes the pages that were used longest ago: these are made to look so.
+        # The generator evicts the least recently used pages, which these serial numbers decide.
         wanted = self.sequences[0].page_hashes
         for serial, page in enumerate(self.pages.order(self.reply.job.session, wanted)):
             page.access_serial = serial
@@ -101,7 +102,7 @@ class V2(Generator):
             if len(ids) - len(reply.job.prompt) >= reply.job.max_tokens:
                 ended.append((reply, "length"))
             else:
-                # It has used up what was set aside for it. It goes on before all others, on the pages that it left.
+                # It has used the pages set aside for it, and goes on before all others, on the pages that it left.
                 self._begin(reply, ids, rng=reply.run.rng)
                 pending = self._generator.pending_jobs
                 pending.insert(0, pending.pop())
@@ -111,7 +112,7 @@ class V2(Generator):
         state, left = reply.sampling, reply.job.max_tokens - (len(ids) - len(reply.job.prompt))
         run = Job(
             input_ids=torch.tensor([ids], dtype=torch.long),
-            # The generator ends so many tokens early when it drafts.
+            # When it drafts, the generator ends this many tokens early.
             max_new_tokens=min(left, self._reserve) + self._draft_tokens,
             gen_settings=settings(reply.job.sampling),
             seed=state.seed,
@@ -139,9 +140,9 @@ class V2(Generator):
 
 
 def settings(params: SamplingParams) -> Any:
-    """The generator's sampler for what is left to it: temperature, top_k, top_p, min_p and the draw, in this order.
+    """The generator's settings for temperature, top_k, top_p, min_p and the draw, in this order.
 
-    Its own defaults are others; penalties and bias are `SamplingState`'s.
+    Its own defaults differ. Penalties and bias are `SamplingState`'s.
     """
     greedy = params.temperature < GREEDY
     return ExLlamaV2Sampler.Settings(
@@ -149,7 +150,7 @@ def settings(params: SamplingParams) -> Any:
         temperature=1.0 if greedy else params.temperature,
         top_k=1 if greedy else params.top_k,
         top_p=0.0 if greedy else params.top_p,
-        # It passes over a value of 1.
+        # The generator ignores a value of 1.
         min_p=0.0 if greedy else min(params.min_p, 0.999999),
     )
 
@@ -208,7 +209,7 @@ def _load(model: ModelConfig, config: Any, options: ExLlamaV2Options, draft_mode
     if split is not None or torch.cuda.device_count() == 1:
         loaded.load(split)
         return loaded, kind(loaded, max_seq_len=tokens())
-    # The cache is laid out while the model is loaded, so what it may take has to be known before.
+    # The cache is allocated while the model is loaded, so its size has to be known before.
     cache = kind(loaded, max_seq_len=tokens(weights_bytes([config.model_dir])), lazy=True)
     loaded.load_autosplit(cache)
     return loaded, cache
@@ -217,7 +218,7 @@ def _load(model: ModelConfig, config: Any, options: ExLlamaV2Options, draft_mode
 def _draft_model(model: ModelConfig, path: Path, config: Any, options: ExLlamaV2Options) -> Any:
     mine = _config(path, options)
     check_vocabulary(model, mine.vocab_size, config.vocab_size)
-    # Positions that it was not trained for only make its guesses worse.
+    # Positions beyond its training only make its guesses worse.
     mine.max_seq_len = max(mine.max_seq_len, config.max_seq_len)
     draft_model = ExLlamaV2(mine)
     draft_model.load()
@@ -225,7 +226,7 @@ def _draft_model(model: ModelConfig, path: Path, config: Any, options: ExLlamaV2
 
 
 def _token_bytes(cache: Any) -> int:
-    """Bytes of one token in all layers, and in the copy of one layer in 16 bits that quantized caches work on."""
+    """Bytes of one token in all layers, and in the 16-bit copy of one layer that quantized caches work on."""
     caches = getattr(cache, "caches", None)
     if caches is not None:
         return sum(_token_bytes(one) for one in caches if one is not None)

@@ -29,10 +29,11 @@ from exllamav3.generator.sampler import (
 from ark.config import ModelConfig
 from ark.engines.chat import SamplingParams
 from ark_backends.exllama.generator import GREEDY, Ended, Generator
-from ark_backends.exllama.loading import check_vocabulary, context_length, fitting_tokens, free_bytes, weights_bytes
+from ark_backends.exllama.loading import check_vocabulary, context_length, fitting_tokens, free_bytes
 from ark_backends.exllama.options import PAGE, ExLlamaV3Options
 from ark_backends.exllama.pages import rooted
 from ark_backends.exllama.reply import Mask, Reply
+from ark_backends.exllama.requirements import weights_bytes
 from ark_backends.exllama.tracked import Tracked
 
 log = logging.getLogger("ark.exllama")
@@ -42,9 +43,9 @@ job_module.tensor_hash_checksum = pagetable.tensor_hash_checksum
 
 
 class Job(Tracked, exllamav3.Job):  # type: ignore[misc]
-    """A job of exllamav3 for one reply. The generator itself gives a long one pages piece by piece."""
+    """A job of exllamav3 for one reply. The generator gives a long one its pages piece by piece."""
 
-    # To look at them waits for the GPU. The generator does so for the first token, and fails the step of all others.
+    # A check waits for the GPU. The generator checks the first token itself, and would fail the step of all others.
     checks = False
     floor = -1e30
 
@@ -99,7 +100,7 @@ class V3(Generator):
             identifier=reply,
         )
         if state.sequential and self._draft_model is not None:
-            # What is guessed is otherwise sampled all at once.
+            # Otherwise all guesses are sampled at once.
             run.sampler.reqs_past_ids = True
         run.reply, run.pages = reply, self.pages
         self._generator.enqueue(run)
@@ -129,7 +130,7 @@ class V3(Generator):
 
 
 def sampler(params: SamplingParams) -> Any:
-    """The generator's sampler for what is left to it: temperature, top_k, top_p, min_p and the draw, in this order.
+    """The generator's sampler: temperature, top_k, top_p, min_p and the draw, in this order.
 
     Penalties and bias are `SamplingState`'s.
     """
@@ -137,7 +138,7 @@ def sampler(params: SamplingParams) -> Any:
         return CustomSampler([SS_Argmax()])
     steps = [SS_TopK(params.top_k), SS_TopP(params.top_p), SS_MinP(params.min_p)]
     if params.top_p == 1.0:
-        # Then the order does not matter, and with min_p first its fused kernels take them.
+        # The order does not matter then, and min_p first allows fused kernels.
         steps = [steps[2], *steps[:2]]
     return CustomSampler([SS_Temperature(params.temperature), *steps, SS_Sample()])
 
@@ -149,7 +150,7 @@ def open_v3(model: ModelConfig, options: ExLlamaV3Options, path: Path, draft: Pa
         check_vocabulary(model, draft_model.config.vocab_size, loaded.config.vocab_size)
     drafted = 0 if draft_model is None else options.draft_tokens
     models = [one for one in (loaded, draft_model) if one is not None]
-    # Caches are laid out while a model is loaded, so what they may take has to be known before.
+    # Caches are allocated while a model is loaded, so their size has to be known before.
     token_bytes = sum(_token_bytes(one, options) for one in models)
     tokens = options.cache_tokens
     if tokens is None:
@@ -166,7 +167,7 @@ def open_v3(model: ModelConfig, options: ExLlamaV3Options, path: Path, draft: Pa
         )
     if options.warm_up:
         loaded.warmup(cache=caches[0], max_chunk_size=options.prefill_chunk)
-    # One more than what is guessed: the generator keeps a place free behind a reply.
+    # One more than the guesses: the generator keeps a place free after a reply.
     context = context_length(model, int(loaded.config.max_position_embeddings), tokens, 1 + drafted)
     drafting = None if draft_model is None else (draft_model, caches[1])
     return V3(loaded, caches[0], options, page_bytes=PAGE * token_bytes, draft=drafting), context

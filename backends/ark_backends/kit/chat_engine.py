@@ -35,16 +35,6 @@ class ChatLimits:
     max_queue: int
 
 
-@dataclass
-class Counters:
-    """What a chat engine has done, as `ark.engines.chat.BackendStatus` has it. Counted on the engine's thread."""
-
-    steps: int = 0
-    prompt_tokens_computed: int = 0
-    prompt_tokens_cached: int = 0
-    tokens_generated: int = 0
-
-
 class Reply:
     """One of the `n` replies of a job, on the engine's thread."""
 
@@ -75,7 +65,6 @@ class ChatEngine(Engine[ChatJob, TokenBatch], Generic[S]):
         super().__init__(name, replies=limits.max_running + limits.max_queue)
         self.limits = limits
         self._vocab_size = vocab_size
-        self._count = Counters()
         self._waiting: deque[S] = deque()
         self._replies: dict[ResultQueue[TokenBatch], list[S]] = {}
         """The replies of each job that are not over, those that wait included."""
@@ -100,15 +89,9 @@ class ChatEngine(Engine[ChatJob, TokenBatch], Generic[S]):
     def status(self) -> BackendStatus: ...
 
     def _status(self, *, running: int, kv_bytes: int, kv_budget: int) -> BackendStatus:
-        return BackendStatus(
-            alive=self._admission.open,
-            running=running,
-            waiting=max(0, self._admission.taken("replies") - running),
-            kv_bytes=kv_bytes,
-            kv_budget=kv_budget,
-            **vars(self._count),
-            **self._admission.outcomes,
-        )
+        waiting = max(0, self._admission.taken("replies") - running)
+        counted = self._counted()
+        return BackendStatus(running=running, waiting=waiting, kv_bytes=kv_bytes, kv_budget=kv_budget, **counted)
 
     def _check(self, job: GenerationJob) -> int:
         """Refuse a job that could never run. Returns its tokens, those to be generated included.
@@ -173,7 +156,7 @@ class ChatEngine(Engine[ChatJob, TokenBatch], Generic[S]):
         logprobs: Sequence[TokenLogprob] = (),
     ) -> None:
         """Send a reply's new tokens, and with a reason its end."""
-        self._count.tokens_generated += len(token_ids)
+        self._counters["tokens_generated"] += len(token_ids)
         if token_ids and reply.followers:
             # The prompt is computed now, and the other replies begin with its KV.
             self._replies[reply.results] += reply.followers

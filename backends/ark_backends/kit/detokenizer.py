@@ -1,4 +1,4 @@
-"""Ids to text, piece by piece."""
+"""Decoding token ids to text as they arrive."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections.abc import Callable, Collection, Sequence
 REPLACEMENT = "\ufffd"
 
 PATIENCE = 128
-"""Ids that may wait for the rest of a character. No character has so many; a run of broken bytes may."""
+"""Ids that may wait for the rest of a character. No character needs that many; a run of broken bytes may have them."""
 
 
 class Detokenizer:
-    """Text of a growing list of ids, never half a character.
+    """The text of a growing list of ids, never with half a character.
 
-    Decodes a short window: the ids of the last piece, because a decoder may treat the first id of a text differently,
-    and those after it. What the window's text has beyond what is known of it is new. While it ends in U+FFFD, which
-    may be half a character, it is held back. Ids are taken one by one, so that the window is cut wherever a character
-    ends: decoders that fall back to bytes read a run of them as one, and half a character at its end spoils it all.
+    It decodes a short window: the ids of the last text that was returned, because a decoder may treat the first id of
+    a text differently, and those after it. Text is held back while it ends in U+FFFD, which may be half a character.
+    Ids are decoded one by one, so that the window begins where a character ends: decoders with byte fallback read a run
+    of bytes as one, and half a character at its end spoils all of it.
     """
 
     def __init__(self, decode: Callable[[Sequence[int]], str], hidden: Collection[int] = ()) -> None:
@@ -24,16 +24,16 @@ class Detokenizer:
         self._hidden = hidden
         self._window: list[int] = []
         self._fresh = 0
-        """Where in the window the ids begin whose text is not out."""
+        """Where in the window the ids begin whose text has not been returned."""
         self._known = ""
-        """The window's text that is out."""
+        """The part of the window's text that has been returned."""
 
     def push(self, token_ids: Sequence[int]) -> str:
-        """Text that is complete with these ids; may be empty."""
+        """The text that these ids complete; may be empty."""
         return "".join([self._push(token_id) for token_id in token_ids if token_id not in self._hidden])
 
     def flush(self) -> str:
-        """What was held back; an incomplete character becomes U+FFFD."""
+        """The text that was held back; an incomplete character becomes U+FFFD."""
         return self._advance(self._text(), len(self._window), "")
 
     def _push(self, token_id: int) -> str:
@@ -49,14 +49,14 @@ class Detokenizer:
     def _text(self) -> str:
         text = self._decode(self._window)
         if not text.startswith(self._known):
-            # A broken byte has changed how the run before it is read. That is out: go on after it.
+            # A broken byte has changed the text of the run before it, which has been returned: continue after it.
             self._window = self._window[self._fresh :]
             self._fresh, self._known = 0, ""
             text = self._decode(self._window)
         return text
 
     def _advance(self, text: str, start: int, held: str) -> str:
-        """Let `text` out, and shorten the window to its ids from `start`, of which the text `held` is not out."""
+        """Return what is new in `text`. The window shrinks to its ids from `start`, whose text `held` is held back."""
         piece = text[len(self._known) :]
         self._window = self._window[start:]
         self._fresh = len(self._window)

@@ -1,4 +1,4 @@
-"""Which device a model runs on. Importing this module imports torch."""
+"""The device that a model runs on. Importing this module imports torch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ark.config import ConfigError
 
 
 def device(name: str) -> torch.device:
-    """The device of the option `device`. Raises ConfigError when it is not there."""
+    """The device that the option `device` names. Raises ConfigError when it cannot be used."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -8,10 +8,11 @@ from __future__ import annotations
 import logging
 import threading
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from queue import Empty, SimpleQueue
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from ark.errors import APIError
 from ark_backends.kit.admission import AdmissionQueue, engine_closed
@@ -42,6 +43,8 @@ class Engine(ABC, Generic[J, R]):
         self._results = ResultBuffer()
         self._inbox: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         """Calls for the thread; None ends it."""
+        self._counters: Counter[str] = Counter()
+        """What the thread counts beside jobs, by the names of the engine's status."""
         self._failures = 0
         self._thread = threading.Thread(target=self._run, name=f"ark-{name}", daemon=True)
 
@@ -59,6 +62,10 @@ class Engine(ABC, Generic[J, R]):
         """Take a job out, before the next step if it is running; nothing if it is over."""
         if self._admission.leave(results, "cancelled" if results.submitted else None):
             self._call(self._abandon, results)
+
+    def _counted(self) -> dict[str, Any]:
+        """The fields of a status that all engines have, and this engine's own counters. For any thread."""
+        return {"alive": self._admission.open, **self._admission.outcomes, **self._counters}
 
     def _submit(self, results: ResultQueue[R], job: J) -> None:
         """Give a job that has entered to the thread."""

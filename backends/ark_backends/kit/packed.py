@@ -1,7 +1,7 @@
-"""Linear layers by oneDNN, with weights in its own order in memory, where that is faster than torch's usual way.
+"""Linear layers by oneDNN, with weights in its own memory order, where that is faster than torch's default.
 
-torch multiplies float32 matrices on a CPU by MKL, which leaves AVX-512 unused on processors that are not Intel's: there
-oneDNN takes less than half of the time. Importing this module imports torch.
+torch multiplies float32 matrices on a CPU by MKL, which leaves AVX-512 unused on processors other than Intel's; oneDNN
+takes less than half the time there. Importing this module imports torch.
 """
 
 from __future__ import annotations
@@ -17,22 +17,23 @@ ROWS = 64
 """Rows of the product that is timed: between one short text and a full batch."""
 
 EXACT = 16
-"""Rows up to which no others are added: a step of a few streams, and short texts."""
+"""Rows up to which none are added: a step of a few streams, and short texts."""
 
 ROUNDS = 9
 """Products of each kind that are timed."""
 
 FASTER = 0.8
-"""Share of the usual way's time above which a layer stays as it is."""
+"""Share of the default's time above which a layer stays as it is."""
 
 TOLERANCE = 1e-4
 """Relative error above which a layer stays as it is: sums of float32 in another order are far below."""
 
 
 def rounded_up(rows: int) -> int:
-    """How many rows are computed for so many: at most an eighth more, and eight numbers between two powers of two.
+    """The number of rows computed in place of `rows`: at most an eighth more, one of eight between two powers of two.
 
-    oneDNN makes and keeps a kernel for each number of rows that it meets, of half a megabyte and half a millisecond.
+    oneDNN makes and caches a kernel for each number of rows it meets, which takes half a megabyte and half a
+    millisecond.
     """
     if rows <= EXACT:
         return rows
@@ -41,9 +42,9 @@ def rounded_up(rows: int) -> int:
 
 
 class PackedLinear(torch.nn.Module):  # type: ignore[misc]
-    """A linear layer in float32 on a CPU, whose weight is kept in oneDNN's order only.
+    """A linear layer in float32 on a CPU, whose weight exists in oneDNN's order only.
 
-    A row's outputs are the same bits however many rows stand beside it.
+    The outputs of a row are the same bits whatever other rows are computed with it.
     """
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None = None) -> None:
@@ -56,7 +57,7 @@ class PackedLinear(torch.nn.Module):  # type: ignore[misc]
 
     @property
     def weight(self) -> torch.Tensor:
-        """A copy in the usual order, for models that look into their layers."""
+        """A copy in torch's order, for models that look into their layers."""
         return self._packed.to_dense()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -74,13 +75,13 @@ class PackedLinear(torch.nn.Module):  # type: ignore[misc]
 
 
 class Packer:
-    """Packs layers where that is faster on this machine. Layers of one shape are timed once."""
+    """Packs layers where that is faster on this machine. Layers of the same shape are timed once."""
 
     def __init__(self) -> None:
         self._faster: dict[torch.Size, bool] = {}
 
     def pack(self, weight: torch.Tensor, bias: torch.Tensor | None) -> PackedLinear | None:
-        """The layer packed; None where it is not in float32 on a CPU, or would not be faster so."""
+        """The packed layer; None where it is not in float32 on a CPU, or not faster."""
         if weight.device != torch.device("cpu") or weight.dtype is not torch.float32:
             return None
         if weight.shape not in self._faster:
@@ -89,8 +90,7 @@ class Packer:
 
 
 def pack(model: torch.nn.Module) -> int:
-    """Put a packed layer in the place of every plain linear layer of a model that is faster so, and return their
-    number."""
+    """Replace the linear layers of a model that are faster packed. Returns their number."""
     packer = Packer()
     count = 0
     with torch.inference_mode():
@@ -108,21 +108,20 @@ def _is_faster(weight: torch.Tensor, bias: torch.Tensor | None) -> bool:
         packed = PackedLinear(weight, bias)
         got = packed(x)
     except (AttributeError, RuntimeError):
-        # The operations are torch's own, of its compiler, and may be gone in another version or build.
+        # The operations are private to torch's compiler, and may be missing in another version or build.
         return False
     expected = linear(x, weight, bias)
     error = torch.linalg.vector_norm(got - expected) / torch.linalg.vector_norm(expected).clamp_min(1e-12)
     if not float(error) <= TOLERANCE:
         return False
-    ways: tuple[Callable[[], object], ...] = (lambda: packed(x), lambda: linear(x, weight, bias))
-    # In turns, so that what else runs on the machine slows both.
-    times = [[seconds(way) for way in ways] for _ in range(ROUNDS)]
-    ours, usual = (median(column) for column in zip(*times, strict=True))
-    return bool(ours <= FASTER * usual)
+    # Alternating, so that what else runs on the machine slows both.
+    times = [(seconds(lambda: packed(x)), seconds(lambda: linear(x, weight, bias))) for _ in range(ROUNDS)]
+    ours, default = (median(column) for column in zip(*times, strict=True))
+    return bool(ours <= FASTER * default)
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """How long some work takes."""
+    """How long `work` takes."""
     begun = time.perf_counter()
     work()
     return time.perf_counter() - begun

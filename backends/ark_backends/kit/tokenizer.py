@@ -1,4 +1,4 @@
-"""Text and ids of a model: the wrapper around a transformers fast tokenizer that the chat backends share."""
+"""A model's tokenizer and chat template, on a fast tokenizer of transformers."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from ark_backends.kit.detokenizer import Detokenizer
 from ark_backends.kit.text import valid_text
 
 PARSED = re.compile(r"think|thought|reason|tool|function|python_tag|call|args|channel", re.IGNORECASE)
-"""Special tokens that a parser of replies looks for: they stay in the text of a stream."""
+"""Special tokens that parsers of replies look for: they stay in the text of a stream."""
 
 TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<end_of_turn>", "<|end_of_turn|>", "<|end|>")
-"""Tokens that end a turn in the known chat templates, of which not every model's configuration says so."""
+"""Tokens that end a turn in known chat templates. Not every model's configuration names them."""
 
 RESERVED = frozenset(
     {"messages", "conversation", "tools", "documents", "chat_template", "add_generation_prompt", "tokenize",
@@ -37,8 +37,8 @@ _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 class HFTokenizer:
     """`ark.engines.chat.Tokenizer` over a transformers fast tokenizer. Safe to call from any thread.
 
-    Encoding and decoding use the Rust tokenizer underneath directly: transformers' own methods set its truncation and
-    padding at every call, which is state that threads would share.
+    It calls the Rust tokenizer underneath: transformers' own methods set its truncation and padding at every call, and
+    threads would share that state.
     """
 
     def __init__(self, wrapped: Any, stop_token_ids: Collection[int] = ()) -> None:
@@ -48,7 +48,7 @@ class HFTokenizer:
         self._core.no_padding()
         self.vocab_size = len(wrapped)
         added = self._core.get_added_tokens_decoder().values()
-        # Added tokens that are neither may be any text that is frequent: line breaks, HTML.
+        # Other added tokens may be any frequent text, such as line breaks or HTML.
         self.special_texts = frozenset(t.content for t in added if t.special or PARSED.search(t.content))
         special = {i: t.content for i, t in self._core.get_added_tokens_decoder().items() if t.special}
         self.hidden = frozenset(i for i, text in special.items() if not PARSED.search(text))
@@ -72,7 +72,7 @@ class HFTokenizer:
         add_generation_prompt: bool = True,
         template_kwargs: Mapping[str, Any] | None = None,
     ) -> str:
-        """The conversation as the chat template writes it. Raises BadRequest in the template's own words."""
+        """The conversation as the chat template writes it. Raises BadRequest with the template's own message."""
         more = dict(template_kwargs or {})
         taken = sorted(RESERVED & more.keys())
         if taken:
@@ -106,7 +106,7 @@ class HFTokenizer:
         return text
 
     def token_bytes(self, token_id: int) -> bytes:
-        """What one id adds to a text; nothing for an id that only pads the vocabulary."""
+        """The bytes that an id adds to a text; none for an id that only pads the vocabulary."""
         return self.tokens[token_id] if 0 <= token_id < len(self.tokens) else b""
 
     @cached_property
@@ -115,7 +115,7 @@ class HFTokenizer:
         return token_table(self._core)
 
     def stream(self) -> Detokenizer:
-        """A decoder for one reply; special tokens give no text, unless a parser looks for them."""
+        """A decoder for one reply. Special tokens give no text, except those that parsers look for."""
         return Detokenizer(self.decode, self.hidden)
 
 
@@ -136,27 +136,27 @@ def load_tokenizer(path: Path) -> HFTokenizer:
 
 
 def _check_template(tokenizer: HFTokenizer, path: Path) -> None:
-    """Refuse a template that can write nothing at all; it would be told to every client as a mistake of theirs."""
+    """Refuse a template that can write nothing: every client would be told that its request is wrong."""
     try:
         tokenizer.render([{"role": "user", "content": "x"}])
     except BadRequest as error:
-        # A template may want other messages than this one.
+        # Other errors may be about this message.
         if isinstance(error.__cause__, TemplateSyntaxError):
             raise ConfigError(f"the chat template in {path} is broken: {error.__cause__}") from error
 
 
 def _eos(file: Path) -> list[int]:
-    """`eos_token_id` of a configuration file: none, one or several."""
+    """The values of `eos_token_id` in a configuration file."""
     value = (read_json(file) or {}).get("eos_token_id")
     values = value if isinstance(value, list) else [value]
     return [item for item in values if isinstance(item, int)]
 
 
 def token_table(core: Core) -> list[bytes]:
-    """What each id adds to a text, from 0 to the last id of the vocabulary; empty for ids that are not there.
+    """The bytes that each id adds to a text, from 0 to the last id of the vocabulary; empty for missing ids.
 
-    How a vocabulary writes bytes is seen from its decoder: byte-level ones have a letter for each byte, those made by
-    SentencePiece have U+2581 for a space and ``<0x0A>`` for a byte.
+    The decoder shows how a vocabulary writes bytes: byte-level ones have a letter for each byte, those of SentencePiece
+    U+2581 for a space and ``<0x0A>`` for a byte.
     """
     vocabulary: dict[str, int] = core.get_vocab(with_added_tokens=True)
     table = [b""] * (max(vocabulary.values(), default=-1) + 1)
@@ -178,9 +178,9 @@ def token_table(core: Core) -> list[bytes]:
 
 
 def byte_letters() -> dict[str, bytes]:
-    """The letters that byte-level vocabularies write bytes with, as GPT-2's did.
+    """The letters that byte-level vocabularies write bytes with, as in GPT-2.
 
-    Printable Latin-1 characters stand for themselves, and U+0100 and what follows for the other bytes in order.
+    Printable Latin-1 characters stand for themselves, and U+0100 and the following ones for the other bytes in order.
     """
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     letters = {chr(byte): bytes([byte]) for byte in printable}

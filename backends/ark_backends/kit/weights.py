@@ -14,12 +14,12 @@ from ark.engines.chat import SamplingParams
 from ark.engines.model_files import WEIGHTS, read_json
 
 FURTHER = {
-    # BGE-M3's heads, and how vectors are pooled.
+    # BGE-M3's heads, and the pooling of vectors.
     "embedding": ("sparse_linear.pt", "colbert_linear.pt", "1_Pooling/config.json"),
     # CTranslate2's own files.
     "transcription": ("model.bin", "vocabulary.*"),
 }
-"""Task to patterns of the files that its backend reads beside what every model needs."""
+"""By task, patterns of the files that its backend reads beside those that every model has."""
 
 NEEDED = ("*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt")
 
@@ -27,8 +27,8 @@ NEEDED = ("*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt")
 def resolve(source: str, revision: str | None = None, *, also: Sequence[str] = ()) -> Path:
     """The directory of a model: an existing one, or the hub repository of that id, downloaded once.
 
-    `also` has patterns of further files that its backend reads. Blocks while it downloads. Raises ConfigError when
-    there is neither.
+    `also` has patterns of further files to download. Blocks while it downloads. Raises ConfigError when there is
+    neither.
     """
     directory = Path(source).expanduser()
     if directory.is_dir():
@@ -47,7 +47,7 @@ def _download(repo: str, revision: str | None, also: Sequence[str]) -> Path:
     try:
         files = wanted(list(hub.sizes(repo, revision)), also)
     except ConfigError as error:
-        # Who cannot ask the hub may have downloaded the model before; and if not, this says why it cannot be asked.
+        # The model may have been downloaded before; if not, this raises why the hub cannot be asked.
         directory = hub.small_files(repo, revision)
         if missing := _missing(directory):
             name = repo if revision is None else f"{repo}@{revision}"
@@ -59,7 +59,7 @@ def _download(repo: str, revision: str | None, also: Sequence[str]) -> Path:
 
 
 def _missing(directory: Path) -> str | None:
-    """What a directory lacks of its weights, as far as that can be seen: None where they are whole."""
+    """What a directory lacks of its weights, as far as its files show; None where they are complete."""
     if (directory / "model.safetensors").is_file():
         return None
     for name in ("model.safetensors.index.json", "pytorch_model.bin.index.json"):
@@ -71,11 +71,11 @@ def _missing(directory: Path) -> str | None:
 
 
 def wanted(files: list[str], also: Sequence[str] = ()) -> list[str]:
-    """Of a repository's files, those that serving needs: at its top, the weights in one format only, and those that
-    match a pattern of `also`."""
+    """The files of a repository that serving needs: those at its top level, with the weights in one format only, and
+    those that match a pattern of `also`."""
     top = [name for name in files if "/" not in name]
     weights = [name for name in top if name.endswith(".safetensors")]
-    # A repository may hold the whole model in one file beside the same in shards.
+    # A repository may have the model in one file beside the same model in shards.
     shards = [name for name in weights if "-of-" in name]
     if "model.safetensors" in weights and shards:
         weights = ["model.safetensors"]
@@ -87,7 +87,7 @@ def wanted(files: list[str], also: Sequence[str] = ()) -> list[str]:
 
 
 def recommended_sampling(path: Path) -> SamplingParams:
-    """What a model's generation_config.json says of sampling; the neutral values where it says nothing."""
+    """The sampling parameters in a model's generation_config.json, with neutral values for those that are not there."""
     found = read_json(path / "generation_config.json") or {}
     names = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
     return SamplingParams(**{name: found[name] for name in names if isinstance(found.get(name), int | float)})

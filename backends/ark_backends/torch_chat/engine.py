@@ -92,7 +92,7 @@ class TorchEngine(ChatEngine[Sequence]):
                 if sequence.announced:
                     continue
                 sequence.announced = True
-                self._count.prompt_tokens_cached += cached
+                self._counters["prompt_tokens_cached"] += cached
                 self._results.add(sequence.results, TokenBatch(cached_tokens=cached))
         except Exception:
             log.exception("a job could not be admitted")
@@ -120,8 +120,8 @@ class TorchEngine(ChatEngine[Sequence]):
             if sequence.cached is not None:
                 self._accept(sequence, token)
         self._count_step(failed=False)
-        self._count.steps += 1
-        self._count.prompt_tokens_computed += prompt_tokens
+        self._counters["steps"] += 1
+        self._counters["prompt_tokens_computed"] += prompt_tokens
 
     def _accept(self, sequence: Sequence, sampled: SampledToken) -> None:
         error, token = sampled.error, sampled.token

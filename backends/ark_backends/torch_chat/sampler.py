@@ -16,7 +16,7 @@ from ark.engines.chat import SamplingParams
 from ark_backends.kit.chat_engine import reply_seed
 
 CANDIDATES = 1024
-"""Most likely tokens looked at first for top_k and top_p: selecting them is far cheaper than sorting a vocabulary."""
+"""The most likely tokens, looked at first for top_k and top_p: selecting them is far cheaper than sorting all."""
 
 GREEDY = 1e-5
 """Temperatures below this take the most likely token: dividing by them would leave the range of float32."""
@@ -38,12 +38,12 @@ class Sampler:
 
     @property
     def sorts(self) -> bool:
-        """Whether tokens must be ranked to cut the distribution."""
+        """Whether tokens must be ranked to truncate the distribution."""
         return self.params.top_k > 0 or self.params.top_p < 1.0
 
 
 class NotFinite(Exception):
-    """A row of logits holds no usable number; `rows` are the rows."""
+    """Logits are not finite in some `rows`."""
 
     def __init__(self, rows: Sequence[int]) -> None:
         super().__init__(f"logits are not finite in rows {list(rows)}")
@@ -79,7 +79,7 @@ def _probabilities(logits: torch.Tensor, rows: list[int], samplers: Sequence[Sam
 
 
 def _draw_ranked(probabilities: torch.Tensor, samplers: Sequence[Sampler]) -> list[int]:
-    """Draw among the tokens that top_k and top_p leave, looking at all only where the first few do not decide."""
+    """Draw among the tokens that top_k and top_p leave, ranking all only where the most likely do not decide."""
     width = min(CANDIDATES, probabilities.shape[-1])
     values, indices = torch.topk(probabilities, width, dim=-1)
     covered = values.sum(dim=-1).tolist()

@@ -6,7 +6,6 @@ import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
 
 import numpy
 
@@ -27,14 +26,6 @@ log = logging.getLogger("ark.whisper")
 
 LONGEST_WAIT = 60.0
 """Seconds after which a refused client is told to ask again, at most."""
-
-
-@dataclass
-class _Counters:
-    running: int = 0
-    """Recordings whose thread computes, which after a cancellation takes to the end of a window."""
-    segments: int = 0
-    audio_seconds: float = 0.0
 
 
 class WhisperEngine(Engine[WhisperJob, Result]):
@@ -68,7 +59,9 @@ class WhisperEngine(Engine[WhisperJob, Result]):
         """Recordings inside that have a thread."""
         self._seconds = 0.0
         """What the last jobs took of a worker each; 0 before the first."""
-        self._count = _Counters()
+        self._running = 0
+        """Recordings whose thread computes, which after a cancellation takes to the end of a window."""
+        self._audio_seconds = 0.0
 
     def submit(self, request: TranscriptionJob) -> WhisperJob:
         """Queue a job. Raises TooManyRequests and Unavailable."""
@@ -83,12 +76,9 @@ class WhisperEngine(Engine[WhisperJob, Result]):
         return job
 
     def status(self) -> TranscriptionStatus:
-        return TranscriptionStatus(
-            alive=self._admission.open,
-            waiting=max(0, len(self._admission) - self._begun),
-            **vars(self._count),
-            **self._admission.outcomes,
-        )
+        waiting = max(0, len(self._admission) - self._begun)
+        running, seconds = self._running, self._audio_seconds
+        return TranscriptionStatus(running=running, waiting=waiting, audio_seconds=seconds, **self._counted())
 
     # On the thread of a recording.
 
@@ -151,7 +141,7 @@ class WhisperEngine(Engine[WhisperJob, Result]):
                 job.turn.set()
 
     def _started(self, job: WhisperJob) -> None:
-        self._count.running += 1
+        self._running += 1
         job.begun = True
         self._begun += job in self._jobs
 
@@ -168,12 +158,12 @@ class WhisperEngine(Engine[WhisperJob, Result]):
         if job in self._jobs:
             if isinstance(result, TranscriptionSegment):
                 job.transcribed = result.end
-                self._count.segments += 1
+                self._counters["segments"] += 1
             self._results.add(job, result)
 
     def _ended(self, job: WhisperJob) -> None:
         """The thread of a recording has nothing more to do."""
-        self._count.running -= 1
+        self._running -= 1
         self._free_worker(job)
 
     def _finished(self, job: WhisperJob, duration: float, seconds: float) -> None:
@@ -203,7 +193,7 @@ class WhisperEngine(Engine[WhisperJob, Result]):
         job = self._jobs.pop(results, None)
         if job is not None:
             self._begun -= job.begun
-            self._count.audio_seconds += job.transcribed
+            self._audio_seconds += job.transcribed
             self._windows.remove(job)
             job.over = True
             job.turn.set()
