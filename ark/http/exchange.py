@@ -50,6 +50,9 @@ class Client(Enum):
     STALLED = auto()  # it keeps the connection open and reads nothing
 
 
+_LOST = (Client.DISCONNECTED, Client.STALLED)
+
+
 class State(Enum):
     """How much of the response has been sent, and so what can still be said."""
 
@@ -108,7 +111,7 @@ class Exchange:
 
     @property
     def _connected(self) -> bool:
-        return self.client in (Client.SENDING, Client.WAITING)
+        return self.client not in _LOST
 
     async def receive(self) -> ASGIMessage:
         message = await self._receive()
@@ -156,8 +159,9 @@ class Exchange:
                 await checkpoint()
                 if self._connected:
                     watching.cancel()
-            # Unless the client left, `stop` was called.
-            await self._break_off()
+            if self.state is not State.DONE:
+                # The client left, or `stop` was called.
+                await self._break_off()
         except anyio.get_cancelled_exc_class():
             # By the server, which stops too.
             await self._break_off()

@@ -169,25 +169,41 @@ class Body:
 
     async def read(self) -> bytes:
         """The whole body."""
-        return b"".join([chunk async for chunk in self.chunks()])
+        chunks = []
+        # One scope whose deadline moves: a new one for each chunk costs more than reading a small body.
+        with anyio.CancelScope() as scope:
+            while not self._ended:
+                scope.deadline = self._deadline()
+                chunks.append(self._take(await self._receive()))
+        _check_time(scope)
+        return b"".join(chunks)
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
         """The body as it comes."""
         while not self._ended:
-            deadline = min(self._end, anyio.current_time() + self._chunk_timeout)
             # Not around the `yield`: there a scope would cancel whoever reads.
-            with anyio.CancelScope(deadline=deadline) as scope:
-                message = await self._receive()
-            if scope.cancelled_caught:
-                raise RequestTimeout("The request's body came too slowly.")
-            if message["type"] == "http.disconnect":
-                raise ClientDisconnect
-            chunk: bytes = message.get("body", b"")
-            self._size += len(chunk)
-            if self._size > self._limit:
-                raise self._too_large()
-            self._ended = not message.get("more_body", False)
+            with anyio.CancelScope(deadline=self._deadline()) as scope:
+                chunk = self._take(await self._receive())
+            _check_time(scope)
             yield chunk
+
+    def _deadline(self) -> float:
+        return min(self._end, anyio.current_time() + self._chunk_timeout)
+
+    def _take(self, message: ASGIMessage) -> bytes:
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunk: bytes = message.get("body", b"")
+        self._size += len(chunk)
+        if self._size > self._limit:
+            raise self._too_large()
+        self._ended = not message.get("more_body", False)
+        return chunk
 
     def _too_large(self) -> BodyTooLarge:
         return BodyTooLarge(f"The request's body is larger than {self._limit} bytes.")
+
+
+def _check_time(scope: anyio.CancelScope) -> None:
+    if scope.cancelled_caught:
+        raise RequestTimeout("The request's body came too slowly.")
