@@ -267,7 +267,8 @@ def _reasoning(prompt: Prompt) -> Reasoning:
 def _new_output(request: TurnRequest, tokenizer: Tokenizer, reasoning: Reasoning, index: int) -> OutputProcessor:
     tools, parser = request.tools, None
     if tools is not None and tools.callable and request.tool_format is not None and request.read_calls:
-        parser = ToolParser(request.tool_format, {tool.name: tool.parameters or {} for tool in tools.callable})
+        schemas = {tool.name: tool.parameters or {} for tool in tools.callable}
+        parser = ToolParser(request.tool_format, schemas, distinct=tools.required)
     return OutputProcessor(
         tokenizer.stream(),
         index=index,

@@ -97,7 +97,7 @@ def test_a_named_call_streams_what_it_says_whole(client: openai.OpenAI, model: s
         (call.function.name, call.function.arguments)
         for call in ask(client, model, **fields).choices[0].message.tool_calls
     ]
-    assert {name for name, _ in whole} == {name}
+    assert [name for name, _ in whole] == [name]
     assert streamed(ask(client, model, stream=True, **fields)) == whole
 
 
@@ -120,6 +120,30 @@ def test_a_conversation_goes_on_after_a_call_that_was_cut(client: openai.OpenAI,
     reply = ask(client, model, sent, tool_choice="none", max_tokens=4, extra_body=extra)
     # The model reads the call again.
     assert reply.usage.prompt_tokens > first.usage.prompt_tokens + len(call.function.arguments)
+
+
+@pytest.mark.parametrize("model", ["mistral_args", "qwen_xml"])
+def test_required_calls_do_not_repeat(client: openai.OpenAI, model: str) -> None:
+    fields: dict[str, Any] = {"tools": TOOLS[1:], "seed": 2}
+    extra = {"ark_stateful": str(uuid.uuid4())}
+    choice = ask(client, model, extra_body=extra, **fields).choices[0]
+    assert [call.function.name for call in choice.message.tool_calls] == ["now"]
+    assert choice.finish_reason == "tool_calls"
+    assert [name for name, _ in streamed(ask(client, model, stream=True, **fields))] == ["now"]
+    several = ask(client, model, n=3, **fields)
+    assert [len(one.message.tool_calls) for one in several.choices] == [1, 1, 1]
+    result: list[Any] = [{"role": "tool", "tool_call_id": choice.message.tool_calls[0].id, "content": "noon"}]
+    after = ask(client, model, result, tools=TOOLS[1:], tool_choice="none", max_tokens=4, extra_body=extra)
+    # What the client has not seen, the model does not remember.
+    rendered = ask(
+        client,
+        model,
+        [*HELLO, choice.message.model_dump(exclude_none=True), *result],
+        tools=TOOLS[1:],
+        tool_choice="none",
+        max_tokens=4,
+    )
+    assert abs(after.usage.prompt_tokens - rendered.usage.prompt_tokens) < 40
 
 
 @pytest.mark.parametrize("model", ["mistral_args", "qwen_xml"])

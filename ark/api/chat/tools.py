@@ -23,8 +23,9 @@ def read_tools(body: ChatRequest) -> Toolbox | None:
         return None
     offered = _offer([tool.function for tool in body.tools], "tools[{}].function")
     choice = body.tool_choice
-    chosen, required = () if choice == "none" else offered, choice == "required"
+    chosen, required, parallel = () if choice == "none" else offered, choice == "required", body.parallel_tool_calls
     if isinstance(choice, NamedTool):
+        parallel = False
         chosen, required = (_find(offered, choice.function.name, "tool_choice.function.name"),), True
     elif isinstance(choice, AllowedTools):
         subset = choice.allowed_tools
@@ -33,7 +34,7 @@ def read_tools(body: ChatRequest) -> Toolbox | None:
             for i, tool in enumerate(subset.tools)
         ]
         chosen, required = tuple({tool.name: tool for tool in found}.values()), subset.mode == "required"
-    return Toolbox(tools=offered, callable=chosen, required=required, parallel=body.parallel_tool_calls is not False)
+    return Toolbox(tools=offered, callable=chosen, required=required, parallel=parallel is not False)
 
 
 def _read_functions(body: ChatRequest, functions: Sequence[FunctionDefinition]) -> Toolbox:

@@ -100,8 +100,13 @@ class OutputProcessor:
 
     @property
     def kept(self) -> int | None:
-        """When a stop string ended the reply: characters of the whole text, reasoning and tags included, before it."""
-        return self._length - self._stops.dropped if self._stops is not None and self._stops.matched else None
+        """When a stop string or a repeated call ended the reply: characters of the whole text, reasoning and tags
+        included, before it."""
+        stops, parser = self._stops, self._parser
+        dropped = 0 if stops is None else stops.dropped
+        if parser is not None and parser.repeated:
+            return self._length - dropped - parser.behind
+        return self._length - dropped if stops is not None and stops.matched else None
 
     def message(self, *, legacy: bool = False) -> dict[str, Any]:
         """The reply as a message of the conversation, as it comes back when the client sends it; `legacy` is that of
@@ -167,6 +172,8 @@ class OutputProcessor:
         calls: Sequence[CallDelta] = ()
         if self._parser is not None and content:
             content, calls = self._parser.push(content)
+            if self._parser.repeated:
+                self.finish_reason = "stop"
         self._add(reasoning, content, calls, deltas)
 
     def _add(self, reasoning: str, content: str, calls: Sequence[CallDelta], deltas: list[Delta]) -> None:

@@ -18,7 +18,7 @@ class StopMatcher:
         self._held = ""
         self.matched: str | None = None
         self.dropped = 0
-        """Characters from the beginning of the match to the end of the text that was pushed."""
+        """Characters at the end of the text that was pushed which have not been passed on."""
 
     def push(self, text: str) -> str:
         """What may be passed on. After a match it is always empty."""
@@ -33,11 +33,14 @@ class StopMatcher:
             return text[:begin]
         keep = len(text) - partial_end(text, self._stops)
         self._held = text[keep:]
+        self.dropped = len(self._held)
         return text[:keep]
 
     def flush(self) -> str:
         """What was held back, at the end of the text."""
         held, self._held = self._held, ""
+        if self.matched is None:
+            self.dropped = 0
         return held
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any
@@ -12,6 +13,9 @@ from ark.chat.output.stops import partial_end
 from ark.chat.tools.call_readers import SPACE, CallReader, NamedReader, ObjectReader, Progress
 from ark.chat.tools.formats import ToolFormat
 from ark.chat.tools.tagged import TaggedReader
+
+_OUTSIDE_STRINGS = re.compile(r'("(?:[^"\\]|\\.)*"?)|[ \t\r\n]+', re.DOTALL)
+"""White space of JSON that means nothing, or a string."""
 
 
 class ToolCall(msgspec.Struct, frozen=True):
@@ -53,9 +57,11 @@ class ToolParser:
         form: ToolFormat,
         schemas: Mapping[str, Mapping[str, Any]],
         *,
+        distinct: bool = False,
         new_id: Callable[[], str] | None = None,
     ) -> None:
-        """`schemas` are those of the arguments of each function that may be called, by its name."""
+        """`schemas` are those of the arguments of each function that may be called, by its name. `distinct`: a call
+        that repeats an earlier one, name and arguments, is not passed on, and nothing behind it is read."""
         self._form = form
         self._schemas = schemas
         self._new_id = new_id or form.new_id
@@ -68,6 +74,18 @@ class ToolParser:
         self._content: list[str] = []
         self._deltas: list[CallDelta] = []
         self._calls = 0
+        self._distinct = distinct
+        self._earlier: list[tuple[str, str]] = []
+        """The complete calls, where they must be distinct."""
+        self._candidates: list[str] = []
+        """Arguments of earlier calls that the current one may repeat."""
+        self._arguments = ""
+        self._held: list[CallDelta] = []
+        """Of the current call, as long as it may repeat an earlier one."""
+        self.repeated = False
+        """A call was repeated."""
+        self.behind = 0
+        """Characters behind the last complete call."""
 
     @property
     def inside_arguments(self) -> bool:
@@ -77,7 +95,8 @@ class ToolParser:
     def push(self, text: str) -> tuple[str, list[CallDelta]]:
         """Content, and what is new of calls, that are decided with this text."""
         self._buffer += text
-        while self._step():
+        self.behind += len(text)
+        while not self.repeated and self._step():
             pass
         return self._take()
 
@@ -92,6 +111,7 @@ class ToolParser:
                 self._content.append(self._buffer)
             case _State.TEXT if self._buffer.strip(SPACE) or not self._calls:
                 self._content.append(self._buffer)
+        self._deltas += self._held
         self._buffer = self._kept = ""
         self._state = _State.TEXT
         return self._take()
@@ -178,16 +198,38 @@ class ToolParser:
             self._refuse(reader.text)
             return True
         if not named and reader.progress is not Progress.HEAD:
-            self._deltas.append(CallDelta(index=self._calls, id=self._new_id(), name=reader.name))
+            self._held = [CallDelta(index=self._calls, id=self._new_id(), name=reader.name)]
+            self._candidates = [arguments for name, arguments in self._earlier if name == reader.name]
+            self._arguments = ""
             self._calls += 1
             self._kept = ""
         if arguments:
-            self._deltas.append(CallDelta(index=self._calls - 1, arguments=arguments))
-        if reader.progress is not Progress.DONE:
+            self._held.append(CallDelta(index=self._calls - 1, arguments=arguments))
+        done = reader.progress is Progress.DONE
+        if self._distinct:
+            self._compare(arguments, done)
+        if not self._candidates:
+            self._deltas += self._held
+            self._held = []
+        if not done:
             return False
         self._buffer = reader.text
         self._state = _State.AFTER
+        if not self.repeated:
+            self.behind = len(self._buffer)
         return True
+
+    def _compare(self, arguments: str, done: bool) -> None:
+        """Which earlier calls the current one may still repeat, with these further arguments."""
+        self._arguments += arguments
+        if not self._candidates and not done:
+            return
+        written = _OUTSIDE_STRINGS.sub(r"\1", self._arguments)
+        self._candidates = [one for one in self._candidates if (one == written if done else one.startswith(written))]
+        if done and self._candidates:
+            self._held, self.repeated = [], True
+        elif done:
+            self._earlier.append((self._reader.name, written))
 
     def _refuse(self, text: str) -> None:
         """This is no call: what was kept is content, and the text behind it is read as text again."""
@@ -207,6 +249,7 @@ class ToolParser:
             self._state = _State.GAP
         elif form.close and text.startswith(form.close):
             self._buffer = text[len(form.close) :]
+            self.behind = len(self._buffer)
             self._state = _State.GAP
         elif form.close and form.close.startswith(text):
             return False

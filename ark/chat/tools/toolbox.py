@@ -37,7 +37,8 @@ class Toolbox(msgspec.Struct, frozen=True, kw_only=True):
     """Those that it may call; none where the request says so. The model reads about them all the same, so that the
     prompt of a conversation stays as it is from turn to turn."""
     required: bool = False
-    """The reply is a call, and no text."""
+    """The reply is calls, and no text. It ends before a call that repeats another: a model that can say nothing else
+    may go on calling until its tokens are used up."""
     parallel: bool = True
     """There may be several calls in one reply."""
     legacy: bool = False

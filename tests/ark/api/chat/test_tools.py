@@ -51,7 +51,7 @@ def test_tool_choice(choice: Any, callable: list[str], required: bool) -> None:
     assert [one.name for one in box.tools] == ["one", "two"], "the model reads all of them"
     assert [one.name for one in box.callable] == callable
     assert box.required is required
-    assert box.parallel
+    assert box.parallel is (choice != named("two")), "a named function is called once"
     assert not box.legacy
 
 

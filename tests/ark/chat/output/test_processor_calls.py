@@ -15,12 +15,12 @@ from ark.engines.chat import TokenBatch, TokenLogprob
 CALL = '<tool_call>\n{"name": "look", "arguments": {"a": 1}}\n</tool_call>'
 
 
-def processor(*stops: str, logprobs: bool = False, reasoning: bool = False) -> OutputProcessor:
+def processor(*stops: str, logprobs: bool = False, reasoning: bool = False, distinct: bool = False) -> OutputProcessor:
     return OutputProcessor(
         ByteStream(),
         splitter=ReasoningSplitter() if reasoning else None,
         stops=stops,
-        calls=ToolParser(HERMES, {"look": {}}),
+        calls=ToolParser(HERMES, {"look": {}}, distinct=distinct),
         token_bytes=ByteTokenizer().token_bytes if logprobs else None,
     )
 
@@ -58,6 +58,28 @@ def test_a_call_of_a_function_has_the_id_with_which_its_result_comes() -> None:
     assert len(output.message()["tool_calls"]) == 2
     (sent,) = output.message(legacy=True)["tool_calls"]
     assert sent["id"] == "call_look"
+
+
+def test_a_reply_ends_before_it_repeats_a_call() -> None:
+    other = CALL.replace("1", "12")
+    again = CALL.replace('{"a": 1}', '{ "a" :1\n}')
+    text = f"{CALL}\n{other}\n{again}\n{CALL.replace('1', '3')}"
+    for stops in ((), ("\n</tool_call>\n<tool_call>\nX",)):
+        output = processor(*stops, distinct=True)
+        found = run(output, *(batch(letter) for letter in text))
+        assert [call.arguments for call in output.calls] == ['{"a": 1}', '{"a": 12}']
+        assert [delta.index for one in found for delta in one.calls if delta.id] == [0, 1]
+        assert (output.finish_reason, output.content) == ("tool_calls", "")
+        # The session's transcript ends where the last call that the client has seen does.
+        assert text[: output.kept] == f"{CALL}\n{other}"
+        assert len(output.message()["tool_calls"]) == 2
+
+
+def test_a_call_that_may_be_a_repetition_is_told_when_the_reply_is_cut() -> None:
+    output = processor(distinct=True)
+    run(output, batch(f"{CALL}\n{CALL.partition(': 1')[0]}", "length"))
+    assert [call.arguments for call in output.calls] == ['{"a": 1}', '{"a"']
+    assert (output.finish_reason, output.kept) == ("length", None)
 
 
 def test_a_call_that_is_cut_says_so() -> None:
@@ -106,10 +128,11 @@ def test_a_stop_string_has_no_logprobs() -> None:
 @given(
     st.lists(st.sampled_from([CALL, "text ", "\n", "<tool_call>", "STOP", "é"]), max_size=5).map("".join),
     st.integers(1, 9),
+    st.booleans(),
 )
-def test_batches_make_no_difference(text: str, size: int) -> None:
+def test_batches_make_no_difference(text: str, size: int, distinct: bool) -> None:
     data = [*text.encode()]
-    whole, cut = processor("STOP"), processor("STOP")
+    whole, cut = processor("STOP", distinct=distinct), processor("STOP", distinct=distinct)
     run(whole, TokenBatch(token_ids=[*data, END], finish_reason="stop"))
     batches = [TokenBatch(token_ids=data[i : i + size]) for i in range(0, len(data), size)]
     run(cut, *batches, TokenBatch(token_ids=[END], finish_reason="stop"))
@@ -117,3 +140,4 @@ def test_batches_make_no_difference(text: str, size: int) -> None:
     assert [(call.name, call.arguments) for call in cut.calls] == [(call.name, call.arguments) for call in whole.calls]
     assert cut.finish_reason == whole.finish_reason
     assert "STOP" not in cut.content
+    assert (cut.kept, len(cut.calls) > 1 and distinct) == (whole.kept, False)
