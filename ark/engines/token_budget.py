@@ -11,6 +11,10 @@ CHUNK_SIZE = 64 * 1024
 """Characters that are tokenized at once: some hundredths of a second of work."""
 _USUAL = 4
 """Characters of a token in ordinary text: one that may well fit is not looked at."""
+_LONGEST = 128
+"""Characters of a token, on average, in the longest text that is tokenized as a whole."""
+_WHOLE = 16 * CHUNK_SIZE
+"""Characters that are tokenized as a whole for any budget."""
 _MARGIN = 2
 """Times the budget at which the search stops: a text that is cut in the middle of a word has some more tokens."""
 
@@ -18,17 +22,22 @@ _MARGIN = 2
 def over_budget(text: str, budget: int, count: Callable[[str], int]) -> int:
     """The length of a prefix with more than `budget` tokens, if the text has far more; else 0.
 
-    `count` gives the number of tokens of a text by itself.
+    `count` gives the number of tokens of a text by itself. A word of 16 MB may be one token, and takes a gigabyte to
+    find that out: of a text that has far more characters than so many tokens usually have, the length of a prefix that
+    has not.
     """
+    most = max(_WHOLE, _LONGEST * budget)
     if len(text) <= max(CHUNK_SIZE, _USUAL * budget):
         return 0
     seen = 0
-    for start in range(0, len(text), CHUNK_SIZE):
+    for start in range(0, min(len(text), most), CHUNK_SIZE):
         seen += count(text[start : start + CHUNK_SIZE])
         if seen > _MARGIN * budget:
             # Once more in one, ending with a word: long words may be one token, and parts of them many.
             prefix = text[: start + CHUNK_SIZE]
             words, _, _ = prefix.rpartition(" ")
             prefix = words or prefix
-            return len(prefix) if count(prefix) > budget else 0
-    return 0
+            if count(prefix) > budget:
+                return len(prefix)
+            break
+    return most if len(text) > most else 0

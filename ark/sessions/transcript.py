@@ -26,6 +26,9 @@ _MESSAGE_BYTES = 64
 """What a message takes in memory beside its JSON; the next is the size of a seam."""
 _SEAM_BYTES = 160
 
+_PARSED = 50_000
+"""Arrays and objects in the arguments of a message's calls up to which their text is read as what it says."""
+
 _encode = msgspec.json.Encoder(order="sorted").encode
 
 
@@ -70,14 +73,16 @@ def common_messages(one: Sequence[Message], other: Sequence[Message]) -> int:
 
 
 def _visible(data: Mapping[str, Any]) -> list[Any]:
-    role = data.get("role")
+    role, calls = data.get("role"), data.get("tool_calls") or ()
+    texts = [text for call in calls if isinstance(text := (call.get("function") or {}).get("arguments"), str)]
+    parse = sum(text.count("[") + text.count("{") for text in texts) <= _PARSED
     return [
         # `developer` is OpenAI's newer name of the same role, and clients change between the two.
         "system" if role in SYSTEM_ROLES else role,
         _text(data.get("content")),
         data.get("name"),
         data.get("tool_call_id"),
-        [_tool_call(call) for call in data.get("tool_calls") or ()],
+        [_tool_call(call, parse) for call in calls],
     ]
 
 
@@ -95,10 +100,10 @@ def _is_text(part: Any) -> bool:
     return isinstance(part, Mapping) and part.get("type") == "text" and isinstance(part.get("text"), str)
 
 
-def _tool_call(call: Mapping[str, Any]) -> list[Any]:
+def _tool_call(call: Mapping[str, Any], parse: bool) -> list[Any]:
     function = call.get("function") or {}
     arguments = function.get("arguments")
-    if isinstance(arguments, str):
+    if parse and isinstance(arguments, str):
         # Templates want an object where clients send its JSON text; both are the same call.
         with contextlib.suppress(ValueError, RecursionError):
             arguments = json.loads(arguments)

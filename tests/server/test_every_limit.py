@@ -27,6 +27,7 @@ LIMITS: dict[str, Any] = {
     "body_timeout": 0.3,
     "body_total_timeout": 1.0,
     "json_depth": 6,
+    "json_values": 300,
     "messages": 3,
     "generation_seconds": 0.5,
     "write_timeout": 0.5,
@@ -183,6 +184,13 @@ def test_json_depth(server: Running, ask: Ask) -> None:
     """In parts that nobody reads, too."""
     assert ask(server, nothing=deep(5)).status_code == 200
     refused(ask(server, nothing=deep(6)), 400, "invalid_json")
+
+
+@pytest.mark.parametrize("ask", [chat, embed])
+def test_json_values(server: Running, ask: Ask) -> None:
+    assert ask(server, nothing=[1] * 200).status_code == 200
+    refused(ask(server, nothing=[1] * 301), 400, "invalid_json")
+    refused(ask(server, nothing=[[]] * 30), 400, "invalid_json")
 
 
 def test_messages(server: Running) -> None:

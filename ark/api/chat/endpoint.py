@@ -144,11 +144,12 @@ class TurnRunner:
 
 
 def _read(raw: bytes, limits: LimitsConfig) -> tuple[ChatRequest, tuple[Message, ...]]:
-    body = decode(_decoder, raw, depth=limits.json_depth)
+    body = decode(_decoder, raw, depth=limits.json_depth, values=limits.json_values)
     if len(body.messages) > limits.messages:
         raise BadRequest(
             f"Invalid 'messages': there are {len(body.messages)}, and at most {limits.messages} are read.",
             param="messages",
             code="array_above_max_length",
         )
+    parameters.check_arguments(body.messages, depth=limits.json_depth, values=limits.json_values)
     return body, read_messages(body.messages)

@@ -9,6 +9,7 @@ import msgspec
 
 from ark.api.chat.schema import ChatMessage, ChatRequest, TextPart
 from ark.api.chat.tools import read_tools
+from ark.api.decode import check_shape
 from ark.api.request import Request
 from ark.chat.grammar import ANY_OBJECT, SCHEMA_PARAM, Answer
 from ark.chat.tools.toolbox import call_for_template, function_call_id
@@ -126,6 +127,19 @@ def _template_kwargs(body: ChatRequest, template: str) -> dict[str, Any]:
     if effort is not None and "reasoning_effort" in template:
         kwargs["reasoning_effort"] = effort
     return kwargs | (body.chat_template_kwargs or {})
+
+
+def check_arguments(messages: Sequence[ChatMessage], *, depth: int, values: int) -> None:
+    """Hold the arguments of all calls together, which are JSON inside strings of the body, to the limits of a body.
+    Raises BadRequest."""
+    for index, message in enumerate(messages):
+        calls = [call.function for call in message.tool_calls or ()]
+        for function in (*calls, *((message.function_call,) if message.function_call else ())):
+            try:
+                values -= check_shape(function.arguments.encode("utf-8", "surrogatepass"), depth=depth, values=values)
+            except BadRequest as error:
+                place = f"messages[{index}].{'tool_calls' if message.tool_calls else 'function_call'}"
+                raise invalid_value(place, f"the arguments are too large. {error.message}") from error
 
 
 def read_messages(messages: Sequence[ChatMessage]) -> tuple[Message, ...]:

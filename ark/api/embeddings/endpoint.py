@@ -12,6 +12,7 @@ from ark.api.embeddings.inputs import Inputs, read_inputs
 from ark.api.embeddings.schema import EmbeddingRequest
 from ark.api.request import Request, ignored_header
 from ark.concurrency import run_in_thread, run_in_thread_if_large
+from ark.config import LimitsConfig
 from ark.engines.embedding import EmbeddingBackend, EmbeddingJob
 from ark.errors import APIError, invalid_value
 from ark.http.response import Response
@@ -25,8 +26,8 @@ _decoder = msgspec.json.Decoder(EmbeddingRequest)
 
 async def create(request: Request, services: Services) -> Response:
     """The vectors of one input or of many."""
-    depth = services.config.limits.json_depth
-    body, inputs = await run_in_thread_if_large(len(request.body), lambda: _read(request.body, depth))
+    limits = services.config.limits
+    body, inputs = await run_in_thread_if_large(len(request.body), lambda: _read(request.body, limits))
     served = services.registry.find_for(ServedEmbedding, body.model, request.key)
     meter = services.metrics.requests.models[served.name]
     record = request.record.begin("embeddings", served.name, body, meter=meter)
@@ -62,8 +63,8 @@ async def create(request: Request, services: Services) -> Response:
     return Response(body=rendered, headers=ignored_header(ignored))
 
 
-def _read(raw: bytes, depth: int) -> tuple[EmbeddingRequest, Inputs]:
-    body = decode(_decoder, raw, depth=depth)
+def _read(raw: bytes, limits: LimitsConfig) -> tuple[EmbeddingRequest, Inputs]:
+    body = decode(_decoder, raw, depth=limits.json_depth, values=limits.json_values)
     return body, read_inputs(body.input)
 
 

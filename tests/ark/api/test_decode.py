@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ark.api.chat.schema import ChatRequest
-from ark.api.decode import decode, is_deeper
+from ark.api.decode import CONTAINER, check_shape, decode
 from ark.errors import BadRequest
 
 DECODER = msgspec.json.Decoder(ChatRequest)
@@ -130,7 +130,33 @@ def depth_of(value: object) -> int:
 @given(NESTED, st.integers(1, 8), st.sampled_from([None, 1]))
 def test_the_depth_of_any_json_is_seen(value: object, limit: int, indent: int | None) -> None:
     body = json.dumps(value, indent=indent).encode()
-    assert is_deeper(body, limit) == (depth_of(value) > limit)
+    assert is_refused(body, depth=limit) == (depth_of(value) > limit)
+
+
+def is_refused(body: bytes, **limits: int) -> bool:
+    try:
+        check_shape(body, **limits)
+    except BadRequest as error:
+        return error.code == "invalid_json"
+    return False
+
+
+def cost_of(value: object) -> int:
+    if not isinstance(value, (dict, list)):
+        return 0
+    inner = value.values() if isinstance(value, dict) else value
+    return CONTAINER + max(0, len(value) - 1) + sum(map(cost_of, inner))
+
+
+@given(NESTED, st.sampled_from([None, 1]), st.integers(1, 7))
+def test_the_values_of_any_json_are_counted(value: object, indent: int | None, piece: int) -> None:
+    body, cost = json.dumps(value, indent=indent).encode(), cost_of(value)
+    with pytest.MonkeyPatch.context() as patch:
+        # So that every place of the text is once between two pieces.
+        patch.setattr("ark.api.decode._PIECE", piece)
+        assert not is_refused(body, values=cost, depth=depth_of(value))
+        assert not cost or is_refused(body, values=cost - 1)
+        assert not depth_of(value) or is_refused(body, depth=depth_of(value) - 1)
 
 
 @pytest.mark.parametrize("inner", ["[{}]", '{{"a": {}}}'])
