@@ -45,7 +45,7 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes, *, depth: int = DEPTH,
         raise _invalid(str(error)) from error
     except msgspec.DecodeError as error:
         said = f"The body is not valid JSON: {error}"
-        if _HALF_A_PAIR.search(body):
+        if _has_half_a_pair(body):
             # As JavaScript writes text that was cut inside an emoji; msgspec calls it truncated.
             said = "The body has half of a surrogate pair, which is no text."
         raise BadRequest(said, code="invalid_json") from error
@@ -66,8 +66,8 @@ def convert(fields: Mapping[str, object], kind: type[T]) -> T:
 def check_shape(body: bytes, *, depth: int = DEPTH, values: int = VALUES) -> int:
     """Count the values of a body before it is decoded, those too that the decoder passes over.
 
-    A decoder holds all other threads up until its end, and takes 30 times the size of ``[],``. Whatever reads the values
-    later may call itself for each level. Raises BadRequest. Of a body that is no JSON, anything.
+    A decoder holds all other threads up until its end, and takes 30 times the size of ``[],``. Whatever reads the
+    values later may call itself for each level. Raises BadRequest. Of a body that is no JSON, anything.
     """
     brackets = body.count(b"[") + body.count(b"{")
     count = body.count(b",") + CONTAINER * brackets
@@ -93,6 +93,15 @@ def check_shape(body: bytes, *, depth: int = DEPTH, values: int = VALUES) -> int
             raise BadRequest(f"The body is nested more than {depth} deep.", code="invalid_json")
         level, start = levels[-1], end
     return count
+
+
+def _has_half_a_pair(body: bytes) -> bool:
+    for start in range(0, len(body), _PIECE):
+        # The next ten bytes tell whether the other half follows.
+        found = _HALF_A_PAIR.search(body, start, start + _PIECE + 16)
+        if found is not None and found.start() < start + _PIECE:
+            return True
+    return False
 
 
 def _invalid(text: str) -> BadRequest:

@@ -64,6 +64,7 @@ BODIES: dict[str, tuple[str, Callable[[], str]]] = {
             f'{{"enum": {many("[1]")}}}}}}}]}}'
         ),
     ),
+    "escapes that are none": ("/v1/chat/completions", lambda: unread('"' + r"\ud8" * (SIZE // 4) + '"')),
     "backslashes": ("/v1/chat/completions", lambda: unread('"' + "\\" * (SIZE // 2 * 2) + '"')),
 }
 
