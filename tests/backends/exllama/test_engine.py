@@ -134,7 +134,7 @@ async def test_long_replies_give_way_and_are_right(opened, words):
         assert [reply.finish for reply in replies] == ["length"] * 4
 
 
-async def test_oversized_jobs_are_refused_at_the_door(opened, words):
+async def test_oversized_jobs_are_refused_at_once(opened, words):
     async with opened(pages=5, context_length=1024) as chat:
         with pytest.raises(ContextLengthExceeded):
             await chat.run(words(1000), 25)

@@ -23,7 +23,7 @@ async def test_mixed_batch_with_chunked_prefill(architecture, tiny, opened, word
         assert max(sum(lengths) for lengths in chat.runner.passes) <= 11 + len(jobs)
 
 
-async def test_turns_continue_retained_state(architecture, tiny, opened, words):
+async def test_turns_continue_cached_kv(architecture, tiny, opened, words):
     async with opened(tiny(architecture)) as chat:
         transcript, known = words(20), 0
         for turn in range(3):

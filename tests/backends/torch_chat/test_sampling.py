@@ -153,7 +153,7 @@ async def test_replies_that_do_not_fit_together_come_one_after_the_other(
         assert chat.backend.status().kv_bytes <= llama.kv(180)
 
 
-async def test_the_session_keeps_the_state_of_the_first_reply(llama: Any, opened: Any, words: Words) -> None:
+async def test_the_session_keeps_the_kv_of_the_first_reply(llama: Any, opened: Any, words: Words) -> None:
     prompt = words(40, 4)
     params = SamplingParams(temperature=1.5, seed=5)
     async with opened(llama) as chat:
@@ -201,7 +201,7 @@ async def test_a_reply_that_is_over_for_the_server_is_computed_no_further(
         assert reply.cached >= len(prompt) + 7
 
 
-async def test_replies_count_at_the_door(llama: Any, opened: Any, words: Words) -> None:
+async def test_each_reply_takes_a_place(llama: Any, opened: Any, words: Words) -> None:
     async with opened(llama, max_running=2, max_queue=2) as chat:
         first = chat.backend.generate(chat.job(words(20, 3), 300, n=3))
         await anext(first)

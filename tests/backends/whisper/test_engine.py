@@ -60,6 +60,13 @@ class Held:
         """Until a window is held."""
         await anyio.to_thread.run_sync(self.entered.wait)
 
+    async def fail(self, a_job, errors):
+        """Run a job that fails, and note the code of its error."""
+        try:
+            await self.run(a_job)
+        except Unavailable as error:
+            errors.append(error.code)
+
     async def run(self, a_job, into=None, name=None):
         results = [result async for result in self.backend.transcribe(a_job)]
         if into is not None:
@@ -300,16 +307,10 @@ async def test_a_dying_thread_fails_everybody(held):
     it.hold()
     errors = []
 
-    async def ask():
-        try:
-            await it.run(job())
-        except Unavailable as error:
-            errors.append(error.code)
-
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(ask)
+        tasks.start_soon(it.fail, job(), errors)
         await it.reached()
-        tasks.start_soon(ask)
+        tasks.start_soon(it.fail, job(), errors)
         await it.until(lambda status: status.waiting == 1)
         it.error = SystemExit()
         it.gate.set()
@@ -322,16 +323,10 @@ async def test_closing_fails_what_is_inside(held):
     it.hold()
     errors = []
 
-    async def ask():
-        try:
-            await it.run(job(120.0))
-        except Unavailable as error:
-            errors.append(error.code)
-
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(ask)
+        tasks.start_soon(it.fail, job(120.0), errors)
         await it.reached()
-        tasks.start_soon(ask)
+        tasks.start_soon(it.fail, job(120.0), errors)
         await it.until(lambda status: status.waiting == 1)
         tasks.start_soon(it.backend.close)
         while len(errors) < 2:  # noqa: ASYNC110
@@ -351,16 +346,10 @@ async def test_closing_ends_what_waits_for_its_turn(held):
     it.hold()
     errors = []
 
-    async def ask():
-        try:
-            await it.run(job(120.0))
-        except Unavailable as error:
-            errors.append(error.code)
-
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(ask)
+        tasks.start_soon(it.fail, job(120.0), errors)
         await it.reached()
-        tasks.start_soon(ask)
+        tasks.start_soon(it.fail, job(120.0), errors)
         while not len(it.engine._windows):  # noqa: ASYNC110
             await anyio.sleep(0.005)
         tasks.start_soon(it.backend.close)
