@@ -18,6 +18,7 @@ from ark.chat.tools.tagged import CALL_END, VALUE_END
 from ark.chat.tools.toolbox import Tool, Toolbox
 from ark.chat.tools.value_schema import ValueSchema
 from ark.engines.chat import Grammar
+from ark.engines.json_schema import closed
 from ark.errors import BadRequest, invalid_value
 
 SCHEMA_PARAM = "response_format.json_schema.schema"
@@ -38,6 +39,8 @@ class Answer(msgspec.Struct, frozen=True):
     schema: dict[str, Any]
     param: str | None = None
     """Where the schema stands in the request; None for ARK's own."""
+    strict: bool = False
+    """Objects have no properties but those that the schema lists, where it does not say."""
 
 
 def grammar(
@@ -107,14 +110,15 @@ class _Writer:
         return Grammar(lark="\n".join(rules) + "\n", schemas=tuple(self._schemas))
 
     def _answer(self, answer: Answer) -> None:
-        self._rules.append(f"answer: / ?/ {self._schema(answer.schema, answer.param)}")
+        self._rules.append(f"answer: / ?/ {self._schema(answer.schema, answer.param, strict=answer.strict)}")
 
-    def _schema(self, schema: dict[str, Any], param: str | None, *, strict: bool = True) -> str:
-        """A reference to JSON of a schema. Not strict: what cannot be enforced is passed over."""
+    def _schema(self, schema: dict[str, Any], param: str | None, *, strict: bool, lenient: bool = False) -> str:
+        """A reference to JSON of a schema. Strict: without properties that it does not list. Lenient: what cannot be
+        enforced is passed over."""
         options: dict[str, Any] = {"whitespace_pattern": WHITESPACE}
-        if not strict:
+        if lenient:
             options["lenient"] = True
-        text = json.dumps(schema | {"x-guidance": options})
+        text = json.dumps((closed(schema) if strict else schema) | {"x-guidance": options})
         if param is not None:
             self._schemas.append((param, text))
         return f"%json {text}"
@@ -127,7 +131,7 @@ class _Writer:
         if form.tagged:
             self._tagged(number, tool, arguments)
             return
-        schema = self._schema(arguments, tool.param, strict=tool.strict)
+        schema = self._schema(arguments, tool.param, strict=tool.strict, lenient=not tool.strict)
         body = f"arguments{number}"
         if form.name_separator:
             head = f"{_text(tool.name)} {_text(form.name_separator)} GAP"
@@ -155,7 +159,8 @@ class _Writer:
                 raise _unenforceable(place, "no tag can have this name")
             value, schema = "value", ValueSchema(part, arguments)
             if not schema.is_text:
-                value = f"{self._schema(part | shared, place, strict=tool.strict)} END_OF_VALUE"
+                json_value = self._schema(part | shared, place, strict=tool.strict, lenient=not tool.strict)
+                value = f"{json_value} END_OF_VALUE"
             elif choices := schema.texts:
                 value = f"({' | '.join(map(_text, choices))}) END_OF_VALUE"
             elif tool.strict and not schema.is_free:

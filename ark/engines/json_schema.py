@@ -1,8 +1,9 @@
-"""References inside a JSON schema."""
+"""What a JSON schema refers to, and what it leaves open."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from typing import Any
 from urllib.parse import unquote
 
@@ -20,3 +21,51 @@ def resolve(reference: str, root: Mapping[str, Any]) -> Any:
         else:
             place = place.get(name) if isinstance(place, Mapping) else None
     return place
+
+
+def closed(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy in which objects have the properties that they list and no others, where the schema does not say.
+
+    Parts that are combined, as by ``allOf``, stay open: each of them would forbid the properties of the others.
+    """
+    whole = deepcopy(dict(schema))
+    combined: set[int] = set()
+    parts = list(_parts(whole))
+    for part in parts:
+        several = part.get("allOf")
+        count = sum(key in part for key in ("properties", "$ref", "anyOf", "oneOf"))
+        if count + (len(several) if isinstance(several, list) else 0) > 1:
+            _leave_open(part, whole, combined)
+    for part in parts:
+        properties, required = part.get("properties"), part.get("required")
+        if id(part) in combined or not isinstance(properties, dict):
+            continue
+        if not isinstance(required, list) or all(isinstance(name, str) and name in properties for name in required):
+            part.setdefault("additionalProperties", False)
+    return whole
+
+
+def _parts(schema: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """All schemas in a schema."""
+    waiting: list[Any] = [schema]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, dict):
+            yield part
+            for key in ("properties", "patternProperties", "$defs", "definitions"):
+                waiting += inner.values() if isinstance(inner := part.get(key), dict) else ()
+            for key in ("items", "prefixItems", "additionalItems", "additionalProperties", "anyOf", "oneOf", "allOf"):
+                inner = part.get(key)
+                waiting += inner if isinstance(inner, list) else [inner]
+
+
+def _leave_open(part: Any, root: Mapping[str, Any], combined: set[int]) -> None:
+    """Note a part, and what holds for the same value as it."""
+    if not isinstance(part, dict) or id(part) in combined:
+        return
+    combined.add(id(part))
+    if isinstance(reference := part.get("$ref"), str):
+        _leave_open(resolve(reference, root), root, combined)
+    for key in ("anyOf", "oneOf", "allOf"):
+        for inner in many if isinstance(many := part.get(key), list) else ():
+            _leave_open(inner, root, combined)

@@ -114,7 +114,7 @@ def _answer(body: ChatRequest) -> Answer | None:
         raise BadRequest(f"Missing required parameter: '{place}'.", param=place, code="missing_required_parameter")
     if wanted.json_schema.schema is None:
         return Answer(ANY_OBJECT)
-    return Answer(wanted.json_schema.schema, SCHEMA_PARAM)
+    return Answer(wanted.json_schema.schema, SCHEMA_PARAM, strict=bool(wanted.json_schema.strict))
 
 
 def _template_kwargs(body: ChatRequest, template: str) -> dict[str, Any]:

@@ -61,7 +61,8 @@ class FunctionDefinition(msgspec.Struct, frozen=True, kw_only=True):
     parameters: dict[str, Any] | None = None
     """JSON schema of the arguments; None for a function without any."""
     strict: bool | None = None
-    """The arguments follow the schema whatever happens; without it, as far as the schema can be enforced."""
+    """The arguments follow the schema whatever happens, and have no properties that it does not list; without it, they
+    follow as far as the schema can be enforced."""
 
 
 class ToolDefinition(msgspec.Struct, frozen=True, kw_only=True, tag="function", tag_field="type"):
@@ -103,7 +104,8 @@ class JSONSchemaFormat(msgspec.Struct, frozen=True, kw_only=True):
     schema: dict[str, Any] | None = None
     """None for any object."""
     strict: bool | None = None
-    """A schema is enforced in either case."""
+    """A schema is enforced in either case. Strict: objects have no properties but those that it lists, where it does
+    not say."""
 
 
 class ResponseFormat(msgspec.Struct, frozen=True, kw_only=True):

@@ -295,6 +295,49 @@ def test_json_answers_beside_tools(grammars: Grammars) -> None:
     assert verdict(grammars, '{"a": 1}', **required) == "no"  # type: ignore[arg-type]
 
 
+CITY = {"type": "object", "properties": {"name": {"type": "string", "maxLength": 3}}, "required": ["name"]}
+EXTRA = '{"name": "a", "b": 1}'
+
+
+@pytest.mark.parametrize(
+    ("schema", "text", "strict"),
+    [
+        (CITY, EXTRA, "no"),
+        (CITY, '{"name": "a"}', "whole"),
+        ({"type": "array", "items": CITY}, f"[{EXTRA}]", "no"),
+        ({"type": "object", "properties": {"to": CITY}, "additionalProperties": True}, f'{{"to": {EXTRA}}}', "no"),
+        ({"type": "object", "properties": {}, "additionalProperties": True}, '{"b": 1}', "whole"),
+        ({"type": "object"}, '{"b": 1}', "whole"),
+        ({"$defs": {"city": CITY}, "$ref": "#/$defs/city"}, EXTRA, "no"),
+        ({"$defs": {"city": CITY}, "anyOf": [{"type": "null"}, {"$ref": "#/$defs/city"}]}, EXTRA, "no"),
+        ({"definitions": {"city": CITY}, "allOf": [{"$ref": "#/definitions/city"}]}, EXTRA, "no"),
+        # Each part would forbid what the other one lists.
+        ({"allOf": [CITY, {"type": "object", "properties": {"b": {"type": "integer"}}}]}, EXTRA, "whole"),
+        (CITY | {"$defs": {"b": {"properties": {"b": {"type": "integer"}}}}, "allOf": [{"$ref": "#/$defs/b"}]},
+         EXTRA, "whole"),
+        # What is required is not forbidden.
+        (CITY | {"required": ["name", "b"]}, EXTRA, "whole"),
+    ],
+)  # fmt: skip
+def test_a_strict_schema_allows_no_property_that_it_does_not_list(
+    grammars: Grammars, schema: dict[str, Any], text: str, strict: str
+) -> None:
+    assert verdict(grammars, text, answer=Answer(schema)) == "whole"
+    assert verdict(grammars, text, answer=Answer(schema, strict=True)) == strict
+    parameters = {"type": "object", "properties": {"to": schema}, "$defs": schema.get("$defs", {}),
+                  "definitions": schema.get("definitions", {})}  # fmt: skip
+    for is_strict, expected in ((False, "whole"), (True, strict)):
+        tool = Tool(name="f", parameters=parameters, strict=is_strict, param="p")
+        box = Toolbox(tools=(tool,), callable=(tool,))
+        arguments = f'{{"to": {text}}}'
+        assert verdict(grammars, call("f", arguments), tools=box) == expected
+        if "allOf" in schema:
+            # Among tags it would be text.
+            continue
+        tagged = f"<tool_call>\n<function=f>\n<parameter=to>\n{text}\n</parameter>\n</function>\n</tool_call>"
+        assert verdict(grammars, tagged, tools=box, form=QWEN_XML) == expected
+
+
 def test_schemas_are_named_by_their_place_in_the_request() -> None:
     made = grammar(Answer(NUMBER, "response_format.json_schema.schema"), box(), HERMES)
     assert made is not None
