@@ -14,6 +14,7 @@ from pathlib import Path
 
 PACKAGES = {
     "xllamacpp": "llama.cpp, its server included",
+    "cyllama": "llama.cpp again, which gives all logits",
     "gguf": "writes the weights that llama.cpp reads",
     "fastapi": "for `transformers serve`, and for the minimal server beside which ARK's own cost is measured",
     "uvicorn": "the same",

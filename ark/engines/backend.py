@@ -21,6 +21,8 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     """Request parameters that are honoured, by their names in the API."""
     reasoning: bool = False
     """The chat template has think tags: replies are split into reasoning and content."""
+    deterministic: bool | None = None
+    """A token's logits are the same bits whatever is cached and whatever runs beside; None where that is not known."""
 
 
 class EngineStatus(msgspec.Struct, frozen=True, kw_only=True):

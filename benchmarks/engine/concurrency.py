@@ -32,8 +32,9 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from ark.engines.chat import GenerationJob, SamplingParams
 from ark_backends.kit.threads import run_on_own_thread
+from ark_backends.torch_chat import compiled
 from ark_backends.torch_chat.engine import TorchEngine, TorchLimits
-from ark_backends.torch_chat.opening import in_int8
+from ark_backends.torch_chat.quantize import quantize
 from ark_backends.torch_chat.runner import Runner
 
 SHAPES = {
@@ -110,10 +111,10 @@ def arguments() -> argparse.Namespace:
 
 def prepare(options: argparse.Namespace) -> Runner:
     runner = Runner(build(options.shape, getattr(torch, options.dtype)))
-    runner.speed_up()
-    runner.measure()
     if options.quantization == "int8":
-        in_int8(runner, list(range(100)))
+        quantize(runner, list(range(100)))
+    elif compiled.unfit(runner.model, runner.spec) is None:
+        runner.compile()
     else:
         runner.pack()
     return runner

@@ -1,18 +1,18 @@
-"""Random models whose single tokens compiled steps compute, and torch as their referee."""
+"""Random models that the compiled kernels compute, and transformers in float64 as their referee."""
 
 from __future__ import annotations
 
+import copy
 import os
+from typing import Any
 
 import torch
 import transformers
 
 from ark_backends.torch_chat import compiled
 from ark_backends.torch_chat.attention import Piece
-from ark_backends.torch_chat.compiled.steps import Steps
-from ark_backends.torch_chat.int8 import AS_THEY_ARE, Int8Linear
+from ark_backends.torch_chat.int8 import rounded
 from ark_backends.torch_chat.kv import KVBuffer
-from ark_backends.torch_chat.linear import FloatLinear
 from ark_backends.torch_chat.runner import Runner
 
 LOUD, BROKEN = 198, 197
@@ -23,21 +23,22 @@ HERE = os.environ | {"PYTHONPATH": os.path.dirname(__file__)}
 """The environment of a process that imports this module."""
 
 WINDOW = 16
+SLIDING = {"sliding_window": WINDOW, "layer_types": ["sliding_attention", "full_attention"]}
 
-ARCHITECTURES = {
+ARCHITECTURES: dict[str, dict[str, Any]] = {
     "Llama": {"tie_word_embeddings": True},
-    "Qwen2": {
-        "use_sliding_window": True,
-        "sliding_window": WINDOW,
-        "layer_types": ["sliding_attention", "full_attention"],
-    },
+    "Qwen2": {"use_sliding_window": True, **SLIDING},
     "Qwen3": {"head_dim": 64},
     "Mistral": {"sliding_window": WINDOW, "num_attention_heads": 10, "head_dim": 32},
+    "Gemma2": {"head_dim": 32, "attn_logit_softcapping": 5.0, "final_logit_softcapping": 8.0, **SLIDING},
+    "Gemma3Text": {"head_dim": 48, "query_pre_attn_scalar": 20, **SLIDING},
 }
 
+KINDS = ["int8", torch.float32, torch.bfloat16]
 
-def a_runner(architecture="Llama", *, kind="int8", checked=True, **more):
-    """A random model on the fast pass, its linear layers in a kind."""
+
+def a_model(architecture: str = "Llama", *, seed: int = 5, **more: Any) -> Any:
+    """A random model, whose biases and gains are no zeros and ones."""
     shape = {
         "vocab_size": VOCABULARY,
         "hidden_size": 128,
@@ -47,54 +48,69 @@ def a_runner(architecture="Llama", *, kind="int8", checked=True, **more):
         "num_key_value_heads": 2,
         "max_position_embeddings": 8192,
         "initializer_range": 0.1,
+        "pad_token_id": 0,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
     }
-    torch.manual_seed(5)
+    torch.manual_seed(seed)
     config = getattr(transformers, f"{architecture}Config")(**shape | ARCHITECTURES[architecture] | more)
-    model = transformers.AutoModelForCausalLM.from_config(config).float().eval()
+    # Of transformers' own attention functions, only the eager one knows caps.
+    model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager").float().eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name.endswith(("bias", "norm.weight", "layernorm.weight")):
                 parameter.add_(torch.randn_like(parameter) * 0.2)
         model.get_input_embeddings().weight[LOUD] *= 1000.0
+    return model
+
+
+def a_runner(model: Any = None, *, kind: Any = "int8", threads: int = 2) -> Runner:
+    """A model computed by the kernels, its weights of a kind."""
+    model = copy.deepcopy(a_model() if model is None else model)
+    model = model if kind == "int8" else model.to(kind)
     runner = Runner(model)
-    assert runner.speed_up()
-    assert not checked or compiled.unable(runner.decoder, runner.spec) is None
+    assert compiled.unfit(model, runner.spec) is None
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        runner.compile(quantized=kind == "int8")
+    finally:
+        torch.set_num_threads(before)
+    return runner
+
+
+def expected(model: Any, tokens: list[int], *, kind: Any = torch.float32) -> torch.Tensor:
+    """Logits (tokens, vocabulary) of the model in float64, with its weights as they are in a kind."""
+    model = copy.deepcopy(model)
+    if kind == "int8":
+        for module in model.modules():
+            if isinstance(module, torch.nn.Linear):
+                whole = rounded(module.weight)
+                steps = whole.steps.view(len(whole.steps), -1, 32).float() * whole.scale[:, :, None].float()
+                # Where the embedding is the head, it stays as it is.
+                module.weight = torch.nn.Parameter(steps.flatten(1)[:, : module.in_features])
+    else:
+        model = model.to(kind)
+    model = model.double().eval()
     with torch.inference_mode():
-        for _, layer, put in runner.decoder.linears():
-            if kind == "int8":
-                put(Int8Linear(layer.weight, layer.bias, AS_THEY_ARE))
-            else:
-                bias = None if layer.bias is None else layer.bias.to(kind)
-                put(FloatLinear(layer.weight.to(kind), bias))
-    return runner
+        logits: torch.Tensor = model(torch.tensor([tokens]), use_cache=False).logits[0]
+        return logits
 
 
-def compiled_steps(runner, threads=2):
-    runner.steps = Steps(runner.decoder, runner.spec, threads)
-    return runner
-
-
-def read(runner, count, seed=0, *, room=8):
-    """KV of a sequence of so many tokens."""
+def read(runner: Runner, count: int, seed: int = 0, *, room: int = 8) -> KVBuffer:
+    """KV of a sequence of so many tokens, with what was never written not a number."""
     tokens = torch.randint(3, 190, (count,), generator=torch.Generator().manual_seed(seed)).tolist()
     kv = KVBuffer(runner.spec, count + room)
+    kv.data.fill_(float("nan"))
     if tokens:
-        runner._pass([Piece(kv, tokens)], [])
+        runner.forward([Piece(kv, tokens)], [])
     kv.length = count
     return kv
 
 
-def both(runner, lengths, usual=None):
-    """Logits of one token behind so many, compiled and by torch, and the KV that each wrote."""
-    usual = usual or runner
-    ids = list(range(30, 30 + len(lengths)))
-
-    def by_torch(ids, kvs):
-        return usual._pass([Piece(kv, [token]) for token, kv in zip(ids, kvs, strict=True)], range(len(ids)))
-
-    found = []
-    for compute in (runner.steps, by_torch):
-        kvs = [read(usual, length, seed) for seed, length in enumerate(lengths)]
-        logits = compute(ids, kvs)
-        found.append((logits, torch.cat([kv.data[:, 0, :, : kv.length + 1].flatten() for kv in kvs])))
-    return found
+def advance(runner: Runner, pieces: list[Piece], wanted: Any = None) -> torch.Tensor:
+    """The logits after each piece, whose tokens are there then."""
+    logits = runner.forward(pieces, range(len(pieces)) if wanted is None else wanted)
+    for piece in pieces:
+        piece.kv.length += len(piece.token_ids)
+    return logits

@@ -41,7 +41,7 @@ def _hook(model: Path) -> Callable[..., None]:
 
     file, held = _file(model), _held(model)
 
-    def hook(*_: Any) -> None:
+    def hook() -> None:
         while True:
             try:
                 fault = file.read_text(encoding="utf-8")
@@ -70,5 +70,12 @@ class FaultyChat(TorchChat):
     @classmethod
     async def open(cls, model: ModelConfig) -> TorchChat:
         chat = await super().open(model)
-        chat._engine._runner.network.register_forward_pre_hook(_hook(Path(model.source)))
+        runner, hook = chat._engine._runner, _hook(Path(model.source))
+        forward = runner.forward
+
+        def faulty(*arguments: Any) -> Any:
+            hook()
+            return forward(*arguments)
+
+        runner.forward = faulty
         return chat

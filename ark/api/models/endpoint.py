@@ -27,6 +27,9 @@ class ModelDetails(msgspec.Struct, frozen=True, kw_only=True):
     """Tokens of prompt and reply together, or of one input to embed; None until the model is open."""
     reasoning: bool | None = None
     """Whether a chat model thinks before it answers; None until it is open, and for other models."""
+    deterministic: bool | None = None
+    """Whether a chat model's logits are the same bits whatever is cached and whatever runs beside; None until it is
+    open, and where its engine does not say."""
     dimensions: Sequence[int] | None = None
     """Sizes that an embedding model's vectors can have, its own first; None until it is open, and for other models."""
     languages: Sequence[str] | None = None
@@ -74,6 +77,7 @@ def _entry(name: str, key: KeyConfig | None, services: Services) -> Model:
         aliases=served.aliases,
         context_length=getattr(backend, "context_length", getattr(backend, "max_length", None)),
         reasoning=capabilities.reasoning if capabilities is not None and isinstance(served, ServedChat) else None,
+        deterministic=None if capabilities is None else capabilities.deterministic,
         dimensions=getattr(backend, "dimensions", None),
         languages=getattr(backend, "languages", None),
         parameters=None if capabilities is None else sorted(capabilities.parameters),

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from ark.config import ConfigError, ModelConfig, SamplingConfig, Task
-from ark.engines.backend import Detection
+from ark.engines.backend import Capabilities, Detection
 from ark.engines.chat import ChatBackend
 from ark.engines.model_files import ModelFiles
 from ark_backends.kit.chat import PARAMETERS, ChatBackendBase
@@ -25,6 +27,11 @@ class TorchChat(LocalModels, ChatBackendBase):
 
     extras = "ark-server[torch]"
     modules = ("torch", "transformers", "tokenizers", "llguidance")
+
+    @property
+    def capabilities(self) -> Capabilities:
+        deterministic = self._engine.deterministic  # type: ignore[attr-defined]
+        return msgspec.structs.replace(super().capabilities, deterministic=deterministic)
 
     @classmethod
     def default_for(cls, task: Task) -> ModelConfig | None:

@@ -13,10 +13,8 @@ from typing import Any
 import torch
 from torch.nn.functional import scaled_dot_product_attention as sdpa
 
-from ark_backends.torch_chat import blocks
 from ark_backends.torch_chat.kv import KVBuffer, KVSpec
 from ark_backends.torch_chat.plain_attention import attention
-from ark_backends.torch_chat.ways import Ways
 
 NAME = "ark_packed"
 
@@ -39,55 +37,26 @@ class Plan:
     Views are made here once for all layers: inside a layer only attention itself should cost time.
     """
 
-    def __init__(
-        self, spec: KVSpec, pieces: Sequence[Piece], *, ways: Ways | None = None, joined: bool = False
-    ) -> None:
-        """`ways` are used where they suit a piece and the model. `joined` plans for `write_joined`, not for `write`."""
+    def __init__(self, spec: KVSpec, pieces: Sequence[Piece]) -> None:
         self.lengths = [len(piece.token_ids) for piece in pieces]
-        self.longest = max(piece.kv.length + len(piece.token_ids) for piece in pieces) - 1
-        """The largest position of the step."""
         self.singles = sum(1 for length in self.lengths if length == 1)
         if any(length == 1 for length in self.lengths[self.singles :]):
             raise ValueError("pieces of one token must come first")
         self._heads = spec.heads
         self._fused = spec.fused
-        if joined:
-            pairs = [piece.kv.pairs(piece.kv.length, len(piece.token_ids)) for piece in pieces]
-            self._targets = [list(targets) for targets in zip(*pairs, strict=True)]
-        else:
-            rows = [piece.kv.views(piece.kv.length, len(piece.token_ids)) for piece in pieces]
-            layers = range(spec.layers)
-            self._targets = [[row[2 * i] for row in rows] + [row[2 * i + 1] for row in rows] for i in layers]
+        rows = [piece.kv.views(piece.kv.length, len(piece.token_ids)) for piece in pieces]
+        layers = range(spec.layers)
+        self._targets = [[row[2 * i] for row in rows] + [row[2 * i + 1] for row in rows] for i in layers]
         self._windows = spec.windows
-        ways = ways if ways is not None and spec.has_ways else Ways()
         windows = set(spec.windows)
         self._reads = {window: [_read(piece, window) for piece in pieces] for window in windows}
-        self._each = {
-            window: [read[0].shape[2] <= ways.each_up_to for read in reads[: self.singles]]
-            for window, reads in self._reads.items()
-        }
         longer = pieces[self.singles :]
-        self._blocks = {
-            window: [_blocks(piece, window, spec) if ways.blocks else [] for piece in longer] for window in windows
-        }
-        self._masks = {
-            window: [None if planned else _mask(piece, window, spec) for piece, planned in zip(longer, of, strict=True)]
-            for window, of in self._blocks.items()
-        }
-        self._whole = [piece.kv.heads() for piece in longer]
+        self._masks = {window: [_mask(piece, window, spec) for piece in longer] for window in windows}
 
     def write(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> None:
         """Store the new keys and values, both (1, kv heads, tokens of the row, head_dim)."""
         sources = [*key.split(self.lengths, dim=2), *value.split(self.lengths, dim=2)]
         torch._foreach_copy_(self._targets[layer], sources)
-
-    def write_joined(self, layer: int, both: torch.Tensor) -> None:
-        """Store the new keys and values, side by side: (tokens of the row, 2, kv heads, head_dim)."""
-        targets, sources = self._targets[layer], both.permute(1, 2, 0, 3)
-        if len(targets) == 1:
-            targets[0].copy_(sources)
-        else:
-            torch._foreach_copy_(targets, sources.split(self.lengths, dim=2))
 
     def attend(self, layer: int, query: torch.Tensor, scale: float | None, options: dict[str, Any]) -> torch.Tensor:
         """Attention of query (1, heads, tokens, head_dim); returns (1, tokens, heads, head_dim)."""
@@ -99,33 +68,22 @@ class Plan:
             parts.append(self._attend_singles(layer, query[:, :, : self.singles], scale))
         if self.singles < len(self.lengths):
             rest = query[:, :, self.singles :].split(self.lengths[self.singles :], dim=2)
-            reads, masks, planned = self._reads[window][self.singles :], self._masks[window], self._blocks[window]
             k, v = 2 * layer, 2 * layer + 1
-            for q, read, whole, mask, blocked in zip(rest, reads, self._whole, masks, planned, strict=True):
-                if blocked:
-                    parts.append(blocks.attend(blocked, q, whole[k], whole[v], scale))
-                else:
-                    causal = mask is None
-                    out = sdpa(q, read[k], read[v], attn_mask=mask, is_causal=causal, scale=scale, enable_gqa=True)
-                    parts.append(out.transpose(1, 2))
+            for q, read, mask in zip(rest, self._reads[window][self.singles :], self._masks[window], strict=True):
+                causal = mask is None
+                out = sdpa(q, read[k], read[v], attn_mask=mask, is_causal=causal, scale=scale, enable_gqa=True)
+                parts.append(out.transpose(1, 2))
         return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
 
     def _attend_singles(self, layer: int, query: torch.Tensor, scale: float | None) -> torch.Tensor:
-        window = self._windows[layer]
-        reads, each = self._reads[window], self._each[window]
+        reads = self._reads[self._windows[layer]]
         _, heads, singles, head_dim = query.shape
         k, v = 2 * layer, 2 * layer + 1
-        # The queries that share a KV head stand where SDPA expects positions: no mask, no repeated keys. One by one
-        # they stand where it expects heads.
+        # The queries that share a KV head stand where SDPA expects positions: no mask, no repeated keys.
         rows = query[0].transpose(0, 1)
         grouped = rows.reshape(singles, 1, self._heads, heads // self._heads, head_dim).unbind(0)
-        alone = rows.reshape(singles, 1, heads, 1, head_dim).unbind(0) if any(each) else grouped
-        shape = grouped[0].shape
         done = [
-            sdpa(one, read[k], read[v], scale=scale, enable_gqa=True).view(shape)
-            if apart
-            else sdpa(group, read[k], read[v], scale=scale)
-            for group, one, read, apart in zip(grouped, alone, reads[:singles], each, strict=True)
+            sdpa(group, read[k], read[v], scale=scale) for group, read in zip(grouped, reads[:singles], strict=True)
         ]
         return (torch.cat(done) if singles > 1 else done[0]).reshape(1, singles, heads, head_dim)
 
@@ -206,17 +164,6 @@ def _start(piece: Piece, window: int | None) -> int:
 def _read(piece: Piece, window: int | None) -> tuple[torch.Tensor, ...]:
     start = _start(piece, window)
     return piece.kv.views(start, piece.kv.length + len(piece.token_ids) - start)
-
-
-def _blocks(piece: Piece, window: int | None, spec: KVSpec) -> list[blocks.Block]:
-    """How a piece is attended in blocks; empty where it is not worth that."""
-    new, past = len(piece.token_ids), piece.kv.length
-    read = past + new - _start(piece, window)
-    if spec.group is None or not blocks.is_worth(new, read, spec.group, spec.head_dim):
-        return []
-    planned = blocks.blocks(past, new, window, spec.group)
-    piece.kv.zero_values(past + new, max(block.first + block.keys for block in planned))
-    return planned
 
 
 def _mask(piece: Piece, window: int | None, spec: KVSpec) -> torch.Tensor | None:

@@ -1,18 +1,19 @@
-"""The self-check at load: the packed pass against the model's own.
+"""The self-check at load: the pass that is to be served against the model's own.
 
 Some architectures accept packing and compute something else. Two sequences of different lengths are run in three
-packed steps, prefill, prefill beside decoding, and decoding, and every logit row is compared.
+packed steps, prefill, prefill beside decoding, and decoding, and every row of logits is compared.
 """
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch.nn.functional import kl_div, log_softmax
 
 from ark_backends.torch_chat.attention import Piece, UnsupportedModel
 from ark_backends.torch_chat.kv import KVBuffer
@@ -24,46 +25,67 @@ HALF_TOLERANCE = 0.15
 SHORT_WINDOW = 8
 
 
-def self_check(runner: Runner) -> None:
-    """Raises UnsupportedModel when packed logits differ from plain ones."""
-    windows = {window for window in runner.spec.windows if window is not None}
-    longest = max(windows, default=0)
-    if longest > 64:
-        # A real window may be thousands of tokens: try with all windows made short, on both sides.
-        with _short_windows(runner):
-            error = _error(runner, 3 * SHORT_WINDOW)
-        if error <= _tolerance(runner):
-            return
-    error = _error(runner, max(24, longest + 16))
-    if error > _tolerance(runner):
-        raise UnsupportedModel(f"packed and plain passes differ (relative error {error:.2g})")
+@dataclass(frozen=True)
+class Case:
+    """Sequences, and what the model itself computes for them."""
+
+    windows: tuple[int | None, ...]
+    sequences: tuple[list[int], list[int]]
+    expected: tuple[torch.Tensor, torch.Tensor]
+    """Logits (tokens, vocabulary) of each."""
 
 
-def _error(runner: Runner, length: int) -> float:
-    """Largest relative error of a row of logits, over two sequences of about `length` tokens."""
-    draw = random.Random(length)
-    top = min(runner.vocab_size, 1000)
-    first, second = ([draw.randrange(top) for _ in range(n)] for n in (length, length - 7))
-    buffers = [KVBuffer(runner.spec, length) for _ in range(2)]
-    got: list[tuple[int, int, torch.Tensor]] = []
-    # Each step: for either sequence, up to which token it goes.
-    for ends in ((length - 2, 5), (length - 1, length - 8), (length, length - 7)):
-        jobs = []
-        for which, (tokens, end) in enumerate(zip((first, second), ends, strict=True)):
-            piece = Piece(buffers[which], tokens[buffers[which].length : end])
-            jobs.append((which, piece))
-        jobs.sort(key=lambda job: len(job[1].token_ids) > 1)
-        logits = runner.forward([piece for _, piece in jobs], range(len(jobs)))
-        for (which, piece), row in zip(jobs, logits, strict=True):
-            piece.kv.length += len(piece.token_ids)
-            got.append((which, piece.kv.length - 1, row))
-    plain = [plain_logits(runner, tokens) for tokens in (first, second)]
-    errors = []
-    for which, place, row in got:
-        expected = plain[which][place].float()
-        difference = torch.linalg.vector_norm(row.float() - expected)
-        errors.append(float(difference / torch.linalg.vector_norm(expected).clamp_min(1e-12)))
-    return max(float("inf") if math.isnan(error) else error for error in errors)
+def cases(runner: Runner) -> list[Case]:
+    """What is to be compared, computed by the model as it was loaded: to be called before others take its weights."""
+    longest = max((window for window in runner.spec.windows if window is not None), default=0)
+    if longest <= 64:
+        return [_case(runner, max(24, longest + 16))]
+    # A real window may be thousands of tokens: all windows are made short, on both sides.
+    with _short_windows(runner):
+        return [_case(runner, 3 * SHORT_WINDOW)]
+
+
+def self_check(runner: Runner, known: list[Case] | None = None) -> None:
+    """Raises UnsupportedModel when packed logits differ from those of the `known` cases."""
+    tolerance = TOLERANCE.get(runner.dtype, HALF_TOLERANCE)
+    for case in cases(runner) if known is None else known:
+        got, expected = compared(runner, case)
+        error = float(relative_errors(got, expected).max())
+        if not error <= tolerance:
+            raise UnsupportedModel(f"packed and plain passes differ (relative error {error:.2g})")
+
+
+def compared(runner: Runner, case: Case) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows of logits, and those that were expected."""
+    with _windows(runner, case.windows):
+        buffers = [KVBuffer(runner.spec, len(tokens)) for tokens in case.sequences]
+        lengths = [len(tokens) for tokens in case.sequences]
+        got, expected = [], []
+        # Each step: for either sequence, up to which token it goes.
+        for back, ahead in ((2, 5), (1, lengths[1] - 1), (0, lengths[1])):
+            jobs = []
+            for which, end in enumerate((lengths[0] - back, ahead)):
+                piece = Piece(buffers[which], case.sequences[which][buffers[which].length : end])
+                jobs.append((which, piece))
+            jobs.sort(key=lambda job: len(job[1].token_ids) > 1)
+            logits = runner.forward([piece for _, piece in jobs], range(len(jobs)))
+            for (which, piece), row in zip(jobs, logits, strict=True):
+                piece.kv.length += len(piece.token_ids)
+                got.append(row)
+                expected.append(case.expected[which][piece.kv.length - 1])
+        return torch.stack(got), torch.stack(expected)
+
+
+def relative_errors(got: torch.Tensor, expected: torch.Tensor) -> torch.Tensor:
+    """For each row (rows, width): the length of the difference over that of what was expected."""
+    difference = torch.linalg.vector_norm(got.float() - expected.float(), dim=-1)
+    return difference / torch.linalg.vector_norm(expected.float(), dim=-1).clamp_min(1e-12)
+
+
+def divergence(got: torch.Tensor, expected: torch.Tensor) -> float:
+    """The mean Kullback-Leibler divergence of next tokens from the expected ones, in nats, of logits (rows, width)."""
+    ours, theirs = log_softmax(got.double(), dim=-1), log_softmax(expected.double(), dim=-1)
+    return float(kl_div(ours, theirs, log_target=True, reduction="batchmean"))
 
 
 def plain_logits(runner: Runner, tokens: list[int]) -> torch.Tensor:
@@ -80,8 +102,23 @@ def plain_logits(runner: Runner, tokens: list[int]) -> torch.Tensor:
         model.set_attn_implementation(packed)
 
 
-def _tolerance(runner: Runner) -> float:
-    return TOLERANCE.get(runner.model.dtype, HALF_TOLERANCE)
+def _case(runner: Runner, length: int) -> Case:
+    draw = random.Random(length)
+    top = min(runner.vocab_size, 1000)
+    first, second = ([draw.randrange(top) for _ in range(n)] for n in (length, length - 7))
+    expected = (plain_logits(runner, first), plain_logits(runner, second))
+    return Case(runner.spec.windows, (first, second), expected)
+
+
+@contextmanager
+def _windows(runner: Runner, windows: tuple[int | None, ...]) -> Iterator[None]:
+    """The windows of the pass that is to be served made those of a case."""
+    spec = runner.spec
+    try:
+        runner.attend_to(windows)
+        yield
+    finally:
+        runner.attend_to(spec.windows)
 
 
 @contextmanager
@@ -98,7 +135,7 @@ def _short_windows(runner: Runner) -> Iterator[None]:
                 seen.add(id(holder))
     spec = runner.spec
     try:
-        runner.spec = runner.probe()
+        runner.spec = replace(spec, windows=runner.probe().windows)
         yield
     finally:
         runner.spec = spec

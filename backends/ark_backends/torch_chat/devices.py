@@ -31,38 +31,48 @@ def float32_bytes(config: Any, checkpoint: int) -> int:
     return checkpoint if _stored(config) is torch.float32 else 2 * checkpoint
 
 
-def dtype(name: str, target: torch.device, config: Any, checkpoint: int, *, quantized: bool = False) -> torch.dtype:
-    """The type of the option `dtype`; `checkpoint` is the size of the weight files in bytes. A model that is to be
-    `quantized` is loaded in float32 when that fits, whatever multiplies faster."""
+def dtype(name: str, target: torch.device, config: Any, checkpoint: int, *, exact: bool = False) -> torch.dtype:
+    """The type of the option `dtype`; `checkpoint` is the size of the weight files in bytes. `exact` is whether what
+    computes on a CPU takes numbers in bfloat16 as they are, and computes with them in float32."""
     if name != "auto":
         chosen: torch.dtype = getattr(torch, name)
         return chosen
+    stored = _stored(config)
     if target.type != "cpu":
         half = torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-        stored = _stored(config)
         return stored if stored in (torch.bfloat16, torch.float16) else half
     as_float32 = float32_bytes(config, checkpoint)
     free = free_bytes(target)
-    if as_float32 > 0.7 * free:
-        log.info("dtype bfloat16: in float32 the weights take %d MB of %d free", as_float32 >> 20, free >> 20)
+    if exact and stored is torch.bfloat16:
+        log.info("dtype bfloat16: the checkpoint's own")
         return torch.bfloat16
-    if as_float32 < SMALL:
-        log.info("dtype float32: the weights take %d MB only", as_float32 >> 20)
+    if as_float32 > 0.7 * free:
+        log.warning(
+            "dtype bfloat16: in float32 the weights take %d MB of %d free%s",
+            as_float32 >> 20,
+            free >> 20,
+            "" if stored is torch.bfloat16 else "; they are rounded",
+        )
+        return torch.bfloat16
+    if stored is not torch.bfloat16 or as_float32 < SMALL:
         return torch.float32
-    if quantized:
-        return torch.float32
+    return _faster(config)
+
+
+def _faster(config: Any) -> torch.dtype:
+    """The one of float32 and bfloat16 that multiplies faster on this CPU."""
     text = config.get_text_config()
     hidden = int(getattr(text, "hidden_size", 1024))
     wide = int(getattr(text, "intermediate_size", None) or 4 * hidden)
-    full, half = _matmul_times(hidden, wide)
-    best = torch.bfloat16 if half * CLEARLY < full else torch.float32
+    full, half_time = _matmul_times(hidden, wide)
+    best = torch.bfloat16 if half_time * CLEARLY < full else torch.float32
     log.info(
         "dtype %s: 8 rows through %d x %d take %.0f us in float32, %.0f us in bfloat16",
         str(best).removeprefix("torch."),
         hidden,
         wide,
         full * 1e6,
-        half * 1e6,
+        half_time * 1e6,
     )
     return best
 

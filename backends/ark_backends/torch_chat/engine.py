@@ -39,6 +39,7 @@ class TorchEngine(ChatEngine[Sequence]):
 
     def __init__(self, runner: Runner, limits: TorchLimits, name: str = "model") -> None:
         super().__init__(limits, vocab_size=runner.vocab_size, name=name)
+        self.deterministic = runner.deterministic
         self._runner = runner
         self._cache = KVCache(runner.spec, limits.kv_bytes)
         self._scheduler = Scheduler(

@@ -21,15 +21,20 @@ class KVSpec:
     """Queries for each KV head, None where layers differ in that."""
     fused: bool = True
     """SDPA computes the model's attention; otherwise it is written out."""
-
-    @property
-    def has_ways(self) -> bool:
-        """Whether attention may be computed in another of the `ways` than by SDPA."""
-        return self.fused and self.group is not None and self.dtype is torch.float32 and self.device.type == "cpu"
+    grain: int = 1
+    """Capacities are multiples of this: the compiled kernels keep so many keys together."""
 
     @property
     def token_bytes(self) -> int:
         return int(2 * self.layers * self.heads * self.head_dim * self.dtype.itemsize)
+
+    def capacity(self, tokens: int) -> int:
+        """Tokens that there is room for where so many are asked for."""
+        return -(-tokens // self.grain) * self.grain
+
+    def nbytes(self, tokens: int) -> int:
+        """Bytes that room for so many tokens takes."""
+        return self.capacity(tokens) * self.token_bytes
 
 
 class KVBuffer:
@@ -60,36 +65,22 @@ class KVBuffer:
         rows: tuple[torch.Tensor, ...] = self.data.narrow(3, start, length).unbind(0)
         return rows
 
-    def pairs(self, start: int, length: int) -> tuple[torch.Tensor, ...]:
-        """The same by layer, keys before values: (2, heads, length, head_dim)."""
-        spec = self.spec
-        layers = self.data.view(spec.layers, 2, spec.heads, self.capacity, spec.head_dim)
-        rows: tuple[torch.Tensor, ...] = layers.narrow(3, start, length).unbind(0)
-        return rows
-
-    def heads(self) -> tuple[torch.Tensor, ...]:
-        """Keys and values of the whole capacity, by row: 2 * layers of (1, heads, capacity, head_dim)."""
-        rows: tuple[torch.Tensor, ...] = self.data.unbind(0)
-        return rows
-
-    def zero_values(self, start: int, stop: int) -> None:
-        """Make the values from `start` to `stop`, or to the capacity, finite: memory may hold anything."""
-        self.data[1::2, :, :, start:stop].zero_()
-
     def resize(self, capacity: int) -> None:
         """Move to another capacity, of at least `length`. Old and new exist together for a moment."""
         data = self._allocate(capacity)
-        data.narrow(3, 0, self.length).copy_(self.data.narrow(3, 0, self.length))
+        whole = self.spec.capacity(self.length)
+        data.narrow(3, 0, whole).copy_(self.data.narrow(3, 0, whole))
         self.data = data
 
     def fork(self, length: int, capacity: int) -> KVBuffer:
         """A copy of the first `length` tokens with room for `capacity`."""
         copy = KVBuffer(self.spec, capacity)
-        copy.data.narrow(3, 0, length).copy_(self.data.narrow(3, 0, length))
+        whole = self.spec.capacity(length)
+        copy.data.narrow(3, 0, whole).copy_(self.data.narrow(3, 0, whole))
         copy.length = length
         return copy
 
     def _allocate(self, capacity: int) -> torch.Tensor:
         spec = self.spec
-        shape = (2 * spec.layers, 1, spec.heads, capacity, spec.head_dim)
+        shape = (2 * spec.layers, 1, spec.heads, spec.capacity(capacity), spec.head_dim)
         return torch.empty(shape, dtype=spec.dtype, device=spec.device)

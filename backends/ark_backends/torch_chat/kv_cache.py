@@ -71,7 +71,7 @@ class KVCache:
 
     def can_fit(self, tokens: int) -> bool:
         """Whether KV of this capacity fits the budget at all."""
-        return tokens * self.spec.token_bytes <= self.budget
+        return self.spec.nbytes(tokens) <= self.budget
 
     def make_room(self, size: int, keep: CachedSequence | None = None) -> bool:
         """Evict retained sequences but `keep` until `size` bytes are free; none where that is not enough."""
@@ -192,7 +192,7 @@ class KVCache:
         if slack <= max(128, sequence.kv.length // 2):
             return
         capacity = sequence.kv.length + 64
-        if self.used + capacity * self.spec.token_bytes <= self.budget:
+        if self.used + self.spec.nbytes(capacity) <= self.budget:
             self.resize(sequence, capacity)
 
     def _forget(self, sequence: CachedSequence) -> None:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any
 
 import msgspec
-import torch
 
 from ark.config import ConfigError, ModelConfig
 from ark.engines.chat import SamplingParams
@@ -16,12 +14,10 @@ from ark_backends.kit.tokenizer import HFTokenizer, load_tokenizer
 from ark_backends.kit.weights import recommended_sampling, resolve
 from ark_backends.torch_chat import compiled, devices
 from ark_backends.torch_chat.attention import UnsupportedModel
-from ark_backends.torch_chat.check import self_check
+from ark_backends.torch_chat.check import cases, self_check
 from ark_backends.torch_chat.engine import TorchEngine, TorchLimits
-from ark_backends.torch_chat.int8 import AS_THEY_ARE
 from ark_backends.torch_chat.options import TorchChatOptions
-from ark_backends.torch_chat.quantize import SAMPLE, Report, Unfit, quantize
-from ark_backends.torch_chat.quantized_cache import QuantizedCache
+from ark_backends.torch_chat.quantize import SAMPLE, Unfit, quantize
 from ark_backends.torch_chat.runner import Runner, load, longest_context
 
 log = logging.getLogger("ark.torch_chat")
@@ -41,78 +37,63 @@ def open_model(
 
 def _runner(model: ModelConfig, options: TorchChatOptions, path: Path, sample: list[int]) -> Runner:
     """The model, checked, and quantized where that is wanted and right. `sample` are tokens of a text."""
-    loaded, quantized = load(path, device=options.device, dtype=options.dtype, quantization=options.quantization)
-    fast = quantized or loaded.dtype is torch.float32
-    runner = _checked(model, options, loaded, fast=fast, pack=not quantized)
-    if not quantized:
-        return runner
-    # So that each layer is freed as soon as it is replaced.
-    del loaded
+    exact = msgspec.structs.replace(options, quantization="none")
     try:
-        report, reason = in_int8(runner, sample, QuantizedCache(path) if options.keep_quantized else None)
+        runner = _prepared(model, options, path, sample)
+    # The weights are gone: all begins anew.
     except Unfit as error:
         log.warning("%s: quantization none: in int8 %s", model.name, error)
-        return _runner(model, msgspec.structs.replace(options, quantization="none"), path, sample)
-    log.info(
-        "%s: quantization int8: %d of %d linear layers, logits off by %.1f %%; quantization = 'none' is exact",
-        model.name,
-        report.total - len(report.kept),
-        report.total,
-        100 * report.logits_error,
-    )
-    if report.kept:
-        log.info("%s: not in int8: %s", model.name, ", ".join(report.kept[:10]) + (" ..." if report.kept[10:] else ""))
-    if reason is None:
-        log.info("%s: running streams by compiled steps, which are faster here", model.name)
-    else:
-        log.info("%s: compiled steps are not used: %s", model.name, reason)
+        return _runner(model, exact, path, sample)
+    except compiled.NotUsed as error:
+        log.warning("%s: compiled kernels are not used: %s", model.name, error)
+        runner = _prepared(model, exact, path, sample, compile=False)
+    if not runner.deterministic:
+        log.info("%s: deterministic false: the last bits depend on what is cached and what runs beside", model.name)
     return runner
 
 
-def in_int8(runner: Runner, sample: list[int], cache: QuantizedCache | None = None) -> tuple[Report, str | None]:
-    """Put a runner's linear layers in 8 bits, and its single tokens on compiled steps.
-
-    Returns what was quantized, and why steps are not compiled where they are not. Raises Unfit as `quantize` does.
-    """
-    reason = compiled.unable(runner.decoder, runner.spec)
-    report = quantize(runner, sample, cache, choice=AS_THEY_ARE if reason is None else None)
-    try:
-        if reason is None:
-            runner.compile()
-    except compiled.NotUsed as error:
-        reason = str(error)
-    return report, reason
-
-
-def _checked(model: ModelConfig, options: TorchChatOptions, loaded: Any, *, fast: bool, pack: bool) -> Runner:
-    """`fast` tries the fast pass first; `pack` has linear layers computed in the fastest way."""
+def _prepared(
+    model: ModelConfig, options: TorchChatOptions, path: Path, sample: list[int], *, compile: bool = True
+) -> Runner:
+    loaded, quantized = load(path, device=options.device, dtype=options.dtype, quantization=options.quantization)
+    name = type(loaded).__name__
     try:
         runner = Runner(loaded)
-        fast = fast and runner.speed_up()
-        runner.measure()
-        if fast and options.self_check:
+        reason = compiled.unfit(loaded, runner.spec)
+        known = cases(runner) if options.self_check else []
+        # So that each layer is freed as soon as it is replaced.
+        del loaded
+        if quantized:
+            report = quantize(runner, sample)
+            log.info(
+                "%s: quantization int8: %d of %d linear layers, next tokens diverge by %.4f nats; "
+                "quantization = 'none' is exact",
+                model.name,
+                report.quantized,
+                report.total,
+                report.divergence,
+            )
+        elif reason is None and compile:
+            runner.compile()
             try:
-                self_check(runner)
+                self_check(runner, known)
             except UnsupportedModel as error:
-                log.warning("%s: the fast pass is not used: %s", model.name, error)
-                runner.slow_down()
-                runner.measure()
-        if runner.ways.blocks:
-            log.info("%s: attention to long histories by oneDNN, which is faster here", model.name)
-        if pack and runner.pack():
-            log.info("%s: linear layers by oneDNN, which is faster here", model.name)
-        if runner.decoder is None and options.self_check:
-            self_check(runner)
+                raise compiled.NotUsed(str(error)) from error
+        else:
+            self_check(runner, known)
+            if runner.pack():
+                log.info("%s: linear layers by oneDNN, which is faster here", model.name)
     except UnsupportedModel as error:
-        kind = type(loaded).__name__
-        raise ConfigError(f"model {model.name!r}: torch_chat cannot run {kind}: {error}") from error
+        raise ConfigError(f"model {model.name!r}: torch_chat cannot run {name}: {error}") from error
+    if reason is not None:
+        log.info("%s: compiled kernels are not used: %s", model.name, reason)
     return runner
 
 
 def _engine(model: ModelConfig, options: TorchChatOptions, runner: Runner) -> TorchEngine:
     context = _context(model, runner.config)
     budget = options.kv_bytes or int(devices.KV_SHARE * devices.free_bytes(runner.device))
-    held = budget // runner.spec.token_bytes
+    held = budget // runner.spec.nbytes(runner.spec.grain) * runner.spec.grain
     if held < context:
         log.warning("context reduced from %d to %d tokens: more KV does not fit kv_bytes", context, held)
         context = held
@@ -132,7 +113,7 @@ def _engine(model: ModelConfig, options: TorchChatOptions, runner: Runner) -> To
         runner.name,
         runner.device,
         str(runner.spec.dtype).removeprefix("torch."),
-        "" if runner.decoder is None else ", fast pass",
+        "" if runner.compiled is None else ", compiled kernels",
         context,
         budget >> 20,
         held,

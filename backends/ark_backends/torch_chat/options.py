@@ -16,15 +16,13 @@ class TorchChatOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     device: str = "auto"
     """``auto`` takes CUDA where it is available, else the CPU; or a torch device such as ``cpu`` or ``cuda:1``."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Type of weights and KV. ``auto`` on a CPU is float32, unless bfloat16 multiplies clearly faster there or
-    float32 does not fit; on CUDA the checkpoint's own half type."""
+    """Type of the weights. ``auto`` on a CPU keeps those of a checkpoint in float32, unless they do not fit, and those
+    in bfloat16 where the compiled kernels compute with them in float32 or it multiplies clearly faster; on CUDA it is
+    the checkpoint's own half type."""
     quantization: Literal["auto", "int8", "none"] = "auto"
-    """``int8`` computes linear layers in 8 bits, on CPUs: weights by output channel, activations by token. It is
-    several times faster and changes logits by a few percent, so some replies differ. ``auto`` is ``int8`` where the CPU
-    has VNNI and the weights take 256 MB or more; ``none`` keeps the checkpoint's numbers."""
-    keep_quantized: bool = False
-    """Keep the layers in int8 beside the model, in ``model.ark-int8``, and take them from there at the next start. It
-    takes as many bytes as the model has weights."""
+    """``int8`` computes linear layers in 8 bits, on CPUs: 32 weights and 32 activations share a scale, as in GGUF's
+    Q8_0. It is several times faster, and some replies differ. ``auto`` is ``int8`` where the CPU has VNNI and the
+    weights take 256 MB or more; ``none`` keeps the checkpoint's numbers."""
     threads: Positive | None = None
     """CPU threads of one forward pass; torch's own choice when it is not set."""
     prefill_chunk: Positive = 256

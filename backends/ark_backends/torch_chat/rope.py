@@ -13,8 +13,12 @@ BLOCK = 1024
 class Rope:
     """Cosines and sines of positions, as the model's own module gives them."""
 
-    def __init__(self, module: Callable[..., tuple[torch.Tensor, torch.Tensor]], device: torch.device) -> None:
+    def __init__(
+        self, module: Callable[..., tuple[torch.Tensor, torch.Tensor]], device: torch.device, kind: str | None = None
+    ) -> None:
+        """`kind` is that of a layer, where the module knows several."""
         self._module = module
+        self._kinds = () if kind is None else (kind,)
         self._device = device
         self._cosines: list[torch.Tensor] = []
         self._sines: list[torch.Tensor] = []
@@ -37,7 +41,9 @@ class Rope:
         like = torch.empty(0, dtype=torch.float32, device=self._device)
         while len(self._cosines) * BLOCK < length:
             start = len(self._cosines) * BLOCK
-            cosine, sine = self._module(like, torch.arange(start, start + BLOCK, device=self._device)[None])
+            cosine, sine = self._module(
+                like, torch.arange(start, start + BLOCK, device=self._device)[None], *self._kinds
+            )
             sine = sine[0].clone()
             sine[:, : sine.shape[1] // 2].neg_()
             self._cosines.append(cosine[0])

@@ -14,18 +14,14 @@ from transformers import AttentionInterface, AutoConfig, AutoModelForCausalLM
 from transformers.utils import logging as transformers_logging
 
 from ark.config import ConfigError
-from ark_backends.kit.packed import Packer, pack
-from ark_backends.torch_chat import devices, int8
+from ark_backends.kit.packed import pack
+from ark_backends.torch_chat import compiled, devices, int8
 from ark_backends.torch_chat.attention import NAME, Piece, Plan, Probe, UnsupportedModel, packed_attention
-from ark_backends.torch_chat.compiled import NotUsed, compile_steps
-from ark_backends.torch_chat.decoder import Decoder
-from ark_backends.torch_chat.int8 import Int8Linear
 from ark_backends.torch_chat.kv import KVBuffer, KVSpec
-from ark_backends.torch_chat.linear import FloatLinear, PackedFloatLinear
-from ark_backends.torch_chat.ways import Ways, measured
+from ark_backends.torch_chat.structure import FAMILIES, Structure
 
 if TYPE_CHECKING:
-    from ark_backends.torch_chat.compiled.steps import Steps
+    from ark_backends.torch_chat.compiled.model import CompiledModel
 
 log = logging.getLogger("ark.torch_chat")
 
@@ -46,19 +42,16 @@ class Runner:
         self.name = type(model).__name__
         self.config = model.config
         self.device: torch.device = model.device
+        self.dtype: torch.dtype = model.dtype
         self.vocab_size: int = model.get_input_embeddings().weight.shape[0]
-        self.decoder: Decoder | None = None
-        """The fast pass, where the model is one that it knows; otherwise the model's own runs."""
+        self.compiled: CompiledModel | None = None
+        """What computes instead of the model; see `compile`."""
         self.spec = self.probe()
-        self.ways = Ways()
-        """How attention is computed; see `measure`."""
-        self.steps: Steps | None = None
-        """What computes single tokens, where that is not the fast pass; see `compile`."""
 
     @property
-    def network(self) -> Any:
-        """The torch module that a forward pass calls, with the ids of all pieces as `input_ids` (1, tokens)."""
-        return self.model if self.decoder is None else self.decoder
+    def deterministic(self) -> bool:
+        """Whether a token's logits are the same bits whatever is cached and whatever runs beside it."""
+        return self.compiled is not None
 
     def forward(self, pieces: Sequence[Piece], wanted: Sequence[int]) -> torch.Tensor:
         """Compute pieces and write their KV, whose length is left to the caller to raise.
@@ -66,22 +59,8 @@ class Runner:
         Pieces of one token come first. Returns the logits after the last token of each piece whose index is
         `wanted`, in ascending order: (len(wanted), vocabulary).
         """
-        singles = sum(1 for piece in pieces if len(piece.token_ids) == 1)
-        if self.steps is None or not singles:
-            return self._pass(pieces, wanted)
-        # Whatever stands beside them: what computes a token must not depend on that.
-        logits = self.steps(
-            [piece.token_ids[0] for piece in pieces[:singles]], [piece.kv for piece in pieces[:singles]]
-        )
-        chosen = [index for index in wanted if index < singles]
-        if len(chosen) < singles:
-            logits = logits[chosen]
-        if singles == len(pieces):
-            return logits
-        others = self._pass(pieces[singles:], [index - singles for index in wanted if index >= singles])
-        return torch.cat((logits, others))
-
-    def _pass(self, pieces: Sequence[Piece], wanted: Sequence[int]) -> torch.Tensor:
+        if self.compiled is not None:
+            return self.compiled.forward(pieces, wanted)
         ids: list[int] = []
         positions: list[int] = []
         ends: list[int] = []
@@ -89,21 +68,17 @@ class Runner:
             ids.extend(piece.token_ids)
             positions.extend(range(piece.kv.length, piece.kv.length + len(piece.token_ids)))
             ends.append(len(ids) - 1)
-        return self._compute(pieces, ids, positions, [ends[index] for index in wanted])
+        with torch.inference_mode():
+            return self._call(ids, positions, [ends[index] for index in wanted], Plan(self.spec, pieces))
 
     def logits(self, tokens: Sequence[int]) -> torch.Tensor:
         """Logits (tokens, vocabulary) after each of these tokens, which follow nothing."""
+        pieces = [Piece(KVBuffer(self.spec, len(tokens)), tokens)]
         places = list(range(len(tokens)))
-        return self._compute([Piece(KVBuffer(self.spec, len(tokens)), tokens)], list(tokens), places, places)
-
-    def _compute(self, pieces: Sequence[Piece], ids: list[int], positions: list[int], keep: list[int]) -> torch.Tensor:
+        if self.compiled is not None:
+            return self.compiled.rows(pieces, places)
         with torch.inference_mode():
-            if self.decoder is None:
-                return self._call(ids, positions, keep, Plan(self.spec, pieces, ways=self.ways))
-            rows = torch.tensor([ids, positions])
-            plan = Plan(self.spec, pieces, ways=self.ways, joined=True)
-            logits: torch.Tensor = self.decoder(input_ids=rows[:1], position_ids=rows[1:], keep=keep, plan=plan)
-            return logits
+            return self._call(list(tokens), places, places, Plan(self.spec, pieces))
 
     def _call(self, ids: list[int], positions: list[int], keep: list[int], plan: Plan | Probe) -> torch.Tensor:
         rows = torch.tensor([ids, positions], device=self.device)
@@ -129,62 +104,35 @@ class Runner:
                 raise UnsupportedModel(f"its forward pass does not take what packing needs ({error})") from error
         if logits.dim() != 2 or logits.shape[0] != 1:
             raise UnsupportedModel("it does not give the logits of chosen tokens")
-        spec = probe.spec(self.device)
-        return spec if self.decoder is None else replace(spec, dtype=torch.float32)
+        return probe.spec(self.device)
 
-    def speed_up(self) -> bool:
-        """Compute with the fast pass from now on. False where the model is none of those that it knows."""
-        if not self.spec.fused or not Decoder.fits(self.model):
-            return False
-        self.decoder = Decoder(self.model)
-        self.spec = replace(self.spec, dtype=torch.float32)
-        return True
+    def attend_to(self, windows: tuple[int | None, ...]) -> None:
+        """Let each layer see so many tokens, None for all."""
+        self.spec = replace(self.spec, windows=windows)
+        if self.compiled is not None:
+            self.compiled.attend_to(windows)
 
-    def slow_down(self) -> None:
-        """Back to the model's own pass."""
-        self.decoder = None
-        self.spec = self.probe()
+    def compile(self, *, quantized: bool = False) -> None:
+        """Compute by compiled kernels from now on, which take the model's weights, `quantized` to 8 bits if wanted.
 
-    def measure(self) -> None:
-        """Compute attention in the ways that are fastest here, which are measured now."""
-        spec = self.spec
-        self.ways = Ways()
-        if spec.has_ways and spec.group is not None:
-            self.ways = measured(spec.group * spec.heads, spec.heads, spec.head_dim, torch.get_num_threads())
-
-    def compile(self) -> None:
-        """Compute single tokens by one compiled function from now on. Raises NotUsed where that is no faster, or wrong;
-        then torch has the weights in the order that suits it."""
-        assert self.decoder is not None
+        Not for models that `compiled.unfit` says something about. Raises NotUsed where they cannot be compiled; the
+        model is lost then.
+        """
+        self.spec = replace(self.spec, dtype=torch.float32, grain=compiled.LANES)
+        structure, self.model = Structure(self.model), None
         try:
-            self.steps = compile_steps(self.decoder, self.spec, torch.get_num_threads(), self._pass)
-        except NotUsed:
-            for _, linear, _ in self.decoder.linears():
-                if isinstance(linear, Int8Linear):
-                    linear.keep(None)
-            raise
+            # Only here, because it imports numba.
+            from ark_backends.torch_chat.compiled.model import CompiledModel  # noqa: PLC0415
+
+            threads = torch.get_num_threads()
+            self.compiled = CompiledModel(structure, self.spec.windows, threads, quantized=quantized)
+        except Exception as error:  # a compiler may fail in any way, and its next version in others
+            log.exception("kernels cannot be compiled")
+            raise compiled.NotUsed("they cannot be compiled") from error
 
     def pack(self) -> int:
-        """Compute linear layers by oneDNN where that is faster, and return their number. What the fast pass was made
-        from is let go."""
-        if self.decoder is None:
-            return pack(self.model)
-        packer = Packer()
-        count = 0
-        self.let_go()
-        with torch.inference_mode():
-            for _, layer, put in self.decoder.linears():
-                packed = packer.pack(layer.weight, layer.bias) if isinstance(layer, FloatLinear) else None
-                if packed is not None:
-                    put(PackedFloatLinear(packed))
-                    count += 1
-        return count
-
-    def let_go(self) -> None:
-        """Forget the model that the fast pass was made from; its weights go as those of the pass are replaced."""
-        if self.decoder is not None:
-            self.decoder.shrink()
-            self.model = None
+        """Compute linear layers by oneDNN where that is faster, and return their number."""
+        return pack(self.model)
 
 
 def load(path: Path, *, device: str, dtype: str, quantization: str = "none") -> tuple[Any, bool]:
@@ -199,7 +147,8 @@ def load(path: Path, *, device: str, dtype: str, quantization: str = "none") -> 
     except Exception as error:  # as below
         raise _unloadable(path, error) from error
     quantized = int8.wanted(quantization, target, devices.float32_bytes(config, size))
-    kind = devices.dtype(dtype, target, config, size, quantized=quantized)
+    exact = bool(FAMILIES & set(getattr(config, "architectures", None) or ())) and compiled.unable() is None
+    kind = devices.dtype(dtype, target, config, size, exact=exact)
     try:
         with _without_bar():
             model, report = AutoModelForCausalLM.from_pretrained(

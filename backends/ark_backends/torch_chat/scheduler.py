@@ -148,7 +148,7 @@ class Scheduler:
             sequence.began_session = not cache.has(job.session)
         source, found = cache.find(job.owner, job.session, sequence.tokens[:-1])
         capacity = self._capacity(sequence, len(sequence.tokens))
-        size = capacity * cache.spec.token_bytes
+        size = cache.spec.nbytes(capacity)
         if source is not None and self._movable(source, job, found):
             if source.kv.capacity >= len(sequence.tokens) or cache.make_room(size, keep=source):
                 cache.take(source, job.session, found)
@@ -183,7 +183,7 @@ class Scheduler:
         # A session's next turn goes on in the same memory. Without room behind the reply it would begin by moving all
         # of its KV, which its first token waits for. Only memory that nobody needs is given for that.
         spacious = min(sequence.limit + max(HEADROOM, length // 8), wanted)
-        fits = self.cache.used + spacious * self.cache.spec.token_bytes <= self.cache.budget
+        fits = self.cache.used + self.cache.spec.nbytes(spacious) <= self.cache.budget
         return spacious if fits else capacity
 
     def _grow(self, sequence: Sequence, count: int) -> bool:
@@ -194,7 +194,7 @@ class Scheduler:
             return True
         while True:
             for capacity in (self._capacity(sequence, needed), needed):
-                if cache.make_room(capacity * cache.spec.token_bytes):
+                if cache.make_room(cache.spec.nbytes(capacity)):
                     cache.resize(entry, capacity)
                     return True
             youngest = self.running[-1]

@@ -1,16 +1,16 @@
 """Models that the packed pass would compute wrongly are refused at load."""
 
 import copy
+import dataclasses
 
 import pytest
 import torch
 import transformers
 
-from ark_backends.torch_chat import blocks, check
+from ark_backends.torch_chat import check, compiled
 from ark_backends.torch_chat.attention import Plan, UnsupportedModel
 from ark_backends.torch_chat.check import self_check
 from ark_backends.torch_chat.runner import Runner, longest_context
-from ark_backends.torch_chat.ways import Ways
 
 SMALL = {"vocab_size": 101, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
          "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 256,
@@ -24,8 +24,16 @@ def build(name, **more):
 
 
 @pytest.mark.parametrize("architecture", ["Llama", "Qwen2", "Qwen3", "Mistral", "Gemma2", "Gemma3Text", "GptOss"])
-def test_served_architectures_pass(tiny, architecture):
-    self_check(tiny(architecture).runner)
+@pytest.mark.parametrize("kernels", [False, True], ids=["packed", "compiled"])
+def test_served_architectures_pass(tiny, architecture, kernels):
+    runner = Runner(copy.deepcopy(tiny(architecture).plain))
+    known = check.cases(runner)
+    if kernels:
+        reason = compiled.unfit(runner.model, runner.spec)
+        if reason is not None:
+            pytest.skip(reason)
+        runner.compile()
+    self_check(runner, known)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -33,16 +41,24 @@ def test_half_types_pass(tiny, dtype):
     self_check(Runner(copy.deepcopy(tiny("Qwen3").plain).to(dtype)))
 
 
-def test_a_long_window_is_checked_short():
-    model = build("Mistral", sliding_window=200, initializer_range=0.2)
+@pytest.mark.parametrize("kernels", [False, True], ids=["packed", "compiled"])
+def test_a_long_window_is_checked_short(kernels):
+    model = build("Mistral", sliding_window=200, initializer_range=0.2, head_dim=16)
     runner = Runner(model)
+    known = check.cases(runner)
+    assert model.config.sliding_window == 200
+    if kernels:
+        if compiled.unable() is not None:
+            pytest.skip("this machine is not one for compiled kernels")
+        runner.compile()
     seen = []
     forward = runner.forward
     runner.forward = lambda pieces, wanted: (seen.append(runner.spec.windows), forward(pieces, wanted))[1]
-    self_check(runner)
+    self_check(runner, known)
     assert seen[0] == (check.SHORT_WINDOW,) * 2
     assert runner.spec.windows == (200, 200)
-    assert model.config.sliding_window == 200
+    runner.attend_to((None, 200))
+    assert runner.spec.windows == (None, 200)
 
 
 @pytest.mark.parametrize(
@@ -68,22 +84,34 @@ def test_a_model_that_drops_the_keyword_is_refused():
         self_check(Runner(build("StableLm")))
 
 
-def test_layers_may_differ_in_their_queries(monkeypatch):
+def test_layers_may_differ_in_their_queries():
     more = {"num_attention_heads_per_layer": [4, 8], "layer_types": ["full_attention", "sliding_attention"]}
-    model = build("Laguna", head_dim=8, sliding_window=16, mlp_layer_types=["dense", "dense"], **more)
+    self_check(Runner(build("Laguna", head_dim=8, sliding_window=16, mlp_layer_types=["dense", "dense"], **more)))
+
+
+@pytest.mark.skipif(compiled.unable() is not None, reason="this machine is not one for compiled kernels")
+@pytest.mark.parametrize("fault", ["window", "scale", "weights"])
+def test_kernels_that_compute_something_else_are_noticed(tiny, fault):
+    model = copy.deepcopy(tiny("Gemma3Text").plain)
     runner = Runner(model)
-    runner.measure()
-    assert runner.ways == Ways()
-    monkeypatch.setattr(blocks, "WORTH", 0)
-    self_check(runner)
+    known = check.cases(runner)
+    if fault == "window":
+        known = [dataclasses.replace(case, windows=(None, None)) for case in known]
+    elif fault == "scale":
+        model.model.layers[0].self_attn.scaling *= 1.3
+    else:
+        model.model.layers[1].mlp.up_proj.weight.data[5] *= 2.0
+    runner.compile()
+    with pytest.raises(UnsupportedModel, match="differ"):
+        self_check(runner, known)
 
 
 @pytest.mark.parametrize("fault", ["history", "window", "scale"])
 def test_wrong_attention_is_noticed(tiny, fault, monkeypatch):
     runner = Runner(copy.deepcopy(tiny("Mistral").plain))
+    known = check.cases(runner)
     if fault == "window":
-        real = runner.spec
-        object.__setattr__(real, "windows", (None, None))
+        known = [dataclasses.replace(case, windows=(None, None)) for case in known]
     else:
         attend = Plan.attend
 
@@ -96,7 +124,7 @@ def test_wrong_attention_is_noticed(tiny, fault, monkeypatch):
 
         monkeypatch.setattr(Plan, "attend", wrong)
     with pytest.raises(UnsupportedModel, match="differ"):
-        self_check(runner)
+        self_check(runner, known)
 
 
 def test_context_is_kept_where_rope_would_mix_conversations():

@@ -7,6 +7,7 @@ import threading
 from contextlib import aclosing, contextmanager
 
 import pytest
+import torch
 
 from ark.engines.chat import SamplingParams
 from ark.errors import BadRequest, ContextLengthExceeded, TooManyRequests, Unavailable
@@ -46,9 +47,9 @@ class Gate:
         self.go = threading.Semaphore(0)
         self.open = False
 
-    def hook(self, module, args, kwargs):
+    def wait(self, tokens):
         if not self.open:
-            self.arrived.put(kwargs["input_ids"].shape[1])
+            self.arrived.put(tokens)
             self.go.acquire()
 
     async def step(self):
@@ -59,30 +60,44 @@ class Gate:
 
 
 @contextmanager
+def intercepted(model, *, before=lambda tokens: None, after=lambda logits: None):
+    """Call functions with the number of tokens of each forward pass, and with the logits that it gives."""
+    runner = model.runner
+
+    def forward(pieces, wanted):
+        before(sum(len(piece.token_ids) for piece in pieces))
+        logits = type(runner).forward(runner, pieces, wanted)
+        after(logits)
+        return logits
+
+    runner.forward = forward
+    try:
+        yield
+    finally:
+        del runner.forward
+
+
+@contextmanager
 def gated(model):
     gate = Gate()
-    handle = model.runner.network.register_forward_pre_hook(gate.hook, with_kwargs=True)
     try:
-        yield gate
+        with intercepted(model, before=gate.wait):
+            yield gate
     finally:
-        handle.remove()
         gate.open = True
         gate.go.release()
 
 
 @contextmanager
-def broken(model, *, fault, when=lambda ids: True):
-    """The torch model fails in its first layer while the block runs."""
+def broken(model, *, fault, when=lambda tokens: True):
+    """Forward passes fail while the block runs."""
 
-    def hook(module, args, kwargs):
-        if when(kwargs["input_ids"]):
+    def fail(tokens):
+        if when(tokens):
             raise fault
 
-    handle = model.runner.network.register_forward_pre_hook(hook, with_kwargs=True)
-    try:
+    with intercepted(model, before=fail):
         yield
-    finally:
-        handle.remove()
 
 
 async def test_batches_of_a_job(llama, opened, words):
@@ -191,7 +206,7 @@ async def test_failed_step_fails_its_jobs_only(llama, opened, words, caplog):
         # Waits for a place, so it is in no step that fails.
         waiting = asyncio.create_task(chat.run(long_ids, 8))
         await until(lambda: chat.backend.status().waiting)
-        with broken(llama, fault=RuntimeError("secret internals"), when=lambda ids: ids.shape[1] == 2):
+        with broken(llama, fault=RuntimeError("secret internals"), when=lambda tokens: tokens == 2):
             results = await asyncio.gather(*doomed, return_exceptions=True)
         for error in results:
             assert isinstance(error, Unavailable)
@@ -223,14 +238,14 @@ async def test_rows_without_numbers_fail_alone(llama, opened, words):
         await until(lambda: chat.backend.status().tokens_generated >= 10)
         fired = asyncio.Event()
 
-        def once(module, args, kwargs, output):
-            if not fired.is_set() and len(output) == 2:
+        def once(logits):
+            if not fired.is_set() and len(logits) == 2:
                 fired.set()
-                output[0] = float("nan")
+                with torch.inference_mode():
+                    logits[0] = float("nan")
 
-        handle = llama.runner.network.register_forward_hook(once, with_kwargs=True)
-        results = await asyncio.gather(*tasks, return_exceptions=True)
-        handle.remove()
+        with intercepted(llama, after=once):
+            results = await asyncio.gather(*tasks, return_exceptions=True)
         assert isinstance(results[0], Unavailable)
         assert results[1].tokens == llama.greedy(words(20, 1), 60)
         assert chat.backend.status().jobs_failed == 1

@@ -1,76 +1,45 @@
-"""Steps of single tokens as one compiled function, for models in 8 bits on CPUs that multiply bytes.
+"""All layers of a decoder as one compiled function, with one order of every sum.
 
-A step of few tokens costs torch more in calls than in arithmetic. numba compiles one function for all of it; where
-numba is not installed, or the CPU or the model is not one for it, torch computes as before.
+The logits of a token are the same bits whatever is cached, however its prompt was cut into pieces, whatever runs beside
+it, and with any number of threads. numba compiles the function; where it is not installed, or the CPU or the model is
+not one for it, torch computes, and promises less.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 
-from ark_backends.torch_chat.attention import Piece
-from ark_backends.torch_chat.decoder import Decoder
 from ark_backends.torch_chat.kv import KVSpec
-from ark_backends.torch_chat.linear import FloatLinear, Linear
+from ark_backends.torch_chat.structure import Structure
 
-if TYPE_CHECKING:
-    from ark_backends.torch_chat.compiled.steps import Steps
+LANES = 16
+"""What the size of a head has to be a multiple of; so many keys of a head stand together."""
 
-log = logging.getLogger("ark.torch_chat")
-
-ALIGNED = 64
-"""What the inputs of linear layers have to be a multiple of."""
+TYPES = (torch.float32, torch.bfloat16)
+"""Of weights."""
 
 
 class NotUsed(Exception):
-    """Steps are left to torch; the message says why."""
+    """They compute something else than the model, or cannot be compiled; the message says which."""
 
 
-def unable(decoder: Decoder | None, spec: KVSpec) -> str | None:
-    """Why a model whose linear layers are going to be in 8 bits cannot be computed here; None where it can."""
-    if decoder is None:
-        return "the model is none of the fast pass"
+def unable() -> str | None:
+    """Why nothing can be computed by compiled kernels on this machine; None where it can."""
     try:
         from ark_backends.torch_chat.compiled import simd  # noqa: PLC0415 - it imports numba
     except Exception as error:  # noqa: BLE001 - it loads a library of its own, which may fail in any way
         return f"numba cannot be used ({error})"
-    if not simd.WIDTH:
-        return "this CPU lacks the instructions"
-    if spec.dtype is not torch.float32 or spec.head_dim % (simd.PAIR * simd.LANES):
+    return None if simd.WIDTH else "this CPU lacks the instructions"
+
+
+def unfit(model: Any, spec: KVSpec) -> str | None:
+    """Why a loaded model cannot be computed by them; None where it can."""
+    if not Structure.fits(model):
+        return "they are not made for its architecture"
+    if spec.group is None or spec.head_dim % LANES:
         return f"they are not made for heads of {spec.head_dim} numbers"
-    unfit = [name for name, linear, _ in decoder.linears() if not _fits(linear, simd.LANES)]
-    return f"they are not made for the weights of {unfit[0]}" if unfit else None
-
-
-def _fits(linear: Linear, least: int) -> bool:
-    if not isinstance(linear, FloatLinear) or linear.weight.dtype not in {torch.float32, torch.bfloat16}:
-        return False
-    outputs, inputs = linear.weight.shape
-    return bool(outputs >= least and inputs % ALIGNED == 0)
-
-
-def compile_steps(
-    decoder: Decoder, spec: KVSpec, threads: int, usual: Callable[[Sequence[Piece], Sequence[int]], torch.Tensor]
-) -> Steps:
-    """What computes the steps of a decoder that `unable` had nothing against, whose int8 layers keep their steps.
-
-    Raises NotUsed where it cannot be compiled, or is wrong, or no faster than the `usual` pass of pieces, which gives
-    the logits of those wanted.
-    """
-    try:
-        # Only here, because they import numba.
-        from ark_backends.torch_chat.compiled.steps import Steps  # noqa: PLC0415
-        from ark_backends.torch_chat.compiled.trial import objection  # noqa: PLC0415
-
-        made = Steps(decoder, spec, threads)
-        reason = objection(made, usual, spec)
-    except Exception as error:  # a compiler may fail in any way, and its next version in others
-        log.exception("steps cannot be compiled")
-        raise NotUsed("they cannot be compiled") from error
-    if reason is not None:
-        raise NotUsed(reason)
-    return made
+    kinds = {module.weight.dtype for part in Structure(model).linears() for module in part.modules}
+    strange = kinds - set(TYPES)
+    return f"they are not made for weights in {strange.pop()}" if strange else unable()

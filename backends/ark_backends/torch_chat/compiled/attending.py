@@ -1,4 +1,9 @@
-"""Attention of single tokens, and what it has in common with the other kernels."""
+"""Attention to keys in blocks at fixed positions.
+
+A token compares its queries with blocks of 64 keys, counted from the first token of the sequence, and adds up what it
+finds block by block, and parts of 1,024 keys in their order. So its numbers do not depend on which of the keys were
+there before, on the queries beside it, or on how many threads compute them.
+"""
 
 from __future__ import annotations
 
@@ -6,177 +11,185 @@ from typing import Any
 
 import numpy as np
 
+from ark_backends.torch_chat.compiled.block import begin_state, call_block, finish_state, fold_state
 from ark_backends.torch_chat.compiled.cache import compiled
-from ark_backends.torch_chat.compiled.simd import (
-    LANES,
-    as_float,
-    copy,
-    float32_dots,
-    weigh_1,
-    weigh_2,
-    weigh_3,
-    weigh_4,
+from ark_backends.torch_chat.compiled.rows import normalise, rotate
+from ark_backends.torch_chat.compiled.simd import LANES, VECTOR, copy, float_at, int_at, put_float, put_int
+from ark_backends.torch_chat.compiled.tables import (
+    ADDRESS,
+    CAPACITY,
+    COUNT,
+    FIRST,
+    KEYS,
+    PAIRS,
+    PART,
+    PAST,
+    STATE,
+    Inputs,
+    Model,
+    Work,
 )
-from ark_backends.torch_chat.compiled.tables import BLOCK, PART, Inputs, Model, Work
-
-LOG2_E = np.float32(1.4426950408889634)
 
 
 @compiled
-def attend(
-    model: Model, work: Work, inputs: Inputs, layer: int, token: int, part: int, kv_head: int, thread: int
-) -> None:
-    """A token's queries of one KV head, and a part of the keys."""
-    group, head_dim = model.heads // model.kv_heads, model.head_dim
-    base, capacity, length = inputs.kv[token, 0], inputs.kv[token, 1], inputs.kv[token, 2]
-    head_bytes = 4 * head_dim * capacity
-    keys = base + (2 * layer * model.kv_heads + kv_head) * head_bytes
-    values = base + ((2 * layer + 1) * model.kv_heads + kv_head) * head_bytes
-    first = _start(model, inputs, token, layer) + part * PART
-    stop = min(first + PART, length + 1)
-    joined, queries, weights = work.joined[token], work.queries[thread], work.weights[thread]
-    if stop == length + 1:
-        # The part with the newest key is the one that writes it; no other reads it.
-        place = model.heads + kv_head
-        _turned(model, inputs, joined, layer, token, place, np.float32(1.0), queries[0])
-        copy(keys + 4 * head_dim * length, queries[0].ctypes.data, 4 * head_dim)
-        value = joined[(place + model.kv_heads) * head_dim :]
-        copy(values + 4 * head_dim * length, value.ctypes.data, 4 * head_dim)
-    found = work.partial[token, part, kv_head]
-    for query in range(group):
-        _turned(model, inputs, joined, layer, token, kv_head * group + query, model.scale, queries[query])
-        found[group * head_dim + query] = -np.inf
-        found[group * (head_dim + 1) + query] = np.float32(0.0)
-    for i in range(group * head_dim):
-        found[i] = np.float32(0.0)
-    for start in range(first, stop, BLOCK):
-        count = min(BLOCK, stop - start)
-        here = 4 * head_dim * start
-        for row in range(0, count, LANES):
-            for query in range(group):
-                there = keys + here + 4 * head_dim * row
-                out = weights[query, row:].ctypes.data
-                float32_dots(out, there, 4 * head_dim, count - row - 1, queries[query].ctypes.data, head_dim)
-        for query in range(group):
-            _weights(found, weights[query], count, query, group, head_dim)
-        _weigh(found.ctypes.data, weights, values + here, count, group, head_dim)
+def of_sequence(inputs: Inputs, owner: int, column: int) -> Any:
+    """A number of the table of sequences."""
+    return int_at(inputs.sequences + 8 * (5 * owner + column))
 
 
 @compiled
-def merge(model: Model, work: Work, inputs: Inputs, layer: int, token: int) -> None:
-    """The parts of attention put together."""
-    group, head_dim = model.heads // model.kv_heads, model.head_dim
-    parts = parts_of(model, inputs, token, layer)
-    for head in range(model.heads):
-        kv_head, query = head // group, head % group
-        largest, total = group * head_dim + query, group * (head_dim + 1) + query
-        found = work.partial[token]
-        top = found[0, kv_head, largest]
-        for part in range(1, parts):
-            top = max(top, found[part, kv_head, largest])
-        seen = work.seen[token, head * head_dim :]
-        for i in range(head_dim):
-            seen[i] = np.float32(0.0)
-        weight = np.float32(0.0)
-        for part in range(parts):
-            share = exp(found[part, kv_head, largest] - top)
-            weight += share * found[part, kv_head, total]
-            values = found[part, kv_head, query * head_dim :]
-            for i in range(head_dim):
-                seen[i] += share * values[i]
-        for i in range(head_dim):
-            seen[i] /= weight
+def owner_of(inputs: Inputs, row: int) -> Any:
+    return int_at(inputs.owners + 8 * row)
 
 
 @compiled
-def parts_of(model: Model, inputs: Inputs, token: int, layer: int) -> Any:
-    """In how many parts a token attends to its keys, of which the last has the newest."""
-    return (inputs.kv[token, 2] - _start(model, inputs, token, layer)) // PART + 1
-
-
-@compiled
-def _start(model: Model, inputs: Inputs, token: int, layer: int) -> int:
+def first_key(model: Model, layer: int, place: int) -> Any:
     """The first key that a token attends to."""
-    window, length = model.windows[layer], inputs.kv[token, 2]
-    return max(0, length + 1 - window) if window else 0
+    window = int_at(model.windows + 8 * layer)
+    return max(0, place + 1 - window) if window else 0
 
 
 @compiled
-def _weights(found: Any, scores: Any, count: int, query: int, group: int, head_dim: int) -> None:
-    """Scores of a block become weights, and what was found before is made comparable: softmax as it goes on
-    (Milakov and Gimelshein, "Online normalizer calculation for softmax", 2018)."""
-    largest, total = group * head_dim + query, group * (head_dim + 1) + query
-    top = found[largest]
-    for i in range(count):
-        top = max(top, scores[i])
-    weight = np.float32(0.0)
-    for i in range(count):
-        scores[i] = exp(scores[i] - top)
-        weight += scores[i]
-    share = exp(found[largest] - top)
-    found[largest] = top
-    found[total] = found[total] * share + weight
-    for i in range(query * head_dim, (query + 1) * head_dim):
-        found[i] *= share
-
-
-@compiled
-def _weigh(out: int, weights: Any, values: int, count: int, group: int, head_dim: int) -> None:
-    """Add the values of a block, at an address, to what each query has found."""
-    query = 0
-    stride = weights.strides[0]
-    while query < group:
-        left = group - query
-        place, those = out + 4 * head_dim * query, weights[query].ctypes.data
-        if left >= 4:
-            weigh_4(place, those, stride, values, count, head_dim)
-        elif left == 3:
-            weigh_3(place, those, stride, values, count, head_dim)
-        elif left == 2:
-            weigh_2(place, those, stride, values, count, head_dim)
-        else:
-            weigh_1(place, those, stride, values, count, head_dim)
-        query += 4
-
-
-@compiled
-def _turned(model: Model, inputs: Inputs, joined: Any, layer: int, token: int, head: int, scale: Any, out: Any) -> None:
-    """A query or key: normalised where the model does that, and turned by its position."""
-    head_dim, half = model.head_dim, model.head_dim // 2
-    x = joined[head * head_dim : (head + 1) * head_dim]
-    cosine, sine = inputs.cosine[token], inputs.sine[token]
-    if len(model.head_gains):
-        gain = model.head_gains[layer, head]
-        squares = np.float32(0.0)
+def store_row(model: Model, work: Work, inputs: Inputs, layer: int, row: int, thread: int) -> None:
+    """Put a row's keys and values where its sequence keeps them."""
+    owner, head_dim = owner_of(inputs, row), model.head_dim
+    place = of_sequence(inputs, owner, PAST) + row - of_sequence(inputs, owner, FIRST)
+    wide = 4 * head_dim
+    size = wide * of_sequence(inputs, owner, CAPACITY)
+    keys = of_sequence(inputs, owner, ADDRESS) + 2 * layer * model.kv_heads * size
+    values = keys + model.kv_heads * size + place * wide
+    keys += place // LANES * LANES * wide + 4 * (place % LANES)
+    joined = work.joined + 4 * row * work.joined_width
+    for kv_head in range(model.kv_heads):
+        key = joined + (model.heads + kv_head) * wide
+        _turn(model, work, inputs, layer, row, key, 1, key, thread)
         for i in range(head_dim):
-            squares += x[i] * x[i]
-        scale = scale / np.sqrt(squares / np.float32(head_dim) + model.head_epsilon[layer])
-        for i in range(half):
-            low, high = x[i] * gain[i], x[i + half] * gain[i + half]
-            out[i] = (low * cosine[i] + high * sine[i]) * scale
-            out[i + half] = (high * cosine[i + half] + low * sine[i + half]) * scale
-    else:
-        for i in range(half):
-            out[i] = (x[i] * cosine[i] + x[i + half] * sine[i]) * scale
-            out[i + half] = (x[i + half] * cosine[i + half] + x[i] * sine[i + half]) * scale
+            put_float(keys + kv_head * size + VECTOR * i, float_at(key + 4 * i))
+        copy(values + kv_head * size, key + model.kv_heads * wide, wide)
 
 
 @compiled
-def exp(x: Any) -> Any:
-    """The exponential in float32, as 2 to a whole number times 2 to the rest (the polynomial is that of Cephes'
-    exp2f, by Stephen Moshier). Not a number stays what it is."""
-    power = x * LOG2_E
-    # What is smaller or larger is cut off where float32 nearly ends.
-    power = np.float32(-126.0) if power < np.float32(-126.0) else power
-    power = np.float32(126.0) if power > np.float32(126.0) else power
-    # What is not a number has no whole part; the rest keeps it.
-    whole = np.rint(power) if power == power else np.float32(0.0)  # noqa: PLR0124
-    rest = power - whole
-    value = np.float32(1.535336188319500e-4)
-    value = value * rest + np.float32(1.339887440266574e-3)
-    value = value * rest + np.float32(9.618437357674640e-3)
-    value = value * rest + np.float32(5.550332471162809e-2)
-    value = value * rest + np.float32(2.402264791363012e-1)
-    value = value * rest + np.float32(6.931472028550421e-1)
-    value = value * rest + np.float32(1.0)
-    return value * as_float((np.int32(whole) + np.int32(127)) << np.int32(23))
+def attend_part(
+    model: Model, work: Work, inputs: Inputs, layer: int, row: int, kv_head: int, part: int, thread: int
+) -> None:
+    """The queries of a single token for one KV head, and one part of its keys."""
+    group, owner = model.heads // model.kv_heads, owner_of(inputs, row)
+    place, state = of_sequence(inputs, owner, PAST), 4 * (model.head_dim + STATE)
+    found = work.partial + ((owner * work.parts + part) * model.heads + kv_head * group) * state
+    tiles = (group + PAIRS - 1) // PAIRS
+    count = (group + tiles - 1) // tiles
+    for first in range(0, group, count):
+        number = min(count, group - first)
+        for i in range(number):
+            _query(model, work, inputs, layer, row, kv_head * group + first + i, place, i, thread)
+            begin_state(found + (first + i) * state, model.head_dim // LANES)
+        _attend_blocks(model, work, inputs, layer, owner, kv_head, part, number, found + first * state, thread)
+
+
+@compiled
+def merge_parts(model: Model, work: Work, inputs: Inputs, layer: int, row: int) -> None:
+    """What a single token has found in all parts of its keys."""
+    owner, state, vectors = owner_of(inputs, row), 4 * (model.head_dim + STATE), model.head_dim // LANES
+    place = of_sequence(inputs, owner, PAST)
+    first = first_key(model, layer, place) // PART
+    apart, seen = model.heads * state, work.seen + 4 * row * work.seen_width
+    for head in range(model.heads):
+        total = work.partial + ((owner * work.parts + first) * model.heads + head) * state
+        for part in range(1, place // PART - first + 1):
+            fold_state(total, total + part * apart, vectors)
+        finish_state(total, vectors, seen + 4 * head * model.head_dim)
+
+
+@compiled
+def attend_tile(
+    model: Model, work: Work, inputs: Inputs, layer: int, owner: int, kv_head: int, tile: int, thread: int
+) -> None:
+    """Up to PAIRS queries of a sequence with several new tokens, for one KV head."""
+    group, state, vectors = model.heads // model.kv_heads, 4 * (model.head_dim + STATE), model.head_dim // LANES
+    past, start = of_sequence(inputs, owner, PAST), of_sequence(inputs, owner, FIRST)
+    first = tile * PAIRS
+    number = min(PAIRS, of_sequence(inputs, owner, COUNT) * group - first)
+    found, totals = work.found + 2 * thread * PAIRS * state, work.found + (2 * thread + 1) * PAIRS * state
+    for i in range(number):
+        token, head = (first + i) // group, kv_head * group + (first + i) % group
+        _query(model, work, inputs, layer, start + token, head, past + token, i, thread)
+    places = work.places + 16 * thread * PAIRS
+    stops = places + 8 * PAIRS
+    for part in range(int_at(places) // PART, (int_at(stops + 8 * (number - 1)) - 1) // PART + 1):
+        for i in range(number):
+            begin_state(found + i * state, vectors)
+        _attend_blocks(model, work, inputs, layer, owner, kv_head, part, number, found, thread)
+        for i in range(number):
+            begun = int_at(places + 8 * i) // PART
+            if begun == part:
+                copy(totals + i * state, found + i * state, state)
+            elif begun < part and int_at(stops + 8 * i) > part * PART:
+                fold_state(totals + i * state, found + i * state, vectors)
+    for i in range(number):
+        token, head = (first + i) // group, kv_head * group + (first + i) % group
+        seen = work.seen + 4 * ((start + token) * work.seen_width + head * model.head_dim)
+        finish_state(totals + i * state, vectors, seen)
+
+
+@compiled
+def _query(
+    model: Model, work: Work, inputs: Inputs, layer: int, row: int, head: int, place: int, number: int, thread: int
+) -> None:
+    wide, places = 4 * model.head_dim, work.places + 8 * (2 * thread * PAIRS + number)
+    query = work.joined + 4 * row * work.joined_width + head * wide
+    _turn(model, work, inputs, layer, row, query, 0, work.queries + (thread * PAIRS + number) * wide, thread)
+    put_int(places, first_key(model, layer, place))
+    put_int(places + 8 * PAIRS, place + 1)
+
+
+@compiled
+def _turn(
+    model: Model, work: Work, inputs: Inputs, layer: int, row: int, x: int, key: int, out: int, thread: int
+) -> None:
+    """A query or a key: normalised where the model does that, turned by its position, and queries scaled."""
+    head_dim, wide = model.head_dim, 4 * model.head_dim
+    twice = work.turned + 2 * wide * thread
+    if model.head_gains:
+        gain = model.head_gains + (2 * layer + key) * wide
+        normalise(x, gain, head_dim // LANES, np.float32(head_dim), model.epsilon, twice)
+    else:
+        copy(twice, x, wide)
+    copy(twice + wide, twice, wide)
+    there = (int_at(model.rotations + 8 * layer) * inputs.rows + row) * wide
+    scale = np.float32(1.0) if key else model.scale
+    rotate(twice, head_dim, inputs.cosine + there, inputs.sine + there, scale, out)
+
+
+@compiled
+def _attend_blocks(
+    model: Model, work: Work, inputs: Inputs, layer: int, owner: int, kv_head: int, part: int, number: int,
+    found: int, thread: int,
+) -> None:  # fmt: skip
+    """The first `number` queries of a thread, and the blocks of one part."""
+    wide, capacity = 4 * model.head_dim, of_sequence(inputs, owner, CAPACITY)
+    size, state = wide * capacity, wide + 4 * STATE
+    keys = of_sequence(inputs, owner, ADDRESS) + (2 * layer * model.kv_heads + kv_head) * size
+    values = keys + model.kv_heads * size
+    firsts = work.places + 16 * thread * PAIRS
+    stops, last = firsts + 8 * PAIRS, 8 * (number - 1)
+    weights, shares = work.weights + 4 * KEYS * PAIRS * thread, work.shares + VECTOR * thread
+    queries = work.queries + thread * PAIRS * wide
+    end = min((part + 1) * PART, int_at(stops + last))
+    for begin in range(max(part * PART, int_at(firsts) // KEYS * KEYS), end, KEYS):
+        k, v, vectors = keys + begin * wide, values + begin * wide, (capacity - begin) // LANES - 1
+        alike = int_at(firsts + last) <= begin and int_at(stops) >= begin + KEYS
+        query = 0
+        while query < number:
+            first, stop, count = int_at(firsts + 8 * query), int_at(stops + 8 * query), number
+            if not alike:
+                # The queries of one token after those of another: each sees another end of the block.
+                count = 1
+                while query + count < number and int_at(stops + 8 * (query + count)) == stop:
+                    count += 1
+            low, high = max(0, first - begin), min(KEYS, stop - begin)
+            if low < high:
+                call_block(
+                    model.block, model.head_dim, model.softcap, k, vectors, v, low, high, count,
+                    queries + query * wide, weights, shares, found + query * state,
+                )  # fmt: skip
+            query += count

@@ -21,8 +21,8 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 OPTIONS: dict[str, Any] = {
     "nogil": True,
-    # Sums may be taken in any order that suits vectors. Infinities and what is not a number have to stay visible.
-    "fastmath": {"reassoc", "contract", "nsz", "arcp"},
+    # Every sum has the order that is written down: a vector's order would depend on how a loop was compiled.
+    "fastmath": False,
     "error_model": "numpy",
     # Nothing is allocated, so nothing has to be counted.
     "_nrt": False,
@@ -46,11 +46,36 @@ def kept(function: Function) -> Function:
         return compiled(function)
 
 
+def address(function: Callable[..., Any], takes: str) -> int:
+    """The address of a function of such types that returns nothing, compiled now or by an earlier process.
+
+    Large ones are called by it: within another, the compiler would work on them once more.
+    """
+    key = (function, takes)
+    if key not in _entries:
+        signature = f"void({takes})"
+        try:
+            with _in(directory()):
+                _entries[key] = numba.cfunc(signature, cache=True, **OPTIONS)(function)
+        except Exception as error:  # noqa: BLE001 - broken files, and those that cannot be written, fail in many ways
+            log.info("compiled functions cannot be read or kept: %s", error)
+            _forget()
+            _entries[key] = numba.cfunc(signature, **OPTIONS)(function)
+    return int(_entries[key].address)
+
+
+_entries: dict[tuple[Callable[..., Any], str], Any] = {}
+
+
 def again(function: Any) -> Any:
     """Compile a `kept` function anew, and forget what was kept: it may be what cannot be read."""
+    _forget()
+    return compiled(function.py_func)
+
+
+def _forget() -> None:
     with suppress(OSError, RuntimeError):
         shutil.rmtree(directory())
-    return compiled(function.py_func)
 
 
 def directory() -> Path:

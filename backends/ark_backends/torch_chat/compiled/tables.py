@@ -1,4 +1,8 @@
-"""What a step reads and writes, as the kernels take it: a tuple of numbers and arrays each."""
+"""What a pass reads and writes, as the kernels take it: numbers, and addresses of arrays.
+
+Arrays are rows behind each other, of float32 where nothing else is said. Addresses and not arrays, because a compiler
+works on every array that a function is handed as on a dozen numbers. Who makes them keeps the arrays alive.
+"""
 
 from __future__ import annotations
 
@@ -7,113 +11,142 @@ from typing import Any, NamedTuple
 INT8, FLOAT32, BFLOAT16 = 0, 1, 2
 """Kinds of a linear layer's weight."""
 
+GROUP = 32
+"""Inputs of a linear layer that share a scale, where they are in 8 bits. The width of every row is a multiple."""
+
 LINEARS = 4
 """Linear layers in a layer."""
 
 READ, WRITE, OPEN, CLOSE = range(LINEARS)
 
-PHASES = 3
-"""Phases for each linear layer: attention before it, where that is its place; its inputs; its outputs."""
+PHASES = 4
+"""Phases for each linear layer: keys and values stored and attention before it, where that is its place; its inputs;
+its outputs."""
 
-COUNTERS = 16
-"""Numbers (int64) that a phase has for itself: two are used, each in a cache line of its own."""
-
-WIDEST = 256
-"""Outputs of a linear layer that one task computes at most."""
+KEYS = 64
+"""Keys of a block: their scores are held at a time."""
 
 PART = 1024
-"""Keys that one task attends to."""
+"""Keys of a part, which one task attends to for a single token. Parts are added up in their order."""
 
-BLOCK = 128
-"""Keys whose scores are held at a time."""
+ROWS = 384
+"""Rows that one task computes at most."""
 
+PAIRS = 6
+"""Queries, of any tokens and heads that share a KV head, that are compared with a block of keys together."""
 
-class Linears(NamedTuple):
-    """Linear layers in the order of computation, int64 each: of all layers, then the head."""
+STATE = 32
+"""Numbers of what a query has found, behind the values: sums of weights (16), the largest score, the sum of all."""
 
-    kind: Any
-    outputs: Any
-    inputs: Any
-    weight: Any
-    """Address of the weight (outputs, inputs)."""
-    stride: Any
-    """Bytes from one of its rows to the next."""
-    first: Any
-    """Number of its first output among those of all layers."""
-    rows: Any
-    """Outputs that one task computes."""
+KIND, PRODUCT, BYTES, GROUPS, TILES, WEIGHT, SCALES, BIAS, TASK = range(9)
+"""Columns of the table of linear layers, int64: the kind; the address of the function that multiplies with it; bytes of
+a group of inputs of one tile; groups; tiles of outputs; the addresses of weight, scales and biases; tiles of a task."""
+
+ADDRESS, CAPACITY, PAST, FIRST, COUNT = range(5)
+"""Columns of the table of sequences, int64: address and capacity of its KV, tokens in it, its first row, its number of
+rows."""
 
 
 class Model(NamedTuple):
-    """What stays the same from step to step."""
+    """What stays the same from pass to pass."""
 
     layers: int
     heads: int
     kv_heads: int
     head_dim: int
+    hidden: Any
+    """Numbers between layers that are the model's own, float32: rows are filled up with zeros."""
+    width: int
+    """Numbers of such a row."""
+    gelu: int
+    """Whether gates are activated by GELU, instead of SiLU."""
     scale: Any
     """Of the scores, float32."""
+    softcap: Any
+    """Of the scores, float32; 0 for none."""
     epsilon: Any
-    """Of the normalisations, float32: (2 * layers + 1), two in each layer and the last."""
-    gains: Any
-    """Theirs (2 * layers + 1, hidden), float32."""
-    head_epsilon: Any
-    """Of the normalisation of each query and key (layers), float32."""
-    head_gains: Any
-    """Theirs (layers, heads + kv heads, head_dim), float32; (0, 0, 0) where there is none."""
-    ones: Any
-    """As many as the widest input, float32."""
-    windows: Any
+    """Of all normalisations, float32."""
+    gains: int
+    """Of the normalisations (2 * layers + 1, width): two in each layer and the last."""
+    post_gains: int
+    """Of those behind attention and MLP (2 * layers, width); 0 where there are none."""
+    head_gains: int
+    """Of the normalisation of each query and key (layers, 2, head_dim); 0 where there is none."""
+    windows: int
     """Tokens that a layer attends to (layers), int64; 0 for all."""
-    linears: Linears
-    scales: Any
-    """Of each output of all linear layers, for its whole number, float32."""
-    shifts: Any
-    """Taken from the whole number first, for the 128 that was added to each input, int32."""
-    biases: Any
-    """Float32, zeros where there are none."""
+    rotations: int
+    """Which of the tables of cosines and sines a layer takes (layers), int64."""
+    block: int
+    """The function that compares queries with a block of keys."""
+    linears: int
+    """The table of linear layers in the order of computation: of all layers, then the head."""
 
 
 class Work(NamedTuple):
-    """Room for a step's numbers. The first axis is that of tokens, or of threads where it says so."""
+    """Room for the numbers of a pass. The first axis is that of rows, or of threads where it says so."""
 
-    x: Any
-    """Between layers (hidden), float32."""
-    steps: Any
-    """Inputs of a linear layer in 8 bits, with 128 added, uint8."""
-    floats: Any
-    """The same as they are, float32."""
-    factors: Any
-    """What the products with them are multiplied by, float32."""
-    joined: Any
-    """Queries, keys and values ((heads + 2 * kv heads) * head_dim), float32."""
-    seen: Any
-    """What attention gives (heads * head_dim), float32."""
-    hidden: Any
-    """Within the MLP, float32."""
-    partial: Any
-    """Attention to each part of the keys (parts, kv heads, group * (head_dim + 2)), float32: sums of values, then
-    the largest scores, then the sums of weights."""
-    sums: Any
-    """Of each thread: products (2, tokens, WIDEST), int32."""
-    results: Any
-    """Of each thread: outputs (2, tokens, WIDEST), float32."""
-    queries: Any
-    """Of each thread: the queries of a KV head (group, head_dim), float32."""
-    weights: Any
-    """Of each thread: scores and weights of a block (group, BLOCK), float32."""
+    rows: int
+    """Rows that there is room for."""
+    parts: int
+    """Parts of keys of a sequence that there is room for."""
+    widest: int
+    """Numbers of the widest input of a linear layer."""
+    joined_width: int
+    seen_width: int
+    x: int
+    """Between layers (width)."""
+    last: int
+    """The same behind the last attention, of the rows whose logits are wanted."""
+    branch: int
+    """What is added to `x` once it is normalised (width), where models do that."""
+    floats: int
+    """Inputs of linear layers (2, rows, widest): the second ones are those of the last in a layer."""
+    steps: int
+    """The same in 8 bits, int8."""
+    factors: int
+    """Of each group of steps (2, rows, widest / GROUP)."""
+    starts: int
+    """What the sum of each group begins at, int32."""
+    joined: int
+    """Queries, keys and values ((heads + 2 * kv heads) * head_dim, filled up)."""
+    seen: int
+    """What attention gives (heads * head_dim, filled up)."""
+    partial: int
+    """What single tokens find in each part of their keys (sequences, parts, heads, head_dim + STATE)."""
+    results: int
+    """Of each thread: gates and what they let through (ROWS, 64)."""
+    queries: int
+    """Of each thread: (PAIRS, head_dim)."""
+    weights: int
+    """Of each thread: scores and weights of a block (PAIRS, KEYS)."""
+    shares: int
+    """Of each thread: how much of what was found before a block remains (16)."""
+    found: int
+    """Of each thread: what queries have found in a part, and in all (2, PAIRS, head_dim + STATE)."""
+    places: int
+    """Of each thread: the first key of each query, and the one behind its last (2, PAIRS), int64."""
+    turned: int
+    """Of each thread: a query or key twice (2, head_dim)."""
 
 
 class Inputs(NamedTuple):
-    """One step."""
+    """One pass."""
 
-    tokens: int
-    kv: Any
-    """Of each token: address and capacity of its sequence's `KVBuffer`, and the length before it, int64."""
-    cosine: Any
-    """(tokens, head_dim), float32, as `Rope` gives them."""
-    sine: Any
-    logits: Any
-    """What is computed: (tokens, vocabulary), float32."""
-    counters: Any
-    """(PHASES * linear layers, COUNTERS), int64: zeros."""
+    rows: int
+    sequence_count: int
+    wanted_count: int
+    sequences: int
+    """The table of sequences."""
+    owners: int
+    """The sequence of each row, int64."""
+    wanted: int
+    """Rows whose logits are wanted, in ascending order, int64."""
+    chosen: int
+    """Whether they are, for each row, int64."""
+    cosine: int
+    """(tables, rows, head_dim), as `Rope` gives them."""
+    sine: int
+    logits: int
+    """What is computed: (wanted, tiles of the head * 16)."""
+    counters: int
+    """Of PHASES phases for each linear layer."""

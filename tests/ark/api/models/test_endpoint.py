@@ -43,6 +43,7 @@ async def test_the_details_of_a_model() -> None:
         "aliases": ["gpt-3.5-turbo", "gpt-4o", "gpt-4o-mini"],
         "context_length": 77,
         "reasoning": False,
+        "deterministic": None,
         "dimensions": None,
         "languages": None,
         "parameters": ["max_completion_tokens", "max_tokens", "stop", "stream", "stream_options"],
