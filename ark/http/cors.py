@@ -21,13 +21,13 @@ class CORSConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """``[server.cors]``: without the table no page of another origin can use the server."""
 
     origins: Literal["*"] | tuple[Origin, ...]
-    """Origins whose pages may, as ``https://chat.example.com``, with the port where it is not the usual one; or ``"*"``
-    for all."""
+    """Origins whose pages may use the server, such as ``https://chat.example.com``, with the port if it is not the
+    default; or ``"*"`` for all."""
     credentials: bool = False
-    """The browser may send the session's cookie along; only for origins that are named. A page of another site needs
-    ``cookie_same_site = "none"`` and ``cookie_secure`` in ``[sessions]`` for it, too."""
+    """Let the browser send the session's cookie, which needs named origins. For a page of another site, also set
+    ``cookie_same_site = "none"`` and ``cookie_secure`` in ``[sessions]``."""
     max_age: Annotated[int, Meta(ge=0)] = 600
-    """Seconds for which a browser need not ask again what it may do."""
+    """Seconds for which a browser may cache the answer to a preflight request."""
 
     def __post_init__(self) -> None:
         if self.credentials and self.origins == "*":
