@@ -46,6 +46,7 @@ name = "speech"
 task = "transcription"
 backend = "written_speech:WrittenSpeech"
 """
+JSON = {"content-type": "application/json"}
 HELLO: list[Any] = [{"role": "user", "content": "hello"}]
 
 
@@ -154,12 +155,12 @@ def test_an_upload_and_its_reply(client: openai.OpenAI, size: int) -> None:
 @pytest.mark.parametrize(
     ("request_line", "given", "status", "code"),
     [
-        ("POST /v1/chat/completions", {"content": b"{"}, 400, "invalid_json"),
+        ("POST /v1/chat/completions", {"content": b"{", "headers": JSON}, 400, "invalid_json"),
         ("POST /v1/chat/completions", {"json": chat(temperature=5)}, 400, "invalid_value"),
         ("POST /v1/chat/completions", {"json": chat(model="nobody")}, 404, "model_not_found"),
         ("GET /nothing", {}, 404, "unknown_url"),
         ("PUT /v1/models", {}, 405, "method_not_allowed"),
-        ("POST /v1/chat/completions", {"content": b" " * 200_000}, 413, "request_too_large"),
+        ("POST /v1/chat/completions", {"content": b" " * 200_000, "headers": JSON}, 413, "request_too_large"),
         ("POST /v1/chat/completions", {"data": {"model": "echo"}}, 415, "unsupported_media_type"),
     ],
 )
