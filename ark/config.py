@@ -131,6 +131,10 @@ class SessionsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Sessions kept at once; one more evicts the least recently used, first those whose cookie never came back."""
     max_bytes: Positive = 256 * 1024 * 1024
     """Bytes of transcript, messages and token ids, kept at once in all sessions; more evicts the same way."""
+    bytes_per_key: Limit = 0
+    """Of them, bytes of one key's sessions; 0 is no limit. In any case no key pushes out what another has within an
+    equal share of ``max_bytes`` and ``max_sessions``: the sessions of the key that has most go first.
+    """
     max_conversations: Positive = 32
     """Conversations kept in one session; one more drops the session's least recently used."""
     busy_wait: Annotated[float, Meta(ge=0)] = 10.0

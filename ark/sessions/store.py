@@ -10,7 +10,7 @@ import secrets
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from ark.config import SessionsConfig
@@ -55,6 +55,18 @@ class Lease:
     ended: bool = False
 
 
+@dataclass(eq=False)
+class Owner:
+    """What the store has of one owner."""
+
+    sessions: dict[str, Session] = field(default_factory=dict)
+    size: int = 0
+    """Bytes of their transcripts."""
+    probation: OrderedDict[Session, None] = field(default_factory=OrderedDict)
+    """Sessions without a turn in progress, least recently used first, whose cookie never came back; and the others."""
+    protected: OrderedDict[Session, None] = field(default_factory=OrderedDict)
+
+
 class SessionStore:
     """Sessions by owner and id."""
 
@@ -69,11 +81,10 @@ class SessionStore:
         self._config = config
         self._clock = clock
         self._on_evict = on_evict
-        self._owners: dict[str, dict[str, Session]] = {}
+        self._owners: dict[str, Owner] = {}
         self._by_age: OrderedDict[Session, None] = OrderedDict()
-        # Sessions without a turn in progress, least recently used first: what may be evicted.
-        self._probation: OrderedDict[Session, None] = OrderedDict()
-        self._protected: OrderedDict[Session, None] = OrderedDict()
+        # Sessions without a turn in progress, least recently used first.
+        self._idle: OrderedDict[Session, None] = OrderedDict()
         # Two, so that clients without a cookie jar cannot push out the ids that others will ask for.
         self._expired_probation = ExpiredIds(config.max_sessions)
         self._expired = ExpiredIds(config.max_sessions)
@@ -133,8 +144,8 @@ class SessionStore:
     def describe_all(self, owner: str) -> list[SessionInfo]:
         """The owner's sessions, the most recently used first."""
         self.sweep()
-        mine = self._owners.get(owner, {}).values()
-        return [self._info(session) for session in sorted(mine, key=lambda s: s.used, reverse=True)]
+        mine = self._owners[owner].sessions if owner in self._owners else {}
+        return [self._info(session) for session in sorted(mine.values(), key=lambda s: s.used, reverse=True)]
 
     def delete(self, owner: str, session_id: str) -> bool:
         """Forget a session; a turn in progress will commit nothing. Its id is free for a new one afterwards.
@@ -210,7 +221,7 @@ class SessionStore:
             # Its first turn failed: the session is as before it, not there.
             self._remove(session)
         elif session.turns == 0:
-            self._queue_of(session)[session] = None
+            self._park(session)
         self._limit()
 
     # Limits.
@@ -218,9 +229,8 @@ class SessionStore:
     def sweep(self) -> None:
         """Expire what is too old. Every operation does it by itself; a timer may, to free memory of an idle server."""
         now = self._clock()
-        for queue in (self._probation, self._protected):
-            while queue and now - (first := next(iter(queue))).used >= self._config.idle_timeout:
-                self._evict(first, "idle")
+        while self._idle and now - (first := next(iter(self._idle))).used >= self._config.idle_timeout:
+            self._evict(first, "idle")
         aged: list[Session] = []
         for session in self._by_age:
             if now - session.created < self._config.max_age:
@@ -233,24 +243,40 @@ class SessionStore:
     def restore(self, sessions: list[Session], expired: list[tuple[str, str]]) -> None:
         """Take over what another process has saved, before the first operation."""
         for session in sorted(sessions, key=lambda session: session.created):
-            self._owners.setdefault(session.owner, {})[session.id] = session
+            mine = self._owners.setdefault(session.owner, Owner())
+            mine.sessions[session.id] = session
+            mine.size += session.size
             self._by_age[session] = None
             self._size += session.size
         for session in sorted(sessions, key=lambda session: session.used):
-            self._queue_of(session)[session] = None
+            self._park(session)
         for owner, session_id in expired:
             self._expired.add(owner, session_id)
         self.sweep()
         self._limit()
 
     def _limit(self) -> None:
-        while len(self._by_age) > self._config.max_sessions and (victim := self._victim()) is not None:
+        config = self._config
+        while len(self._by_age) > config.max_sessions:
+            victim = self._victim(lambda owner: len(owner.sessions), config.max_sessions // len(self._owners))
+            if victim is None:
+                break
             self._evict(victim, "count")
-        while self._size > self._config.max_bytes and (victim := self._victim()) is not None:
+        while self._owners and (self._size > config.max_bytes or config.bytes_per_key):
+            share = config.max_bytes // len(self._owners) if self._size > config.max_bytes else config.max_bytes
+            victim = self._victim(lambda owner: owner.size, min(share, config.bytes_per_key or share))
+            if victim is None:
+                break
             self._evict(victim, "bytes")
 
-    def _victim(self) -> Session | None:
-        return next(iter(self._probation or self._protected), None)
+    def _victim(self, used: Callable[[Owner], int], share: int) -> Session | None:
+        """The session to go of the owner who has most, if that is more than its share: nobody pushes out what another
+        owner has within its own."""
+        idle = (owner for owner in self._owners.values() if owner.probation or owner.protected)
+        owner = max(idle, key=used, default=None)
+        if owner is None or used(owner) <= share:
+            return None
+        return next(iter(owner.probation or owner.protected))
 
     def _limit_conversations(self, session: Session) -> None:
         excess = len(session.conversations) - self._config.max_conversations
@@ -266,35 +292,45 @@ class SessionStore:
     # Bookkeeping.
 
     def _find(self, owner: str, session_id: str | None) -> Session | None:
-        return None if session_id is None else self._owners.get(owner, {}).get(session_id)
+        mine = self._owners.get(owner)
+        return None if session_id is None or mine is None else mine.sessions.get(session_id)
 
     def _add(self, owner: str, session_id: str, *, issued: bool) -> Session:
         now = self._clock()
         session = Session(owner, session_id, issued=issued, trusted=not issued, created=now, used=now)
-        self._owners.setdefault(owner, {})[session_id] = session
+        self._owners.setdefault(owner, Owner()).sessions[session_id] = session
         self._by_age[session] = None
         return session
 
     def _trust(self, session: Session) -> None:
         if not session.trusted:
-            self._probation.pop(session, None)
+            self._owners[session.owner].probation.pop(session, None)
             session.trusted = True
             if session.turns == 0:
-                self._protected[session] = None
+                self._owners[session.owner].protected[session] = None
 
     def _lease(self, session: Session, mode: Mode) -> Lease:
-        self._queue_of(session).pop(session, None)
+        self._unpark(session)
         session.turns += 1
         session.appending = session.appending or mode == "append"
         session.used = self._clock()
         self._limit()
         return Lease(session, mode)
 
-    def _queue_of(self, session: Session) -> OrderedDict[Session, None]:
-        return self._protected if session.trusted else self._probation
+    def _park(self, session: Session) -> None:
+        """No turn of the session is in progress any more: it may be evicted."""
+        owner = self._owners[session.owner]
+        (owner.protected if session.trusted else owner.probation)[session] = None
+        self._idle[session] = None
+
+    def _unpark(self, session: Session) -> None:
+        owner = self._owners[session.owner]
+        (owner.protected if session.trusted else owner.probation).pop(session, None)
+        self._idle.pop(session, None)
 
     def _grow(self, session: Session, size: int) -> None:
         session.size += size
+        self._owners[session.owner].size += size
         self._size += size
 
     def _evict(self, session: Session, cause: Cause) -> None:
@@ -310,12 +346,13 @@ class SessionStore:
         self._on_evict(Evicted(session.owner, session.id, cause, tuple(released), whole))
 
     def _remove(self, session: Session) -> None:
-        mine = self._owners[session.owner]
-        del mine[session.id]
-        if not mine:
+        self._unpark(session)
+        owner = self._owners[session.owner]
+        del owner.sessions[session.id]
+        owner.size -= session.size
+        if not owner.sessions:
             del self._owners[session.owner]
         del self._by_age[session]
-        self._queue_of(session).pop(session, None)
         self._size -= session.size
         session.deleted = True
 

@@ -24,14 +24,18 @@ class RefusalPart(msgspec.Struct, frozen=True, tag="refusal", tag_field="type"):
     refusal: str
 
 
+ShortText = Annotated[str, Meta(max_length=1024)]
+"""A name or an id: no template need write it, so the context's length does not bound it."""
+
+
 class FunctionCall(msgspec.Struct, frozen=True, kw_only=True):
-    name: str
+    name: ShortText
     arguments: str
     """JSON as text, as the model wrote it."""
 
 
 class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
-    id: str
+    id: ShortText
     function: FunctionCall
     type: Literal["function"] = "function"
 
@@ -42,9 +46,9 @@ class ChatMessage(msgspec.Struct, frozen=True, kw_only=True):
     # Which fields a role needs is checked in `ark.api.chat.parameters`.
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     content: str | Annotated[list[TextPart | RefusalPart], Meta(max_length=1024)] | None = None
-    name: str | None = None
+    name: ShortText | None = None
     tool_calls: Annotated[list[ToolCall], Meta(max_length=1024)] | None = None
-    tool_call_id: str | None = None
+    tool_call_id: ShortText | None = None
     function_call: FunctionCall | None = None
     reasoning_content: str | None = None
     refusal: str | None = None

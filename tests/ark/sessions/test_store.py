@@ -151,6 +151,23 @@ def test_transcripts_over_the_byte_limit_push_out_the_least_recently_used(
     assert store.size == sum(info.bytes for info in store.describe_all("ann")) <= 5000
 
 
+@pytest.mark.parametrize("limits", [{"max_bytes": 18_000}, {"max_sessions": 6}, {"bytes_per_key": 5000}])
+def test_nobody_pushes_out_what_another_has_within_its_share(
+    store_of: Any, say: Any, events: Any, limits: dict[str, int]
+) -> None:
+    store = store_of(**limits)
+    kept = [say(store, store.lease_cookie("bob", None), "x" * 900).session.id for _ in range(2)]
+    for _ in range(20):
+        say(store, store.lease_named("ann", str(uuid.uuid4())), "x" * 900)
+    assert {info.id for info in store.describe_all("bob")} == set(kept)
+    assert {event.owner for event in events} == {"ann"}
+    assert store.describe_all("ann")
+    # Whoever has most gives way, however old what the other has.
+    say(store, store.lease_cookie("eve", None), "x" * 900)
+    assert len(store.describe_all("bob")) == 2
+    assert len(store.describe_all("eve")) == 1
+
+
 def test_a_session_keeps_its_latest_conversations(store_of: Any, say: Any, events: Any) -> None:
     store = store_of(max_conversations=2)
     cookie = say(store, store.lease_cookie("ann", None), "a").session.id

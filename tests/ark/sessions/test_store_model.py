@@ -6,6 +6,7 @@ The model keeps sessions in one list, looks at all of them each time, and knows 
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,6 +65,8 @@ class StoreAgainstModel(RuleBasedStateMachine):
         self.events: list[Evicted] = []
         self.store = SessionStore(CONFIG, clock=lambda: self.now, on_evict=self.events.append)
         self.sessions: list[ModelSession] = []
+        self.owners: list[str] = []
+        """Those who have sessions, in the order in which they came."""
         self.buried: list[tuple[str, str, bool]] = []
         """(owner, id, trusted), the oldest first."""
         self.issued: list[tuple[str, str]] = []
@@ -83,23 +86,34 @@ class StoreAgainstModel(RuleBasedStateMachine):
                 self.drop(session)
 
     def limit(self) -> None:
-        while len(self.sessions) > CONFIG.max_sessions and self.drop_least():
+        while len(self.sessions) > CONFIG.max_sessions and self.drop_least(lambda s: 1, CONFIG.max_sessions):
             pass
-        while sum(s.size for s in self.sessions) > CONFIG.max_bytes and self.drop_least():
+        while sum(s.size for s in self.sessions) > CONFIG.max_bytes and self.drop_least(
+            lambda s: s.size, CONFIG.max_bytes
+        ):
             pass
 
-    def drop_least(self) -> bool:
+    def drop_least(self, cost: Callable[[ModelSession], int], limit: int) -> bool:
+        """Of the owner who has most, if that is more than an equal share."""
         idle = [s for s in self.sessions if not s.turns]
-        if idle:
-            self.drop(min(idle, key=lambda s: (s.trusted, s.used)))
-        return bool(idle)
+        costs = {owner: sum(cost(s) for s in self.sessions if s.owner == owner) for owner in self.owners}
+        most = max((owner for owner in self.owners if any(s.owner == owner for s in idle)), key=costs.get, default=None)
+        if most is None or costs[most] <= limit // len(self.owners):
+            return False
+        self.drop(min((s for s in idle if s.owner == most), key=lambda s: (s.trusted, s.used)))
+        return True
 
     def drop(self, session: ModelSession) -> None:
-        self.sessions.remove(session)
+        self.remove(session)
         self.buried.append((session.owner, session.id, session.trusted))
         alike = [b for b in self.buried if (b[0], b[2]) == (session.owner, session.trusted)]
         if len(alike) > CONFIG.max_sessions:
             self.buried.remove(alike[0])
+
+    def remove(self, session: ModelSession) -> None:
+        self.sessions.remove(session)
+        if not any(s.owner == session.owner for s in self.sessions):
+            self.owners.remove(session.owner)
 
     def is_buried(self, owner: str, name: str) -> bool:
         return any((o, n) == (owner, name) for o, n, _ in self.buried)
@@ -111,6 +125,8 @@ class StoreAgainstModel(RuleBasedStateMachine):
             issued = lease.session.issued
             session = ModelSession(owner, lease.session.id, issued, not issued, self.now, 0, self.now)
             self.sessions.append(session)
+            if owner not in self.owners:
+                self.owners.append(owner)
             if issued:
                 assert (owner, session.id) not in self.issued
                 self.issued.append((owner, session.id))
@@ -137,7 +153,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
         if session in self.sessions:
             session.used, session.idle_since = self.steps, self.now
             if not session.turns and not session.conversations:
-                self.sessions.remove(session)
+                self.remove(session)
         self.limit()
 
     # What happens.
@@ -264,7 +280,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
         assert self.store.delete(owner, name) == known
         self.buried = [b for b in self.buried if b[:2] != (owner, name)]
         if session is not None:
-            self.sessions.remove(session)
+            self.remove(session)
 
     # What always holds.
 
@@ -297,10 +313,15 @@ class StoreAgainstModel(RuleBasedStateMachine):
 
     @invariant()
     def limits_hold_but_for_running_turns(self) -> None:
-        running = len({id(turn.session) for turn in self.turns})
-        assert len(self.store) <= max(CONFIG.max_sessions, running)
-        idle = [s for s in self.sessions if not s.turns]
-        assert self.store.size <= CONFIG.max_bytes or not idle
+        """And for what others have within their share, which those turns do not push out."""
+        idle = {s.owner for s in self.sessions if not s.turns}
+        counts = {owner: sum(s.owner == owner for s in self.sessions) for owner in self.owners}
+        sizes = {owner: sum(s.size for s in self.sessions if s.owner == owner) for owner in self.owners}
+        for total, used, limit in (
+            (len(self.store), counts, CONFIG.max_sessions),
+            (self.store.size, sizes, CONFIG.max_bytes),
+        ):
+            assert total <= limit or all(used[owner] <= limit // len(self.owners) for owner in idle)
 
     @invariant()
     def the_state_of_a_live_conversation_is_never_released(self) -> None:

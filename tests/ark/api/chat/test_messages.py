@@ -111,3 +111,19 @@ def test_a_bad_message_is_named(message: dict[str, Any], param: str, code: str) 
     assert caught.value.param == f"messages[1].{param}"
     assert caught.value.code == code
     assert caught.value.param in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"role": "user", "content": "a", "name": "x" * 1025},
+        {"role": "tool", "content": "a", "tool_call_id": "x" * 1025},
+        {"role": "assistant", "tool_calls": [{"id": "x" * 1025, "function": {"name": "f", "arguments": ""}}]},
+        {"role": "assistant", "tool_calls": [{"id": "x", "function": {"name": "x" * 1025, "arguments": ""}}]},
+        {"role": "assistant", "function_call": {"name": "x" * 1025, "arguments": ""}},
+    ],
+)
+def test_what_no_template_need_write_is_short(message: dict[str, Any]) -> None:
+    """The context's length does not bound it, and sessions keep it."""
+    with pytest.raises(msgspec.ValidationError, match="length <= 1024"):
+        msgspec.convert([message], list[ChatMessage])
