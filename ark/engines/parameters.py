@@ -137,7 +137,7 @@ CHAT = _table(
     Parameter(
         "reasoning_effort",
         ReasoningEffort,
-        "none turns thinking off; other degrees if the chat template has them",
+        "none turns thinking off; other degrees if the chat template has them; nothing to a model that never thinks",
         # OpenAI's default; it asks for what a model does by itself.
         ("medium",),
         needs="thinking",

@@ -41,6 +41,8 @@ class Served(Generic[B]):
         """What the backend can do, narrowed by the configuration; None until it is open."""
         self._refused: Sequence[parameters.Parameter] = ()
         """The parameters that the model cannot honour."""
+        self._without_effect: frozenset[str] = frozenset()
+        """Those that are accepted all the same, for there is nothing that they could change."""
         self.failed = False
         self._settled = anyio.Event()
 
@@ -75,7 +77,7 @@ class Served(Generic[B]):
                 # Nobody would close it later.
                 await backend.close()
                 raise
-            honoured = self.capabilities.parameters
+            honoured = self.capabilities.parameters | self._without_effect
             self._refused = [
                 row for name, row in self.table.items() if row.neutral is not None and name not in honoured
             ]
@@ -158,6 +160,8 @@ class ServedChat(Served[ChatBackend]):
         beyond = {name for name, row in parameters.CHAT.items() if missing.get(row.needs or "")}
         if self.config.capabilities == "document":
             beyond |= parameters.beyond_document(parameters.CHAT)
+        elif not backend.capabilities.reasoning:
+            self._without_effect = frozenset({"reasoning_effort"})
         honoured = backend.capabilities.parameters - beyond
         return msgspec.structs.replace(backend.capabilities, parameters=honoured)
 

@@ -394,6 +394,18 @@ def test_a_model_whose_template_knows_no_tools_refuses_them(client: openai.OpenA
     assert (caught.value.param, caught.value.code) == ("tools", "unsupported_parameter")
 
 
+@pytest.mark.parametrize("effort", ["none", "low", "max"])
+def test_an_effort_is_nothing_to_a_model_that_does_not_think(client: openai.OpenAI, effort: Any) -> None:
+    raw = client.chat.completions.with_raw_response.create(
+        model="plain", messages=HELLO, seed=1, max_tokens=9, reasoning_effort=effort
+    )
+    assert "x-ark-ignored" not in raw.headers
+    usual = client.chat.completions.create(model="plain", messages=HELLO, seed=1, max_tokens=9)
+    assert raw.parse().choices[0].message.content == usual.choices[0].message.content
+    with pytest.raises(openai.BadRequestError):
+        ask(client, model="document", reasoning_effort="low")
+
+
 def test_models_list_what_they_honour(client: openai.OpenAI) -> None:
     listed = {model.id: set(model.model_extra["ark"]["parameters"]) for model in client.models.list()}  # type: ignore[index]
     assert {"tools", "response_format", "reasoning_effort", "logprobs", "n"} <= listed["tiny"]
