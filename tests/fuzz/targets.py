@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 
@@ -10,7 +11,7 @@ import msgspec
 from sse import read_events
 
 from ark.api.chat.schema import ChatRequest
-from ark.api.decode import decode, is_deeper
+from ark.api.decode import check_shape, decode
 from ark.api.embeddings.schema import EmbeddingRequest
 from ark.chat.output.reasoning import ReasoningSplitter
 from ark.chat.tools.formats import FORMATS
@@ -43,9 +44,17 @@ def json_door(data: bytes) -> None:
         depth = _depth(json.loads(data))
     except (ValueError, RecursionError):
         return
-    assert not is_deeper(data, depth)
+    assert not _is_deeper(data, depth)
     # A limit is 1 at least.
-    assert depth <= 1 or is_deeper(data, depth - 1)
+    assert depth <= 1 or _is_deeper(data, depth - 1)
+
+
+def _is_deeper(data: bytes, depth: int) -> bool:
+    try:
+        check_shape(data, depth=depth, values=sys.maxsize)
+    except BadRequest:
+        return True
+    return False
 
 
 def _depth(value: object) -> int:
