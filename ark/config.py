@@ -63,11 +63,11 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     reads half of it. With a file the server is never open, even if the file has no keys."""
     cors: CORSConfig | None = None
     allowed_hosts: tuple[Name, ...] = ()
-    """Names that a request's ``Host`` may have, without a port, beside loopback names and the address that the server
-    listens on; others get 403. ``"*"`` allows any.
+    """Hosts that a request may name in ``Host``, without a port, in addition to loopback names and the address that the
+    server listens on; others get 403. ``"*"`` allows all.
 
-    By default a server with keys allows any, and one without keys no further ones: otherwise a web page could use it
-    by a name of the page's own that resolves to this machine."""
+    By default a server with keys allows all, and one without keys no others, because a web page could reach it by a
+    name of its own that resolves to this machine."""
     page: bool = True
     """Serve a page for people at ``/``. The page has no secrets: its requests need a key if the server has keys."""
 
@@ -107,7 +107,8 @@ class LimitsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Requests for an engine's work at once, waiting ones included; one more gets 503."""
     key_concurrent_requests: Limit | None = None
     """Of them, requests of one key; one more gets 429. By default a quarter of them if the server has keys. 0 is no
-    limit, here and in the next two. As many bodies of one key, without keys of one address, may be on the way.
+    limit, here and in the next two. The same number of bodies may be on the way for a key, or without keys for an
+    address.
 
     These three limits apply to every key without limits of its own. If the server has no keys, all clients share
     them."""

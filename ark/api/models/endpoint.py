@@ -28,8 +28,8 @@ class ModelDetails(msgspec.Struct, frozen=True, kw_only=True):
     reasoning: bool | None = None
     """Whether a chat model thinks before it answers; None until it is open, and for other models."""
     deterministic: bool | None = None
-    """Whether a chat model's logits are the same bits whatever is cached and whatever runs beside; None until it is
-    open, and where its engine does not say."""
+    """Whether a chat model's logits are the same bits whatever is cached and whatever other requests run; None until it
+    is open, and if its engine does not say."""
     dimensions: Sequence[int] | None = None
     """Sizes that an embedding model's vectors can have, its own first; None until it is open, and for other models."""
     languages: Sequence[str] | None = None
