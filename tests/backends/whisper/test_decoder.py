@@ -16,6 +16,7 @@ from recordings import OTHERS, RATE, file_of, noise
 
 from ark.errors import BadRequest, Unavailable, UnsupportedMediaType
 from ark_backends.kit import child_process
+from ark_backends.whisper import decoder as decoder_program
 from ark_backends.whisper.audio import AudioDecoder
 
 
@@ -102,6 +103,35 @@ def test_formats_that_few_clients_send(decoder, container, codec):
 def test_a_recording_with_a_cover_is_decoded_and_the_cover_is_not(decoder):
     recording = with_cover(file_of(noise(2.0), "mp3").getvalue(), png())
     assert seconds_of(decoder, recording) == pytest.approx(2.0, abs=0.15)
+
+
+def test_pictures_of_a_film_are_not_decoded():
+    """FFmpeg would decode some to see what they are: a picture of 48 MB here."""
+    with closing(AudioDecoder()) as fresh:
+        fresh.start()
+        before = memory_of(child_of(fresh))
+        with pytest.raises(BadRequest, match="no audio track"):
+            seconds_of(fresh, film())
+        assert memory_of(child_of(fresh)) - before < 20
+
+
+def film():
+    """A single picture of 4,000 by 4,000, which is small as long as it is not decoded."""
+    made = io.BytesIO()
+    with av.open(made, "w", format="mov") as output:
+        stream = output.add_stream("png", rate=1)
+        stream.width, stream.height, stream.pix_fmt = 4_000, 4_000, "rgb24"
+        frame = av.VideoFrame(4_000, 4_000, "rgb24")
+        for packet in [*stream.encode(frame), *stream.encode(None)]:
+            output.mux(packet)
+    return made.getvalue()
+
+
+def test_frames_that_no_codec_of_speech_has():
+    frame = av.AudioFrame(format="s16", layout="mono", samples=decoder_program.MAX_FRAME + 1)
+    frame.rate = RATE
+    with pytest.raises(decoder_program.Refused):
+        list(decoder_program._resampled(iter([frame])))
 
 
 def test_the_rate_may_change_in_the_middle(decoder):
