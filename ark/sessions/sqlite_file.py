@@ -20,6 +20,8 @@ from ark.sessions.transcript import TOKEN_BYTES, Conversation, Seam, Transcript,
 log = logging.getLogger("ark.sessions")
 
 VERSION = 1
+_MAGIC = b"SQLite format 3\0"
+"""Every database begins with it."""
 _EXPIRED_IDS = 100_000
 """Ids of expired sessions kept: clients without a cookie jar leave one with every request."""
 _NO_DAMAGE = {
@@ -192,7 +194,11 @@ class SqliteFile:
 
     def _connect(self) -> None:
         # The conversations of others are in it: readable by the server's own user only.
-        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
+        with open(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600), "rb") as file:
+            begins = file.read(len(_MAGIC))
+        if begins not in (b"", _MAGIC):
+            # Something else of the operator's, by a slip in the configuration: it is not ARK's to move.
+            raise StorageError(f"{self._path} is no SQLite file; move it away or set another sessions.path")
         self._connection = sqlite3.connect(self._path, timeout=1.0, isolation_level=None, check_same_thread=False)
         database = self._connection
         # Exclusive before write-ahead: then no other process can write, and no shared memory is needed.

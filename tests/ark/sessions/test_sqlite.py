@@ -180,7 +180,7 @@ async def test_a_damaged_file_is_moved_aside(
     await sessions.close()
     if damage in {"header", "page"}:
         with path.open("r+b") as file:
-            file.seek(0 if damage == "header" else 4096)
+            file.seek(16 if damage == "header" else 4096)
             file.write(b"x" * 8192)
     else:
         with sqlite3.connect(path) as database:
@@ -198,6 +198,18 @@ async def test_a_damaged_file_is_moved_aside(
     sessions = await started()
     assert len(sessions.store) == 1
     await sessions.close()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("content", [b"My notes.\n", b"\0" * 100_000, b"SQLite format 4\0 and more"])
+async def test_a_file_that_is_something_else_is_left_alone(started: Any, path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+    with pytest.raises(StorageError, match="is no SQLite file"):
+        await started()
+    with path.open("rb") as file:
+        assert file.read() == content
+    assert os.listdir(path.parent) == [path.name]
 
 
 @pytest.mark.anyio
