@@ -87,8 +87,10 @@ def expected(model: Any, tokens: list[int], *, kind: Any = torch.float32) -> tor
             if isinstance(module, torch.nn.Linear):
                 whole = rounded(module.weight)
                 steps = whole.steps.view(len(whole.steps), -1, 32).float() * whole.scale[:, :, None].float()
-                # Where the embedding is the head, it stays as it is.
-                module.weight = torch.nn.Parameter(steps.flatten(1)[:, : module.in_features])
+                back = torch.nn.Parameter(steps.flatten(1)[:, : module.in_features])
+                if module.weight.data_ptr() == model.get_input_embeddings().weight.data_ptr():
+                    model.get_input_embeddings().weight = back
+                module.weight = back
     else:
         model = model.to(kind)
     model = model.double().eval()

@@ -64,7 +64,7 @@ def _prepared(
         # So that each layer is freed as soon as it is replaced.
         del loaded
         if quantized:
-            report = quantize(runner, sample)
+            report = quantize(runner, sample, known)
             log.info(
                 "%s: quantization int8: %d of %d linear layers, next tokens diverge by %.4f nats; "
                 "quantization = 'none' is exact",

@@ -47,6 +47,8 @@ class Structure:
         self.final_softcap = float(getattr(config, "final_logit_softcapping", None) or 0.0)
         self.epsilon = float(config.rms_norm_eps)
         self.embedding: torch.Tensor = body.embed_tokens.weight.detach()
+        self.tied = self.embedding.data_ptr() == model.lm_head.weight.data_ptr()
+        """Whether the embedding is the head's weight."""
         # As the model itself rounds it.
         self.embedding_scale = float(torch.tensor(self.hidden**0.5, dtype=model.dtype)) if gemma else 1.0
         self._added = 1.0 if gemma else 0.0

@@ -105,6 +105,18 @@ def test_every_cut_beside_any_neighbours_gives_the_same_bits(*, shape, kind, cut
         kv = kv.fork(done, done + turn) if turn % 2 else kv
 
 
+def test_an_embedding_that_is_the_head_is_kept_once_in_8_bits():
+    runner = a_runner(a_model("Llama"))
+    assert runner.compiled._embedding is None
+    ids = torch.tensor([0, 5, 17, LOUD])
+    embedding = a_model("Llama").get_input_embeddings().weight.detach()[ids]
+    error = relative_errors(runner.compiled._embedded(ids), embedding)
+    assert 0 < float(error.max()) < 0.01
+    for wrong in (-1, VOCABULARY):
+        with pytest.raises(IndexError):
+            runner.logits([wrong])
+
+
 def test_the_check_would_see_another_token():
     runner = a_runner(kind="int8")
     assert not torch.equal(runner.logits(TOKENS[:40])[-1], runner.logits([9, *TOKENS[1:40]])[-1])

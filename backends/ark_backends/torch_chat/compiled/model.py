@@ -65,8 +65,10 @@ class CompiledModel:
         self._team = Team(threads)
         self._ropes = structure.ropes
         self._final_softcap = structure.final_softcap
-        self._embedding, self._embedding_scale = structure.embedding, structure.embedding_scale
+        self._embedding_scale = structure.embedding_scale
         self._layers = [self._packed(part, quantized) for part in structure.linears()]
+        # A copy, because a tensor of a mapped file keeps all of the file. The head in 8 bits does for both.
+        self._embedding = None if structure.tied and quantized else _smallest(structure.embedding)
         self._model, self._arrays = self._tables(structure, windows)
         self._room: tuple[int, ...] = (ROOM, 1, 1, 1)
         self._work = self._made(*self._room)
@@ -94,7 +96,7 @@ class CompiledModel:
         ids = torch.tensor([token for piece in pieces for token in piece.token_ids])
         with torch.inference_mode():
             turns = [rope.at(torch.from_numpy(places), longest) for rope in self._ropes]
-            embedded = self._embedding.index_select(0, ids).float()
+            embedded = self._embedded(ids)
             if self._embedding_scale != 1.0:
                 embedded *= self._embedding_scale
         work, arrays = self._work_for(len(owners), len(wanted), len(pieces), longest // PART + 1)
@@ -127,6 +129,13 @@ class CompiledModel:
         """Let each layer see so many tokens, None for all."""
         self._arrays["windows"][:] = [window or 0 for window in windows]
 
+    def _embedded(self, ids: torch.Tensor) -> torch.Tensor:
+        if self._embedding is not None:
+            return self._embedding.index_select(0, ids).float()
+        if len(ids) and not 0 <= int(ids.min()) <= int(ids.max()) < self.vocabulary:
+            raise IndexError("an id is none of the vocabulary")
+        return torch.from_numpy(self._layers[-1].rows(ids.numpy()))
+
     def _packed(self, part: LinearPart, quantized: bool) -> Packed:
         weights = [module.weight.detach() for module in part.modules]
         bias = None
@@ -135,7 +144,11 @@ class CompiledModel:
             biases = [n if m.bias is None else m.bias.detach() for m, n in zip(part.modules, none, strict=True)]
             bias = interleaved(*biases) if part.gated else torch.cat([one.float() for one in biases])
         weight: torch.Tensor | Rounded = interleaved(*weights) if part.gated else torch.cat(weights)
-        return packed(self._arena, rounded(weight) if quantized else weight, bias)
+        made = packed(self._arena, rounded(weight) if quantized else weight, bias)
+        for module in part.modules:
+            # Only one layer exists twice.
+            module.weight.data = module.weight.new_empty(0)
+        return made
 
     def _compiled(self) -> Callable[..., Any]:
         """The function, which has computed a pass of no tokens: only then may others call it."""
@@ -228,6 +241,12 @@ class CompiledModel:
         }
         sizes = {"rows": rows, "parts": parts, "widest": widest, "joined_width": joined, "seen_width": seen}
         return Work(**sizes, **_addresses(arrays)), arrays
+
+
+def _smallest(embedding: torch.Tensor) -> torch.Tensor:
+    """A copy of an embedding, in bfloat16 where that is what it was trained in."""
+    half = embedding.to(torch.bfloat16, copy=True)
+    return half if torch.equal(half.to(embedding.dtype), embedding) else embedding.clone()
 
 
 def _addresses(arrays: dict[str, Any]) -> dict[str, int]:

@@ -62,6 +62,16 @@ class Packed:
     scales: Any
     bias: Any
 
+    def rows(self, outputs: Any) -> Any:
+        """Rows of the weight (outputs, inputs filled up), float32, of a layer in 8 bits."""
+        tile, lane = outputs // LANES, outputs % LANES
+        steps = self.weight.reshape(self.tiles, self.groups, GROUP // 4, LANES, 4)[tile, :, :, lane]
+        scales = self.scales.view(np.float16).reshape(self.tiles, self.groups, LANES)[tile, :, lane]
+        # What is not finite stays so, and is no reason for a warning.
+        with np.errstate(invalid="ignore"):
+            rows = (steps.astype(np.float32) - 128.0) * scales.astype(np.float32)[:, :, None, None]
+        return rows.reshape(len(outputs), self.groups * GROUP)
+
 
 def packed(arena: Arena, weight: torch.Tensor | Rounded, bias: torch.Tensor | None = None) -> Packed:
     """A layer of a weight (outputs, inputs), in float32, bfloat16 or rounded to 8 bits."""
