@@ -18,7 +18,7 @@ from ark.chat.tools.tagged import CALL_END, VALUE_END
 from ark.chat.tools.toolbox import Tool, Toolbox
 from ark.chat.tools.value_schema import ValueSchema
 from ark.engines.chat import Grammar
-from ark.engines.json_schema import closed
+from ark.engines.json_schema import bounded, closed
 from ark.errors import BadRequest, invalid_value
 
 SCHEMA_PARAM = "response_format.json_schema.schema"
@@ -49,22 +49,26 @@ def grammar(
     form: ToolFormat | None,
     *,
     reasoning: Reasoning = "none",
+    string_length: int | None = None,
 ) -> Grammar | None:
-    """The grammar of a reply; None where any text will do."""
+    """The grammar of a reply; None where any text will do. `string_length`: characters of a string that its schema does
+    not limit."""
+    writer = _Writer(reasoning, string_length)
     if box is None or form is None:
         if answer is None:
             return None
-        return _Writer(reasoning).json(answer)
+        return writer.json(answer)
     if not box.callable:
-        return _Writer(reasoning).json(answer) if answer is not None else _Writer(reasoning).text(form)
-    return _Writer(reasoning).calls(answer, box, form)
+        return writer.json(answer) if answer is not None else writer.text(form)
+    return writer.calls(answer, box, form)
 
 
 class _Writer:
     """Collects the rules of a grammar in llguidance's dialect of Lark."""
 
-    def __init__(self, reasoning: Reasoning) -> None:
+    def __init__(self, reasoning: Reasoning, string_length: int | None) -> None:
         self._reasoning = reasoning
+        self._string_length = string_length
         self._rules: list[str] = []
         self._schemas: list[tuple[str, str]] = []
 
@@ -118,7 +122,11 @@ class _Writer:
         options: dict[str, Any] = {"whitespace_pattern": WHITESPACE}
         if lenient:
             options["lenient"] = True
-        text = json.dumps((closed(schema) if strict else schema) | {"x-guidance": options})
+        if strict:
+            schema = closed(schema)
+        if self._string_length is not None:
+            schema = bounded(schema, self._string_length)
+        text = json.dumps(schema | {"x-guidance": options})
         if param is not None:
             self._schemas.append((param, text))
         return f"%json {text}"

@@ -60,6 +60,8 @@ class TurnRequest(msgspec.Struct, frozen=True, kw_only=True):
     """As in `GenerationJob`."""
     size: int = 0
     """Bytes of the request: how long it may take to work on it."""
+    string_length: int | None = None
+    """Characters of a string that its schema does not limit."""
     seconds: float = math.inf
     """How long the reply may take from its first token on."""
 
@@ -247,7 +249,14 @@ async def _prepare(
         if request.answer is None and request.tools is None:
             return prompt, reasoning, None
         try:
-            return prompt, reasoning, grammar(request.answer, request.tools, request.tool_format, reasoning=reasoning)
+            form = grammar(
+                request.answer,
+                request.tools,
+                request.tool_format,
+                reasoning=reasoning,
+                string_length=request.string_length,
+            )
+            return prompt, reasoning, form
         except RecursionError as error:
             raise BadRequest("A schema is nested too deeply.", code="invalid_schema") from error
 

@@ -7,6 +7,8 @@ from copy import deepcopy
 from typing import Any
 from urllib.parse import unquote
 
+_LIMITS = frozenset({"maxLength", "enum", "const", "pattern", "format", "$ref"})
+
 
 def resolve(reference: str, root: Mapping[str, Any]) -> Any:
     """What a ``$ref`` such as ``#/$defs/city`` stands for; None where it leads nowhere, or out of the document."""
@@ -42,6 +44,17 @@ def closed(schema: Mapping[str, Any]) -> dict[str, Any]:
             continue
         if not isinstance(required, list) or all(isinstance(name, str) and name in properties for name in required):
             part.setdefault("additionalProperties", False)
+    return whole
+
+
+def bounded(schema: Mapping[str, Any], length: int) -> dict[str, Any]:
+    """A copy in which strings that the schema does not limit have at most `length` characters."""
+    whole = deepcopy(dict(schema))
+    for part in _parts(whole):
+        kinds, least = part.get("type"), part.get("minLength", 0)
+        is_text = kinds == "string" or (isinstance(kinds, list) and "string" in kinds)
+        if is_text and not _LIMITS & part.keys() and isinstance(least, int) and least <= length:
+            part["maxLength"] = length
     return whole
 
 

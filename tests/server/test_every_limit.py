@@ -30,13 +30,18 @@ LIMITS: dict[str, Any] = {
     "json_values": 300,
     "messages": 3,
     "generation_seconds": 0.5,
+    "string_length": 50,
     "write_timeout": 0.5,
     "concurrent_requests": 4,
     "key_concurrent_requests": 2,
     "key_requests_per_minute": 3,
     "key_tokens_per_minute": 100,
 }
-ELSEWHERE = {"header_timeout": "tests/server/faults/test_heads.py", "write_timeout": "tests/server/test_limits.py"}
+ELSEWHERE = {
+    "header_timeout": "tests/server/faults/test_heads.py",
+    "string_length": "tests/server/test_tool_formats.py",
+    "write_timeout": "tests/server/test_limits.py",
+}
 FREE = {"concurrent_requests": 0, "requests_per_minute": 0, "tokens_per_minute": 0}
 KEYS: Mapping[str, Mapping[str, int]] = {
     "free": FREE,

@@ -21,7 +21,7 @@ from running import serve
 from tiny_model import HERMES, TAGS, save_tiny_llama
 
 from ark.app import create_app
-from ark.config import Config, ModelConfig
+from ark.config import Config, LimitsConfig, ModelConfig
 
 HELLO: list[Any] = [{"role": "user", "content": "hello"}]
 SCHEMA = {
@@ -53,7 +53,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[openai.OpenAI]:
         ModelConfig(name="qwen_xml", path=str(path), engine=engine, tool_format="qwen_xml"),
     )
     with (
-        serve(create_app(Config(models=models))) as running,
+        serve(create_app(Config(models=models, limits=LimitsConfig(string_length=50)))) as running,
         openai.OpenAI(
             base_url=f"{running.url}/v1", api_key="none", max_retries=0, timeout=60, _strict_response_validation=True
         ) as made,
@@ -87,6 +87,21 @@ def test_required_calls_are_as_their_schemas_say(client: openai.OpenAI, model: s
         names.add(call.function.name)
         jsonschema.validate(json.loads(call.function.arguments), SCHEMAS[call.function.name])
     assert names == {"forecast", "now"}
+
+
+def test_a_string_ends_in_a_reply_without_max_tokens(client: openai.OpenAI) -> None:
+    form = {"type": "json_schema", "json_schema": {"name": "text", "schema": {"type": "string"}}}
+    # The model never closes it by itself.
+    fields: dict[str, Any] = {
+        "tools": openai.omit,
+        "tool_choice": openai.omit,
+        "logit_bias": {str(ord('"') - 33): -100},
+    }
+    choice = ask(client, "qwen_xml", response_format=form, max_tokens=None, **fields).choices[0]
+    assert choice.finish_reason == "stop"
+    assert len(json.loads(choice.message.content)) == 50
+    cut = ask(client, "qwen_xml", response_format=form, max_tokens=200, **fields).choices[0]
+    assert cut.finish_reason == "length"
 
 
 @pytest.mark.parametrize("model", ["mistral_args", "qwen_xml"])

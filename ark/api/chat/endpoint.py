@@ -43,7 +43,7 @@ async def create(request: Request, services: Services) -> Response | EventStream
     backend = await served.ready(config.server.load_wait)
     ignored = served.check(body, ignore=config.server.unsupported_parameters == "ignore")
     body = parameters.without(body, ignored)
-    asked = parameters.read(body, messages, request, served, backend, seconds=config.limits.generation_seconds)
+    asked = parameters.read(body, messages, request, served, backend, limits=config.limits)
     head = Head(model=body.model)
     work.response_id = head.id
     runner = TurnRunner(

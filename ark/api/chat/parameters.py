@@ -14,6 +14,7 @@ from ark.api.request import Request
 from ark.chat.grammar import ANY_OBJECT, SCHEMA_PARAM, Answer
 from ark.chat.tools.toolbox import call_for_template, function_call_id
 from ark.chat.turn import TurnRequest
+from ark.config import LimitsConfig
 from ark.engines.chat import ChatBackend, SamplingParams
 from ark.engines.parameters import SMALLEST_TOP_P
 from ark.errors import BadRequest, invalid_value, shorten
@@ -49,7 +50,7 @@ def read(
     served: ServedChat,
     backend: ChatBackend,
     *,
-    seconds: float,
+    limits: LimitsConfig,
 ) -> TurnRequest:
     """The turn that is asked for. Raises BadRequest with `param`."""
     tokenizer = backend.tokenizer
@@ -59,12 +60,13 @@ def read(
     # A reply that is held to a form always ends with it: when it is complete nothing else can follow.
     bound = answer is not None or (tools is not None and bool(tools.callable))
     ends = frozenset() if body.ignore_eos and not bound else tokenizer.stop_token_ids
+    max_tokens = body.max_completion_tokens or body.max_tokens
     return TurnRequest(
         request_id=request.id,
         model=body.model,
         owner=request.owner,
         messages=messages,
-        max_tokens=body.max_completion_tokens or body.max_tokens,
+        max_tokens=max_tokens,
         sampling=sampling,
         stop_token_ids=ends.union(body.stop_token_ids or ()),
         stops=(body.stop,) if isinstance(body.stop, str) else body.stop or (),
@@ -78,7 +80,8 @@ def read(
         template_kwargs=_template_kwargs(body, tokenizer.chat_template or ""),
         top_logprobs=(body.top_logprobs or 0) if body.logprobs else None,
         size=len(request.body),
-        seconds=seconds,
+        string_length=limits.string_length if max_tokens is None else None,
+        seconds=limits.generation_seconds,
     )
 
 

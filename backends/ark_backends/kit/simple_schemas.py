@@ -21,6 +21,9 @@ MAX_NESTING = 100
 
 MAX_COUNT = 10_000
 
+MAX_STRING = 100_000
+"""Characters of the longest string. It takes no longer to compile than a short one."""
+
 FORMATS = frozenset({"date", "date-time", "duration", "email", "ipv4", "ipv6", "time", "uuid"})
 
 _ANNOTATIONS = frozenset({"title", "description", "default", "examples", "deprecated", "$comment", "$schema"})
@@ -62,8 +65,8 @@ def _free(_: Any, __: list[Any]) -> bool:
     return True
 
 
-def _is_count(value: Any, _: list[Any]) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_COUNT
+def _is_count(value: Any, _: list[Any], most: int = MAX_COUNT) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= most
 
 
 def _is_number(value: Any, _: list[Any]) -> bool:
@@ -107,6 +110,7 @@ _KEYWORDS: dict[str, Callable[[Any, list[Any]], bool]] = {
     "const": _free,
     "$ref": _is_reference,
     "format": lambda value, _: isinstance(value, str) and value in FORMATS,
-    **dict.fromkeys(("minLength", "maxLength", "minItems", "maxItems"), _is_count),
+    **dict.fromkeys(("minLength", "minItems", "maxItems"), _is_count),
+    "maxLength": lambda value, _: _is_count(value, _, MAX_STRING),
     **dict.fromkeys(("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"), _is_number),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from ark.chat.grammar import ANY_OBJECT, Answer, Reasoning, grammar
 from ark.chat.tools.formats import FORMATS, HERMES, LLAMA, MISTRAL, MISTRAL_ARGS, QWEN_XML, ToolFormat
 from ark.chat.tools.parser import ToolParser
 from ark.chat.tools.toolbox import Tool, Toolbox
+from ark.engines.chat import Grammar
 from ark.errors import BadRequest
 from ark_backends.kit.grammar import GrammarFailed, Grammars
 
@@ -336,6 +338,44 @@ def test_a_strict_schema_allows_no_property_that_it_does_not_list(
             continue
         tagged = f"<tool_call>\n<function=f>\n<parameter=to>\n{text}\n</parameter>\n</function>\n</tool_call>"
         assert verdict(grammars, tagged, tools=box, form=QWEN_XML) == expected
+
+
+@pytest.mark.parametrize(
+    ("schema", "longest"),
+    [
+        ({"type": "string"}, 5),
+        ({"type": ["null", "string"]}, 5),
+        ({"anyOf": [{"type": "null"}, {"$ref": "#/$defs/name"}], "$defs": {"name": {"type": "string"}}}, 5),
+        ({"type": "string", "maxLength": 7}, 7),
+        ({"type": "string", "minLength": 6}, 20),
+        ({"type": "string", "pattern": "^a*$"}, 20),
+        ({"enum": ["aaaaaaa"]}, 7),
+    ],
+)
+def test_strings_that_a_schema_leaves_unbounded_end(grammars: Grammars, schema: dict[str, Any], longest: int) -> None:
+    whole, over = json.dumps("a" * longest), json.dumps("a" * (longest + 1))
+    unbounded = grammar(Answer(schema), None, None)
+    bounded = grammar(Answer(schema), None, None, string_length=5)
+    tool = Tool(name="f", parameters={"type": "object", "properties": {"a": schema}}, param="p")
+    tools = Toolbox(tools=(tool,), callable=(tool,))
+    for made, before in ((bounded, ""), (grammar(None, tools, HERMES, string_length=5), call("f", '{"a": ')[:-15])):
+        assert made is not None
+        if "$defs" in schema and before:
+            continue
+        assert accepts(grammars, made, before + whole)
+        assert accepts(grammars, made, before + over) is (longest == 20)
+    assert unbounded is not None
+    assert accepts(grammars, unbounded, over) is (longest in (5, 20))
+
+
+def accepts(grammars: Grammars, made: Grammar, text: str) -> bool:
+    matcher = grammars.compile(made)
+    try:
+        for token in encode(text):
+            matcher.consume(token)
+    except GrammarFailed:
+        return False
+    return True
 
 
 def test_schemas_are_named_by_their_place_in_the_request() -> None:
