@@ -23,17 +23,38 @@ def build(name, **more):
     return transformers.AutoModelForCausalLM.from_config(config).eval()
 
 
+needs_kernels = pytest.mark.skipif(compiled.unable() is not None, reason="this CPU is not one for compiled kernels")
+
+
 @pytest.mark.parametrize("architecture", ["Llama", "Qwen2", "Qwen3", "Mistral", "Gemma2", "Gemma3Text", "GptOss"])
-@pytest.mark.parametrize("kernels", [False, True], ids=["packed", "compiled"])
-def test_served_architectures_pass(tiny, architecture, kernels):
-    runner = Runner(copy.deepcopy(tiny(architecture).plain))
+def test_served_architectures_pass(tiny, architecture):
+    self_check(Runner(copy.deepcopy(tiny(architecture).plain)))
+
+
+@needs_kernels
+@pytest.mark.parametrize("architecture", ["Qwen3", "Gemma2", "Gemma3Text"])
+def test_compiled_architectures_pass(tiny, architecture):
+    check_compiled(Runner(copy.deepcopy(tiny(architecture).plain)))
+
+
+@needs_kernels
+@pytest.mark.parametrize("architecture", ["Llama", "Qwen2", "Mistral"])
+def test_compiled_architectures_without_a_head_size_of_their_own_pass(architecture):
+    check_compiled(Runner(build(architecture, hidden_size=64, initializer_range=0.2)))
+
+
+def check_compiled(runner):
     known = check.cases(runner)
-    if kernels:
-        reason = compiled.unfit(runner.model, runner.spec)
-        if reason is not None:
-            pytest.skip(reason)
-        runner.compile()
+    assert compiled.unfit(runner.model, runner.spec) is None
+    runner.compile()
     self_check(runner, known)
+
+
+@needs_kernels
+@pytest.mark.parametrize(("architecture", "reason"), [("Llama", "heads of 12"), ("GptOss", "architecture")])
+def test_what_the_kernels_are_not_made_for_is_named(tiny, architecture, reason):
+    runner = Runner(copy.deepcopy(tiny(architecture).plain))
+    assert reason in compiled.unfit(runner.model, runner.spec)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -49,7 +70,7 @@ def test_a_long_window_is_checked_short(kernels):
     assert model.config.sliding_window == 200
     if kernels:
         if compiled.unable() is not None:
-            pytest.skip("this machine is not one for compiled kernels")
+            pytest.skip("this CPU is not one for compiled kernels")
         runner.compile()
     seen = []
     forward = runner.forward
@@ -89,7 +110,7 @@ def test_layers_may_differ_in_their_queries():
     self_check(Runner(build("Laguna", head_dim=8, sliding_window=16, mlp_layer_types=["dense", "dense"], **more)))
 
 
-@pytest.mark.skipif(compiled.unable() is not None, reason="this machine is not one for compiled kernels")
+@pytest.mark.skipif(compiled.unable() is not None, reason="this CPU is not one for compiled kernels")
 @pytest.mark.parametrize("fault", ["window", "scale", "weights"])
 def test_kernels_that_compute_something_else_are_noticed(tiny, fault):
     model = copy.deepcopy(tiny("Gemma3Text").plain)

@@ -30,7 +30,7 @@ from ark_backends.torch_chat.check import relative_errors
 from ark_backends.torch_chat.compiled import simd, tables
 from ark_backends.torch_chat.kv import KVBuffer
 
-pytestmark = pytest.mark.skipif(compiled.unable() is not None, reason="this machine is not one for compiled kernels")
+pytestmark = pytest.mark.skipif(compiled.unable() is not None, reason="this CPU is not one for compiled kernels")
 
 TOKENS = [(7 * i * i + 3 * i) % 190 + 3 for i in range(300)]
 
@@ -250,7 +250,7 @@ def test_threads_of_any_state_round_alike():
 
 def test_vectors_of_256_bits_compute_the_same():
     if simd.WIDTH == 32:
-        pytest.skip("they are what all tests here are about")
+        pytest.skip("this CPU has vectors of 256 bits only, which all tests here are about")
     code = """
 import sys, llvmlite.binding as binding
 real = binding.get_host_cpu_features

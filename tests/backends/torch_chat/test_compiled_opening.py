@@ -18,7 +18,7 @@ from ark_backends.torch_chat.compiled import cache, simd
 from ark_backends.torch_chat.compiled import model as compiled_model
 from ark_backends.torch_chat.runner import Runner
 
-pytestmark = pytest.mark.skipif(compiled.unable() is not None, reason="this machine is not one for compiled kernels")
+pytestmark = pytest.mark.skipif(compiled.unable() is not None, reason="this CPU is not one for compiled kernels")
 
 
 def reason(model):

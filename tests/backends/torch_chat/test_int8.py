@@ -8,7 +8,7 @@ from ark_backends.torch_chat import compiled, int8
 from ark_backends.torch_chat.int8 import GROUP, rounded, wanted
 
 CPU = torch.device("cpu")
-on_this_machine = pytest.mark.skipif(compiled.unable() is not None, reason="this machine is not one for int8")
+on_this_machine = pytest.mark.skipif(compiled.unable() is not None, reason="this CPU is not one for int8")
 
 
 def rows(count, inputs=96):

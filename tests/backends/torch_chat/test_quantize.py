@@ -17,7 +17,7 @@ from ark_embedded import chat_model_path
 
 pytestmark = [
     pytest.mark.anyio,
-    pytest.mark.skipif(compiled.unable() is not None, reason="this machine is not one for int8"),
+    pytest.mark.skipif(compiled.unable() is not None, reason="this CPU is not one for int8"),
 ]
 
 TOKENS = list(range(3, 90))
