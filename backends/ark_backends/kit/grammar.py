@@ -159,7 +159,7 @@ class Grammars:
 
 
 def _try_out(grammar: Grammar, check: Callable[[], None]) -> Accepted | Refusal:
-    """What becomes of a grammar in a child process."""
+    """What becomes of a grammar in a child process. Raises BadRequest where that ends, and Unavailable."""
     request = msgspec.json.encode(Request(grammar.lark, [*grammar.schemas]))
     try:
         with _children.child() as child:
@@ -170,7 +170,8 @@ def _try_out(grammar: Grammar, check: Callable[[], None]) -> Accepted | Refusal:
         raise Unavailable("The reply's format cannot be enforced now.", code="grammar_unavailable") from error
     except ChildDied as error:
         log.warning("a child process died of a grammar: %s", error)
-        return Refusal(_param(grammar), [], "it takes too much time or memory")
+        # Not remembered: the machine may have been short of memory or time for a moment.
+        raise _refused(Refusal(_param(grammar), [], "it takes too much time or memory")) from error
     if kind == ACCEPTED:
         return msgspec.json.decode(payload, type=Accepted)
     return msgspec.json.decode(payload, type=Refusal)
