@@ -52,11 +52,12 @@ class Running:
 
 @contextmanager
 def serve(
-    app: Ark, seconds: float = 60.0, *, ready: bool = True, never: Sequence[str] = (), send_buffer: int | None = None
+    app: Ark, seconds: float = 180.0, *, ready: bool = True, never: Sequence[str] = (), send_buffer: int | None = None
 ) -> Iterator[Running]:
     """Serve an app until the block ends. When it begins, every model answers, or with ``ready=False`` may have failed.
 
-    Models named in `never` are not waited for. `send_buffer` is the number of bytes that the kernel buffers for a
+    A first start compiles the kernels, which takes its time beside other work. Models named in `never` are not waited
+    for. `send_buffer` is the number of bytes that the kernel buffers for a
     client that does not read, instead of some megabytes.
     """
     listening = socket.create_server(("127.0.0.1", 0))

@@ -55,7 +55,7 @@ class Server:
         """Requests whose client was seen to have disconnected."""
         return sum(line["message"] == "client disconnected" for line in self.lines())
 
-    def until(self, condition: Callable[[], bool], seconds: float = 60.0) -> None:
+    def until(self, condition: Callable[[], bool], seconds: float = 180.0) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < deadline, f"it did not happen in time: {self.process.log[-3000:]}"
