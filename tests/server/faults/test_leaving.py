@@ -67,16 +67,18 @@ def test_in_the_head(server: Server, reset: bool, sent: int) -> None:
 
 
 def test_in_the_body(server: Server, reset: bool) -> None:
-    """Its place among the concurrent requests is free again."""
+    """It has taken no place yet, and is counted as left."""
     left = server.left()
-    request = post(chat("x" * 5000))
+    head, _, body = post(chat("x" * 5000)).partition(b"\r\n\r\n")
     with connected(server.port) as connection:
-        connection.sendall(request[:-2000])
-        server.until(lambda: server.metric("requests_in_hand") == 1)
+        connection.sendall(head + b"\r\nexpect: 100-continue\r\n\r\n")
+        # The application reads the body now.
+        read_until(connection, b"100 ")
+        connection.sendall(body[:-2000])
+        assert server.metric("requests_in_hand") == 0
         leave(connection, reset)
-    server.until(lambda: server.metric("requests_in_hand") == 0)
     server.until(lambda: server.left() == left + 1)
-    assert server.metric("num_requests_waiting") == 0
+    assert server.metric("requests_in_hand") == server.metric("num_requests_waiting") == 0
 
 
 def test_in_the_queue(server: Server, model: Path, reset: bool) -> None:
