@@ -21,7 +21,7 @@ from compiled_runner import (
     expected,
     read,
 )
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from ark_backends.torch_chat import compiled
@@ -70,8 +70,7 @@ def shapes(draw):
     return architecture, more
 
 
-# The same examples each time: random ones have found a case, still to be mended, in which a NaN spoils other rows.
-@settings(deadline=None, max_examples=20, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(deadline=None, max_examples=20, suppress_health_check=list(HealthCheck))
 @given(
     shape=shapes(),
     kind=st.sampled_from(KINDS),
@@ -79,6 +78,17 @@ def shapes(draw):
     others=st.lists(st.integers(1, 70), max_size=5),
     threads=st.sampled_from([1, 2, 3]),
     seed=st.integers(0, 99),
+)
+@example(
+    shape=(
+        "Llama",
+        {"num_key_value_heads": 1, "num_attention_heads": 1, "hidden_size": 1, "head_dim": 16, "intermediate_size": 1},
+    ),
+    kind=torch.float32,
+    cuts=[1],
+    others=[1, 2],
+    threads=1,
+    seed=0,
 )
 def test_every_cut_beside_any_neighbours_gives_the_same_bits(*, shape, kind, cuts, others, threads, seed):
     architecture, more = shape

@@ -101,6 +101,8 @@ class CompiledModel:
                 embedded *= self._embedding_scale
         work, arrays = self._work_for(len(owners), len(wanted), len(pieces), longest // PART + 1)
         arrays["x"][: len(owners), : embedded.shape[1]] = embedded.numpy()
+        # A row that was not finite leaves what is no number there, for the next one in its place.
+        arrays["x"][: len(owners), embedded.shape[1] :] = 0.0
         logits = _aligned((len(wanted), LANES * self._layers[-1].tiles))
         chosen = np.zeros(len(owners), dtype=np.int64)
         chosen[wanted] = 1
