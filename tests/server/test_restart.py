@@ -103,12 +103,13 @@ def test_a_session_lives_through_a_kill_in_mid_turn(tmp_path: Path, tiny: Path) 
 
 def test_a_damaged_file_is_moved_aside_and_the_server_starts(tmp_path: Path, tiny: Path) -> None:
     path = tmp_path / "sessions.sqlite"
-    path.write_bytes(b"this is no database " * 500)
+    damaged = b"SQLite format 3\0" + b"and then no database" * 500
+    path.write_bytes(damaged)
     with started(tmp_path, tiny) as (_, client):
         session = str(uuid.uuid4())
         assert client.post("/chat/completions", json=body(session, "alpha")).status_code == 200
     moved = [file for file in tmp_path.iterdir() if file.name.startswith("sessions.sqlite.damaged")]
-    assert [file.read_bytes()[:20] for file in moved] == [b"this is no database "]
+    assert [file.read_bytes() for file in moved] == [damaged]
     assert "damaged" in (tmp_path / "log").read_text()
     with sqlite3.connect(path) as database:
         assert database.execute("pragma integrity_check").fetchone() == ("ok",)
