@@ -34,6 +34,8 @@ class Saved:
     sessions: list[Session] = field(default_factory=list)
     expired: list[tuple[str, str]] = field(default_factory=list)
     """(owner, id) of sessions that have expired, the oldest first."""
+    records: dict[str, bytes] = field(default_factory=dict)
+    """What `save_record` wrote."""
 
 
 class TranscriptStorage(Protocol):
@@ -56,6 +58,14 @@ class TranscriptStorage(Protocol):
 
     def forget_conversations(self, keys: Sequence[str]) -> None:
         """Drop some conversations of a session soon."""
+        ...
+
+    async def save_record(self, key: str, value: bytes) -> None:
+        """Write bytes that belong to no session, as `save` writes a transcript. Raises StorageError."""
+        ...
+
+    def forget_records(self, keys: Sequence[str]) -> None:
+        """Drop records soon."""
         ...
 
     async def close(self) -> None:
@@ -86,13 +96,15 @@ class Sessions:
         self.write_failures = 0
         """Turns that could not be written to disk; they are kept in memory."""
 
-    async def open(self) -> None:
-        """Read what was saved. Raises StorageError when the storage cannot be used."""
-        if self._storage is not None:
-            saved = await self._storage.open()
-            self.store.restore(saved.sessions, saved.expired)
-            if saved.sessions:
-                log.info("%d sessions restored", len(self.store))
+    async def open(self) -> dict[str, bytes]:
+        """Read what was saved, and return its records. Raises StorageError when the storage cannot be used."""
+        if self._storage is None:
+            return {}
+        saved = await self._storage.open()
+        self.store.restore(saved.sessions, saved.expired)
+        if saved.sessions:
+            log.info("%d sessions restored", len(self.store))
+        return saved.records
 
     async def close(self) -> None:
         """Finish writing."""
@@ -134,6 +146,22 @@ class Sessions:
         if known and self._storage is not None:
             self._storage.forget_session(owner, session_id, expired=False)
         return known
+
+    async def save_record(self, key: str, value: bytes) -> None:
+        """Write a record where there is a storage. A failure is logged and counted, as a turn's."""
+        if self._storage is None:
+            return
+        try:
+            with anyio.CancelScope(shield=True):
+                await self._storage.save_record(key, value)
+        except StorageError as error:
+            self.write_failures += 1
+            log.error("the record %s was not written to disk: %s", key, error)
+
+    def forget_records(self, keys: Sequence[str]) -> None:
+        """Drop records soon."""
+        if self._storage is not None:
+            self._storage.forget_records(keys)
 
     def _lease_append(self, owner: str, named: str | None, cookie: str | None) -> Lease:
         if named is not None:

@@ -67,11 +67,13 @@ class SqliteStorage:
         return saved
 
     async def save(self, session: Session, key: str, transcript: Transcript) -> None:
-        if self._thread is None:
-            raise StorageError("the storage is not open")
-        completion = Completion()
-        self._queue.put((partial(SqliteFile.save, session=session, key=key, transcript=transcript), completion))
-        await completion.wait()
+        await self._write(partial(SqliteFile.save, session=session, key=key, transcript=transcript))
+
+    async def save_record(self, key: str, value: bytes) -> None:
+        await self._write(partial(SqliteFile.save_record, key=key, value=value))
+
+    def forget_records(self, keys: Sequence[str]) -> None:
+        self._queue.put((partial(SqliteFile.forget_records, keys=tuple(keys)), None))
 
     def forget_session(self, owner: str, session: str, *, expired: bool) -> None:
         self._queue.put((partial(SqliteFile.forget_session, owner=owner, session=session, expired=expired), None))
@@ -85,6 +87,13 @@ class SqliteStorage:
             with anyio.CancelScope(shield=True):
                 await anyio.to_thread.run_sync(self._thread.join)
             self._thread = None
+
+    async def _write(self, operation: Operation) -> None:
+        if self._thread is None:
+            raise StorageError("the storage is not open")
+        completion = Completion()
+        self._queue.put((operation, completion))
+        await completion.wait()
 
     def _run(self) -> None:
         more = True

@@ -59,6 +59,8 @@ create table expired (
     owner text not null, id text not null, number integer primary key, unique (owner, id)
 );
 """
+_RECORDS = "create table if not exists records (key text primary key, value blob not null) without rowid"
+"""By itself, for files from before there were any."""
 
 _encode = msgspec.json.Encoder().encode
 _messages = msgspec.json.Decoder(list[dict[str, Any]])
@@ -167,6 +169,14 @@ class SqliteFile:
             self._written.pop(key, None)
             self._database.execute("delete from conversations where key = ?", (key,))
 
+    def save_record(self, key: str, value: bytes) -> None:
+        """Write a record, in the place of an earlier one."""
+        self._database.execute("insert or replace into records values (?, ?)", (key, value))
+
+    def forget_records(self, keys: Sequence[str]) -> None:
+        """Drop records."""
+        self._database.executemany("delete from records where key = ?", [(key,) for key in keys])
+
     @property
     def _database(self) -> sqlite3.Connection:
         if self._connection is None:
@@ -218,6 +228,7 @@ class SqliteFile:
                 f"{self._path} was not written by this version of ARK (schema {version}, not {VERSION}); "
                 "move it away or set another sessions.path"
             )
+        database.execute(_RECORDS)
         database.execute("commit")
         (health,) = database.execute("pragma quick_check(1)").fetchone()
         if health != "ok":
@@ -242,7 +253,8 @@ class SqliteFile:
             session.size += transcript.size
             self._written[key] = (transcript, len(parts[key]))
         expired = database.execute("select owner, id from expired order by number").fetchall()
-        return Saved(list(sessions.values()), expired)
+        records = dict(database.execute("select key, value from records"))
+        return Saved(list(sessions.values()), expired, records)
 
     def _move_aside(self) -> Path:
         stamp = int(time.time())

@@ -247,6 +247,19 @@ async def test_a_closed_storage_refuses_turns_instead_of_keeping_them_waiting(st
 
 
 @pytest.mark.anyio
+async def test_records_come_back_as_they_were_last_written(clock: Any, path: Path) -> None:
+    sessions = Sessions(SessionsConfig(), storage=SqliteStorage(path), clock=clock)
+    assert await sessions.open() == {}
+    for key, value in (("a", b"1"), ("b", b"2"), ("a", b"\0\xff"), ("c", b"3")):
+        await sessions.save_record(key, value)
+    sessions.forget_records(["b", "none"])
+    await sessions.close()
+    again = Sessions(SessionsConfig(), storage=SqliteStorage(path), clock=clock)
+    assert await again.open() == {"a": b"\0\xff", "c": b"3"}
+    await again.close()
+
+
+@pytest.mark.anyio
 async def test_only_the_server_can_read_the_file(started: Any, path: Path) -> None:
     sessions = await started()
     await sessions.close()
