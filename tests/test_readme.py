@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from embedded_models import only
+from fixture_models import only
 from running import serve
 
 from ark.api.routes import ROUTES

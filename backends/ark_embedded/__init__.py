@@ -26,7 +26,7 @@ SPEECH = Path(__file__).parent / "speech"
 
 def chat_model_path() -> Path:
     """The directory of the chat model, in the layout `from_pretrained` reads."""
-    return Path(__file__).parent / "chat"
+    return Path(__file__).parents[2] / "tests" / "models" / "tiny-chat"
 
 
 def embedding_model_path() -> Path | None:

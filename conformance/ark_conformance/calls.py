@@ -34,13 +34,13 @@ NEEDS = frozenset(
     {
         "ark",
         "chat",
-        "embedded",
         "embedded_embedding",
         "embedded_transcription",
         "embedding",
         "english_alone",
         "key",
         "reasoning",
+        "tiny_chat",
         "transcription",
         "translation",
     }

@@ -9,7 +9,7 @@ details is assumed to support everything. Its models are told apart by their nam
 ``key``                   an API key is given, so that a wrong one must be refused
 ``ark``                   the server is ARK
 ``chat``                  there is a chat model; so ``embedding`` and ``transcription``
-``embedded``              the chat model is ARK's embedded one, which does a few things reliably
+``tiny_chat``             the chat model is that of ARK's tests, which does a few things reliably
 ``embedded_embedding``    the embedding model is ARK's embedded one; so ``embedded_transcription``
 ``reasoning``             the chat model is known to reason
 ``translation``           the transcription model is not known to be English-only
@@ -40,7 +40,7 @@ import msgspec
 from ark_conformance.calls import Call
 from ark_conformance.clients import Server, tls
 
-EMBEDDED_CHAT = "ark-embedded-chat"
+TINY_CHAT = "tiny-chat"
 EMBEDDED_EMBEDDING = "all-MiniLM-L6-v2"
 EMBEDDED_TRANSCRIPTION = "ark-embedded-whisper"
 
@@ -205,8 +205,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
         reasons = {
             "key": self.server.api_key is None and "no API key was given: --api-key",
             "ark": not self.is_ark and "the server is not ARK: GET /models has no details of ARK's",
-            "embedded": self._served(self.chat) != EMBEDDED_CHAT
-            and f"only the embedded model {EMBEDDED_CHAT} is known to answer this",
+            "tiny_chat": self._served(self.chat) != TINY_CHAT and f"only the model {TINY_CHAT} is known to answer this",
             "embedded_embedding": not (self._served(self.embedding) or "").endswith(EMBEDDED_EMBEDDING)
             and f"only {EMBEDDED_EMBEDDING} is known to give these vectors",
             "embedded_transcription": self._served(self.transcription) != EMBEDDED_TRANSCRIPTION

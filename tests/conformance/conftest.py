@@ -1,4 +1,4 @@
-"""Real servers with the embedded models, for the calls of ark-conformance."""
+"""Real servers with small models, for the calls of ark-conformance."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from fixture_models import with_tiny_chat
 from openai_tokenizer import save_openai_tokenizer
 from running import serve
 from tiny_m3 import save_tiny_m3
@@ -17,7 +18,6 @@ from tiny_whisper import save_tiny_whisper
 from ark.app import Ark, create_app
 from ark.config import Config, KeyConfig, LimitsConfig, ModelConfig, ServerConfig, SessionsConfig
 from ark.http.request import Receive, Scope, Send
-from ark.models.default_models import default_models
 from ark_conformance.clients import Server
 from ark_conformance.target import Target
 
@@ -51,12 +51,12 @@ def make_config(*, idle_timeout: float = 1800.0, **fields: Any) -> Config:
 
 
 def change_chat(engine: dict[str, Any] | None = None, **fields: Any) -> tuple[ModelConfig, ...]:
-    """The embedded models, with changed settings and engine options for the chat model."""
+    """The models of the tests, with changed settings and engine options for the chat model."""
     return tuple(
         msgspec.structs.replace(model, engine=model.engine | (engine or {}), **fields)
         if model.task == "chat"
         else model
-        for model in default_models()
+        for model in with_tiny_chat()
     )
 
 
@@ -70,10 +70,10 @@ def ask(url: str) -> Target:
 
 @pytest.fixture(scope="session")
 def ark_target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
-    """ARK with default settings and keys, without the table of OpenAI's tokenizer."""
+    """ARK with keys and otherwise default settings, without the table of OpenAI's tokenizer."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path_factory.mktemp("tiktoken")))
-        with serve(create_app(make_config()), 120) as server:
+        with serve(create_app(make_config(models=with_tiny_chat())), 120) as server:
             yield ask(server.url)
 
 
@@ -86,7 +86,7 @@ def openai_tokenizer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def mounted_target() -> Iterator[Target]:
-    with serve(Mounted(make_config()), 120) as server:
+    with serve(Mounted(make_config(models=with_tiny_chat())), 120) as server:
         yield ask(server.url + PREFIX)
 
 

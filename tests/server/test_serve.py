@@ -23,10 +23,10 @@ import httpx
 import openai
 import pytest
 from certificates import self_signed
+from fixture_models import TINY_CHAT
 from process import ECHO_TOML, Process, launch
 
 from ark.process import memory
-from ark_embedded import chat_model_path
 
 BODY = {"model": "echo", "messages": [{"role": "user", "content": "hello"}]}
 SLOW = ECHO_TOML + "engine = {tokens_per_second = 20}\n"
@@ -287,7 +287,7 @@ def connections(server: Process) -> int:
 
 
 def test_a_model_named_on_the_command_line_behind_a_key_of_it(tmp_path: Path) -> None:
-    model = str(chat_model_path())
+    model = str(TINY_CHAT)
     with launch(tmp_path, "", program="ark", arguments=[model, "--key", "secret"]) as server:
         server.listening()
         address = f"http://127.0.0.1:{server.port}/v1"

@@ -10,13 +10,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from fixture_models import TINY_CHAT
 from hub import Hub, hub
-
-from ark_embedded import chat_model_path
 
 pytest.importorskip("huggingface_hub")
 
-CHAT = {path.name: path.read_bytes() for path in chat_model_path().iterdir() if path.is_file()}
+CHAT = {path.name: path.read_bytes() for path in TINY_CHAT.iterdir() if path.is_file()}
 LARGE = bytes(24 << 20)
 
 Run = Callable[..., subprocess.CompletedProcess[str]]

@@ -74,13 +74,14 @@ async def test_the_threads_of_an_embedding_model_are_its_own(tmp_path):
 
 
 async def test_the_threads_of_a_chat_model_are_its_own():
+    from fixture_models import TINY_CHAT
+
     from ark.config import ModelConfig
     from ark_backends.torch_chat import TorchChat
-    from ark_embedded import chat_model_path
 
     before = _new_thread()
     engine = {"device": "cpu", "threads": before + 1}
-    backend = await TorchChat.open(ModelConfig(name="chat", path=str(chat_model_path()), engine=engine))
+    backend = await TorchChat.open(ModelConfig(name="chat", path=str(TINY_CHAT), engine=engine))
     # Behind its end: the engine's thread begins with the number, whenever that is.
     await backend.close()
     assert _new_thread() == before

@@ -5,6 +5,7 @@ import logging
 
 import pytest
 import torch
+from fixture_models import TINY_CHAT
 from tiny_model import save_tiny_llama
 from transformers import AutoModelForCausalLM
 
@@ -13,7 +14,6 @@ from ark.engines.chat import GenerationJob, SamplingParams
 from ark_backends.torch_chat import TorchChat, compiled, quantize
 from ark_backends.torch_chat.check import divergence
 from ark_backends.torch_chat.runner import Runner
-from ark_embedded import chat_model_path
 
 pytestmark = [
     pytest.mark.anyio,
@@ -104,9 +104,9 @@ async def test_a_model_that_is_not_itself_in_int8_is_served_as_it_is(directory, 
         await backend.close()
 
 
-async def test_what_int8_costs_the_embedded_model():
+async def test_what_int8_costs_a_trained_model():
     """How often its most likely next token is another one, over replies that it has given itself."""
-    path = str(chat_model_path())
+    path = str(TINY_CHAT)
     backend = await TorchChat.open(ModelConfig(name="chat", path=path, engine={"threads": 1}))
     replies = []
     for text in ("Hello! Who are you?", "My name is Tom.", "Count from 1 to 5.", "Answer in JSON: a is 1.", "Say: sun"):

@@ -16,8 +16,7 @@ from typing import Any
 import torch
 import transformers
 
-from ark_embedded import chat_model_path
-from tools.training.chat import examination, report
+from tools.training.chat import TINY_CHAT, examination, report
 from tools.training.chat.examination import TOPICS, Case
 
 _THOUGHT = re.compile(r"^<think>\n(.*?)\n</think>\n\n", re.S)
@@ -147,7 +146,7 @@ def examination_report(tasks: list[Task], show: int = 0, jobs: int = 2) -> list[
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", type=Path, default=chat_model_path())
+    parser.add_argument("--model", type=Path, default=TINY_CHAT)
     parser.add_argument("--count", type=int, default=200, help="cases of each topic")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--show", type=int, default=0, help="failures to print")

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
 
-from ark_embedded import chat_model_path
+from tools.training.chat import TINY_CHAT
 from tools.training.chat.model import ChatConfig
 
 _TEMPLATE = Path(__file__).parent / "chat_template.jinja"
@@ -53,7 +53,7 @@ def export(run: Path, target: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run", type=Path, required=True, help="the directory train.py wrote to")
-    parser.add_argument("--target", type=Path, default=chat_model_path())
+    parser.add_argument("--target", type=Path, default=TINY_CHAT)
     arguments = parser.parse_args()
     export(arguments.run, arguments.target)
 

@@ -42,7 +42,7 @@ def markdown(content: dict[str, Any]) -> str:
             steps += f", the weights behind run {number} being {run['share']:.0%} its own and the rest those before it"
     read, learned, hours = (sum(run[key] for run in runs) for key in ("tokens_read", "tokens_learned", "hours"))
     lines = [
-        "# Report on the embedded chat model",
+        "# Report on tiny-chat",
         "",
         "Made by `tools.training.chat.evaluate` from `report.json`; do not edit by hand.",
         "",

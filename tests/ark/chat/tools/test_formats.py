@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
+from fixture_models import TINY_CHAT
 
 from ark.chat.tools.formats import find_format
 
@@ -41,11 +40,7 @@ def test_the_configuration_decides() -> None:
     assert form.name == "mistral"
 
 
-def test_the_embedded_model_speaks_hermes() -> None:
-    embedded = pytest.importorskip("ark_embedded")
-    template: Path = embedded.chat_model_path() / "chat_template.jinja"
-    if not template.exists():
-        pytest.skip("the embedded model is not there")
-    form = find_format(template.read_text())
+def test_the_tests_own_model_speaks_hermes() -> None:
+    form = find_format((TINY_CHAT / "chat_template.jinja").read_text())
     assert form is not None
     assert form.name == "hermes"

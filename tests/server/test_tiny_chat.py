@@ -1,4 +1,4 @@
-"""The embedded chat model, OpenAI's client, and what a session means."""
+"""A model that reasons, OpenAI's client, and what a session means."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import openai
 import pytest
-from embedded_models import only
+from fixture_models import only
 from running import Running, serve
 
 from ark.app import create_app

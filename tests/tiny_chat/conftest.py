@@ -1,4 +1,4 @@
-"""The embedded chat model, opened once."""
+"""The tests' chat model, opened once."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from typing import Any, Protocol
 
 import pytest
-
-from ark_embedded import chat_model_path
+from fixture_models import TINY_CHAT
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -21,14 +20,14 @@ class Chat(Protocol):
 
 @pytest.fixture(scope="session")
 def tokenizer() -> Any:
-    return transformers.AutoTokenizer.from_pretrained(chat_model_path(), local_files_only=True)
+    return transformers.AutoTokenizer.from_pretrained(TINY_CHAT, local_files_only=True)
 
 
 @pytest.fixture(scope="session")
 def model() -> Iterator[Any]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield transformers.AutoModelForCausalLM.from_pretrained(chat_model_path(), local_files_only=True).eval()
+    yield transformers.AutoModelForCausalLM.from_pretrained(TINY_CHAT, local_files_only=True).eval()
     torch.set_num_threads(threads)
 
 

@@ -1,4 +1,4 @@
-"""The embedded chat model in fixed conversations, with greedy decoding and whole answers."""
+"""The tests' chat model in fixed conversations, with greedy decoding and whole answers."""
 
 from __future__ import annotations
 

@@ -11,8 +11,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("safetensors")
 
-from ark_embedded import chat_model_path  # noqa: E402
-from tools.training.chat import batches, blend, export, report, train  # noqa: E402
+from tools.training.chat import TINY_CHAT, batches, blend, export, report, train  # noqa: E402
 from tools.training.chat.model import ChatConfig  # noqa: E402
 
 FIRST = {"parameters": 5, "steps": 8400, "tokens_read": 300, "tokens_learned": 100, "hours": 1.5}
@@ -20,10 +19,10 @@ FIRST = {"parameters": 5, "steps": 8400, "tokens_read": 300, "tokens_learned": 1
 
 @pytest.fixture
 def exported(tmp_path: Path) -> Path:
-    """A model with the tokenizer of the embedded one, its weights drawn, exported as `export` does it."""
+    """A model with the tokenizer of tiny-chat, its weights drawn, exported as `export` does it."""
     run = tmp_path / "first"
     run.mkdir()
-    (run / "tokenizer.json").write_bytes((chat_model_path() / "tokenizer.json").read_bytes())
+    (run / "tokenizer.json").write_bytes((TINY_CHAT / "tokenizer.json").read_bytes())
     plan = train.Plan(out=run)
     config = ChatConfig(vocab_size=train.load_tokenizer(plan).get_vocab_size())
     torch.manual_seed(3)

@@ -1,4 +1,4 @@
-"""A whole loop with tools on the embedded model, with OpenAI's client: alone and in a session."""
+"""A whole loop with tools with OpenAI's client: alone and in a session."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from embedded_models import only
+from fixture_models import only
 from running import serve
 
 from ark.app import create_app

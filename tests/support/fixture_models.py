@@ -1,0 +1,31 @@
+"""The models of the tests: the chat model that keeps its reasoning, and the real ones as they are served by default."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ark.config import Config, ModelConfig, SamplingConfig, Task
+from ark.models.default_models import default_models
+
+TINY_CHAT = Path(__file__).parents[1] / "models" / "tiny-chat"
+"""The directory of the model, in the layout that `from_pretrained` reads. Its MODEL_CARD.md says what it can do."""
+
+
+def tiny_chat(**fields: Any) -> ModelConfig:
+    """The configuration of ``tests/models/tiny-chat``, greedy and in float32, with changed fields."""
+    engine = {"dtype": "float32", **fields.pop("engine", {})}
+    fields = {"name": "tiny-chat", "sampling": SamplingConfig(temperature=0.0), **fields}
+    return ModelConfig(path=str(TINY_CHAT), engine=engine, **fields)
+
+
+def only(task: Task) -> Config:
+    """One model of the task: a test need not wait for those it does not use."""
+    if task == "chat":
+        return Config(models=(tiny_chat(),))
+    return Config(models=tuple(model for model in default_models() if model.task == task))
+
+
+def with_tiny_chat() -> tuple[ModelConfig, ...]:
+    """The tiny chat model beside the default models of the other tasks."""
+    return (tiny_chat(), *(model for model in default_models() if model.task != "chat"))
