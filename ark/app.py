@@ -6,7 +6,7 @@ import logging
 import math
 import os
 from collections.abc import AsyncGenerator, Callable, Collection
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager, nullcontext
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from ark.config import Config, ConfigError, load_config
 from ark.errors import APIError, Unavailable
 from ark.http.cors import is_preflight, response_headers
 from ark.http.exchange import CLOSE, FAREWELL, SMALL_BODY, Client, Exchange, Respond
-from ark.http.forms import read_form
+from ark.http.forms import Form, read_form
 from ark.http.hosts import check_host, check_origin
 from ark.http.request import (
     Body,
@@ -36,7 +36,7 @@ from ark.http.request import (
     route_path,
 )
 from ark.ops import logs
-from ark.ops.limits import Account
+from ark.ops.limits import Account, Place
 from ark.ops.requests import RequestRecord
 from ark.ops.tracing import open_tracer
 from ark.process import memory
@@ -186,23 +186,26 @@ class Ark:
             keep_alive=math.inf if services is None else services.config.server.keep_alive,
             write_timeout=math.inf if services is None else services.config.limits.write_timeout,
         )
-        async with AsyncExitStack() as held:
-            try:
-                respond = await call.admit(exchange.receive, held)
-            except ClientDisconnect:
-                pass
-            except Exception as error:  # noqa: BLE001
-                await exchange.refuse(error)
-            else:
-                self._exchanges.add(exchange)
-                await exchange.run(respond)
-            finally:
-                # A server that stops while it reads a request has not answered it.
-                if exchange.status or exchange.disconnected:
-                    call.finish(exchange)
-                self._exchanges.discard(exchange)
-                if not self._exchanges:
-                    self._idle.set()
+        try:
+            respond = await call.admit(exchange.receive)
+        except ClientDisconnect:
+            pass
+        except Exception as error:  # noqa: BLE001
+            await exchange.refuse(error)
+        else:
+            self._exchanges.add(exchange)
+            await exchange.run(respond)
+        finally:
+            # A server that stops while it reads a request has not answered it.
+            if exchange.status or exchange.disconnected:
+                call.finish(exchange)
+            self._exchanges.discard(exchange)
+            if not self._exchanges:
+                self._idle.set()
+            if call.place is not None:
+                call.place.leave()
+            if call.form is not None:
+                await call.form.aclose()
 
 
 class Call:
@@ -218,11 +221,14 @@ class Call:
         )
         self._account: Account | None = None
         """There once the request may send its body."""
+        self.place: Place | None = None
+        """Among the running requests; taken once the body is there, and left by whoever has the call."""
+        self.form: Form | None = None
+        """Closed by whoever has the call."""
         self._error: str | None = None
 
-    async def admit(self, receive: Receive, held: AsyncExitStack) -> Respond:
-        """Check route, key and limits, then read the body: nothing is read for a request that is refused anyway.
-        `held` keeps the request's form, and its place, which it takes once its body is there."""
+    async def admit(self, receive: Receive) -> Respond:
+        """Check route, key and limits, then read the body: nothing is read for a request that is refused anyway."""
         services, headers = self._services, self.headers
         if services is None:
             raise Unavailable("The server has not been started.", code="not_started")
@@ -240,24 +246,21 @@ class Call:
         if not (route.open or services.keys.open):
             key = services.keys.check(headers.get(b"authorization", b"").decode("latin-1"))
         boundary = check_content(headers, route.reads)
-        address, _ = self._scope.get("client") or ("", None)
-        with services.limiter.admit_body(key, address) if route.work else nullcontext() as self._account:
-            limits = services.config.limits
-            body = Body(
-                receive,
-                headers,
-                limit={"json": limits.body_bytes, "form": limits.upload_bytes, None: SMALL_BODY}[route.reads],
-                chunk_timeout=limits.body_timeout,
-                total_timeout=limits.body_total_timeout,
-            )
-            form = None
-            if boundary:
-                async with aclosing(body.chunks()) as chunks:
-                    form = await read_form(chunks, boundary, files=FILES)
-                held.push_async_callback(form.aclose)
-            content = await body.read()
+        limits = services.config.limits
+        body = Body(
+            receive,
+            headers,
+            limit={"json": limits.body_bytes, "form": limits.upload_bytes, None: SMALL_BODY}[route.reads],
+            chunk_timeout=limits.body_timeout,
+            total_timeout=limits.body_total_timeout,
+        )
         if route.work:
-            held.enter_context(services.limiter.admit(key))
+            address, _ = self._scope.get("client") or ("", None)
+            with services.limiter.admit_body(key, address) as self._account:
+                content = await self._read(body, boundary)
+            self.place = services.limiter.admit(key)
+        else:
+            content = await self._read(body, boundary)
         request = Request(
             id=self._record.id,
             method=method,
@@ -265,7 +268,7 @@ class Call:
             root=self._scope.get("root_path", ""),
             headers=headers,
             body=content,
-            form=form,
+            form=self.form,
             record=self._record,
             key=key,
             owner="" if key is None else key.name,
@@ -274,6 +277,12 @@ class Call:
         )
         self._record.arrive()
         return partial(route.endpoint, request, services)
+
+    async def _read(self, body: Body, boundary: bytes) -> bytes:
+        if boundary:
+            async with aclosing(body.chunks()) as chunks:
+                self.form = await read_form(chunks, boundary, files=FILES)
+        return await body.read()
 
     def _check_page(self, services: Services) -> None:
         """Refuse what a web page asks through the browser of somebody who may. Keys keep pages out by themselves, and
@@ -284,7 +293,7 @@ class Call:
         if exposed or server.allowed_hosts:
             address, _ = scope.get("server") or ("", None)
             check_host(self.headers, (*server.allowed_hosts, *(self._hosts or ()), address))
-        if exposed and not is_preflight(scope["method"], self.headers):
+        if exposed and b"origin" in self.headers and not is_preflight(scope["method"], self.headers):
             check_origin(self.headers, server.cors)
 
     def extra_headers(self) -> list[tuple[str, str]]:

@@ -99,7 +99,8 @@ class LimitsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     messages: Positive = 4096
     """Messages of one chat request; more is 400."""
     generation_seconds: Seconds = 3600.0
-    """Seconds that a reply may take from its first token. Then it ends with the finish reason ``length``."""
+    """Seconds that a reply may take from its first token. The next token then ends it, with the finish reason
+    ``length``."""
     string_length: Positive = 65_536
     """Characters of a string that its JSON schema does not limit, in a reply without ``max_tokens``. A model that never
     closes one would use up its context. White space between values is bounded in any case."""

@@ -139,26 +139,15 @@ class Exchange:
 
     async def run(self, respond: Respond) -> None:
         """Send what `respond` returns, unless the client disconnects first."""
-        # A scope of its own: to cancel the whole group would cancel this task as well, which costs more.
-        watching = anyio.CancelScope()
-
-        async def watch() -> None:
-            with watching:
-                while (await self.receive())["type"] != "http.disconnect":
-                    pass
-                # The same message also follows a response that was sent whole.
-                if self.state not in (State.FINISHING, State.DONE):
-                    self._tasks.cancel_scope.cancel()
-
         try:
             async with self._tasks as tasks:
-                tasks.start_soon(watch)
+                tasks.start_soon(self._watch)
                 await self._run(respond)
                 # Most servers report a disconnect as soon as the response is whole: to let the watch hear that costs
                 # less than to cancel it.
                 await checkpoint()
                 if self._connected:
-                    watching.cancel()
+                    self.stop()
             if self.state is not State.DONE:
                 # The client left, or `stop` was called.
                 await self._break_off()
@@ -170,6 +159,13 @@ class Exchange:
     def stop(self) -> None:
         """Break off a response that is being made. A client that is still there is told that the server stops."""
         self._tasks.cancel_scope.cancel()
+
+    async def _watch(self) -> None:
+        while (await self.receive())["type"] != "http.disconnect":
+            pass
+        # The same message also follows a response that was sent whole.
+        if self.state not in (State.FINISHING, State.DONE):
+            self.stop()
 
     async def _run(self, respond: Respond) -> None:
         try:

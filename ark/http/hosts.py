@@ -8,6 +8,7 @@ change something.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from functools import lru_cache
 from ipaddress import ip_address
 
 from ark.http.cors import CORSConfig
@@ -27,9 +28,10 @@ def check_host(headers: Mapping[bytes, bytes], allowed: Collection[str]) -> None
 
 
 def check_origin(headers: Mapping[bytes, bytes], cors: CORSConfig | None) -> None:
-    """Raise a 403 for a request of a page that is neither the server's own nor one that `cors` allows."""
-    origin = headers.get(b"origin")
-    if origin is None or origin.partition(b"://")[2] == headers.get(b"host"):
+    """Raise a 403 for a request of a page that is neither the server's own nor one that `cors` allows. The request has
+    an ``Origin``."""
+    origin = headers[b"origin"]
+    if origin.partition(b"://")[2] == headers.get(b"host"):
         return
     text = origin.decode("latin-1")
     if cors is None or not cors.allows(text):
@@ -42,6 +44,7 @@ def host_name(text: str) -> str:
     return text[1:].partition("]")[0] if text.startswith("[") else text.partition(":")[0].rstrip(".")
 
 
+@lru_cache
 def is_loopback(host: str) -> bool:
     """Whether a host is this machine, whatever a name server says."""
     try:

@@ -11,8 +11,8 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from functools import partial
 
 from ark.config import KeyConfig, LimitsConfig
 from ark.errors import APIError, TooManyRequests, Unavailable
@@ -59,6 +59,10 @@ class Account:
     """What one key has used; on an open server, what everyone has."""
 
     def __init__(self, clock: Clock) -> None:
+        self.key: KeyConfig | None = None
+        """Whose limits hold; None on an open server."""
+        self.places = 0
+        """Requests that may be served at once; 0 for no limit."""
         self.running = 0
         """Requests that are being served."""
         self.buckets: dict[str, Bucket] = {}
@@ -94,6 +98,21 @@ class Account:
         return headers
 
 
+class Place:
+    """A place that a request has taken, until the block ends or it leaves."""
+
+    def __init__(self, account: Account, leave: Callable[[], None]) -> None:
+        self.account = account
+        """Where the request's cost is counted."""
+        self.leave = leave
+
+    def __enter__(self) -> Account:
+        return self.account
+
+    def __exit__(self, *_: object) -> None:
+        self.leave()
+
+
 class Limiter:
     """Admits the requests of one running server that need an engine."""
 
@@ -106,71 +125,76 @@ class Limiter:
         self.running = 0
         """Requests that are being served."""
 
-    @contextmanager
-    def admit(self, key: KeyConfig | None) -> Iterator[Account]:
-        """Admit one request, until the block ends; its cost is counted on the account.
+    def admit(self, key: KeyConfig | None) -> Place:
+        """Admit one request.
 
         Raises Unavailable when the whole server is full, and TooManyRequests when the key has reached one of its
         limits. A refused request does not count.
         """
-        account, _ = self._check(key)
+        account = self._check(key)
         account.spend(1, "requests")
         self.running += 1
         account.running += 1
-        try:
-            yield account
-        finally:
-            self.running -= 1
-            account.running -= 1
+        return Place(account, partial(self._leave, account))
 
-    @contextmanager
-    def admit_body(self, key: KeyConfig | None, address: str) -> Iterator[Account]:
-        """Let one request send its body, until the block ends.
+    def admit_body(self, key: KeyConfig | None, address: str) -> Place:
+        """Let one request send its body.
 
         A body takes no place among the running requests, however slowly it comes. A key, or without keys an address,
         may have as many on the way as it may have requests at once. Raises what `admit` does.
         """
-        account, places = self._check(key)
+        account = self._check(key)
         sender = (address, None) if key is None else ("", key.name)
-        limit = places or self._config.concurrent_requests
+        limit = account.places or self._config.concurrent_requests
         if self._bodies[sender] >= limit:
             message = f"The limit of {limit} requests whose bodies are on the way is reached."
             raise _refused("bodies", TooManyRequests(message, retry_after=BUSY_RETRY), account)
         self._bodies[sender] += 1
-        try:
-            yield account
-        finally:
-            self._bodies[sender] -= 1
-            if not self._bodies[sender]:
-                del self._bodies[sender]
+        return Place(account, partial(self._leave_body, sender))
 
-    def _check(self, key: KeyConfig | None) -> tuple[Account, int]:
-        """A key's account, and how many requests it may have running. Raises as `admit` says."""
-        account, places = self._account(key)
-        refusal = self._refusal(account, places)
+    def _leave(self, account: Account) -> None:
+        self.running -= 1
+        account.running -= 1
+
+    def _leave_body(self, sender: tuple[str, str | None]) -> None:
+        self._bodies[sender] -= 1
+        if not self._bodies[sender]:
+            del self._bodies[sender]
+
+    def _check(self, key: KeyConfig | None) -> Account:
+        """A key's account. Raises as `admit` says."""
+        account = self._account(key)
+        refusal = self._refusal(account)
         if refusal is not None:
             raise _refused(*refusal, account)
-        return account, places
+        return account
 
-    def _refusal(self, account: Account, places: int) -> tuple[str, APIError] | None:
+    def _refusal(self, account: Account) -> tuple[str, APIError] | None:
         """The limit that a request of this account would exceed, and the error for its client."""
+        places = account.places
         if self.running >= self._config.concurrent_requests:
             message = "The server has too many requests at the moment."
             return "server", Unavailable(message, retry_after=BUSY_RETRY, code="overloaded")
         if places and account.running >= places:
             message = f"The limit of {places} requests at once is reached."
             return "concurrent_requests", TooManyRequests(message, retry_after=BUSY_RETRY)
+        if not account.buckets:
+            return None
         now = self._clock()
         waits = [(bucket.wait(1, now), name, bucket.per_minute) for name, bucket in account.buckets.items()]
         # The longer one: a client that waits only for the other would be refused again.
-        wait, name, rate = max(waits, default=(0.0, "", 0))
+        wait, name, rate = max(waits)
         if wait:
             message = f"The limit of {rate} {name} per minute is reached. Try again in {duration(wait)}."
             return f"{name}_per_minute", TooManyRequests(message, retry_after=wait)
         return None
 
-    def _account(self, key: KeyConfig | None) -> tuple[Account, int]:
-        """A key's account, with the rates that hold for it now, and how many requests it may have running."""
+    def _account(self, key: KeyConfig | None) -> Account:
+        """A key's account, with the limits that hold for it now: those of a key may have changed."""
+        name = "" if key is None else key.name
+        account = self._accounts.get(name)
+        if account is not None and account.key is key:
+            return account
 
         def limit(name: str) -> int:
             own = None if key is None else getattr(key, name)
@@ -179,9 +203,10 @@ class Limiter:
                 found = 0 if key is None else math.ceil(self._config.concurrent_requests * KEY_SHARE)
             return found
 
-        account = self._accounts.setdefault("" if key is None else key.name, Account(self._clock))
+        account = self._accounts.setdefault(name, Account(self._clock))
+        account.key, account.places = key, limit("concurrent_requests")
         account.set_rates(requests=limit("requests_per_minute"), tokens=limit("tokens_per_minute"))
-        return account, limit("concurrent_requests")
+        return account
 
 
 def _refused(limit: str, error: APIError, account: Account) -> APIError:

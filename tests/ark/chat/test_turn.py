@@ -205,18 +205,23 @@ async def test_a_reply_in_time_is_left_as_it_is() -> None:
 
 
 async def test_the_time_begins_with_the_first_token() -> None:
-    sessions, engine = Sessions(SessionsConfig()), Engine(ADMITTED, (0.2, token(65)), token(66), (30, token(67)))
-    with anyio.fail_after(10):
-        turn, _ = await run(engine, sessions=sessions, seconds=0.05)
+    sessions = Sessions(SessionsConfig())
+    engine = Engine(ADMITTED, (0.2, token(65)), token(66), (0.1, token(67)), token(68))
+    turn, _ = await run(engine, sessions=sessions, seconds=0.05)
     assert (turn.outputs[0].content, turn.outputs[0].finish_reason) == ("AB", "length")
     assert kept(sessions) == 2
 
 
+async def test_what_ends_late_by_itself_ends_as_it_would() -> None:
+    engine = Engine(ADMITTED, token(65), (0.1, TokenBatch(token_ids=(66, END), finish_reason="stop")))
+    turn, _ = await run(engine, seconds=0.05)
+    assert (turn.outputs[0].content, turn.outputs[0].finish_reason) == ("AB", "stop")
+
+
 async def test_replies_that_have_ended_do_not_end_again() -> None:
     ended = TokenBatch(token_ids=(END,), index=1, finish_reason="stop")
-    engine = Engine(ADMITTED, token(65), ended, token(66, 2), (30, token(67)))
-    with anyio.fail_after(10):
-        turn, deltas = await run(engine, seconds=0.05, n=3)
+    engine = Engine(ADMITTED, token(65), ended, token(66, 2), (0.1, token(67)))
+    turn, deltas = await run(engine, seconds=0.05, n=3)
     assert [output.finish_reason for output in turn.outputs] == ["length", "stop", "length"]
     assert [delta.index for delta in deltas if delta.last] == [1, 0]
 

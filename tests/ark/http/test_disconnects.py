@@ -36,9 +36,11 @@ async def left(client: Client) -> None:
 @pytest.mark.parametrize("send_fails", [False, True])
 @pytest.mark.parametrize("fields", [{}, {"stream": True}, {"stream": True, "ark_simplified": True}])
 async def test_a_client_that_leaves_during_the_prefill(fields: dict[str, Any], send_fails: bool) -> None:
-    async with running(models=echo(prefill_seconds=10.0), server={"keep_alive": 0.01}) as client:
+    async with running(models=echo(prefill_seconds=10.0), server={"keep_alive": 0.05}) as client:
         async with client.open(*CHAT, **chat_request(**fields), send_fails=send_fails) as request:
             await until(lambda: backend_of(client).status().running == 1)
+            # Behind a comment: nothing is on its way for a while.
+            await request.until(2 if fields else 0)
             sent = len(request.response.pieces)
             request.disconnect()
         await left(client)
