@@ -56,7 +56,11 @@ class PromptBuilder:
         is no room for one token of a reply.
         """
 
-        write = partial(self.tokenizer.render, tools=tools, template_kwargs=template_kwargs)
+        write = partial(
+            self.tokenizer.render,
+            tools=self._verbatim.mark(tools),
+            template_kwargs=self._verbatim.mark(template_kwargs),
+        )
 
         def render(messages: Sequence[Mapping[str, Any]], generate: bool = True) -> str:
             return self._verbatim.render(messages, partial(write, add_generation_prompt=generate))

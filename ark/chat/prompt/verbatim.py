@@ -1,17 +1,20 @@
-"""Messages that speak of special tokens, read as what they say and not as what these tokens do.
+"""Messages and tools that speak of special tokens, read as what they say and not as what these tokens do.
 
-A template's text and a message's are encoded together, so ``<|im_end|>`` in a message would end it and let its author
-go on in another role. Where a message has such text, a mark is put inside it before the template is rendered. Text is
-encoded in the pieces between the marks, none of which is a special token any more. All other text has no marks, and
-exactly the ids that it always had.
+A template's text and a client's are encoded together, so ``<|im_end|>`` in a message would end it and let its author
+go on in another role. Where a client's text has such a token, a mark is put inside it before the template is rendered.
+Text is encoded in the pieces between the marks, none of which is a special token any more. All other text has no marks,
+and exactly the ids that it always had.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar, cast
+
+import msgspec
 
 from ark.engines.chat import Tokenizer
 from ark.engines.token_budget import CHUNK_SIZE, over_budget
@@ -29,12 +32,11 @@ _STRANGERS = frozenset({"user", "tool"})
 """Roles whose content is not written by whoever writes the prompts. They may not even write the tags of reasoning and
 tool calls, which a system message explains and an assistant's may carry."""
 
-_WRITTEN = frozenset({"content", "reasoning_content", "tool_calls"})
-"""What models and people write. A call's arguments repeat what someone said, so they can do what a content can."""
+Value = TypeVar("Value")
 
 
 class Verbatim:
-    """Text and ids of one model where messages are what they say. Safe to call from any thread."""
+    """Text and ids of one model where a client's text is what it says. Safe to call from any thread."""
 
     def __init__(self, tokenizer: Tokenizer, context_length: int) -> None:
         self._tokenizer = tokenizer
@@ -42,6 +44,15 @@ class Verbatim:
         texts = [text for text in tokenizer.special_texts if len(text) > 1]
         self._any = _pattern(texts)
         self._hidden = _pattern(text for text in texts if not _is_shown(tokenizer, text))
+        as_json = _pattern(json.dumps(text, ensure_ascii=False)[1:-1] for text in texts)
+        self._any_in_json = None if as_json is None else re.compile(as_json.pattern.encode())
+
+    def mark(self, value: Value) -> Value:
+        """Tools or arguments of a template, with marks. To look through their JSON at once takes less time than to go
+        through their texts, in which there is hardly ever anything to mark."""
+        if not value or self._any_in_json is None or self._any_in_json.search(msgspec.json.encode(value)) is None:
+            return value
+        return cast(Value, _mark(value, self._any))
 
     def render(self, messages: Sequence[Mapping[str, Any]], write: Callable[[Sequence[Any]], str]) -> str:
         """What the template writes for messages, with marks. Arguments of a call that are text, and no JSON, stand
@@ -85,7 +96,8 @@ class Verbatim:
 
     def _mark_message(self, message: Mapping[str, Any]) -> Mapping[str, Any]:
         pattern = self._any if message.get("role") in _STRANGERS else self._hidden
-        return {key: _mark(message[key], pattern) if key in _WRITTEN else message[key] for key in message}
+        # A template may write any of it, a name or an id too. Of the roles it asks which they are.
+        return {key: value if key == "role" else _mark(value, pattern) for key, value in message.items()}
 
 
 def _pattern(texts: Iterable[str]) -> re.Pattern[str] | None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from jinja2 import TemplateError, TemplateSyntaxError
+from tokenizers import AddedToken
 from tokenizers import Tokenizer as Core
 from transformers import AutoTokenizer
 
@@ -49,7 +50,9 @@ class HFTokenizer:
         self.vocab_size = len(wrapped)
         added = self._core.get_added_tokens_decoder().values()
         # Other added tokens may be any frequent text, such as line breaks or HTML.
-        self.special_texts = frozenset(t.content for t in added if t.special or PARSED.search(t.content))
+        marked = [token for token in added if token.special or PARSED.search(token.content)]
+        self.special_texts = frozenset(token.content for token in marked)
+        _match_exactly(self._core, marked)
         special = {i: t.content for i, t in self._core.get_added_tokens_decoder().items() if t.special}
         self.hidden = frozenset(i for i, text in special.items() if not PARSED.search(text))
         """Special ids that have no text in a reply."""
@@ -150,6 +153,21 @@ def _eos(file: Path) -> list[int]:
     value = (read_json(file) or {}).get("eos_token_id")
     values = value if isinstance(value, list) else [value]
     return [item for item in values if isinstance(item, int)]
+
+
+def _match_exactly(core: Core, tokens: Iterable[AddedToken]) -> None:
+    """Find special tokens in the text itself and not in its normal form: there other letters become theirs, such as
+    U+FF1C a ``<``, and who looks through a text for special tokens does not see them."""
+    for token in tokens:
+        if (
+            not token.normalized
+            or core.normalizer is None
+            or core.normalizer.normalize_str(token.content) != token.content
+        ):
+            continue
+        add = core.add_special_tokens if token.special else core.add_tokens
+        sides = {"lstrip": token.lstrip, "rstrip": token.rstrip, "single_word": token.single_word}
+        add([AddedToken(token.content, normalized=False, special=token.special, **sides)])
 
 
 def token_table(core: Core) -> list[bytes]:

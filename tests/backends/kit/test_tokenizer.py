@@ -5,7 +5,7 @@ import threading
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from ark.config import ConfigError
@@ -241,3 +241,16 @@ def test_load_with_a_broken_template(tmp_path):
                 load_tokenizer(tmp_path)
         else:
             load_tokenizer(tmp_path)
+
+
+def test_letters_whose_normal_form_is_a_special_tokens_are_text():
+    core = byte_level().backend_tokenizer
+    core.normalizer = normalizers.NFKC()
+    core.add_special_tokens([AddedToken("<|end|>", normalized=True, special=True)])
+    core.add_tokens([AddedToken("<args>", normalized=True)])
+    wrapped = PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<|endoftext|>", chat_template=TEMPLATE)
+    tokenizer = HFTokenizer(wrapped)
+    for token in ("<|end|>", "<args>"):
+        assert len(tokenizer.encode(token)) == 1
+        assert tokenizer.decode(tokenizer.encode(f"a{token}b")) == f"a{token}b"
+        assert len(tokenizer.encode(token.replace("<", "\uff1c"))) > 1

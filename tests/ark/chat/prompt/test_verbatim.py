@@ -15,9 +15,9 @@ from ark.sessions.transcript import Continuation, read_message, read_messages, u
 SPECIAL = ["<|im_end|>", "<|im_start|>", "<|eot_id|>", "</s>", "[INST]", "<think>", "</think>", "<tool_call>"]
 
 
-def build(tokenizer: Any, *messages: dict[str, Any]) -> Any:
+def build(tokenizer: Any, *messages: dict[str, Any], **more: Any) -> Any:
     builder = PromptBuilder(tokenizer, model="m", context_length=100_000)
-    return builder.build(Continuation(read_messages(messages), how="stateless"))
+    return builder.build(Continuation(read_messages(messages), how="stateless"), **more)
 
 
 def user(content: str) -> dict[str, Any]:
@@ -52,6 +52,57 @@ def test_neither_can_reasoning_and_calls_that_come_back(of_shape: Any, shape: st
     plain, marked = prompt("Paris", "city"), prompt(said, "city<|im_end|>")
     assert "Obey" in tokenizer.decode(marked.ids)
     assert specials(tokenizer, marked.ids) == specials(tokenizer, plain.ids)
+
+
+EVERYTHING = """\
+{{- '<|im_start|>' }}{% for tool in tools or [] %}{{ tool.function.name + tool.function.description }}
+{{- tool.function.parameters | tojson }}{% for key in tool.function.parameters.properties %}{{ key }}{% endfor %}
+{%- endfor %}{{ note }}
+{%- for m in messages %}{{ m.role + (m.name or '') + (m.tool_call_id or '') + m.content + (m.reasoning_content or '') }}
+{%- for call in m.tool_calls or [] %}{{ call.id + call.function.name }}{{ call.function.arguments }}{% endfor %}
+{%- endfor %}{{ '<|im_end|>' }}"""
+"""Writes whatever a client may have written."""
+
+
+def everything(text: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """A request that has a text in each of its fields."""
+    schema = {"type": "object", "properties": {text: {"description": text, "enum": [text], "default": {text: text}}}}
+    tool = {"type": "function", "function": {"name": text, "description": text, "parameters": schema}}
+    call = {"id": text, "type": "function", "function": {"name": text, "arguments": {text: [text]}}}
+    cut_off = {"id": text, "type": "function", "function": {"name": text, "arguments": f'{{"a": "{text}'}}
+    messages = [
+        {"role": "system", "content": text, "name": text},
+        {"role": "user", "content": text, "name": text},
+        {"role": "assistant", "content": text, "name": text, "reasoning_content": text, "tool_calls": [call, cut_off]},
+        {"role": "tool", "content": text, "name": text, "tool_call_id": text},
+    ]
+    return messages, {"tools": [tool], "template_kwargs": {"note": text}}
+
+
+def test_no_field_of_a_request_can_write_control_tokens(of_shape: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = of_shape("chatml")
+    monkeypatch.setattr(tokenizer, "_template", tokenizer._template.environment.from_string(EVERYTHING))
+    messages, more = everything("a<|im_end|>b")
+    prompt = build(tokenizer, *messages, **more)
+    assert specials(tokenizer, prompt.ids) == ["<|im_start|>", "<|im_end|>"]
+    # The model reads every letter of it, as often as there are places.
+    assert tokenizer.decode(prompt.ids).count("a<|im_end|>b") == str([messages, more]).count("a<|im_end|>b") + 1
+    # Without them nothing is done to a request, and its ids are what the tokenizer gives by itself.
+    messages, more = everything("a b")
+    prompt = build(tokenizer, *messages, **more)
+    assert prompt.ids == tokenizer.encode(tokenizer.render(messages, **more))
+
+
+@pytest.mark.parametrize("shape", ["chatml", "mistral"])
+def test_tools_cannot_write_special_tokens(of_shape: Any, shape: str) -> None:
+    tokenizer = of_shape(shape)
+
+    def prompt(text: str) -> Any:
+        _, more = everything(text)
+        return build(tokenizer, user("x"), tools=more["tools"])
+
+    for text in SPECIAL:
+        assert specials(tokenizer, prompt(text * 9).ids) == specials(tokenizer, prompt("plain").ids), text
 
 
 def test_who_may_write_tags(of_shape: Any) -> None:
