@@ -19,7 +19,7 @@ from ark.api.routes import FILES, PREFLIGHT, match
 from ark.config import Config, ConfigError, load_config
 from ark.errors import APIError, Unavailable
 from ark.http.cors import is_preflight, response_headers
-from ark.http.exchange import CLOSE, FAREWELL, SMALL_BODY, Client, Exchange, Respond
+from ark.http.exchange import CLOSE, FAREWELL, SMALL_BODY, Client, Exchange, Respond, is_failure
 from ark.http.forms import Form, read_form
 from ark.http.hosts import check_host, check_origin
 from ark.http.request import (
@@ -31,6 +31,7 @@ from ark.http.request import (
     check_content,
     check_head,
     is_http1,
+    origin_form,
     read_headers,
     request_id,
     route_path,
@@ -78,7 +79,7 @@ class Ark:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            await self._http(scope, receive, send)
+            await self._http(origin_form(scope), receive, send)
         elif scope["type"] == "lifespan":
             await self._lifespan(receive, send)
         elif scope["type"] == "websocket":
@@ -190,7 +191,9 @@ class Ark:
             respond = await call.admit(exchange.receive)
         except ClientDisconnect:
             pass
-        except Exception as error:  # noqa: BLE001
+        except BaseException as error:
+            if not is_failure(error):
+                raise
             await exchange.refuse(error)
         else:
             self._exchanges.add(exchange)
@@ -307,7 +310,7 @@ class Call:
                 headers.append(CLOSE)
         return headers
 
-    def public_error(self, error: Exception) -> APIError:
+    def public_error(self, error: BaseException) -> APIError:
         """The error itself if it is meant for clients. Any other is logged and hidden."""
         if not isinstance(error, APIError):
             log.error("unexpected error", exc_info=error, extra={"fields": {"request_id": self._record.id}})

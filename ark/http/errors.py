@@ -84,6 +84,13 @@ class HeadTooLarge(ClientError):
     code = "request_head_too_large"
 
 
+class UnsupportedVersion(APIError):
+    """505: a version of HTTP that there is not."""
+
+    status = 505
+    code = "unsupported_http_version"
+
+
 class Unavailable(APIError):
     """503: a model is loading, the server drains, or an engine failed; `retry_after` is in seconds."""
 

@@ -79,7 +79,7 @@ class Exchange:
         receive: Receive,
         send: Send,
         *,
-        public_error: Callable[[Exception], APIError],
+        public_error: Callable[[BaseException], APIError],
         encode_error: Callable[[APIError], bytes],
         extra_headers: Callable[[], Headers],
         keep_alive: float,
@@ -121,7 +121,7 @@ class Exchange:
             self.client = Client.WAITING
         return message
 
-    async def refuse(self, error: Exception) -> None:
+    async def refuse(self, error: BaseException) -> None:
         """Answer a request that no endpoint sees; its body may still be on the way."""
         response = self._error_response(self._public_error(error))
         try:
@@ -177,13 +177,15 @@ class Exchange:
                     await self._send_response(response)
             except ClientDisconnect:
                 raise
-            except Exception as error:  # noqa: BLE001
+            except BaseException as error:
+                if not is_failure(error):
+                    raise
                 await self._fail(error)
         except ClientDisconnect as lost:
             self._lose(lost)
             self.stop()
 
-    async def _fail(self, error: Exception) -> None:
+    async def _fail(self, error: BaseException) -> None:
         """Tell the client of an error, as far as the state allows."""
         public = self._public_error(error)
         if self.state is State.IDLE:
@@ -282,6 +284,14 @@ class Exchange:
                     await self.receive()
                 if chunk.cancelled_caught:
                     return
+
+
+def is_failure(error: BaseException) -> bool:
+    """Whether an exception is a failure of what was called, and no cancellation or end of the program. Libraries raise
+    some that are no `Exception`, as Rust's panics are; one alone would end the server."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(map(is_failure, error.exceptions))
+    return not isinstance(error, (anyio.get_cancelled_exc_class(), KeyboardInterrupt, GeneratorExit))
 
 
 def encode_headers(headers: Headers) -> list[tuple[bytes, bytes]]:

@@ -10,7 +10,15 @@ from typing import Any, Literal
 import anyio
 import msgspec
 
-from ark.http.errors import BadRequest, BodyTooLarge, HeadTooLarge, RequestTimeout, UnsupportedMediaType, shorten
+from ark.http.errors import (
+    BadRequest,
+    BodyTooLarge,
+    HeadTooLarge,
+    RequestTimeout,
+    UnsupportedMediaType,
+    UnsupportedVersion,
+    shorten,
+)
 from ark.http.forms import Form, boundary_of
 
 Scope = Mapping[str, Any]
@@ -24,6 +32,7 @@ HEAD_BYTES = 16 * 1024
 """Limit of a request's head. Hypercorn holds a head that arrives in pieces to it, and one that arrives at once to
 nothing."""
 
+_URL = re.compile(r"https?://([^/]*)(/.*)?", re.IGNORECASE | re.DOTALL)
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 
 
@@ -64,6 +73,16 @@ def is_http1(scope: Scope) -> bool:
     return version.startswith("1")
 
 
+def origin_form(scope: Scope) -> Scope:
+    """The scope of a request whose target may be a whole URL, as clients send it to a proxy. Such a target's host is
+    the request's, whatever `Host` says. See RFC 9112, section 3.2.2."""
+    found = None if scope["path"].startswith("/") else _URL.fullmatch(scope["path"])
+    if found is None:
+        return scope
+    headers = [(name, value) for name, value in scope["headers"] if name.lower() != b"host"]
+    return {**scope, "path": found[2] or "/", "headers": [*headers, (b"host", found[1].encode())]}
+
+
 def route_path(scope: Scope) -> str:
     """The path below the mount point.
 
@@ -95,11 +114,14 @@ def request_id(headers: Mapping[bytes, bytes]) -> str:
 
 
 def check_head(scope: Scope, headers: Mapping[bytes, bytes]) -> None:
-    """Raises HeadTooLarge, and BadRequest for a body that has two lengths.
+    """Raises HeadTooLarge, UnsupportedVersion, and BadRequest for a body that has two lengths.
 
     Where a proxy goes by the one and the server by the other, the end of a body is a request that the proxy never saw.
     See RFC 9112, section 6.3.
     """
+    version: str = scope.get("http_version", "1.1")
+    if not version.startswith("1.") and version not in ("2", "3"):
+        raise UnsupportedVersion(f"There is no HTTP/{shorten(version)} here; there is HTTP/1.1 and HTTP/2.")
     size = len(scope["path"]) + len(scope.get("query_string", b""))
     size += sum(len(name) + len(value) + len(": \r\n") for name, value in scope["headers"])
     if size > HEAD_BYTES:

@@ -103,9 +103,12 @@ class Exchange:
         return {"type": "http.disconnect"}
 
     async def send(self, message: dict[str, Any]) -> None:
+        late, response = self._gone.is_set(), self.response
         await anyio.lowlevel.checkpoint()
-        response = self.response
-        if self._gone.is_set() and not response.complete:
+        if self._gone.is_set() and not late:
+            # It was on the way when the client left.
+            return
+        if late and not response.complete:
             if self._send_fails:
                 raise OSError("the client has disconnected")
             raise AssertionError(f"sent to a client that has disconnected: {message}")

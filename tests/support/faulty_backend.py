@@ -16,7 +16,7 @@ from ark.engines.backend import Capabilities
 from ark.engines.chat import BackendStatus, GenerationJob, TokenBatch
 from ark.errors import TooManyRequests, Unavailable
 
-Fault = Literal["queue_full", "engine", "bug", "hang", "silent_end"]
+Fault = Literal["queue_full", "engine", "bug", "panic", "exit", "hang", "silent_end"]
 
 SECRET = "the internals of the engine"
 
@@ -29,6 +29,10 @@ EVERY_PARAMETER = frozenset(
     }
 )
 """Parameters that an engine may accept and ignore without changing the shape of its replies."""
+
+
+class Panic(BaseException):
+    """As the panics of libraries that are written in Rust."""
 
 
 class FaultyOptions(EchoOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -102,6 +106,10 @@ class Faulty(EchoBackend):
                 raise Unavailable("The engine failed.", code="engine_failed")
             case "bug":
                 raise ZeroDivisionError(SECRET)
+            case "panic":
+                raise Panic(SECRET)
+            case "exit":
+                raise SystemExit(SECRET)
             case "hang":
                 await anyio.sleep_forever()
 

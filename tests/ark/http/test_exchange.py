@@ -9,10 +9,10 @@ from typing import Any
 import anyio
 import pytest
 from asgi_client import ECHO, Client, chat_request, logged, running
-from faulty_backend import SECRET
+from faulty_backend import SECRET, Panic
 
 from ark.http import exchange
-from ark.http.exchange import encode_headers
+from ark.http.exchange import encode_headers, is_failure
 
 pytestmark = pytest.mark.anyio
 
@@ -139,7 +139,11 @@ async def test_a_client_that_left_before_it_was_refused(caplog: pytest.LogCaptur
 @pytest.mark.parametrize("simplified", [False, True])
 @pytest.mark.parametrize(
     ("fault", "status", "code"),
-    [("queue_full", 429, "rate_limit_exceeded"), ("engine", 503, "engine_failed"), ("bug", 500, None)],
+    [
+        ("queue_full", 429, "rate_limit_exceeded"),
+        ("engine", 503, "engine_failed"),
+        *((fault, 500, None) for fault in ("bug", "panic", "exit")),
+    ],
 )
 async def test_an_error_at_admission_is_an_ordinary_reply(
     fault: str, status: int, code: str | None, stream: bool, simplified: bool
@@ -158,7 +162,9 @@ async def test_an_error_at_admission_is_an_ordinary_reply(
         assert reply.headers["x-request-id"] in reply.error["message"]
 
 
-@pytest.mark.parametrize(("fault", "code"), [("engine", "engine_failed"), ("bug", None), ("silent_end", None)])
+@pytest.mark.parametrize(
+    ("fault", "code"), [("engine", "engine_failed"), *((one, None) for one in ("bug", "panic", "exit", "silent_end"))]
+)
 async def test_an_error_in_a_stream_is_its_last_event(fault: str, code: str | None) -> None:
     async with running(models=faulty(fault=fault, when="middle")) as client:
         reply = await client.chat(stream=True)
@@ -181,7 +187,7 @@ async def test_an_error_in_a_simplified_stream_has_an_event_name(fault: str) -> 
     assert set(json.loads(last.data)["error"]) == {"message", "type", "param", "code"}
 
 
-@pytest.mark.parametrize("fault", ["bug", "silent_end"])
+@pytest.mark.parametrize("fault", ["bug", "panic", "exit", "silent_end"])
 async def test_an_error_in_the_middle_of_a_whole_reply(fault: str) -> None:
     async with running(models=faulty(fault=fault, when="middle")) as client:
         reply = await client.chat()
@@ -275,8 +281,41 @@ async def test_a_client_that_left_is_logged_as_such(caplog: pytest.LogCaptureFix
     assert list(messages.values()) == ["client disconnected"]
 
 
-async def test_an_unexpected_error_is_logged_with_its_traceback(caplog: pytest.LogCaptureFixture) -> None:
-    async with running(models=faulty(fault="bug")) as client:
+@pytest.mark.parametrize("failure", [Panic(SECRET), SystemExit(SECRET), BaseExceptionGroup(SECRET, [Panic()])])
+async def test_no_failure_before_the_endpoint_ends_the_server(failure: BaseException) -> None:
+    async with running() as client:
+        reply = await Client(FailsOnce(client.app, failure)).chat()
+    assert reply.status == 500
+    assert SECRET not in reply.text
+
+
+async def test_cancellation_and_the_end_of_the_program_are_no_failures() -> None:
+    cancelled = anyio.get_cancelled_exc_class()
+    kinds = [KeyboardInterrupt(), GeneratorExit(), *([cancelled()] if cancelled.__name__ == "CancelledError" else [])]
+    for error in kinds:
+        assert not is_failure(error)
+        assert not is_failure(BaseExceptionGroup("several", [ValueError(), error]))
+
+
+class FailsOnce:
+    """A server whose first `receive` raises."""
+
+    def __init__(self, app: Any, failure: BaseException) -> None:
+        self._app = app
+        self._failures = [failure]
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        async def fails_once() -> Any:
+            if self._failures:
+                raise self._failures.pop()
+            return await receive()
+
+        await self._app(scope, fails_once, send)
+
+
+@pytest.mark.parametrize("fault", ["bug", "panic"])
+async def test_an_unexpected_error_is_logged_with_its_traceback(caplog: pytest.LogCaptureFixture, fault: str) -> None:
+    async with running(models=faulty(fault=fault)) as client:
         reply = await client.chat()
     (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert record.fields["request_id"] == reply.headers["x-request-id"]

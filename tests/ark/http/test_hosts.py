@@ -91,6 +91,21 @@ async def test_its_own_page_and_those_of_the_configuration_may() -> None:
     assert refusal(other) == (403, "origin_not_allowed")
 
 
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/models/echo", "/health", "/", ""])
+async def test_a_target_may_be_a_whole_url(path: str) -> None:
+    async with running() as client:
+        plain = await client.get(path or "/")
+        for url in (f"http://localhost:8000{path}", f"HTTPS://[::1]{path}"):
+            # What `Host` says is not looked at.
+            whole = await client.get(url, headers=[("host", "other.example")])
+            assert (whole.status, whole.body) == (plain.status, plain.body)
+        assert refusal(await client.get(f"http://evil.example{path}", headers=[("host", "localhost")])) == (
+            403,
+            "host_not_allowed",
+        )
+        assert refusal(await client.get(f"ftp://localhost{path}"))[0] == 404
+
+
 async def test_what_is_mounted_leaves_both_to_its_parent() -> None:
     sent = [("host", "app.example"), ("origin", "https://page.example")]
     async with running() as client:

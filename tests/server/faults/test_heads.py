@@ -136,6 +136,24 @@ def test_one_that_is_not(server: Server) -> None:
         assert read_reply(connection)[0] == 200
 
 
+def test_a_target_that_is_a_whole_url_is_served(server: Server) -> None:
+    with connected(server.port) as connection:
+        connection.sendall(head("GET", f"http://localhost:{server.port}/v1/models?x=http://y"))
+        status, body, _ = read_reply(connection)
+        assert (status, json.loads(body)["data"][0]["id"]) == (200, "echo")
+        connection.sendall(head("GET", "http://evil.example/v1/models"))
+        assert read_reply(connection)[0] == 403
+
+
+@pytest.mark.parametrize("version", ["0.9", "2.0", "3.0", "9.9"])
+def test_a_version_that_there_is_not_is_505(server: Server, version: str) -> None:
+    request = head("GET", "/health").replace(b"HTTP/1.1", f"HTTP/{version}".encode())
+    with connected(server.port) as connection:
+        connection.sendall(request)
+        status, body, _ = read_reply(connection)
+    assert (status, json.loads(body)["error"]["code"]) == (505, "unsupported_http_version")
+
+
 @pytest.mark.parametrize("length", ["4", "5", "0"])
 def test_a_body_with_two_lengths_is_refused_and_what_follows_is_no_request(server: Server, length: str) -> None:
     both = head("POST", "/v1/chat/completions", f"content-length: {length}", "transfer-encoding: chunked")
