@@ -21,6 +21,7 @@ from ark.cli.arguments import add_model_arguments, chosen_config
 from ark.cli.client import CommandError
 from ark.cli.key import digest
 from ark.cli.usage import Help
+from ark.concurrency import is_loading
 from ark.config import Config, KeyConfig
 from ark.errors import RequestTimeout
 from ark.http.hosts import host_name, is_loopback
@@ -113,6 +114,10 @@ def run(args: argparse.Namespace) -> int:
         hint = "; --port names another port" if error.errno == errno.EADDRINUSE and not args.bind else ""
         print(f"ark: cannot listen: {error.strerror or error}{hint}", file=sys.stderr)
         return 1
+    if is_loading():
+        # A library that still loads a model would keep the interpreter from ending, or crash in its end.
+        logging.shutdown()
+        os._exit(0)
     return 0
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Generic, Literal, TypeVar, cast
 
 import anyio
-import anyio.to_thread
 import msgspec
 
 from ark.chat.prompt.builder import PromptBuilder
 from ark.chat.tools.formats import ToolFormat, find_format
+from ark.concurrency import load_in_thread
 from ark.config import ConfigError, ModelConfig
 from ark.engines import parameters
 from ark.engines.backend import Backend, Capabilities
@@ -65,10 +66,10 @@ class Served(Generic[B]):
         """Load the model. A failure is logged and kept as the model's state: the others still serve."""
         started = anyio.current_time()
         try:
-            selected = await anyio.to_thread.run_sync(select_backend, self.config)
+            selected = await load_in_thread(partial(select_backend, self.config))
             log.info("model %s: %s on %s, %s", self.name, self.config.task, selected.name, selected.reason)
             self.config = msgspec.structs.replace(self.config, backend=selected.name)
-            kind = await anyio.to_thread.run_sync(load_backend, selected.name, self.config.task)
+            kind = await load_in_thread(partial(load_backend, selected.name, self.config.task))
             # `load_backend` has seen that the class does the task.
             backend = cast(B, await kind.open(self.config))
             try:

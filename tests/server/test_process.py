@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import threading
 import time
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import httpx
 import psutil
 import pytest
-from process import ECHO_TOML, Process, launch
+from process import ECHO_TOML, EXAMPLES, Process, launch
 
 BODY = {"model": "echo", "messages": [{"role": "user", "content": "hello"}]}
 
@@ -54,6 +55,19 @@ def test_it_serves_and_ends_when_asked_to(tmp_path: Path) -> None:
     assert all({"time", "level", "logger", "message"} <= set(line) for line in lines)
     # The rest is hypercorn's own.
     assert all("Running on" in line for line in server.log.splitlines() if not line.startswith("{"))
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_it_ends_while_a_model_loads(tmp_path: Path, how: signal.Signals) -> None:
+    config = ECHO_TOML.replace("echo_backend:EchoBackend", "faulty_backend:StuckInALibrary")
+    support = str(Path(__file__).parents[1] / "support")
+    with launch(tmp_path, config, program="ark", environment={"PYTHONPATH": f"{EXAMPLES}:{support}"}) as server:
+        server.listening()
+        while "as configured" not in server.log:
+            time.sleep(0.05)
+        server.terminate(how)
+        assert server.wait() == 0
+    assert "Traceback" not in server.log
 
 
 def test_a_stream_may_finish_after_sigterm(tmp_path: Path) -> None:

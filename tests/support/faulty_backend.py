@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Literal
@@ -11,6 +12,7 @@ import anyio.to_thread
 import msgspec
 from echo_backend import END, EchoBackend, EchoOptions
 
+from ark.concurrency import load_in_thread
 from ark.config import ModelConfig
 from ark.engines.backend import Capabilities
 from ark.engines.chat import BackendStatus, GenerationJob, TokenBatch
@@ -148,6 +150,15 @@ class SlowToOpen(Faulty):
     async def open(cls, model: ModelConfig) -> SlowToOpen:
         await anyio.sleep(0.2)
         return cls(model)
+
+
+class StuckInALibrary(Faulty):
+    """Loads in a thread that nothing interrupts, for longer than any test waits."""
+
+    @classmethod
+    async def open(cls, model: ModelConfig) -> StuckInALibrary:
+        await load_in_thread(lambda: time.sleep(600))
+        raise AssertionError
 
 
 class NeverOpens(Faulty):

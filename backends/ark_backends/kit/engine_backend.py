@@ -8,8 +8,8 @@ from typing import Any, Self
 import anyio
 import anyio.to_thread
 
+from ark.concurrency import load_in_thread
 from ark.config import ModelConfig
-from ark_backends.kit.threads import run_on_own_thread
 
 
 class EngineBackend:
@@ -20,8 +20,9 @@ class EngineBackend:
 
     @classmethod
     async def open(cls, model: ModelConfig) -> Self:
-        parts = await anyio.to_thread.run_sync(run_on_own_thread, partial(cls._load, model))
-        # Not in the worker: cancelled meanwhile, it would leave a running thread that nobody closes.
+        # What computes on a thread is not to compute on one that stays: see `run_on_own_thread`.
+        parts = await load_in_thread(partial(cls._load, model))
+        # Not in that thread: cancelled meanwhile, it would leave a running thread that nobody closes.
         parts[0].start()
         return cls(*parts)
 
