@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 import msgspec
 
 from ark.cli.client import CommandError
 from ark.config import Config, ModelConfig, load_config
 from ark.engines import hub
-from ark.engines.model_files import read_model_files
+from ark.engines.model_files import find_directory, read_model_files
 from ark.models.default_models import find_default
 
 
@@ -42,12 +41,12 @@ def find_model(text: str) -> ModelConfig:
     CommandError, ConfigError."""
     if (default := find_default(text)) is not None:
         return default
-    directory = Path(text).expanduser()
-    if directory.is_dir():
+    directory = find_directory(text)
+    if directory is not None:
         name = directory.resolve().name
         return ModelConfig(name=name, path=str(directory), task=read_model_files(directory).task)
     name, _, revision = text.partition("@")
-    if directory.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
+    if name.startswith(("/", ".", "~")) or name.count("/") > 1:
         raise CommandError(f"the directory {text} does not exist")
     if not hub.installed():
         raise CommandError(f"{name} is no directory here, and hub models need: pip install 'ark-server[torch]'")

@@ -18,7 +18,7 @@ from ark.cli.usage import Help
 from ark.config import ConfigError, ModelConfig
 from ark.engines import hub, machine
 from ark.engines.loading import InstalledBackend, find_backend, installed_backends
-from ark.engines.model_files import ModelFiles, kv_bytes, read_model_files
+from ark.engines.model_files import ModelFiles, find_directory, kv_bytes, read_model_files
 from ark.models.backend_selection import select_by_files
 from ark.models.default_models import served_models
 
@@ -99,14 +99,14 @@ def look(model: ModelConfig) -> Finding:
 
 def _directory(model: ModelConfig, finding: Finding) -> Path | None:
     """Where the model's files are, as far as they are on this machine."""
-    directory = Path(model.source).expanduser()
-    if directory.is_dir():
+    directory = find_directory(model.source)
+    if directory is not None:
         finding.facts.append(f"directory: {directory}")
         return directory
     if model.backend not in {None, *(backend.name for backend in installed_backends() if backend.detects)}:
         # A backend that looks at no files need not have a directory at all.
         return None
-    if directory.is_absolute() or model.source.startswith((".", "~")) or model.source.count("/") > 1:
+    if model.source.startswith(("/", ".", "~")) or model.source.count("/") > 1:
         finding.problems.append(f"the directory {model.source} does not exist")
         return None
     if not hub.installed():
@@ -130,7 +130,7 @@ def _measure(finding: Finding, model: ModelConfig, backend: InstalledBackend, di
     method = f", {files.quantization} weights" if files.quantization else ""
     finding.facts.append(f"model: {files.architecture}{method}")
     where = "on disk"
-    if not files.weights_bytes and not Path(model.source).expanduser().is_dir():
+    if not files.weights_bytes and find_directory(model.source) is None:
         files = msgspec.structs.replace(files, weights_bytes=backend.download_bytes(model))
         name = model.source if model.revision is None else f"{model.source}@{model.revision}"
         where = f"to download, by the server or by 'ark pull {name}'"

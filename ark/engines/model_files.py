@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,13 @@ class ModelFiles(msgspec.Struct, frozen=True, kw_only=True):
         """Positions that the model knows, where it says so."""
         value = _text_config(self.config).get("max_position_embeddings")
         return value if isinstance(value, int) and value > 0 else None
+
+
+def find_directory(source: str) -> Path | None:
+    """The directory that a model's source names. None where there is none: it may be a name on the hub, or nothing that
+    could be a path."""
+    path = os.path.expanduser(source)
+    return Path(path) if os.path.isdir(path) else None
 
 
 def read_model_files(directory: Path) -> ModelFiles:

@@ -9,7 +9,7 @@ import msgspec
 from ark.config import ConfigError, ModelConfig, Task
 from ark.engines import hub
 from ark.engines.loading import installed_backends
-from ark.engines.model_files import ModelFiles, read_json
+from ark.engines.model_files import ModelFiles, find_directory, read_json
 
 
 class SelectedBackend(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,8 +70,8 @@ def _look(task: Task, directory: Path | None) -> ModelFiles:
 
 def _directory(model: ModelConfig) -> Path | None:
     """The directory of a model's files, of one on the hub only with its small ones; None where there is none."""
-    directory = Path(model.source).expanduser()
-    if directory.is_dir():
+    directory = find_directory(model.source)
+    if directory is not None:
         return directory
     if not hub.installed():
         return None

@@ -11,7 +11,7 @@ import msgspec
 
 from ark.config import Config, ConfigError, ModelConfig, Task
 from ark.engines.loading import InstalledBackend, installed_backends
-from ark.engines.model_files import ModelFiles
+from ark.engines.model_files import ModelFiles, find_directory
 
 log = logging.getLogger("ark.registry")
 
@@ -58,7 +58,7 @@ def served_models(config: Config) -> tuple[ModelConfig, ...]:
 
 def find_default(name: str, known: Sequence[DefaultModel] | None = None) -> ModelConfig | None:
     """The default model of that name, unless a directory is called so. Raises ConfigError where it is not installed."""
-    if Path(name).is_dir():
+    if find_directory(name) is not None:
         return None
     for model in known_defaults() if known is None else known:
         if model.config.name == name:

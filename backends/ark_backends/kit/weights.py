@@ -11,7 +11,7 @@ from huggingface_hub import snapshot_download
 from ark.config import ConfigError
 from ark.engines import hub
 from ark.engines.chat import SamplingParams
-from ark.engines.model_files import WEIGHTS, read_json
+from ark.engines.model_files import WEIGHTS, find_directory, read_json
 
 FURTHER = {
     # BGE-M3's heads, and the pooling of vectors.
@@ -30,10 +30,10 @@ def resolve(source: str, revision: str | None = None, *, also: Sequence[str] = (
     `also` has patterns of further files to download. Blocks while it downloads. Raises ConfigError when there is
     neither.
     """
-    directory = Path(source).expanduser()
-    if directory.is_dir():
+    directory = find_directory(source)
+    if directory is not None:
         return directory
-    if directory.is_absolute() or source.startswith((".", "~")) or source.count("/") > 1:
+    if source.startswith(("/", ".", "~")) or source.count("/") > 1:
         raise ConfigError(f"the model directory {source!r} does not exist")
     return _download(source, revision, also)
 

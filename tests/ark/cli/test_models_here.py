@@ -18,6 +18,7 @@ from ark.cli.arguments import chosen_config, find_model
 from ark.cli.client import CommandError
 from ark.config import ConfigError, ModelConfig
 from ark.engines.model_files import ModelFiles, kv_bytes, read_model_files
+from ark.models.backend_selection import select_backend
 from ark.models.default_models import default_models
 from ark_embedded import CHAT_MODEL
 
@@ -152,7 +153,7 @@ def test_a_default_model_named_on_the_command_line() -> None:
     assert find_model(CHAT_MODEL) == default_models()[0]
 
 
-@pytest.mark.parametrize("name", ["/no/such", "./none", "~/none", "a/b/c"])
+@pytest.mark.parametrize("name", ["/no/such", "./none", "~/none", "~nobody-of-this-name/x", "a/b/c", f"./{'a' * 300}"])
 def test_no_such_directory(name: str) -> None:
     with pytest.raises(CommandError, match="does not exist"):
         find_model(name)
@@ -170,8 +171,20 @@ def test_a_hub_model_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert (model.name, model.revision, model.task) == ("org/bert", "v2", "embedding")
     with pytest.raises(ConfigError, match="not downloaded yet, which HF_HUB_OFFLINE forbids"):
         find_model("org/absent")
-    with pytest.raises(ConfigError, match="neither a directory nor a name that a model on the hub can have"):
-        find_model("what is this?")
+    for name in ("what is this?", "a" * 300, f"org/{'a' * 300}", "a\0b"):
+        with pytest.raises(ConfigError, match="neither a directory nor a name that a model on the hub can have"):
+            find_model(name)
+        # The server's own ways to a directory.
+        assert resolves_to_nothing(name)
+
+
+def resolves_to_nothing(name: str) -> bool:
+    from ark_backends.kit.weights import resolve
+
+    assert select_backend(ModelConfig(name="m", path=name)).name
+    with pytest.raises(ConfigError, match="neither a directory"):
+        resolve(name)
+    return True
 
 
 def test_pull_takes_what_is_here_already(
