@@ -100,7 +100,7 @@ class Ark:
         logs.configure(config.server.log_level)
         memory.tune_allocator()
         services = Services(config)
-        await services.sessions.open()
+        services.responses.restore(await services.sessions.open())
         services.tracer = await anyio.to_thread.run_sync(open_tracer, os.environ)
         if services.keys.open and not self.local:
             log.warning("no API keys are configured: everyone who can reach the server may use it")
@@ -269,6 +269,7 @@ class Call:
             method=method,
             path=path,
             root=self._scope.get("root_path", ""),
+            query=self._scope.get("query_string", b"").decode("latin-1"),
             headers=headers,
             body=content,
             form=self.form,

@@ -166,6 +166,17 @@ class SessionsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             raise ValueError("cookie_same_site is 'none', which browsers take only with cookie_secure")
 
 
+class ResponsesConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[responses]``: what is stored for `POST /responses`. It is kept where sessions are."""
+
+    max_age: Seconds = 2_592_000.0
+    """Seconds after which a stored response expires."""
+    max_responses: Positive = 10_000
+    """Responses stored for one key; one more drops the least recently used."""
+    bytes_per_key: Positive = 128 * 1024 * 1024
+    """Bytes stored for one key, of bodies, items and token ids; more drops the least recently used."""
+
+
 class KeyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[[keys]]``: an API key, kept as the SHA-256 of its text."""
 
@@ -259,6 +270,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     server: ServerConfig = ServerConfig()
     limits: LimitsConfig = LimitsConfig()
     sessions: SessionsConfig = SessionsConfig()
+    responses: ResponsesConfig = ResponsesConfig()
     keys: tuple[KeyConfig, ...] = ()
     models: tuple[ModelConfig, ...] = ()
     aliases: dict[Name, Name] | None = None

@@ -15,6 +15,7 @@ from ark.ops.limits import Limiter
 from ark.ops.metrics import Metrics
 from ark.ops.tracing import Tracer
 from ark.process import memory
+from ark.sessions.responses import ResponseStore
 from ark.sessions.service import Sessions
 from ark.sessions.sqlite import SqliteStorage
 from ark.sessions.store import Evicted
@@ -35,7 +36,8 @@ class Services:
         path = config.sessions.path
         storage = None if path is None else SqliteStorage(Path(path).expanduser())
         self.sessions = Sessions(config.sessions, storage=storage, on_evict=self._evicted)
-        self.metrics = Metrics(self.registry, self.sessions, self.limiter)
+        self.responses = ResponseStore(config.responses, self.sessions, self.registry.release)
+        self.metrics = Metrics(self.registry, self.sessions, self.responses, self.limiter)
         self.tracer: Tracer | None = None
         self.created = int(time.time())
         """Unix time at which the server started, the `created` of its models."""
@@ -52,5 +54,6 @@ class Services:
         while True:
             await anyio.sleep(SWEEP_INTERVAL)
             self.sessions.store.sweep()
+            self.responses.sweep()
             if not self.limiter.running:
                 await anyio.to_thread.run_sync(memory.trim)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Mapping
 
 import msgspec
@@ -12,6 +13,7 @@ from ark.api.embeddings import endpoint as embeddings
 from ark.api.models import endpoint as models
 from ark.api.ops import endpoint as ops
 from ark.api.request import Request
+from ark.api.responses import endpoint as responses
 from ark.api.sessions import endpoint as sessions
 from ark.errors import MethodNotAllowed, NotFound
 from ark.http.request import Reads
@@ -35,6 +37,9 @@ class Route(msgspec.Struct, frozen=True):
 
 ROUTES: Mapping[str, Mapping[str, Route]] = {
     "/chat/completions": {"POST": Route(chat.create, reads="json", work=True)},
+    "/responses": {"POST": Route(responses.create, reads="json", work=True)},
+    "/responses/{response}": {"GET": Route(responses.retrieve), "DELETE": Route(responses.delete)},
+    "/responses/{response}/input_items": {"GET": Route(responses.list_input_items)},
     "/embeddings": {"POST": Route(embeddings.create, reads="json", work=True)},
     "/audio/transcriptions": {"POST": Route(audio.transcribe, reads="form", work=True)},
     "/audio/translations": {"POST": Route(audio.translate, reads="form", work=True)},
@@ -47,7 +52,7 @@ ROUTES: Mapping[str, Mapping[str, Route]] = {
     "/ready": {"GET": Route(ops.ready, open=True)},
     "/openapi.json": {"GET": Route(ops.openapi, open=True)},
 }
-"""Path to method to route. What stands in braces at a path's end takes all that follows."""
+"""Path to method to route. What stands in braces takes all that is there; the longer path comes first."""
 
 PAGE = Route(ops.page, open=True)
 """At ``/`` alone, and no part of the API."""
@@ -55,19 +60,24 @@ PAGE = Route(ops.page, open=True)
 PREFLIGHT = Route(ops.preflight, open=True)
 """What browsers ask, on every path."""
 
-_EXACT = {path: methods for path, methods in ROUTES.items() if not path.endswith("}")} | {"/": {"GET": PAGE}}
-_PREFIXES = {path.partition("{")[0]: methods for path, methods in ROUTES.items() if path.endswith("}")}
+_EXACT = {path: methods for path, methods in ROUTES.items() if "{" not in path} | {"/": {"GET": PAGE}}
+_PATTERNS = [
+    (re.compile(re.sub(r"\{\w+\}", "(.+)", path)), path)
+    for path in sorted(ROUTES, key=len, reverse=True)
+    if "{" in path
+]
 
 
 def match(path: str, method: str) -> tuple[Route, str, str]:
-    """The route of a path; the path as metrics and traces name it, which ends in ``{id}`` where the route's ends in
-    braces; and what the path has in their place. Raises NotFound and MethodNotAllowed."""
+    """The route of a path; the path as metrics and traces name it, with ``{id}`` where the route's has braces; and what
+    the path has in their place. Raises NotFound and MethodNotAllowed."""
     inner = path.removeprefix("/v1") if path.startswith("/v1/") else path
     methods, template, param = _EXACT.get(inner), inner, ""
     if methods is None:
-        for prefix, below in _PREFIXES.items():
-            if inner.startswith(prefix):
-                methods, template, param = below, prefix + "{id}", inner.removeprefix(prefix)
+        for pattern, route_path in _PATTERNS:
+            if found := pattern.fullmatch(inner):
+                methods, template, param = ROUTES[route_path], re.sub(r"\{\w+\}", "{id}", route_path), found[1]
+                break
     if methods is None:
         raise NotFound(f"There is nothing at {path}.", code="unknown_url")
     route = methods.get("GET" if method == "HEAD" else method)

@@ -53,6 +53,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     """Below the mount point, percent-decoded, without a trailing slash."""
     root: str = ""
     """Where the application is mounted."""
+    query: str = ""
+    """What stands behind the path's question mark, percent-encoded."""
     headers: dict[bytes, bytes]
     """Names in lower case; values of a repeated header are joined with a comma, of cookies with a semicolon."""
     body: bytes = b""

@@ -20,6 +20,7 @@ from ark.engines.embedding import EmbeddingStatus
 from ark.models.registry import AnyServed, Registry
 from ark.ops.limits import Limiter
 from ark.ops.requests import RequestMetrics
+from ark.sessions.responses import ResponseStore
 from ark.sessions.service import Sessions
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST.encode()
@@ -31,9 +32,10 @@ GAUGE, COUNTER = GaugeMetricFamily, CounterMetricFamily
 class Metrics(Collector):
     """The metrics of one running server, in their own registry, because a process may run several servers."""
 
-    def __init__(self, registry: Registry, sessions: Sessions, limiter: Limiter) -> None:
+    def __init__(self, registry: Registry, sessions: Sessions, responses: ResponseStore, limiter: Limiter) -> None:
         self._models = registry
         self._sessions = sessions
+        self._responses = responses
         self._limiter = limiter
         self.evicted: dict[str, int] = {}
         """Sessions that the store dropped, by cause."""
@@ -66,6 +68,13 @@ class Metrics(Collector):
         for cause, count in sorted(self.evicted.items()):
             evicted.add_metric([cause], count)
         yield evicted
+        responses = self._responses
+        yield GAUGE("ark:responses", "Responses stored.", value=len(responses))
+        yield GAUGE("ark:response_bytes", "Bytes of all stored responses.", value=responses.size)
+        expired = COUNTER("ark:responses_evicted", "Stored responses dropped, by cause.", labels=["cause"])
+        for cause, count in sorted(responses.evicted.items()):
+            expired.add_metric([cause], count)
+        yield expired
         rebuilds, failures = sessions.rebuilds, sessions.write_failures
         yield COUNTER("ark:session_rebuilds", "Turns whose dropped state was computed again.", value=rebuilds)
         yield COUNTER("ark:session_write_failures", "Turns that could not be written to disk.", value=failures)

@@ -158,6 +158,7 @@ class Client:
         json: Any = None,
         pieces: Iterable[bytes] = (),
         headers: Headers = (),
+        query: str = "",
         ends: bool = True,
         send_fails: bool = False,
     ) -> AsyncIterator[Exchange]:
@@ -172,7 +173,7 @@ class Client:
         if method == "POST" and not any(name == "content-type" for name, _ in given):
             given.append(JSON_HEADER)
         pieces = list(pieces) or [body]
-        scope = self._scope(method, path, given)
+        scope = self._scope(method, path, given, query)
         untouched = jsonlib.dumps(scope, default=repr)
         exchange = Exchange(scope, pieces, ends=ends, send_fails=send_fails)
 
@@ -210,7 +211,7 @@ class Client:
         """A chat completion with one user message; `headers` go to the request, the rest into the body."""
         return await self.request("POST", "/v1/chat/completions", **chat_request(content, **fields))
 
-    def _scope(self, method: str, path: str, headers: list[tuple[str, str]]) -> dict[str, Any]:
+    def _scope(self, method: str, path: str, headers: list[tuple[str, str]], query: str) -> dict[str, Any]:
         return {
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": "2.4"},
@@ -219,7 +220,7 @@ class Client:
             "scheme": "http",
             "path": unquote(path),
             "raw_path": path.encode(),
-            "query_string": b"",
+            "query_string": query.encode(),
             "root_path": self._root_path,
             "headers": [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers],
             "client": ("127.0.0.1", 50000),

@@ -6,7 +6,15 @@ from pathlib import Path
 
 import msgspec
 
-from ark.config import KeyConfig, LimitsConfig, ModelConfig, SamplingConfig, ServerConfig, SessionsConfig
+from ark.config import (
+    KeyConfig,
+    LimitsConfig,
+    ModelConfig,
+    ResponsesConfig,
+    SamplingConfig,
+    ServerConfig,
+    SessionsConfig,
+)
 from ark.http.cors import CORSConfig
 from ark.models.registry import DEFAULT_ALIASES
 from ark_backends.bge.options import BgeOptions
@@ -76,6 +84,7 @@ TABLES: tuple[tuple[str, type], ...] = (
     ("`[server.cors]`", CORSConfig),
     ("`[limits]`", LimitsConfig),
     ("`[sessions]`", SessionsConfig),
+    ("`[responses]`", ResponsesConfig),
     ("`[[keys]]`", KeyConfig),
     ("`[[models]]`", ModelConfig),
     ("`[models.sampling]`", SamplingConfig),

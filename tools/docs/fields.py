@@ -56,7 +56,7 @@ def _number(value: float) -> str:
     for power in (31, 63):
         if abs(value) in (2**power, 2**power - 1):
             return f"{'-' if value < 0 else ''}2^{power}{'' if value < 0 else ' - 1'}"
-    return f"{value:g}"
+    return f"{value:.10g}"
 
 
 def docstrings(kind: type) -> dict[str, list[str]]:
@@ -90,5 +90,5 @@ def default(field: msgspec.structs.FieldInfo) -> str:
     if isinstance(value, int) and value >= 2**20 and value % 2**20 == 0:
         return f"`{value}` ({value >> 20} MiB)"
     if isinstance(value, float):
-        return f"`{value:g}`"
+        return f"`{value:.10g}`"
     return f'`"{value}"`' if isinstance(value, str) else f"`{value}`"

@@ -11,6 +11,7 @@ from ark.api.audio.schema import TranscriptionRequest, TranslationRequest
 from ark.api.chat.schema import ChatRequest
 from ark.api.embeddings.schema import EmbeddingRequest
 from ark.api.models.endpoint import ModelDetails
+from ark.api.responses.schema import ResponseRequest
 from ark.api.routes import PAGE as PAGE_ROUTE
 from ark.api.routes import ROUTES
 from ark.engines import parameters
@@ -61,6 +62,13 @@ With `stream`, `ark_simplified` sends each token's text as an event and nothing 
 [Sessions](sessions.md).
 """
 
+RESPONSES = """\
+## `POST /responses`
+
+A model honours here what it honours in chat completions. [Responses](responses.md) says more. `metadata`, `include` and
+the like are OpenAI's; unknown fields are accepted.
+"""
+
 EMBEDDINGS = """\
 ## `POST /embeddings`
 
@@ -99,6 +107,8 @@ def page() -> str:
         CHAT,
         table(["parameter", "values", "what it does", "ARK's engines", "specification"], chat()),
         CHAT_MORE,
+        RESPONSES,
+        table(["parameter", "values", "what it does"], responses()),
         EMBEDDINGS,
         table(["parameter", "values", "what it does", "models"], embeddings()),
         AUDIO,
@@ -137,6 +147,14 @@ def chat() -> Iterator[Sequence[str]]:
         engine = "yes" if row.needs is None or row.name in PARAMETERS else "-"
         document = "-" if row.name in parameters.beyond_document(parameters.CHAT) else engine
         yield f"`{row.name}`", values(field.type), row.meaning, engine, document
+
+
+def responses() -> Iterator[Sequence[str]]:
+    told = docstrings(ResponseRequest)
+    for field in msgspec.structs.fields(ResponseRequest):
+        row = parameters.CHAT.get(field.name)
+        said = " ".join(told.get(field.name) or ["" if row is None else row.meaning])
+        yield f"`{field.name}`", values(field.type), said
 
 
 def embeddings() -> Iterator[Sequence[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
@@ -25,6 +26,8 @@ from ark.api.error_body import ErrorReply
 from ark.api.models import endpoint as models
 from ark.api.models.endpoint import Model, ModelList
 from ark.api.ops import endpoint as ops
+from ark.api.responses import endpoint as responses
+from ark.api.responses.schema import ItemList, ResponseBody, ResponseDeleted, ResponseRequest
 from ark.api.routes import FILES, Route
 from ark.api.sessions import endpoint as sessions
 from ark.api.sessions.endpoint import SessionDeleted, SessionList, SessionObject
@@ -60,6 +63,8 @@ class Description(msgspec.Struct, frozen=True):
     """Media type to the type of a good reply, of server-sent events to that of an event's data; None for plain text."""
     body: type[msgspec.Struct] | None = None
     """What is read of JSON, or of a form beside its `FILES`."""
+    query: Sequence[str] = ()
+    """The parameters of its query."""
     session: bool = False
     """Serves the session of the client's cookie."""
     errors: Sequence[type[APIError]] = ()
@@ -75,6 +80,18 @@ DESCRIPTIONS: Mapping[Callable[..., Any], Description] = {
         body=ChatRequest,
         session=True,
         errors=[NotFound, Conflict],
+    ),
+    responses.create: Description(
+        "createResponse",
+        {JSON: ResponseBody, EVENT_STREAM: dict[str, Any]},
+        body=ResponseRequest,
+        session=True,
+        errors=[NotFound, Conflict],
+    ),
+    responses.retrieve: Description("retrieveResponse", {JSON: ResponseBody}, errors=[NotFound]),
+    responses.delete: Description("deleteResponse", {JSON: ResponseDeleted}, errors=[NotFound]),
+    responses.list_input_items: Description(
+        "listInputItems", {JSON: ItemList}, query=["limit", "order", "after"], errors=[NotFound]
     ),
     embeddings.create: Description("createEmbedding", {JSON: EmbeddingList}, body=EmbeddingRequest, errors=[NotFound]),
     audio.transcribe: Description("createTranscription", _SPEECH, body=TranscriptionRequest, errors=[NotFound]),
@@ -104,6 +121,31 @@ PARAMETERS: dict[str, Schema] = {
         "required": True,
         "description": "The id of a session of the caller's.",
         "schema": {"type": "string", "format": "uuid"},
+    },
+    "response": {
+        "name": "response",
+        "in": "path",
+        "required": True,
+        "description": "The id of a stored response of the caller's.",
+        "schema": {"type": "string", "minLength": 1},
+    },
+    "limit": {
+        "name": "limit",
+        "in": "query",
+        "description": "Items of a page.",
+        "schema": {"type": "integer", "minimum": 1, "maximum": 100, "default": 20},
+    },
+    "order": {
+        "name": "order",
+        "in": "query",
+        "description": "The newest first, or the oldest.",
+        "schema": {"enum": ["asc", "desc"], "default": "desc"},
+    },
+    "after": {
+        "name": "after",
+        "in": "query",
+        "description": "The id of the item that the page begins behind.",
+        "schema": {"type": "string"},
     },
     "cookie": {
         "name": COOKIE,
@@ -219,8 +261,8 @@ def error_response(kind: type[APIError], schemas: Schemas) -> dict[str, Any]:
 
 
 def _parameters(path: str, own: Description) -> Iterator[str]:
-    if path.endswith("}"):
-        yield path.partition("{")[2].removesuffix("}")
+    yield from re.findall(r"\{(\w+)\}", path)
+    yield from own.query
     if own.session:
         yield "cookie"
     yield "request_id"
@@ -253,8 +295,8 @@ def _content(media: str, kind: Any, schemas: Schemas) -> Schema:
     if media == EVENT_STREAM:
         return {
             "type": "string",
-            "description": "Server-sent events. The data of each is JSON; the last one's is `[DONE]`. An error in the "
-            "middle is an event of its own, and the last.",
+            "description": "Server-sent events. The data of each is JSON; the last one's is `[DONE]`, except of "
+            "`/responses`. An error in the middle is an event of its own, and the last.",
             "contentMediaType": media,
             "contentSchema": schemas.of(kind),
         }

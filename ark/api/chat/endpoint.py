@@ -25,6 +25,7 @@ from ark.http.response import EventStream, Response
 from ark.models.served import ServedChat
 from ark.ops.requests import JobRecord
 from ark.services import Services
+from ark.sessions.service import Turn as SessionTurn
 from ark.sessions.session import COOKIE
 from ark.sessions.transcript import Message
 
@@ -91,14 +92,14 @@ class TurnRunner:
 
     async def run(self) -> Turn:
         """The complete turn, kept by its session."""
-        async with self._begin() as turn:
+        async with self.begin() as turn:
             async for _ in turn:
                 pass
         return turn
 
     async def events(self, new_renderer: Callable[[Turn], StreamRenderer]) -> AsyncGenerator[bytes, None]:
         """The turn as a renderer writes it. The session keeps the turn before the last event is given."""
-        async with self._begin() as turn:
+        async with self.begin() as turn:
             renderer = new_renderer(turn)
             if event := renderer.start():
                 yield event
@@ -107,11 +108,16 @@ class TurnRunner:
                     yield event
         yield renderer.end()
 
-    @asynccontextmanager
-    async def _begin(self) -> AsyncGenerator[Turn, None]:
-        asked, sessions = self.asked, self.services.sessions
+    async def session(self) -> SessionTurn:
+        """The session that the request asks for."""
         cookie = self.request.cookie(COOKIE)
-        async with await sessions.begin(asked.owner, cookie=cookie, stateful=self.stateful) as session:
+        return await self.services.sessions.begin(self.asked.owner, cookie=cookie, stateful=self.stateful)
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncGenerator[Turn, None]:
+        """The turn, once the engine has admitted it."""
+        asked = self.asked
+        async with await self.session() as session:
             self.work.session = session.session_id
             if session.set_cookie is not None:
                 self.known_headers.append(("set-cookie", session.set_cookie))

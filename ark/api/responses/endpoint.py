@@ -1,0 +1,95 @@
+"""POST /responses, and what can be asked of a stored response."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from functools import partial
+from typing import Any
+from urllib.parse import parse_qs
+
+import msgspec
+
+from ark.api.decode import decode
+from ark.api.request import Request
+from ark.api.responses.render import encode, sse_event
+from ark.api.responses.run import ResponseRunner, begin
+from ark.api.responses.schema import ItemList, ResponseDeleted, ResponseRequest
+from ark.concurrency import run_in_thread_if_large
+from ark.errors import APIError, invalid_value
+from ark.http.response import EventStream, Response
+from ark.services import Services
+
+_decoder = msgspec.json.Decoder(ResponseRequest)
+
+
+async def create(request: Request, services: Services) -> Response | EventStream:
+    """A response, whole or as a stream.
+
+    What ARK cannot run, hosted tools, is left out and named in `x-ark-ignored`.
+    """
+    limits = services.config.limits
+    body = await run_in_thread_if_large(
+        len(request.body),
+        lambda: decode(_decoder, request.body, depth=limits.json_depth, values=limits.json_values),
+    )
+    runner = await begin(body, request, services)
+    if not body.stream:
+        async with aclosing(runner.events_of_response()) as events:
+            async for _ in events:
+                pass
+        return Response(body=encode(runner.renderer.body), headers=runner.headers())
+    return EventStream(events=_stream(runner), headers=runner.headers, error_event=partial(_error_events, runner))
+
+
+async def retrieve(request: Request, services: Services) -> Response:
+    """A stored response. Raises NotFound, the same for another key's as for one that never was."""
+    return Response(body=services.responses.get(request.owner, request.param).body)
+
+
+async def delete(request: Request, services: Services) -> Response:
+    """Delete a stored response, and what only it needs. Raises NotFound."""
+    await services.responses.delete(request.owner, request.param)
+    return Response(body=encode(ResponseDeleted(id=request.param)))
+
+
+async def list_input_items(request: Request, services: Services) -> Response:
+    """The items of a stored response's input, in pages. Raises NotFound."""
+    node = services.responses.get(request.owner, request.param)
+    items = [msgspec.json.decode(item) for item in node.items[: node.inputs]]
+    return Response(body=encode(page(items, request.query)))
+
+
+def page(items: Sequence[dict[str, Any]], query: str) -> ItemList:
+    """The page that a query asks for: `limit`, `order`, the newest first where it is not sent, and `after`. Raises
+    BadRequest."""
+    asked = {name: values[-1] for name, values in parse_qs(query).items()}
+    limit = asked.get("limit", "20")
+    if not limit.isascii() or not limit.isdigit() or not 1 <= int(limit[:9]) <= 100:
+        raise invalid_value("limit", "It is a number from 1 to 100.")
+    order = asked.get("order", "desc")
+    if order not in ("asc", "desc"):
+        raise invalid_value("order", "It is 'asc' or 'desc'.")
+    items = items if order == "asc" else items[::-1]
+    if "after" in asked:
+        place = next((n for n, item in enumerate(items, 1) if item["id"] == asked["after"]), None)
+        if place is None:
+            raise invalid_value("after", "There is no such item.")
+        items = items[place:]
+    shown = items[: int(limit)]
+    return ItemList(
+        data=shown,
+        first_id=shown[0]["id"] if shown else None,
+        last_id=shown[-1]["id"] if shown else None,
+        has_more=len(shown) < len(items),
+    )
+
+
+async def _stream(runner: ResponseRunner) -> AsyncGenerator[bytes, None]:
+    async with aclosing(runner.events_of_response()) as events:
+        async for event in events:
+            yield sse_event(event)
+
+
+def _error_events(runner: ResponseRunner, error: APIError) -> bytes:
+    return b"".join(map(sse_event, runner.renderer.fail(error)))

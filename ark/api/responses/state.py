@@ -1,0 +1,93 @@
+"""Where the turn of a response begins: behind an earlier response, or where the caller's session goes on."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Awaitable, Callable
+
+import msgspec
+
+from ark.sessions.responses import Node, ResponseStore
+from ark.sessions.service import Sessions
+from ark.sessions.service import Turn as SessionTurn
+from ark.sessions.transcript import Continuation, Message, Transcript
+
+
+class ResponseTurn(SessionTurn):
+    """The session of a response's turn: `parent`, the response before it, or else `session`."""
+
+    def __init__(
+        self,
+        sessions: Sessions,
+        store: ResponseStore,
+        *,
+        number: str,
+        session: SessionTurn | None = None,
+        parent: Node | None = None,
+        instructed: bool = False,
+        keep: Callable[[Transcript, str], Awaitable[None]] | None = None,
+    ) -> None:
+        """`number` is the response's id. `instructed`: the request's first message is its instructions, which take the
+        place of the earlier response's. `keep` gets what the turn leaves behind, with the name of its state in the
+        backend; None for a response that is not stored."""
+        super().__init__(sessions, None)
+        self._store = store
+        self._number = number
+        self._session = session
+        self._parent = parent
+        self._instructed = instructed
+        self._keep = keep
+        self._key: str | None = None
+        """Of the state that no session owns."""
+
+    @property
+    def session_id(self) -> str | None:
+        return self._number if self._session is None else self._session.session_id
+
+    @property
+    def set_cookie(self) -> str | None:
+        return None if self._session is None else self._session.set_cookie
+
+    @property
+    def key(self) -> str | None:
+        return self._key if self._session is None else self._session.key
+
+    def resume(self, messages: tuple[Message, ...], model: str) -> Continuation:
+        if self._session is not None:
+            return self._session.resume(messages, model)
+        parent = self._parent
+        if self._keep is not None:
+            # The first response behind another one takes its state over; a second one is a branch.
+            self._key = (parent is not None and self._store.take_key(parent)) or secrets.token_hex(16)
+        if parent is None:
+            return Continuation(messages)
+        return behind(parent, messages, model, instructed=self._instructed)
+
+    async def commit(self, transcript: Transcript) -> bool:
+        if self._session is not None:
+            await self._session.commit(transcript)
+        if self._keep is not None:
+            key, self._key = self._key, None
+            await self._keep(transcript, key or "")
+        return True
+
+    def close(self) -> None:
+        if self._session is not None:
+            self._session.close()
+        key, self._key = self._key, None
+        if key is not None:
+            self._store.return_key(self._parent, key)
+
+
+def behind(node: Node, messages: tuple[Message, ...], model: str, *, instructed: bool) -> Continuation:
+    """The conversation of a response with a request's messages behind it."""
+    transcript = node.transcript()
+    own, old = int(instructed), int(node.instructed)
+    known = (*messages[:own], *transcript.messages[old:])
+    whole = (*known, *messages[own:])
+    if transcript.model != model:
+        # Its tokens mean nothing to another model, which reads the messages.
+        return Continuation(whole)
+    seams = tuple(msgspec.structs.replace(seam, message=seam.message + own - old) for seam in transcript.seams)
+    transcript = Transcript(transcript.model, transcript.fingerprint, known, transcript.tokens, seams)
+    return Continuation(whole, transcript, kept=len(known), how="continued")

@@ -1,0 +1,152 @@
+"""Tools of a request as those of a chat: namespaces opened, custom tools as functions, hosted ones left out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import msgspec
+
+from ark.api.chat.schema import (
+    AllowedTools,
+    ChosenFunction,
+    FunctionDefinition,
+    NamedTool,
+    ToolChoice,
+    ToolDefinition,
+    ToolSubset,
+)
+from ark.api.responses.items import visible_name
+from ark.api.responses.schema import ChosenTool, ToolSpec
+from ark.chat.tools.custom import input_schema
+from ark.errors import BadRequest, invalid_value, shorten
+
+_HOSTED = (
+    *("web_search", "file_search", "code_interpreter", "image_generation", "computer", "mcp"),
+    *("local_shell", "shell", "apply_patch", "tool_search", "programmatic_tool_calling"),
+)
+"""What OpenAI's servers run, by what their types begin with."""
+
+
+class CalledTool(msgspec.Struct, frozen=True):
+    """What a call of a tool says of it."""
+
+    name: str
+    namespace: str | None = None
+    custom: bool = False
+
+
+@dataclass
+class Tools:
+    """The tools of a request that have been read."""
+
+    definitions: list[ToolDefinition] = field(default_factory=list)
+    places: list[str] = field(default_factory=list)
+    """Where in the request each of them stands."""
+    called: dict[str, CalledTool] = field(default_factory=dict)
+    """By the name by which the model knows it."""
+    specs: list[ToolSpec] = field(default_factory=list)
+    """Those that are not left out, as they were sent."""
+    ignored: list[str] = field(default_factory=list)
+    """Types of tools that are not run here."""
+
+    def read(self, specs: Sequence[ToolSpec], place: str = "tools") -> None:
+        """Raises BadRequest with `param` as ``tools[0].name``."""
+        for index, spec in enumerate(specs):
+            where = f"{place}[{index}]"
+            if spec.type == "namespace":
+                for number, inner in enumerate(spec.tools or ()):
+                    self._add(inner, f"{where}.tools[{number}]", _named(spec, where))
+            elif spec.type in ("function", "custom"):
+                self._add(spec, where, None)
+            elif spec.type.startswith(_HOSTED):
+                self.ignored.append(spec.type)
+                continue
+            else:
+                raise invalid_value(f"{where}.type", f"There are no tools of the type '{shorten(spec.type)}'.")
+            self.specs.append(spec)
+
+    def choice(self, chosen: Literal["none", "auto", "required"] | ChosenTool | None) -> ToolChoice | None:
+        """The choice as a chat's. Raises BadRequest for a tool that is not run here."""
+        if chosen is None or isinstance(chosen, str):
+            # Without any tool that is left there is nothing to choose.
+            return chosen if self.definitions or chosen == "required" else None
+        if chosen.type != "allowed_tools":
+            return self._find(chosen, "tool_choice")
+        entries = [
+            self._find(entry, f"tool_choice.tools[{index}]")
+            for index, entry in enumerate(chosen.tools or ())
+            if not entry.type.startswith(_HOSTED)
+        ]
+        if not entries:
+            raise invalid_value("tool_choice.tools", "None of these tools is run here.", code="unsupported_tool")
+        return AllowedTools(allowed_tools=ToolSubset(mode=chosen.mode or "auto", tools=entries))
+
+    def echo(self) -> list[dict[str, Any]]:
+        """The tools as a response names them."""
+        return [_echo(spec) for spec in self.specs]
+
+    def _add(self, spec: ToolSpec, where: str, namespace: str | None) -> None:
+        name = visible_name(_named(spec, where), namespace)
+        if name in self.called:
+            raise invalid_value(f"{where}.name", f"The name '{name}' stands twice.")
+        parameters = spec.parameters
+        if spec.type == "custom":
+            parameters = input_schema(_pattern(spec, where))
+        elif spec.type != "function":
+            raise invalid_value(f"{where}.type", f"A namespace has no tools of the type '{shorten(spec.type)}'.")
+        strict = spec.type == "custom" or bool(spec.strict)
+        definition = FunctionDefinition(name=name, description=spec.description, parameters=parameters, strict=strict)
+        self.definitions.append(ToolDefinition(function=definition))
+        self.places.append(where)
+        self.called[name] = CalledTool(spec.name or "", namespace, spec.type == "custom")
+
+    def _find(self, chosen: ChosenTool, place: str) -> NamedTool:
+        if chosen.type.startswith(_HOSTED):
+            reason = f"Tools of the type '{shorten(chosen.type)}' are not run here."
+            raise invalid_value(place, reason, code="unsupported_tool")
+        if chosen.type not in ("function", "custom"):
+            raise invalid_value(f"{place}.type", f"There are no tools of the type '{shorten(chosen.type)}'.")
+        if chosen.name is None:
+            raise BadRequest(
+                f"Missing required parameter: '{place}.name'.",
+                param=f"{place}.name",
+                code="missing_required_parameter",
+            )
+        name = visible_name(chosen.name, chosen.namespace)
+        if name not in self.called:
+            known = ", ".join(self.called) or "none"
+            raise invalid_value(
+                f"{place}.name", f"There is no tool '{shorten(name)}' in this request; there is: {known}."
+            )
+        return NamedTool(function=ChosenFunction(name=name))
+
+
+def _named(spec: ToolSpec, where: str) -> str:
+    if spec.name is None:
+        place = f"{where}.name"
+        raise BadRequest(f"Missing required parameter: '{place}'.", param=place, code="missing_required_parameter")
+    return spec.name
+
+
+def _pattern(spec: ToolSpec, where: str) -> str | None:
+    """The regular expression that the input of a custom tool is held to; None for any text."""
+    form = spec.format
+    if form is None or form.type == "text":
+        return None
+    if form.definition is None or form.syntax is None:
+        place = f"{where}.format.{'definition' if form.syntax else 'syntax'}"
+        raise BadRequest(f"Missing required parameter: '{place}'.", param=place, code="missing_required_parameter")
+    if form.syntax == "lark":
+        raise invalid_value(f"{where}.format.syntax", "Grammars in Lark are not enforced here yet.")
+    return form.definition
+
+
+def _echo(spec: ToolSpec) -> dict[str, Any]:
+    said: dict[str, Any] = msgspec.to_builtins(spec)
+    if spec.type == "function":
+        said = {"description": None, "parameters": None, "strict": bool(spec.strict)} | said
+    elif spec.type == "namespace":
+        said["tools"] = [_echo(inner) for inner in spec.tools or ()]
+    return said

@@ -1,0 +1,382 @@
+"""Stored responses: a tree, each with the exact tokens that it adds to the response before it.
+
+A response that is deleted or has expired can no longer be asked for. Its tokens stay as long as a later response needs
+them. Whatever is stored is a record of the sessions' storage too, so it lives through a restart where sessions do.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from ark.config import ResponsesConfig
+from ark.errors import NotFound, shorten
+from ark.sessions.service import Sessions
+from ark.sessions.transcript import TOKEN_BYTES, Message, Seam, Transcript, common_tokens, read_message
+
+log = logging.getLogger("ark.responses")
+
+_NODE_BYTES = 1024
+"""What a response takes in memory beside what it holds."""
+
+Release = Callable[[Sequence[tuple[str, str]]], None]
+"""Takes (model, key) of states that the backends may forget."""
+
+
+class Record(msgspec.Struct, frozen=True, array_like=True):
+    """A node as it is written to disk."""
+
+    owner: str
+    model: str
+    fingerprint: str
+    parent: str
+    kept: tuple[int, int, int]
+    messages: list[dict[str, Any]]
+    tokens: bytes
+    seams: list[Seam]
+    instructed: bool
+    body: bytes
+    items: list[bytes]
+    inputs: int
+    created: float
+    readable: bool
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Record).decode
+
+
+@dataclass(eq=False)
+class Node:
+    """A response, and what it adds to its parent's conversation."""
+
+    id: str
+    owner: str
+    model: str
+    fingerprint: str
+    parent: Node | None
+    kept: tuple[int, int, int]
+    """How many of the parent's messages, tokens and seams the conversation begins with."""
+    messages: tuple[Message, ...]
+    tokens: bytes
+    seams: tuple[Seam, ...]
+    instructed: bool
+    """The conversation's first message is the response's `instructions`."""
+    body: bytes
+    """The response as it was sent."""
+    items: list[bytes]
+    """The items of its input, then those of its output, each as JSON."""
+    inputs: int
+    """How many of them are of its input."""
+    created: float
+    readable: bool = True
+    """It can be asked for and continued. Of others only the tokens are kept, for the responses behind them."""
+    key: str = ""
+    """Names its state in the backend; empty where another response has taken it over."""
+    children: int = 0
+
+    def transcript(self) -> Transcript:
+        """The whole conversation."""
+        chain: list[Node] = []
+        node: Node | None = self
+        while node is not None:
+            chain.append(node)
+            node = node.parent
+        messages: list[Message] = []
+        tokens = bytearray()
+        seams: list[Seam] = []
+        for one in reversed(chain):
+            kept_messages, kept_tokens, kept_seams = one.kept
+            del messages[kept_messages:], tokens[kept_tokens * TOKEN_BYTES :], seams[kept_seams:]
+            messages += one.messages
+            tokens += one.tokens
+            seams += one.seams
+        return Transcript(self.model, self.fingerprint, tuple(messages), bytes(tokens), tuple(seams))
+
+    @property
+    def size(self) -> int:
+        """Bytes that count against the limits."""
+        return (
+            _NODE_BYTES
+            + sum(message.size for message in self.messages)
+            + len(self.tokens)
+            + len(self.body)
+            + sum(map(len, self.items))
+        )
+
+
+@dataclass(eq=False)
+class Owner:
+    """What one key has stored."""
+
+    nodes: dict[str, Node] = field(default_factory=dict)
+    """By id, readable or not."""
+    readable: dict[str, Node] = field(default_factory=dict)
+    """The oldest first."""
+    recent: OrderedDict[str, Node] = field(default_factory=OrderedDict)
+    """The readable ones again, the least recently used first."""
+    items: dict[str, bytes] = field(default_factory=dict)
+    """All items by id."""
+    size: int = 0
+
+
+class ResponseStore:
+    """The stored responses of all keys."""
+
+    def __init__(
+        self, config: ResponsesConfig, sessions: Sessions, release: Release, *, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._config = config
+        self._sessions = sessions
+        self._release = release
+        self._clock = clock
+        self._owners: dict[str, Owner] = {}
+        self.evicted: dict[str, int] = {}
+        """Responses that went by themselves, by cause."""
+
+    def __len__(self) -> int:
+        return sum(len(owner.recent) for owner in self._owners.values())
+
+    @property
+    def size(self) -> int:
+        """Bytes of all that is stored."""
+        return sum(owner.size for owner in self._owners.values())
+
+    def restore(self, records: Mapping[str, bytes]) -> None:
+        """Take over what another process has saved. A record that cannot be read is left out, with what needs it."""
+        found: dict[str, Record] = {}
+        for key, data in records.items():
+            kind, _, number = key.partition(":")
+            if kind == "response":
+                try:
+                    found[number] = _decode(data)
+                except msgspec.DecodeError as error:
+                    log.error("the stored response %s cannot be read: %s", number, error)
+        for number, record in sorted(found.items(), key=lambda one: one[1].created):
+            parent = self._owners[record.owner].nodes.get(record.parent) if record.owner in self._owners else None
+            if record.parent and parent is None:
+                log.error("the stored response %s has lost what was before it", number)
+                continue
+            node = Node(
+                id=number,
+                owner=record.owner,
+                model=record.model,
+                fingerprint=record.fingerprint,
+                parent=parent,
+                kept=record.kept,
+                messages=tuple(read_message(data) for data in record.messages),
+                tokens=record.tokens,
+                seams=tuple(record.seams),
+                instructed=record.instructed,
+                body=record.body,
+                items=record.items,
+                inputs=record.inputs,
+                created=record.created,
+                readable=record.readable,
+            )
+            self._insert(node)
+        for name in list(self._owners):
+            self._limit(name)
+
+    # Reading.
+
+    def get(self, owner: str, number: str) -> Node:
+        """A response. Raises NotFound, the same for another key's as for one that never was."""
+        self._expire(owner)
+        mine = self._owners.get(owner)
+        node = None if mine is None else mine.readable.get(number)
+        if mine is None or node is None:
+            raise NotFound(f"There is no response '{shorten(number)}'.", code="response_not_found")
+        mine.recent.move_to_end(number)
+        return node
+
+    def find_item(self, owner: str, number: str) -> dict[str, Any] | None:
+        """An item of a stored response."""
+        mine = self._owners.get(owner)
+        data = None if mine is None else mine.items.get(number)
+        return None if data is None else msgspec.json.decode(data)
+
+    # Writing.
+
+    async def put(self, node: Node) -> None:
+        """Store a response. Returns when it would survive the process, if anything does."""
+        if (
+            node.parent is not None
+            and self._owners.get(node.owner, Owner()).nodes.get(node.parent.id) is not node.parent
+        ):
+            # What was before it was deleted while it was made.
+            whole = node.transcript()
+            node.parent, node.kept = None, (0, 0, 0)
+            node.messages, node.tokens, node.seams = whole.messages, whole.tokens, whole.seams
+        self._insert(node)
+        await self._save(node)
+        self._limit(node.owner)
+
+    async def delete(self, owner: str, number: str) -> None:
+        """Delete a response; with a storage, returns when it would not come back. Raises NotFound."""
+        node = self.get(owner, number)
+        self._drop(node)
+        if node.children:
+            await self._save(node)
+
+    def sweep(self) -> None:
+        """Expire what is too old."""
+        for owner in list(self._owners):
+            self._expire(owner)
+
+    def take_key(self, node: Node) -> str:
+        """The name of a response's state, which from now on is another one's; empty where it has none."""
+        key, node.key = node.key, ""
+        return key
+
+    def return_key(self, node: Node | None, key: str) -> None:
+        """Give the state of a turn that was not kept back to the response before it."""
+        if node is not None and node.readable and not node.key:
+            node.key = key
+        elif node is not None:
+            self._release([(node.model, key)])
+
+    # Bookkeeping.
+
+    def _expire(self, name: str) -> None:
+        oldest = self._clock() - self._config.max_age
+        while (owner := self._owners.get(name)) is not None and owner.readable:
+            node = next(iter(owner.readable.values()))
+            if node.created > oldest:
+                return
+            self._evict(node, "age")
+
+    async def _save(self, node: Node) -> None:
+        record = Record(
+            owner=node.owner,
+            model=node.model,
+            fingerprint=node.fingerprint,
+            parent="" if node.parent is None else node.parent.id,
+            kept=node.kept,
+            messages=[dict(message.data) for message in node.messages],
+            tokens=node.tokens,
+            seams=list(node.seams),
+            instructed=node.instructed,
+            body=node.body,
+            items=node.items,
+            inputs=node.inputs,
+            created=node.created,
+            readable=node.readable,
+        )
+        await self._sessions.save_record(f"response:{node.id}", _encode(record))
+
+    def _insert(self, node: Node) -> None:
+        owner = self._owners.setdefault(node.owner, Owner())
+        owner.nodes[node.id] = node
+        owner.size += node.size
+        if node.parent is not None:
+            node.parent.children += 1
+        if node.readable:
+            owner.readable[node.id] = owner.recent[node.id] = node
+            owner.items.update((_item_id(item), item) for item in node.items)
+
+    def _limit(self, name: str) -> None:
+        self._expire(name)
+        owner, config = self._owners.get(name, Owner()), self._config
+        while len(owner.recent) > config.max_responses:
+            self._evict(next(iter(owner.recent.values())), "count")
+        while owner.size > config.bytes_per_key and len(owner.recent) > 1:
+            self._evict(next(iter(owner.recent.values())), "bytes")
+
+    def _evict(self, node: Node, cause: str) -> None:
+        self.evicted[cause] = self.evicted.get(cause, 0) + 1
+        self._drop(node)
+
+    def _drop(self, node: Node) -> None:
+        owner = self._owners[node.owner]
+        owner.size -= node.size
+        for item in node.items:
+            if owner.items.get(number := _item_id(item)) is item:
+                del owner.items[number]
+        del owner.readable[node.id], owner.recent[node.id]
+        node.readable, node.body, node.items = False, b"", []
+        owner.size += node.size
+        gone = list(self._collect(owner, node))
+        self._sessions.forget_records([f"response:{one.id}" for one in gone])
+        self._release([(one.model, one.key) for one in gone if one.key])
+        if not owner.nodes:
+            del self._owners[node.owner]
+
+    def _collect(self, owner: Owner, node: Node | None) -> Iterator[Node]:
+        """Remove a node, and then those before it, that nobody can ask for and nothing is behind."""
+        while node is not None and not node.readable and not node.children:
+            del owner.nodes[node.id]
+            owner.size -= node.size
+            yield node
+            node = node.parent
+            if node is not None:
+                node.children -= 1
+
+
+def new_response_id() -> str:
+    return f"resp_{secrets.token_hex(24)}"
+
+
+def new_node(
+    transcript: Transcript | None,
+    parent: Node | None,
+    *,
+    id: str,
+    owner: str,
+    key: str,
+    instructed: bool,
+    body: bytes,
+    items: list[bytes],
+    inputs: int,
+    created: float,
+) -> Node:
+    """The node of a response whose conversation is `transcript`, which has most of its parent's; without one, a
+    response that cannot be continued."""
+    whole = transcript or Transcript("", "", (), b"", ())
+    kept = (0, 0, 0)
+    if parent is not None:
+        before = parent.transcript()
+        seams = _common(before.seams, whole.seams)
+        kept = _common(before.messages, whole.messages), common_tokens(before.tokens, whole.tokens), seams
+    return Node(
+        id=id,
+        owner=owner,
+        model=whole.model,
+        fingerprint=whole.fingerprint,
+        parent=parent,
+        kept=kept,
+        messages=whole.messages[kept[0] :],
+        tokens=whole.tokens[kept[1] * TOKEN_BYTES :],
+        seams=whole.seams[kept[2] :],
+        instructed=instructed,
+        body=body,
+        items=items,
+        inputs=inputs,
+        created=created,
+        key=key,
+    )
+
+
+def _common(one: Sequence[Any], other: Sequence[Any]) -> int:
+    return next(
+        (n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a is not b and a != b),
+        min(len(one), len(other)),
+    )
+
+
+class _Identified(msgspec.Struct):
+    id: str
+
+
+_read_id = msgspec.json.Decoder(_Identified).decode
+
+
+def _item_id(item: bytes) -> str:
+    return _read_id(item).id
