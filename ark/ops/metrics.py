@@ -55,6 +55,7 @@ class Metrics(Collector):
         yield build
         yield from self._serving()
         yield from _engines(self._models.models)
+        yield from self.requests.histograms()
         for metric in self._registry.collect():
             # A scraper knows when a series began, and the samples would be a third of the text.
             metric.samples = [sample for sample in metric.samples if not sample.name.endswith("_created")]

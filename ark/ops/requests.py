@@ -6,13 +6,18 @@ are in seconds of `time.perf_counter`; 0 for what has not happened.
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Literal
 
 import msgspec
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter
+from prometheus_client.core import HistogramMetricFamily
+from prometheus_client.utils import floatToGoString
 
 from ark.engines.chat import TokenBatch
 from ark.errors import APIError
@@ -210,6 +215,23 @@ _HISTOGRAMS = {
 """Field of `ModelMetrics` to name, text and buckets. All but the latency are of chat models alone."""
 
 
+class Histogram:
+    """What one model's requests took. Only the event loop observes, and needs no lock: each token is observed."""
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self._bounds = (*bounds, math.inf)
+        self._counts = [0] * len(self._bounds)
+        self._sum = 0.0
+
+    def observe(self, value: float) -> None:
+        self._counts[bisect_left(self._bounds, value)] += 1
+        self._sum += value
+
+    def add_to(self, family: HistogramMetricFamily, model: str) -> None:
+        buckets = zip(map(floatToGoString, self._bounds), accumulate(self._counts), strict=True)
+        family.add_metric([model], list(buckets), self._sum)
+
+
 class RequestMetrics:
     """Counters and histograms of one running server."""
 
@@ -230,10 +252,7 @@ class RequestMetrics:
         self._success = counter(
             "request_success", "Replies of engines, by how they ended.", "model_name", "finished_reason"
         )
-        self._histograms = {
-            field: Histogram(f"ark:{name}", text, ["model_name"], registry=registry, buckets=buckets)
-            for field, (name, text, buckets) in _HISTOGRAMS.items()
-        }
+        self._histograms: dict[str, dict[str, Histogram]] = {field: {} for field in _HISTOGRAMS}
         self._reasons: set[str] = set()
         self.models: dict[str, ModelMetrics] = {}
         """By the name of the served model."""
@@ -241,11 +260,19 @@ class RequestMetrics:
     def add_model(self, name: str, *, chat: bool) -> None:
         """Create a model's metrics, which are 0 from now on."""
         finished = {reason: self._success.labels(name, reason) for reason in FINISHED}
-        observe: dict[str, Observe] = {
-            field: histogram.labels(name).observe if chat or field == "latency" else _pass_over
-            for field, histogram in self._histograms.items()
-        }
+        observe: dict[str, Observe] = dict.fromkeys(_HISTOGRAMS, _pass_over)
+        for kind in _HISTOGRAMS if chat else ("latency",):
+            histogram = self._histograms[kind][name] = Histogram(_HISTOGRAMS[kind][2])
+            observe[kind] = histogram.observe
         self.models[name] = ModelMetrics(finished, **observe)
+
+    def histograms(self) -> Iterator[HistogramMetricFamily]:
+        """The histograms as Prometheus's client writes them; the counters are in its registry."""
+        for kind, (name, text, _) in _HISTOGRAMS.items():
+            family = HistogramMetricFamily(f"ark:{name}", text, labels=["model_name"])
+            for model, histogram in self._histograms[kind].items():
+                histogram.add_to(family, model)
+            yield family
 
     def add(self, record: RequestRecord) -> None:
         """Count a request that is over."""
