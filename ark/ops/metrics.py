@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client import ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
@@ -30,7 +30,7 @@ GAUGE, COUNTER = GaugeMetricFamily, CounterMetricFamily
 
 
 class Metrics(Collector):
-    """The metrics of one running server, in their own registry, because a process may run several servers."""
+    """The metrics of one running server: a process may run several."""
 
     def __init__(self, registry: Registry, sessions: Sessions, responses: ResponseStore, limiter: Limiter) -> None:
         self._models = registry
@@ -39,11 +39,10 @@ class Metrics(Collector):
         self._limiter = limiter
         self.evicted: dict[str, int] = {}
         """Sessions that the store dropped, by cause."""
-        self._registry = CollectorRegistry()
-        self.requests = RequestMetrics(self._registry)
+        self.requests = RequestMetrics()
         for served in registry.models:
             self.requests.add_model(served.name, chat=served.config.task == "chat")
-        ProcessCollector(registry=self._registry)
+        self._process = ProcessCollector(registry=None)
 
     def text(self) -> bytes:
         """All metrics in Prometheus's text format."""
@@ -55,11 +54,8 @@ class Metrics(Collector):
         yield build
         yield from self._serving()
         yield from _engines(self._models.models)
-        yield from self.requests.histograms()
-        for metric in self._registry.collect():
-            # A scraper knows when a series began, and the samples would be a third of the text.
-            metric.samples = [sample for sample in metric.samples if not sample.name.endswith("_created")]
-            yield metric
+        yield from self.requests.collect()
+        yield from self._process.collect()
 
     def _serving(self) -> Iterator[Metric]:
         sessions, running = self._sessions, self._limiter.running

@@ -9,14 +9,14 @@ from __future__ import annotations
 import math
 import time
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Literal
 
 import msgspec
-from prometheus_client import CollectorRegistry, Counter
-from prometheus_client.core import HistogramMetricFamily
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.utils import floatToGoString
 
 from ark.engines.chat import TokenBatch
@@ -171,8 +171,6 @@ class RequestRecord:
 class ModelMetrics:
     """The metrics of one model, looked up once because each token is observed."""
 
-    finished: Mapping[str, Counter]
-    """Replies, by the reasons of `FINISHED`."""
     latency: Observe
     first_token: Observe
     """Takes the seconds since the request arrived."""
@@ -214,6 +212,20 @@ _HISTOGRAMS = {
 }
 """Field of `ModelMetrics` to name, text and buckets. All but the latency are of chat models alone."""
 
+_COUNTERS = (
+    (
+        "http_requests",
+        "Requests by route, method and status; 499 where the client left before it had the whole reply.",
+        ("route", "method", "status"),
+    ),
+    (
+        "requests_refused",
+        "Requests that did not get what they asked for, by reason: the limit, or the code of the error.",
+        ("reason",),
+    ),
+    ("request_success", "Replies of engines, by how they ended.", ("model_name", "finished_reason")),
+)
+
 
 class Histogram:
     """What one model's requests took. Only the event loop observes, and needs no lock: each token is observed."""
@@ -235,39 +247,29 @@ class Histogram:
 class RequestMetrics:
     """Counters and histograms of one running server."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
-        def counter(name: str, text: str, *labels: str) -> Counter:
-            return Counter(f"ark:{name}", text, labels, registry=registry)
-
-        self._http = counter(
-            "http_requests",
-            "Requests by route, method and status; 499 where the client left before it had the whole reply.",
-            *("route", "method", "status"),
-        )
-        self._refused = counter(
-            "requests_refused",
-            "Requests that did not get what they asked for, by reason: the limit, or the code of the error.",
-            "reason",
-        )
-        self._success = counter(
-            "request_success", "Replies of engines, by how they ended.", "model_name", "finished_reason"
-        )
-        self._histograms: dict[str, dict[str, Histogram]] = {field: {} for field in _HISTOGRAMS}
-        self._reasons: set[str] = set()
+    def __init__(self) -> None:
+        self._http: Counter[tuple[str, ...]] = Counter()
+        self._refused: Counter[tuple[str, ...]] = Counter()
+        self._success: Counter[tuple[str, ...]] = Counter()
+        self._histograms: dict[str, dict[str, Histogram]] = {kind: {} for kind in _HISTOGRAMS}
         self.models: dict[str, ModelMetrics] = {}
         """By the name of the served model."""
 
     def add_model(self, name: str, *, chat: bool) -> None:
         """Create a model's metrics, which are 0 from now on."""
-        finished = {reason: self._success.labels(name, reason) for reason in FINISHED}
+        self._success.update({(name, reason): 0 for reason in FINISHED})
         observe: dict[str, Observe] = dict.fromkeys(_HISTOGRAMS, _pass_over)
         for kind in _HISTOGRAMS if chat else ("latency",):
             histogram = self._histograms[kind][name] = Histogram(_HISTOGRAMS[kind][2])
             observe[kind] = histogram.observe
-        self.models[name] = ModelMetrics(finished, **observe)
+        self.models[name] = ModelMetrics(**observe)
 
-    def histograms(self) -> Iterator[HistogramMetricFamily]:
-        """The histograms as Prometheus's client writes them; the counters are in its registry."""
+    def collect(self) -> Iterator[Metric]:
+        for (name, text, labels), counts in zip(_COUNTERS, (self._http, self._refused, self._success), strict=True):
+            counter = CounterMetricFamily(f"ark:{name}", text, labels=labels)
+            for values, count in counts.items():
+                counter.add_metric(values, count)
+            yield counter
         for kind, (name, text, _) in _HISTOGRAMS.items():
             family = HistogramMetricFamily(f"ark:{name}", text, labels=["model_name"])
             for model, histogram in self._histograms[kind].items():
@@ -278,20 +280,21 @@ class RequestMetrics:
         """Count a request that is over."""
         method = record.method if record.method in METHODS else "other"
         status = 499 if record.disconnected else record.status
-        self._http.labels(record.route or "none", method, str(status)).inc()
+        self._http[record.route or "none", method, str(status)] += 1
         if record.reason is not None:
-            self._refused.labels(self._bounded(record.reason)).inc()
+            bounded = (record.reason,) in self._refused or len(self._refused) < MAX_REASONS
+            self._refused[(record.reason if bounded else "other",)] += 1
         job = record.job
         # Without `asked` the request did not reach the engine, and with an error of the client the engine refused it.
         if job is None or not job.asked or (record.error_status is not None and not record.failed):
             return
         broken = "abort" if record.error_status is None or record.error_code == "draining" else "error"
-        metrics = self.models[job.model]
         for reason in job.finish_reasons:
             known = broken if reason is None else reason
-            metrics.finished[known if known in FINISHED else "stop"].inc()
+            self._success[job.model, known if known in FINISHED else "stop"] += 1
         if not record.complete:
             return
+        metrics = self.models[job.model]
         metrics.latency(record.ended - record.arrived)
         metrics.prompt(job.prompt_tokens)
         metrics.generation(job.completion_tokens)
@@ -299,12 +302,6 @@ class RequestMetrics:
             metrics.queue(job.admitted - job.asked)
             metrics.prefill(job.first - job.admitted)
             metrics.decode(job.last - job.first)
-
-    def _bounded(self, reason: str) -> str:
-        if reason not in self._reasons and len(self._reasons) >= MAX_REASONS:
-            return "other"
-        self._reasons.add(reason)
-        return reason
 
 
 def _pass_over(_: float) -> None:

@@ -93,20 +93,23 @@ class PromptBuilder:
 
     def _find_opening(self, rendered: RenderedPrompt, render: RenderTemplate) -> Opening:
         text, ids = rendered.text, rendered.ids
+        known, count = self._last_opening
+        if known and text.endswith(known) and self._ends_with(ids, count, known):
+            return Opening(len(text) - len(known), len(ids) - count)
         try:
             base = _common_length(text, render(rendered.messages, False))
         except BadRequest:
             base = len(text)
         opening = text[base:]
-        known, count = self._last_opening
-        if opening == known and count <= len(ids) and self.tokenizer.decode(ids[len(ids) - count :]) == opening:
-            return Opening(base, len(ids) - count)
         # It is a few tokens, so they are found from the end.
         for count in range(min(len(ids), len(opening.encode())) + 1):
-            if self.tokenizer.decode(ids[len(ids) - count :]) == opening:
+            if self._ends_with(ids, count, opening):
                 self._last_opening = opening, count
                 return Opening(base, len(ids) - count)
         return Opening(base, -1)
+
+    def _ends_with(self, ids: Sequence[int], count: int, text: str) -> bool:
+        return count <= len(ids) and self.tokenizer.decode(ids[len(ids) - count :]) == text
 
 
 @dataclass(frozen=True)

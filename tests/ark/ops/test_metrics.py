@@ -6,7 +6,6 @@ import anyio
 import msgspec
 import pytest
 from asgi_client import ECHO, Client, backend_of, chat_request, make_config, running, settled, until
-from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import generate_latest
 from scraped import Scrape, families, scrape
 
@@ -289,13 +288,12 @@ async def test_the_time_begins_when_the_whole_request_is_there() -> None:
 
 
 async def test_reasons_that_a_backend_makes_up_end_somewhere() -> None:
-    registry = CollectorRegistry()
-    metrics = RequestMetrics(registry)
+    metrics = RequestMetrics()
     for number in range(MAX_REASONS + 50):
         record = RequestRecord("id", "GET", "http", {})
         record.fail(APIError("no", code=f"made_up_{number}"))
         record.end(status=500, disconnected=False, error=None)
         metrics.add(record)
-    text = generate_latest(registry).decode()
+    text = generate_latest(metrics).decode()
     assert text.count("ark:requests_refused_total{") == MAX_REASONS + 1
     assert 'ark:requests_refused_total{reason="other"} 50.0' in text
