@@ -38,6 +38,7 @@ class Route(msgspec.Struct, frozen=True):
 ROUTES: Mapping[str, Mapping[str, Route]] = {
     "/chat/completions": {"POST": Route(chat.create, reads="json", work=True)},
     "/responses": {"POST": Route(responses.create, reads="json", work=True)},
+    "/responses/input_tokens": {"POST": Route(responses.count_input_tokens, reads="json", work=True)},
     "/responses/{response}": {"GET": Route(responses.retrieve), "DELETE": Route(responses.delete)},
     "/responses/{response}/input_items": {"GET": Route(responses.list_input_items)},
     "/embeddings": {"POST": Route(embeddings.create, reads="json", work=True)},

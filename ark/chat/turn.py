@@ -87,7 +87,7 @@ async def begin_turn(
     """
     try:
         continuation = session.resume(request.messages, prompts.model)
-        prompt, reasoning, form = await _prepare(request, continuation, prompts)
+        prompt, reasoning, form = await prepare(request, continuation, prompts)
         room = backend.context_length - len(prompt.ids)
         job = GenerationJob(
             request_id=request.request_id,
@@ -226,10 +226,12 @@ class Turn:
         return self.prompt.finish(output.token_ids, message, stop_ids=self.job.stop_token_ids, kept=output.kept)
 
 
-async def _prepare(
+async def prepare(
     request: TurnRequest, continuation: Continuation, prompts: PromptBuilder
 ) -> tuple[Prompt, Reasoning, Grammar | None]:
-    def prepare() -> tuple[Prompt, Reasoning, Grammar | None]:
+    """The prompt of a turn, whether its reply begins with reasoning, and the reply's grammar. Raises BadRequest."""
+
+    def build() -> tuple[Prompt, Reasoning, Grammar | None]:
         check_tool_results(continuation.messages, len(request.messages))
         tools = None if request.tools is None else [tool.for_template() for tool in request.tools.tools]
         try:
@@ -252,7 +254,7 @@ async def _prepare(
             raise BadRequest("A schema is nested too deeply.", code="invalid_schema") from error
 
     size = sum(message.size for message in continuation.messages)
-    return await run_in_thread_if_large(max(request.size, size), prepare)
+    return await run_in_thread_if_large(max(request.size, size), build)
 
 
 def _reasoning(prompt: Prompt) -> Reasoning:

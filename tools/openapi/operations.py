@@ -27,7 +27,7 @@ from ark.api.models import endpoint as models
 from ark.api.models.endpoint import Model, ModelList
 from ark.api.ops import endpoint as ops
 from ark.api.responses import endpoint as responses
-from ark.api.responses.schema import ItemList, ResponseBody, ResponseDeleted, ResponseRequest
+from ark.api.responses.schema import InputFields, InputTokens, ItemList, ResponseBody, ResponseDeleted, ResponseRequest
 from ark.api.routes import FILES, Route
 from ark.api.sessions import endpoint as sessions
 from ark.api.sessions.endpoint import SessionDeleted, SessionList, SessionObject
@@ -87,6 +87,9 @@ DESCRIPTIONS: Mapping[Callable[..., Any], Description] = {
         body=ResponseRequest,
         session=True,
         errors=[NotFound, Conflict],
+    ),
+    responses.count_input_tokens: Description(
+        "countInputTokens", {JSON: InputTokens}, body=InputFields, errors=[NotFound]
     ),
     responses.retrieve: Description("retrieveResponse", {JSON: ResponseBody}, errors=[NotFound]),
     responses.delete: Description("deleteResponse", {JSON: ResponseDeleted}, errors=[NotFound]),

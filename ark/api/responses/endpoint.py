@@ -13,14 +13,15 @@ import msgspec
 from ark.api.decode import decode
 from ark.api.request import Request
 from ark.api.responses.render import encode, sse_event
-from ark.api.responses.run import ResponseRunner, begin
-from ark.api.responses.schema import ItemList, ResponseDeleted, ResponseRequest
+from ark.api.responses.run import ResponseRunner, begin, count_tokens
+from ark.api.responses.schema import InputFields, InputTokens, ItemList, ResponseDeleted, ResponseRequest
 from ark.concurrency import run_in_thread_if_large
 from ark.errors import APIError, invalid_value
 from ark.http.response import EventStream, Response
 from ark.services import Services
 
 _decoder = msgspec.json.Decoder(ResponseRequest)
+_fields_decoder = msgspec.json.Decoder(InputFields)
 
 
 async def create(request: Request, services: Services) -> Response | EventStream:
@@ -40,6 +41,16 @@ async def create(request: Request, services: Services) -> Response | EventStream
                 pass
         return Response(body=encode(runner.renderer.body), headers=runner.headers())
     return EventStream(events=_stream(runner), headers=runner.headers, error_event=partial(_error_events, runner))
+
+
+async def count_input_tokens(request: Request, services: Services) -> Response:
+    """The number of tokens that a response's input would have. Nothing is generated, and nothing is kept."""
+    limits = services.config.limits
+    body = await run_in_thread_if_large(
+        len(request.body),
+        lambda: decode(_fields_decoder, request.body, depth=limits.json_depth, values=limits.json_values),
+    )
+    return Response(body=encode(InputTokens(input_tokens=await count_tokens(body, request, services))))
 
 
 async def retrieve(request: Request, services: Services) -> Response:

@@ -16,16 +16,17 @@ from ark.api.responses import schema
 from ark.api.responses.items import Input, read_input
 from ark.api.responses.render import Event, ResponseRenderer, encode
 from ark.api.responses.schema import InputFields, ResponseRequest
-from ark.api.responses.state import ResponseTurn
+from ark.api.responses.state import ResponseTurn, behind
 from ark.api.responses.tools import Tools
 from ark.api.responses.translate import LOGPROBS, chat_request, own_name, own_names
-from ark.chat.turn import TurnRequest
+from ark.chat.turn import TurnRequest, prepare
+from ark.engines.chat import ChatBackend
 from ark.errors import BadRequest, NotFound, UnsupportedParameter
 from ark.models.served import ServedChat
 from ark.services import Services
 from ark.sessions.responses import Node, ResponseStore, new_node, new_response_id
 from ark.sessions.service import Turn as SessionTurn
-from ark.sessions.transcript import Transcript
+from ark.sessions.transcript import Continuation, Transcript
 
 
 @dataclass
@@ -153,18 +154,11 @@ async def begin(body: ResponseRequest, request: Request, services: Services) -> 
     """Read a request to its end and find its model. Raises APIError."""
     store = services.responses
     reading = read(body, request.owner, store, services)
-    chat, tools = reading.chat, reading.tools
     served = services.registry.find_for(ServedChat, reading.model, request.key)
     meter = services.metrics.requests.models[served.name]
-    work = request.record.begin("chat", served.name, chat, meter=meter, replies=1)
+    work = request.record.begin("chat", served.name, reading.chat, meter=meter, replies=1)
     backend = await served.ready(services.config.server.load_wait)
-    with own_names(reading.places, tools.places):
-        ignored = served.check(chat, ignore=services.config.server.unsupported_parameters == "ignore")
-        chat = parameters.without(chat, ignored)
-        messages = parameters.read_messages(chat.messages)
-        asked = parameters.read(chat, messages, request, served, backend, limits=services.config.limits)
-    dropped = [own_name(name, (), ()) for name in ignored]
-    names = [*dict.fromkeys([*tools.ignored, *reading.input.ignored, *dropped])]
+    asked, ignored = ask(reading, request, services, served, backend)
     return ResponseRunner(
         body,
         reading,
@@ -175,8 +169,35 @@ async def begin(body: ResponseRequest, request: Request, services: Services) -> 
         served=served,
         backend=backend,
         work=work,
-        known_headers=ignored_header(names),
+        known_headers=ignored_header(ignored),
     )
+
+
+def ask(
+    reading: Reading, request: Request, services: Services, served: ServedChat, backend: ChatBackend
+) -> tuple[TurnRequest, list[str]]:
+    """The turn that a request asks for, and what of it is ignored. Raises BadRequest."""
+    with own_names(reading.places, reading.tools.places):
+        dropped = served.check(reading.chat, ignore=services.config.server.unsupported_parameters == "ignore")
+        chat = parameters.without(reading.chat, dropped)
+        messages = parameters.read_messages(chat.messages)
+        asked = parameters.read(chat, messages, request, served, backend, limits=services.config.limits)
+    names = [*reading.tools.ignored, *reading.input.ignored, *(own_name(name, (), ()) for name in dropped)]
+    return asked, [*dict.fromkeys(names)]
+
+
+async def count_tokens(body: InputFields, request: Request, services: Services) -> int:
+    """The tokens of a request's input. Raises APIError."""
+    reading = read(body, request.owner, services.responses, services)
+    served = services.registry.find_for(ServedChat, reading.model, request.key)
+    backend = await served.ready(services.config.server.load_wait)
+    asked, _ = ask(reading, request, services, served, backend)
+    continuation = Continuation(asked.messages, how="stateless")
+    if reading.parent is not None:
+        continuation = behind(reading.parent, asked.messages, served.name, instructed=bool(body.instructions))
+    with own_names(reading.places, reading.tools.places):
+        prompt, *_ = await prepare(asked, continuation, served.prompts)
+    return len(prompt.ids)
 
 
 def _head(body: ResponseRequest, reading: Reading, asked: TurnRequest, *, stored: bool) -> schema.ResponseBody:

@@ -289,6 +289,16 @@ async def test_what_is_not_stored_cannot_be_asked_for(client: Client) -> None:
     assert backend_of(client).jobs[-1].session is None
 
 
+async def test_the_tokens_of_an_input_are_counted(client: Client) -> None:
+    """As many as a response to it reads."""
+    first = (await post(client, "a", instructions="be")).json()
+    for fields in ({"instructions": "be"}, {"previous_response_id": first["id"]}):
+        body = {"model": "echo", "input": "a", **fields}
+        counted = (await client.request("POST", "/v1/responses/input_tokens", json=body)).json()
+        asked = (await post(client, "a", **fields)).json()
+        assert counted == {"object": "response.input_tokens", "input_tokens": asked["usage"]["input_tokens"]}
+
+
 async def test_pages_of_input_items(client: Client) -> None:
     items = [{"role": "user", "content": str(number)} for number in range(45)]
     number = (await post(client, items)).json()["id"]
