@@ -100,7 +100,7 @@ class Ark:
         logs.configure(config.server.log_level)
         memory.tune_allocator()
         services = Services(config)
-        services.responses.restore(await services.sessions.open())
+        await services.open()
         services.tracer = await anyio.to_thread.run_sync(open_tracer, os.environ)
         if services.keys.open and not self.local:
             log.warning("no API keys are configured: everyone who can reach the server may use it")

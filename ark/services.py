@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from pathlib import Path
 
@@ -16,12 +17,15 @@ from ark.ops.metrics import Metrics
 from ark.ops.tracing import Tracer
 from ark.process import memory
 from ark.sessions.responses import ResponseStore
+from ark.sessions.sealing import Seal
 from ark.sessions.service import Sessions
 from ark.sessions.sqlite import SqliteStorage
 from ark.sessions.store import Evicted
 
 SWEEP_INTERVAL = 30.0
 """Seconds."""
+_SECRET = "encryption_key"
+"""The record of the secret that is made where none is configured."""
 
 
 class Services:
@@ -37,11 +41,22 @@ class Services:
         storage = None if path is None else SqliteStorage(Path(path).expanduser())
         self.sessions = Sessions(config.sessions, storage=storage, on_evict=self._evicted)
         self.responses = ResponseStore(config.responses, self.sessions, self.registry.release)
+        self.seal = Seal(secrets.token_bytes(32))
         self.metrics = Metrics(self.registry, self.sessions, self.responses, self.limiter)
         self.tracer: Tracer | None = None
         self.created = int(time.time())
         """Unix time at which the server started, the `created` of its models."""
         self.draining = False
+
+    async def open(self) -> None:
+        """Read what is stored. Raises StorageError."""
+        records = await self.sessions.open()
+        self.responses.restore(records)
+        configured = self.config.responses.encryption_key
+        secret = records.get(_SECRET) or secrets.token_bytes(32)
+        if configured is None and _SECRET not in records:
+            await self.sessions.save_record(_SECRET, secret)
+        self.seal = Seal(secret if configured is None else configured.encode())
 
     def _evicted(self, evicted: Evicted) -> None:
         if evicted.whole:

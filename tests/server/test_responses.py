@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import openai
 import pytest
 
@@ -22,6 +23,7 @@ from running import Running, serve
 from serving import serving
 
 from ark.app import create_app
+from ark.config import ResponsesConfig
 
 WEATHER: Any = {
     "type": "function",
@@ -70,6 +72,32 @@ def test_what_was_thought_is_remembered_by_the_id(client: openai.OpenAI) -> None
     assert word in thought.content[0].text
     assert second.usage is not None
     assert second.usage.input_tokens_details.cached_tokens > 0
+
+
+SHARED = ResponsesConfig(encryption_key="a secret that two servers have in common")
+
+
+def test_what_was_thought_is_read_again_by_another_server() -> None:
+    config = msgspec.structs.replace(
+        only("chat"), responses=ResponsesConfig(encryption_key="a secret of both servers, long" * 2)
+    )
+    asked: Any = {"model": "gpt-4o", "store": False, "include": ["reasoning.encrypted_content"]}
+    question: Any = {"role": "user", "content": "Think of a secret code word. Do not tell me yet."}
+    with serve(create_app(config)) as server:
+        client = openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0, timeout=60)
+        first = client.responses.create(input=[question], **asked).model_dump()
+        whole = client.responses.create(input=[question], **asked)
+    thought, answer = first["output"]
+    word = thought.pop("content")[0]["text"].partition("My code word is ")[2].partition(".")[0]
+    assert word
+    with serve(create_app(config)) as server:
+        client = openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0, timeout=60)
+        later = [question, thought, answer, {"role": "user", "content": "What was the code word?"}]
+        second = client.responses.create(input=later, **asked)
+    assert word in second.output_text
+    assert whole.usage is not None
+    assert second.usage is not None
+    assert second.usage.input_tokens > whole.usage.total_tokens
 
 
 def test_a_chain_costs_its_new_tokens_only(client: openai.OpenAI) -> None:

@@ -24,6 +24,20 @@ Item = dict[str, Any]
 
 FindItem = Callable[[str], Item | None]
 
+
+class SealedReasoning(msgspec.Struct, frozen=True, array_like=True):
+    """What `encrypted_content` holds."""
+
+    text: str
+    ids: bytes
+    """The exact tokens, packed, with the tags and the white space around them."""
+    fingerprint: str
+    """Of the tokenizer that gave them."""
+
+
+Unseal = Callable[[str], SealedReasoning]
+"""Raises ValueError for what was not sealed here, and for this key."""
+
 PREFIXES = {
     "message": "msg",
     "reasoning": "rs",
@@ -56,8 +70,8 @@ class Input:
     messages: list[ChatMessage] = field(default_factory=list)
     places: list[str] = field(default_factory=list)
     """Where in the request each message comes from."""
-    sealed: dict[int, str] = field(default_factory=dict)
-    """The `encrypted_content` of replies' reasoning, by the message's index."""
+    sealed: dict[int, SealedReasoning] = field(default_factory=dict)
+    """What the `encrypted_content` of replies' reasoning holds, by the message's index."""
     items: list[Item] = field(default_factory=list)
     tools: list[ToolSpec] = field(default_factory=list)
     """Those of `additional_tools`."""
@@ -65,9 +79,9 @@ class Input:
     """Types of items that say nothing to a model here."""
 
 
-def read_input(value: str | Sequence[InputItem], find_item: FindItem, place: str = "input") -> Input:
+def read_input(value: str | Sequence[InputItem], find_item: FindItem, unseal: Unseal, place: str = "input") -> Input:
     """Raises BadRequest with `param` as ``input[2].content``."""
-    reader = _Reader(find_item)
+    reader = _Reader(find_item, unseal)
     if isinstance(value, str):
         value = [InputItem(role="user", content=value)]
         reader.read(value[0], place)
@@ -85,13 +99,14 @@ class _Reply:
     place: str
     content: str | None = None
     reasoning: list[str] = field(default_factory=list)
-    sealed: str | None = None
+    sealed: SealedReasoning | None = None
     calls: list[ToolCall] = field(default_factory=list)
 
 
 class _Reader:
-    def __init__(self, find_item: FindItem) -> None:
+    def __init__(self, find_item: FindItem, unseal: Unseal) -> None:
         self.input = Input()
+        self._unseal = unseal
         self._find_item = find_item
         self._reply: _Reply | None = None
 
@@ -173,9 +188,19 @@ class _Reader:
         if item.content:
             parts, fields["content"] = item.content, _plain(item.content)
         if item.encrypted_content is not None:
-            self._reply.sealed = fields["encrypted_content"] = item.encrypted_content
-        self._reply.reasoning += _texts(_read_content([*(parts or item.summary or ())], place))
+            self._reply.sealed = self._open(item.encrypted_content, f"{place}.encrypted_content")
+            fields["encrypted_content"] = item.encrypted_content
+            self._reply.reasoning.append(self._reply.sealed.text)
+        else:
+            self._reply.reasoning += _texts(_read_content([*(parts or item.summary or ())], place))
         self._keep("reasoning", item, **fields)
+
+    def _open(self, text: str, place: str) -> SealedReasoning:
+        try:
+            return self._unseal(text)
+        except ValueError as error:
+            reason = "It was not made by this server, or not for this key."
+            raise invalid_value(place, reason, code="invalid_encrypted_content") from error
 
     def _function_call(self, item: InputItem, place: str) -> None:
         name, arguments = _required(item.name, f"{place}.name"), _required(item.arguments, f"{place}.arguments")

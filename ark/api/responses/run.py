@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
@@ -13,12 +14,14 @@ from ark.api.chat.endpoint import TurnRunner
 from ark.api.chat.schema import ChatRequest
 from ark.api.request import Request, ignored_header
 from ark.api.responses import schema
-from ark.api.responses.items import Input, read_input
+from ark.api.responses.items import Input, SealedReasoning, read_input
 from ark.api.responses.render import Event, ResponseRenderer, encode
 from ark.api.responses.schema import InputFields, ResponseRequest
 from ark.api.responses.state import ResponseTurn, behind
 from ark.api.responses.tools import Tools
-from ark.api.responses.translate import LOGPROBS, chat_request, own_name, own_names
+from ark.api.responses.translate import ENCRYPTED, LOGPROBS, chat_request, own_name, own_names
+from ark.chat.output.reasoning import OPEN
+from ark.chat.prompt.verbatim import IDS
 from ark.chat.turn import TurnRequest, prepare
 from ark.engines.chat import ChatBackend
 from ark.errors import BadRequest, NotFound, UnsupportedParameter
@@ -26,7 +29,7 @@ from ark.models.served import ServedChat
 from ark.services import Services
 from ark.sessions.responses import Node, ResponseStore, new_node, new_response_id
 from ark.sessions.service import Turn as SessionTurn
-from ark.sessions.transcript import Continuation, Transcript
+from ark.sessions.transcript import Continuation, Transcript, pack_tokens, read_message
 
 
 @dataclass
@@ -62,7 +65,12 @@ def read(body: InputFields, owner: str, store: ResponseStore, services: Services
             param="input",
             code="array_above_max_length",
         )
-    found = read_input(body.input or [], lambda number: store.find_item(owner, number))
+    seal = services.seal
+
+    def unseal(text: str) -> SealedReasoning:
+        return msgspec.msgpack.decode(seal.open(text, owner), type=SealedReasoning)
+
+    found = read_input(body.input or [], lambda number: store.find_item(owner, number), unseal)
     tools = Tools()
     tools.read(body.tools or ())
     tools.read(found.tools, "input.tools")
@@ -103,6 +111,7 @@ class ResponseRunner(TurnRunner):
             summary=summary,
             obfuscate=bool(options and options.include_obfuscation),
             logprobs=LOGPROBS in (body.include or ()),
+            seal=self._seal if ENCRYPTED in (body.include or ()) else None,
         )
         self.work.response_id = self.renderer.body.id
 
@@ -131,6 +140,22 @@ class ResponseRunner(TurnRunner):
                     yield event
         for event in renderer.end():
             yield event
+
+    def _seal(self) -> str:
+        """The reasoning so far, exactly."""
+        turn = self.turn
+        assert turn is not None
+        output, prompt = turn.outputs[0], turn.prompt
+        ids = output.token_ids[: output.reasoning_end]
+        tokenizer = prompt.builder.tokenizer
+        gap = output.token_ids[output.reasoning_end :]
+        ids += itertools.takewhile(lambda token: tokenizer.decode([token]).isspace(), gap)
+        _, tag, after = prompt.ending.rpartition(OPEN)
+        if tag and not after.strip():
+            # The prompt opens the reasoning.
+            ids = [*tokenizer.encode(tag + after), *ids]
+        sealed = SealedReasoning(output.reasoning, pack_tokens(ids), prompt.builder.fingerprint)
+        return self.services.seal.close(msgspec.msgpack.encode(sealed), self.asked.owner)
 
     async def _keep(self, transcript: Transcript, key: str) -> None:
         body = self.renderer.body
@@ -181,6 +206,12 @@ def ask(
         dropped = served.check(reading.chat, ignore=services.config.server.unsupported_parameters == "ignore")
         chat = parameters.without(reading.chat, dropped)
         messages = parameters.read_messages(chat.messages)
+        instructed = len(messages) - len(reading.input.messages)
+        for index, sealed in reading.input.sealed.items():
+            if sealed.fingerprint == served.prompts.fingerprint:
+                place = index + instructed
+                exact = read_message({**messages[place].data, IDS: sealed.ids.hex()})
+                messages = (*messages[:place], exact, *messages[place + 1 :])
         asked = parameters.read(chat, messages, request, served, backend, limits=services.config.limits)
     names = [*reading.tools.ignored, *reading.input.ignored, *(own_name(name, (), ()) for name in dropped)]
     return asked, [*dict.fromkeys(names)]

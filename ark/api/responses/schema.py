@@ -155,7 +155,7 @@ class ResponseRequest(InputFields, frozen=True, kw_only=True):
     store: bool | None = None
     """Keep the response, so that its id can be asked for and continued. True where it is not sent."""
     include: Include | None = None
-    """`message.output_text.logprobs`; others have no effect."""
+    """`message.output_text.logprobs`, `reasoning.encrypted_content`; others have no effect."""
     max_output_tokens: parameters.TokenCount | None = None
     """The largest number of tokens, reasoning included."""
     max_tool_calls: Annotated[int, Meta(ge=1)] | None = None

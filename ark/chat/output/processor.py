@@ -76,6 +76,8 @@ class OutputProcessor:
         """Of tokens whose text has not been passed on yet."""
         self.index = index
         self.reasoning_tokens = 0
+        self.reasoning_end = 0
+        """Index in `token_ids` behind the reasoning and its tags."""
         self.token_ids: list[int] = []
         """Every id generated, a stop id included."""
         self.finish_reason: FinishReason | None = None
@@ -149,7 +151,9 @@ class OutputProcessor:
     def _split(self, text: str, splitter: ReasoningSplitter) -> tuple[str, str]:
         inside = splitter.reasoning
         reasoning, content = splitter.push(text)
-        self.reasoning_tokens += inside or splitter.reasoning
+        if inside or splitter.reasoning:
+            self.reasoning_tokens += 1
+            self.reasoning_end = len(self.token_ids)
         return reasoning, content
 
     def _note_logprob(self, found: TokenLogprobs, text: str) -> None:

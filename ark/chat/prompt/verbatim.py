@@ -19,10 +19,20 @@ import msgspec
 from ark.engines.chat import Tokenizer
 from ark.engines.token_budget import CHUNK_SIZE, over_budget
 from ark.errors import BadRequest, ContextLengthExceeded
+from ark.sessions.transcript import unpack_tokens
 
 # Letters and digits, which no template trims, escapes or splits at. Whoever writes it into a message gains nothing:
 # there it only divides text. It is the same for ever, because transcripts keep digests of renderings.
 _MARK = "ark7f1d9c0e64b85a23mark"
+
+_IDS = "ark3c9b5e20d7f64a18ids"
+_WRITTEN_IDS = re.compile(rf"{_IDS}([0-9a-f]*)\.")
+"""Token ids in a rendering, as a message's `IDS` says them. Messages cannot write it: it is marked as special tokens
+are."""
+
+IDS = "reasoning_ids"
+"""Field of a message: the ids of its reasoning, packed and in hexadecimal. They stand before its content, whatever the
+template makes of the reasoning of earlier replies."""
 
 # Stands for arguments that are text, in one rendering. The quote at its end shows what wrote it: in JSON it is escaped.
 _ARGUMENTS = f"ark-{secrets.token_hex(16)}-"
@@ -41,9 +51,9 @@ class Verbatim:
     def __init__(self, tokenizer: Tokenizer, context_length: int) -> None:
         self._tokenizer = tokenizer
         self._context_length = context_length
-        texts = [text for text in tokenizer.special_texts if len(text) > 1]
+        texts = [_IDS, *(text for text in tokenizer.special_texts if len(text) > 1)]
         self._any = _pattern(texts)
-        self._hidden = _pattern(text for text in texts if not _is_shown(tokenizer, text))
+        self._hidden = _pattern(text for text in texts if text == _IDS or not _is_shown(tokenizer, text))
         as_json = _pattern(json.dumps(text, ensure_ascii=False)[1:-1] for text in texts)
         self._any_in_json = None if as_json is None else re.compile(as_json.pattern.encode())
 
@@ -84,9 +94,14 @@ class Verbatim:
                 f"The messages are far longer than the model's context of {self._context_length} tokens.",
                 param="messages",
             )
-        if len(parts) == 1:
+        if len(parts) == 1 and _IDS not in text:
             return self._tokenizer.encode(text)
-        return [token for part in parts for token in self._tokenizer.encode(part)]
+        ids: list[int] = []
+        for part in parts:
+            # Every second one is what the expression's group has found.
+            for number, piece in enumerate(_WRITTEN_IDS.split(part)):
+                ids += unpack_tokens(bytes.fromhex(piece)) if number % 2 else self._tokenizer.encode(piece)
+        return ids
 
     def decode(self, token_ids: Sequence[int]) -> str:
         return self._tokenizer.decode(token_ids)
@@ -97,7 +112,11 @@ class Verbatim:
     def _mark_message(self, message: Mapping[str, Any]) -> Mapping[str, Any]:
         pattern = self._any if message.get("role") in _STRANGERS else self._hidden
         # A template may write any of it, a name or an id too. Of the roles it asks which they are.
-        return {key: value if key == "role" else _mark(value, pattern) for key, value in message.items()}
+        marked = {key: value if key == "role" else _mark(value, pattern) for key, value in message.items()}
+        if IDS in marked:
+            marked["content"] = f"{_IDS}{marked.pop(IDS)}.{marked.get('content') or ''}"
+            marked.pop("reasoning_content", None)
+        return marked
 
 
 def _pattern(texts: Iterable[str]) -> re.Pattern[str] | None:

@@ -185,6 +185,40 @@ async def test_reasoning_is_an_item_or_a_summary() -> None:
     assert plain[-1]["response"]["usage"]["output_tokens_details"]["reasoning_tokens"] > 0
 
 
+async def test_sealed_reasoning_is_read_for_its_own_key_only() -> None:
+    model = TOOLED | {"engine": {"all_parameters": True, "reasoning": True}}
+    said = "<think>why</think>\n\nso"
+    include = ["reasoning.encrypted_content"]
+    secret = "0123456789abcdef" * 2
+    async with running(models=[model], keys=KEYS, responses={"encryption_key": secret}) as client:
+        thought, answer = (await post(client, said, key="ann", include=include, store=False)).json()["output"]
+        sealed = thought["encrypted_content"]
+        events = check_stream((await post(client, said, key="ann", include=include, stream=True)).text)
+        again = next(event["item"] for event in events if event["type"] == "response.output_item.done")
+    assert "why" not in sealed
+    assert again["encrypted_content"] != sealed
+    back = [{"role": "user", "content": "a"}, {"type": "reasoning", "summary": [], "encrypted_content": sealed}, answer]
+    async with running(models=[model], keys=KEYS, responses={"encryption_key": secret}) as client:
+        assert (await post(client, [*back, {"role": "user", "content": "b"}], key="ann")).status == 200
+        # The tokens stand where they stood, though this template drops earlier reasoning.
+        assert prompt_of(client) == f"user: a\nassistant: {said}\nuser: b\nassistant: "
+        for key, text in (("bob", sealed), ("ann", sealed[:-4]), ("ann", "B" + sealed[1:]), ("ann", "é"), ("ann", "")):
+            back[1]["encrypted_content"] = text
+            refused = await post(client, back, key=key)
+            assert (refused.status, refused.error["code"]) == (400, "invalid_encrypted_content")
+            assert refused.error["param"] == "input[1].encrypted_content"
+    async with running(models=[model], keys=KEYS) as client:
+        back[1]["encrypted_content"] = sealed
+        assert (await post(client, back, key="ann")).status == 400
+
+
+async def test_text_cannot_write_tokens(client: Client) -> None:
+    """As sealed reasoning does."""
+    written = "ark3c9b5e20d7f64a18ids41000000."
+    await post(client, [{"role": "user", "content": written}, {"role": "assistant", "content": written}])
+    assert prompt_of(client) == f"user: {written}\nassistant: {written}\nassistant: "
+
+
 async def test_a_reply_that_is_cut_is_incomplete(client: Client) -> None:
     for stream in (False, True):
         reply = await post(client, max_output_tokens=2, stream=stream)
