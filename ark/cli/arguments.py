@@ -9,7 +9,8 @@ import msgspec
 from ark.cli.client import CommandError
 from ark.config import Config, ModelConfig, load_config
 from ark.engines import hub
-from ark.engines.model_files import find_directory, read_model_files
+from ark.engines.loading import read_files
+from ark.engines.model_files import find_local
 from ark.models.default_models import find_default
 
 
@@ -19,8 +20,8 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         "models",
         metavar="MODEL",
         nargs="*",
-        help="directories, names on the hub (ORG/NAME or ORG/NAME@REVISION) or default models, which 'ark check' "
-        "lists; instead of the configuration's models",
+        help="directories, GGUF files, names on the hub (ORG/NAME or ORG/NAME@REVISION) or default models, which "
+        "'ark check' lists; instead of the configuration's models",
     )
     parser.add_argument(
         "--config", metavar="FILE", help="the configuration; otherwise $ARK_CONFIG, or ark.toml in this directory"
@@ -41,14 +42,15 @@ def find_model(text: str) -> ModelConfig:
     CommandError, ConfigError."""
     if (default := find_default(text)) is not None:
         return default
-    directory = find_directory(text)
+    directory = find_local(text)
     if directory is not None:
-        name = directory.resolve().name
-        return ModelConfig(name=name, path=str(directory), task=read_model_files(directory).task)
+        whole = directory.resolve()
+        name = whole.name if whole.is_dir() else whole.stem
+        return ModelConfig(name=name, path=str(directory), task=read_files(directory).task)
     name, _, revision = text.partition("@")
     if name.startswith(("/", ".", "~")) or name.count("/") > 1:
-        raise CommandError(f"the directory {text} does not exist")
+        raise CommandError(f"{text} does not exist")
     if not hub.installed():
         raise CommandError(f"{name} is no directory here, and hub models need: pip install 'ark-server[torch]'")
-    files = read_model_files(hub.small_files(name, revision or None))
+    files = read_files(hub.small_files(name, revision or None))
     return ModelConfig(name=name, path=name, revision=revision or None, task=files.task)

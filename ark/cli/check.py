@@ -17,8 +17,8 @@ from ark.cli.arguments import add_model_arguments, chosen_config
 from ark.cli.usage import Help
 from ark.config import ConfigError, ModelConfig
 from ark.engines import hub, machine
-from ark.engines.loading import InstalledBackend, find_backend, installed_backends
-from ark.engines.model_files import ModelFiles, find_directory, kv_bytes, read_model_files
+from ark.engines.loading import InstalledBackend, find_backend, installed_backends, read_files
+from ark.engines.model_files import ModelFiles, find_local, kv_bytes
 from ark.models.backend_selection import select_by_files
 from ark.models.default_models import served_models
 
@@ -99,15 +99,15 @@ def look(model: ModelConfig) -> Finding:
 
 def _directory(model: ModelConfig, finding: Finding) -> Path | None:
     """Where the model's files are, as far as they are on this machine."""
-    directory = find_directory(model.source)
+    directory = find_local(model.source)
     if directory is not None:
-        finding.facts.append(f"directory: {directory}")
+        finding.facts.append(f"{'directory' if directory.is_dir() else 'file'}: {directory}")
         return directory
     if model.backend not in {None, *(backend.name for backend in installed_backends() if backend.detects)}:
         # A backend that looks at no files need not have a directory at all.
         return None
     if model.source.startswith(("/", ".", "~")) or model.source.count("/") > 1:
-        finding.problems.append(f"the directory {model.source} does not exist")
+        finding.problems.append(f"{model.source} does not exist")
         return None
     if not hub.installed():
         # The backend is missing too, and says so.
@@ -123,14 +123,14 @@ def _directory(model: ModelConfig, finding: Finding) -> Path | None:
 
 def _measure(finding: Finding, model: ModelConfig, backend: InstalledBackend, directory: Path) -> ModelFiles:
     """What the model's files say, as facts and problems too. Raises ConfigError."""
-    files = read_model_files(directory)
+    files = read_files(directory)
     if files.task != model.task:
         finding.problems.append(f'the model does {files.task}: set task = "{files.task}"')
         return files
     method = f", {files.quantization} weights" if files.quantization else ""
-    finding.facts.append(f"model: {files.architecture}{method}")
+    finding.facts += [f"model: {files.architecture}{method}", *files.facts]
     where = "on disk"
-    if not files.weights_bytes and find_directory(model.source) is None:
+    if not files.weights_bytes and find_local(model.source) is None:
         files = msgspec.structs.replace(files, weights_bytes=backend.download_bytes(model))
         name = model.source if model.revision is None else f"{model.source}@{model.revision}"
         where = f"to download, by the server or by 'ark pull {name}'"

@@ -10,8 +10,7 @@ from ark.cli.arguments import find_model
 from ark.cli.client import CommandError, require
 from ark.cli.usage import Help
 from ark.config import ModelConfig, load_config
-from ark.engines.loading import find_backend
-from ark.engines.model_files import read_model_files
+from ark.engines.loading import find_backend, read_files
 from ark.models.backend_selection import select_backend
 from ark.models.default_models import served_models
 
@@ -54,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
         directory = backend.fetch(model)
         if directory is None:
             raise CommandError(f"the backend {backend.name} of {model.name} downloads nothing")
-        files = read_model_files(directory)
+        files = read_files(directory)
         if not files.weights_bytes:
             raise CommandError(f"{model.source} has no weights that ARK reads: {directory}")
         print(f"{model.name}: {files.task}, {files.weights_bytes / (1 << 20):.0f} MB of weights", file=sys.stderr)

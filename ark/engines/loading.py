@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 
 from ark.config import ConfigError, ModelConfig, Task
 from ark.engines.backend import Backend, Detection
-from ark.engines.model_files import ModelFiles
+from ark.engines.model_files import CONFIG, ModelFiles, read_model_files
 
 log = logging.getLogger("ark.backends")
 
@@ -46,6 +46,9 @@ class InstalledBackend:
     def default_for(self, task: Task) -> ModelConfig | None:
         return self._ask("default_for", ModelConfig, task)
 
+    def read_files(self, path: Path) -> ModelFiles | None:
+        return self._ask("read_files", ModelFiles, path)
+
     def detect(self, files: ModelFiles) -> Detection | None:
         return self._ask("detect", Detection, files)
 
@@ -76,7 +79,7 @@ class InstalledBackend:
         try:
             found = answer(*arguments)
         except Exception as error:
-            if isinstance(error, ConfigError) and method == "unsupported_reason":
+            if isinstance(error, ConfigError) and method in ("unsupported_reason", "read_files"):
                 raise
             log.exception("the backend %s fails at %s", self.name, method)
             return None
@@ -96,6 +99,15 @@ def installed_backends() -> Sequence[InstalledBackend]:
         except Exception:
             log.exception("the backend %s cannot be imported", point.name)
     return tuple(found)
+
+
+def read_files(path: Path) -> ModelFiles:
+    """What the files of a model say: a directory's config.json, or else what a backend reads. Raises ConfigError."""
+    if not (path / CONFIG).is_file():
+        for backend in installed_backends():
+            if (found := backend.read_files(path)) is not None:
+                return found
+    return read_model_files(path)
 
 
 def find_backend(name: str, task: str) -> InstalledBackend:

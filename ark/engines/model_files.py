@@ -12,6 +12,8 @@ import msgspec
 
 from ark.config import ConfigError, Task
 
+CONFIG = "config.json"
+
 WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.pth")
 
 
@@ -20,10 +22,13 @@ class ModelFiles(msgspec.Struct, frozen=True, kw_only=True):
 
     task: Task
     directory: Path | None = None
+    """Or the file, of a model that is one."""
     config: Mapping[str, Any] = {}
-    """Its config.json."""
+    """Its config.json, or the like that a backend makes of other files."""
     weights_bytes: int = 0
     """Size of its weights, on disk or still to be downloaded."""
+    facts: tuple[str, ...] = ()
+    """What 'ark check' says of them besides."""
 
     @property
     def architecture(self) -> str:
@@ -42,16 +47,16 @@ class ModelFiles(msgspec.Struct, frozen=True, kw_only=True):
         return value if isinstance(value, int) and value > 0 else None
 
 
-def find_directory(source: str) -> Path | None:
-    """The directory that a model's source names. None where there is none: it may be a name on the hub, or nothing that
-    could be a path."""
+def find_local(source: str) -> Path | None:
+    """The directory or file that a model's source names. None where there is none: it may be a name on the hub, or
+    nothing that could be a path."""
     path = os.path.expanduser(source)
-    return Path(path) if os.path.isdir(path) else None
+    return Path(path) if os.path.exists(path) else None
 
 
 def read_model_files(directory: Path) -> ModelFiles:
     """What the files in a directory say. Raises ConfigError for a directory without a model whose task is known."""
-    config = read_json(directory / "config.json")
+    config = read_json(directory / CONFIG)
     if config is None:
         raise ConfigError(f"{directory} is not the directory of a model: it has no config.json")
     return ModelFiles(
@@ -70,7 +75,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
     """The object in a file, None where there is no such file. Raises ConfigError for one that is not JSON."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path} cannot be read as JSON") from error

@@ -8,8 +8,8 @@ import msgspec
 
 from ark.config import ConfigError, ModelConfig, Task
 from ark.engines import hub
-from ark.engines.loading import installed_backends
-from ark.engines.model_files import ModelFiles, find_directory, read_json
+from ark.engines.loading import installed_backends, read_files
+from ark.engines.model_files import CONFIG, ModelFiles, find_local, read_json
 
 
 class SelectedBackend(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,15 +62,15 @@ def best_backend(files: ModelFiles) -> SelectedBackend | None:
 def _look(task: Task, directory: Path | None) -> ModelFiles:
     """What the files say. The configured task holds, and what is wrong with a file the backend says that needs it."""
     try:
-        config = {} if directory is None else read_json(directory / "config.json")
+        config = {} if directory is None else read_json(directory / CONFIG) or read_files(directory).config
     except ConfigError:
         config = {}
-    return ModelFiles(task=task, directory=directory, config=config or {})
+    return ModelFiles(task=task, directory=directory, config=config)
 
 
 def _directory(model: ModelConfig) -> Path | None:
     """The directory of a model's files, of one on the hub only with its small ones; None where there is none."""
-    directory = find_directory(model.source)
+    directory = find_local(model.source)
     if directory is not None:
         return directory
     if not hub.installed():

@@ -11,7 +11,7 @@ import msgspec
 
 from ark.config import Config, ConfigError, ModelConfig, Task
 from ark.engines.loading import InstalledBackend, installed_backends
-from ark.engines.model_files import ModelFiles, find_directory
+from ark.engines.model_files import ModelFiles, find_local
 
 log = logging.getLogger("ark.registry")
 
@@ -46,9 +46,9 @@ def default_models() -> tuple[ModelConfig, ...]:
 def served_models(config: Config) -> tuple[ModelConfig, ...]:
     """The models to serve: the configured ones, or the default ones where there are none.
 
-    A configured model may be a default one, by its name or `path`, unless a directory is called so. What its table
-    does not say is as the backend has it; under another backend it has its own options. Raises ConfigError where it
-    is not installed.
+    A configured model may be a default one, by its name or `path`, unless a file or directory is called so. What its
+    table does not say is as the backend has it; under another backend it has its own options. Raises ConfigError where
+    it is not installed.
     """
     if not config.models:
         return default_models()
@@ -57,8 +57,9 @@ def served_models(config: Config) -> tuple[ModelConfig, ...]:
 
 
 def find_default(name: str, known: Sequence[DefaultModel] | None = None) -> ModelConfig | None:
-    """The default model of that name, unless a directory is called so. Raises ConfigError where it is not installed."""
-    if find_directory(name) is not None:
+    """The default model of that name, unless a file or directory is called so. Raises ConfigError where it is not
+    installed."""
+    if find_local(name) is not None:
         return None
     for model in known_defaults() if known is None else known:
         if model.config.name == name:

@@ -134,11 +134,11 @@ def load_tokenizer(path: Path) -> HFTokenizer:
     if wrapped.eos_token_id is not None:
         stops.add(wrapped.eos_token_id)
     tokenizer = HFTokenizer(wrapped, stops)
-    _check_template(tokenizer, path)
+    check_template(tokenizer, path)
     return tokenizer
 
 
-def _check_template(tokenizer: HFTokenizer, path: Path) -> None:
+def check_template(tokenizer: HFTokenizer, path: Path) -> None:
     """Refuse a template that can write nothing: every client would be told that its request is wrong."""
     try:
         tokenizer.render([{"role": "user", "content": "x"}])

@@ -11,7 +11,7 @@ from huggingface_hub import snapshot_download
 from ark.config import ConfigError
 from ark.engines import hub
 from ark.engines.chat import SamplingParams
-from ark.engines.model_files import WEIGHTS, find_directory, read_json
+from ark.engines.model_files import WEIGHTS, find_local, read_json
 
 FURTHER = {
     # BGE-M3's heads, and the pooling of vectors.
@@ -25,16 +25,16 @@ NEEDED = ("*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt")
 
 
 def resolve(source: str, revision: str | None = None, *, also: Sequence[str] = ()) -> Path:
-    """The directory of a model: an existing one, or the hub repository of that id, downloaded once.
+    """The directory or file of a model: an existing one, or the hub repository of that id, downloaded once.
 
     `also` has patterns of further files to download. Blocks while it downloads. Raises ConfigError when there is
     neither.
     """
-    directory = find_directory(source)
+    directory = find_local(source)
     if directory is not None:
         return directory
     if source.startswith(("/", ".", "~")) or source.count("/") > 1:
-        raise ConfigError(f"the model directory {source!r} does not exist")
+        raise ConfigError(f"the model {source!r} does not exist")
     return _download(source, revision, also)
 
 

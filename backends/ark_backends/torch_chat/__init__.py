@@ -5,6 +5,7 @@ This module is light: torch and transformers are imported when a model is opened
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -16,6 +17,7 @@ from ark.engines.model_files import ModelFiles
 from ark_backends.kit.chat import PARAMETERS, ChatBackendBase
 from ark_backends.kit.local_models import LocalModels
 from ark_backends.kit.threads import set_num_threads
+from ark_backends.torch_chat.gguf.describe import describe
 from ark_backends.torch_chat.options import TorchChatOptions
 from ark_embedded import CHAT_MODEL, chat_model_path
 
@@ -40,6 +42,10 @@ class TorchChat(LocalModels, ChatBackendBase):
         # Greedy, because a model this small answers best so; in one fixed type, so that it answers the same everywhere.
         sampling, engine = SamplingConfig(temperature=0.0), {"dtype": "float32"}
         return ModelConfig(name=CHAT_MODEL, path=str(chat_model_path()), sampling=sampling, engine=engine)
+
+    @classmethod
+    def read_files(cls, path: Path) -> ModelFiles | None:
+        return describe(path)
 
     @classmethod
     def detect(cls, files: ModelFiles) -> Detection | None:

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 
 import msgspec
 
 from ark.config import ConfigError, ModelConfig
 from ark.engines.chat import SamplingParams
 from ark_backends.kit.grammar import Grammars
-from ark_backends.kit.tokenizer import HFTokenizer, load_tokenizer
-from ark_backends.kit.weights import recommended_sampling, resolve
+from ark_backends.kit.tokenizer import HFTokenizer
+from ark_backends.kit.weights import resolve
 from ark_backends.torch_chat import compiled, devices
 from ark_backends.torch_chat.attention import UnsupportedModel
 from ark_backends.torch_chat.check import cases, self_check
+from ark_backends.torch_chat.checkpoint import Checkpoint, checkpoint
 from ark_backends.torch_chat.engine import TorchEngine, TorchLimits
 from ark_backends.torch_chat.options import TorchChatOptions
 from ark_backends.torch_chat.quantize import SAMPLE, Unfit, quantize
-from ark_backends.torch_chat.runner import Runner, load, longest_context
+from ark_backends.torch_chat.runner import Runner, longest_context
+from ark_backends.torch_chat.stored import load_stored
 
 log = logging.getLogger("ark.torch_chat")
 
@@ -28,34 +29,34 @@ def open_model(
 ) -> tuple[TorchEngine, HFTokenizer, Grammars, SamplingParams]:
     """Find, load, guard and check a model. Its engine is not started yet. Raises ConfigError."""
     path = resolve(model.source, model.revision)
-    tokenizer = load_tokenizer(path)
-    sampling = recommended_sampling(path)
+    files = checkpoint(path)
+    tokenizer, sampling = files.tokenizer(), files.sampling()
     grammars = Grammars(tokenizer.tokens, hidden=tokenizer.hidden, ends=tokenizer.stop_token_ids)
-    runner = _runner(model, options, path, tokenizer.encode(SAMPLE))
+    runner = _runner(model, options, files, tokenizer.encode(SAMPLE))
     return _engine(model, options, runner), tokenizer, grammars, sampling
 
 
-def _runner(model: ModelConfig, options: TorchChatOptions, path: Path, sample: list[int]) -> Runner:
+def _runner(model: ModelConfig, options: TorchChatOptions, files: Checkpoint, sample: list[int]) -> Runner:
     """The model, checked, and quantized where that is wanted and right. `sample` are tokens of a text."""
     exact = msgspec.structs.replace(options, quantization="none")
     try:
-        runner = _prepared(model, options, path, sample)
+        runner = _prepared(model, options, files, sample)
     # The weights are gone: all begins anew.
     except Unfit as error:
         log.warning("%s: quantization none: in int8 %s", model.name, error)
-        return _runner(model, exact, path, sample)
+        return _runner(model, exact, files, sample)
     except compiled.NotUsed as error:
         log.warning("%s: compiled kernels are not used: %s", model.name, error)
-        runner = _prepared(model, exact, path, sample, compile=False)
+        runner = _prepared(model, exact, files, sample, compile=False)
     if not runner.deterministic:
         log.info("%s: deterministic false: the last bits depend on what is cached and what runs beside", model.name)
     return runner
 
 
 def _prepared(
-    model: ModelConfig, options: TorchChatOptions, path: Path, sample: list[int], *, compile: bool = True
+    model: ModelConfig, options: TorchChatOptions, files: Checkpoint, sample: list[int], *, compile: bool = True
 ) -> Runner:
-    loaded, quantized = load(path, device=options.device, dtype=options.dtype, quantization=options.quantization)
+    loaded, quantized = files.load(options)
     name = type(loaded).__name__
     try:
         runner = Runner(loaded)
@@ -80,6 +81,7 @@ def _prepared(
             except UnsupportedModel as error:
                 raise compiled.NotUsed(str(error)) from error
         else:
+            load_stored(runner.model, runner.dtype, runner.device)
             self_check(runner, known)
             if runner.pack():
                 log.info("%s: linear layers by oneDNN, which is faster here", model.name)

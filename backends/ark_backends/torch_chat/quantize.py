@@ -12,6 +12,7 @@ import torch
 from ark_backends.torch_chat import compiled
 from ark_backends.torch_chat.check import Case, compared, divergence
 from ark_backends.torch_chat.runner import Runner
+from ark_backends.torch_chat.stored import StoredLinear, load_stored
 
 log = logging.getLogger("ark.torch_chat")
 
@@ -79,10 +80,12 @@ def _replace_modules(runner: Runner) -> tuple[int, int]:
     from ark_backends.torch_chat.compiled.team import Team  # noqa: PLC0415
 
     team, arena = Team(torch.get_num_threads()), Arena()
-    linears = [(name, module) for name, module in runner.model.named_modules() if type(module) is torch.nn.Linear]
+    kinds = (torch.nn.Linear, StoredLinear)
+    linears = [(name, module) for name, module in runner.model.named_modules() if type(module) in kinds]
     replaced = 0
     for name, module in linears:
         if not name.endswith(ROUTERS) and module.out_features >= NARROW:
-            runner.model.set_submodule(name, Int8Module(module.weight, module.bias, team, arena))
+            runner.model.set_submodule(name, Int8Module(module, team, arena))
             replaced += 1
+    load_stored(runner.model, torch.float32, runner.device)
     return len(linears), replaced

@@ -18,6 +18,7 @@ from ark_backends.kit.packed import pack
 from ark_backends.torch_chat import compiled, devices, int8
 from ark_backends.torch_chat.attention import NAME, Piece, Plan, Probe, UnsupportedModel, packed_attention
 from ark_backends.torch_chat.kv import KVBuffer, KVSpec
+from ark_backends.torch_chat.stored import shapes_only
 from ark_backends.torch_chat.structure import FAMILIES, Structure
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class Runner:
         self.config = model.config
         self.device: torch.device = model.device
         self.dtype: torch.dtype = model.dtype
-        self.vocab_size: int = model.get_input_embeddings().weight.shape[0]
+        self.vocab_size: int = model.get_input_embeddings().num_embeddings
         self.compiled: CompiledModel | None = None
         """What computes instead of the model; see `compile`."""
         self.spec = self.probe()
@@ -97,7 +98,7 @@ class Runner:
         """What each layer keeps and attends to, seen in one pass. Raises UnsupportedModel."""
         # The shapes are taken from the first keys that arrive: configurations name them in many ways.
         probe = Probe()
-        with torch.inference_mode():
+        with torch.inference_mode(), shapes_only():
             try:
                 logits = self._call([0, 0], [0, 1], [1], probe)
             except TypeError as error:

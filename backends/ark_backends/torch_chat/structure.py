@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from ark_backends.torch_chat.rope import Rope
+from ark_backends.torch_chat.stored import StoredEmbedding, StoredLinear, StoredWeight
 
 GEMMAS = frozenset({"Gemma2ForCausalLM", "Gemma3ForCausalLM"})
 
@@ -46,8 +47,14 @@ class Structure:
         self.softcap = float(getattr(config, "attn_logit_softcapping", None) or 0.0)
         self.final_softcap = float(getattr(config, "final_logit_softcapping", None) or 0.0)
         self.epsilon = float(config.rms_norm_eps)
-        self.embedding: torch.Tensor = body.embed_tokens.weight.detach()
-        self.tied = self.embedding.data_ptr() == model.lm_head.weight.data_ptr()
+        embedding = body.embed_tokens
+        stored = isinstance(embedding, StoredEmbedding)
+        self.embedding: torch.Tensor | StoredWeight = embedding.stored if stored else embedding.weight.detach()
+        self.tied = (
+            embedding.stored is model.lm_head.stored
+            if stored
+            else embedding.weight.data_ptr() == model.lm_head.weight.data_ptr()
+        )
         """Whether the embedding is the head's weight."""
         # As the model itself rounds it.
         self.embedding_scale = float(torch.tensor(self.hidden**0.5, dtype=model.dtype)) if gemma else 1.0
@@ -72,7 +79,7 @@ class Structure:
         return (
             _activation(config) in ACTIVATIONS
             and set(rotated) == {attention.head_dim}
-            and all(type(module) is torch.nn.Linear for module in linears)
+            and all(type(module) in (torch.nn.Linear, StoredLinear) for module in linears)
         )
 
     def linears(self) -> Iterator[LinearPart]:

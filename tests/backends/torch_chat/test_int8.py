@@ -58,7 +58,10 @@ def module(layer, threads=2):
     from ark_backends.torch_chat.compiled.packing import Arena
     from ark_backends.torch_chat.compiled.team import Team
 
-    return Int8Module(*layer, Team(threads), Arena())
+    weight, bias = layer
+    linear = torch.nn.Linear(*weight.T.shape)
+    linear.weight.data, linear.bias.data = weight, bias
+    return Int8Module(linear, Team(threads), Arena())
 
 
 @on_this_machine

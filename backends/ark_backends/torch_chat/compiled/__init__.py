@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from ark_backends.torch_chat.kv import KVSpec
+from ark_backends.torch_chat.stored import weight_type
 from ark_backends.torch_chat.structure import Structure
 
 LANES = 16
@@ -40,6 +41,6 @@ def unfit(model: Any, spec: KVSpec) -> str | None:
         return "they are not made for its architecture"
     if spec.group is None or spec.head_dim % LANES:
         return f"they are not made for heads of {spec.head_dim} numbers"
-    kinds = {module.weight.dtype for part in Structure(model).linears() for module in part.modules}
+    kinds = {weight_type(module) for part in Structure(model).linears() for module in part.modules}
     strange = kinds - set(TYPES)
     return f"they are not made for weights in {strange.pop()}" if strange else unable()

@@ -16,7 +16,7 @@ from ark_backends.torch_chat.compiled.simd import LANES, VECTOR, round_as_usual
 from ark_backends.torch_chat.compiled.tables import GROUP, INT8
 from ark_backends.torch_chat.compiled.tasks import did, made, take, wait
 from ark_backends.torch_chat.compiled.team import Team
-from ark_backends.torch_chat.int8 import rounded
+from ark_backends.torch_chat.stored import StoredLinear, rounded_weight
 
 TILES = 4
 """Tiles that one task computes."""
@@ -75,11 +75,11 @@ def multiply_rows(rows: Multiplied, thread: int) -> None:
 class Int8Module(torch.nn.Module):  # type: ignore[misc]
     """Stands in the place of a `torch.nn.Linear` of a transformers model."""
 
-    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None, team: Team, arena: Arena) -> None:
+    def __init__(self, linear: torch.nn.Linear | StoredLinear, team: Team, arena: Arena) -> None:
         super().__init__()
-        self.out_features, self.in_features = weight.shape
+        self.out_features, self.in_features = linear.out_features, linear.in_features
         self._team = team
-        self._layer = packed(arena, rounded(weight), bias)
+        self._layer = packed(arena, rounded_weight(linear), linear.bias)
         self._product = address(multiply, f"{MARKS[INT8]}, {TAKES}")
         with _compiling:
             # Only when it has been called once may several threads call it.

@@ -38,7 +38,8 @@ from ark_backends.torch_chat.compiled.tables import (
     Work,
 )
 from ark_backends.torch_chat.compiled.team import Team
-from ark_backends.torch_chat.int8 import Rounded, rounded
+from ark_backends.torch_chat.int8 import Rounded
+from ark_backends.torch_chat.stored import StoredLinear, StoredWeight, rounded_weight
 from ark_backends.torch_chat.structure import LinearPart, Structure
 
 log = logging.getLogger("ark.torch_chat")
@@ -132,25 +133,32 @@ class CompiledModel:
         self._arrays["windows"][:] = [window or 0 for window in windows]
 
     def _embedded(self, ids: torch.Tensor) -> torch.Tensor:
-        if self._embedding is not None:
+        if isinstance(self._embedding, torch.Tensor):
             return self._embedding.index_select(0, ids).float()
         if len(ids) and not 0 <= int(ids.min()) <= int(ids.max()) < self.vocabulary:
             raise IndexError("an id is none of the vocabulary")
+        if self._embedding is not None:
+            return self._embedding.select(ids)
         return torch.from_numpy(self._layers[-1].rows(ids.numpy()))
 
     def _packed(self, part: LinearPart, quantized: bool) -> Packed:
-        weights = [module.weight.detach() for module in part.modules]
         bias = None
         if any(module.bias is not None for module in part.modules):
             none = [torch.zeros(module.out_features) for module in part.modules]
             biases = [n if m.bias is None else m.bias.detach() for m, n in zip(part.modules, none, strict=True)]
             bias = interleaved(*biases) if part.gated else torch.cat([one.float() for one in biases])
-        weight: torch.Tensor | Rounded = interleaved(*weights) if part.gated else torch.cat(weights)
-        made = packed(self._arena, rounded(weight) if quantized else weight, bias)
+        join = interleaved if part.gated else lambda *parts: torch.cat(parts)
+        weight: torch.Tensor | Rounded
+        if quantized:
+            made = [rounded_weight(module) for module in part.modules]
+            weight = Rounded(join(*(one.steps for one in made)), join(*(one.scale for one in made)))
+        else:
+            weight = join(*(module.weight.detach() for module in part.modules))
         for module in part.modules:
             # Only one layer exists twice.
-            module.weight.data = module.weight.new_empty(0)
-        return made
+            if not isinstance(module, StoredLinear):
+                module.weight.data = module.weight.new_empty(0)
+        return packed(self._arena, weight, bias)
 
     def _compiled(self) -> Callable[..., Any]:
         """The function, which has computed a pass of no tokens: only then may others call it."""
@@ -245,8 +253,10 @@ class CompiledModel:
         return Work(**sizes, **_addresses(arrays)), arrays
 
 
-def _smallest(embedding: torch.Tensor) -> torch.Tensor:
+def _smallest(embedding: torch.Tensor | StoredWeight) -> torch.Tensor | StoredWeight:
     """A copy of an embedding, in bfloat16 where that is what it was trained in."""
+    if not isinstance(embedding, torch.Tensor):
+        return embedding.in_memory
     half = embedding.to(torch.bfloat16, copy=True)
     return half if torch.equal(half.to(embedding.dtype), embedding) else embedding.clone()
 

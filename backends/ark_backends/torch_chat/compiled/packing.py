@@ -84,8 +84,9 @@ def packed(arena: Arena, weight: torch.Tensor | Rounded, bias: torch.Tensor | No
         steps, scale = _filled(weight.steps, LANES, GROUP), _filled(weight.scale, LANES, 1)
         groups = scale.shape[1]
         # Four inputs of an output stand together, and 128 is added to each: that is what the instruction multiplies.
-        fours = steps.view(torch.int32).view(tiles, LANES, groups, GROUP // 4).permute(0, 2, 3, 1).contiguous()
-        held = arena.keep(fours)
+        fours = steps.view(torch.int32).view(tiles, LANES, groups, GROUP // 4).permute(0, 2, 3, 1)
+        held = arena.take(steps.nbytes)
+        torch.from_numpy(held).view(torch.int32).view(fours.shape).copy_(fours)
         held ^= 0x80
         scales = arena.keep(scale.view(tiles, LANES, groups).transpose(1, 2).contiguous())
         return Packed(INT8, outputs, groups, tiles, held, scales, arena.keep(biases))
