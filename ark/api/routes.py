@@ -61,7 +61,8 @@ PAGE = Route(ops.page, open=True)
 PREFLIGHT = Route(ops.preflight, open=True)
 """What browsers ask, on every path."""
 
-_EXACT = {path: methods for path, methods in ROUTES.items() if "{" not in path} | {"/": {"GET": PAGE}}
+_EXACT = {path: methods for path, methods in ROUTES.items() if "{" not in path}
+_EXACT |= {"/": {"GET": PAGE}, "/v1": {"GET": Route(ops.index, open=True)}}
 _PATTERNS = [
     (re.compile(re.sub(r"\{\w+\}", "(.+)", path)), path)
     for path in sorted(ROUTES, key=len, reverse=True)

@@ -6,6 +6,7 @@ import random
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, Literal
+from urllib.parse import parse_qsl
 
 import anyio
 import msgspec
@@ -60,6 +61,13 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes = b""
     form: Form | None = None
     """In place of the body on the routes that read a form. It is closed after the response."""
+
+    def query_fields(self) -> dict[str, str]:
+        """The fields of the query; of a repeated one the last. Raises BadRequest for too many."""
+        try:
+            return dict(parse_qsl(self.query, keep_blank_values=True, max_num_fields=64))
+        except ValueError as error:
+            raise BadRequest("The query has too many fields.", code="invalid_value") from error
 
     def cookie(self, name: str) -> str | None:
         header = self.header("cookie")

@@ -33,7 +33,7 @@ async def test_chat_works_with_and_without_the_prefix_and_a_slash(path: str) -> 
     assert reply.json()["choices"][0]["message"]["content"] == "hello"
 
 
-@pytest.mark.parametrize("path", ["/v1", "/v1/", "/v2/models", "/v1/v1/models", "//models", "/model", "/ark/models"])
+@pytest.mark.parametrize("path", ["/v2", "/v2/models", "/v1/v1/models", "//models", "/model", "/ark/models"])
 async def test_an_unknown_path_is_404(path: str) -> None:
     async with running() as client:
         reply = await client.get(path)
@@ -118,7 +118,19 @@ async def test_the_page_stands_at_the_root_unless_it_is_switched_off(path: str) 
         hidden = await client.get(path)
     assert (shown.status, shown.headers["x-content-type-options"]) == (200, "nosniff")
     assert (posted.status, posted.headers["allow"]) == (405, "GET, HEAD")
-    assert (hidden.status, hidden.json()["error"]["code"]) == (404, "unknown_url")
+    assert hidden.json() == {"object": "api", "openapi": "/v1/openapi.json", "models": "/v1/models"}
+
+
+@pytest.mark.parametrize("path", ["/v1", "/v1/"])
+async def test_the_prefix_alone_says_where_to_go_on(path: str) -> None:
+    async with running(keys=[{"name": "a", "sha256": "0" * 64}]) as client:
+        mounted = Client(client.app, root_path="/ark")
+        found = (await mounted.get(f"/ark{path}")).json()
+        described = await mounted.get(found["openapi"])
+        heads = [await client.request("HEAD", one) for one in ("/", path)]
+    assert described.json()["info"]["title"] == "ARK"
+    assert found["models"] == "/ark/v1/models"
+    assert [head.status for head in heads] == [200, 200]
 
 
 async def test_nothing_runs_before_the_lifespan() -> None:

@@ -99,9 +99,9 @@ DESCRIPTIONS: Mapping[Callable[..., Any], Description] = {
     embeddings.create: Description("createEmbedding", {JSON: EmbeddingList}, body=EmbeddingRequest, errors=[NotFound]),
     audio.transcribe: Description("createTranscription", _SPEECH, body=TranscriptionRequest, errors=[NotFound]),
     audio.translate: Description("createTranslation", _SPEECH, body=TranslationRequest, errors=[NotFound]),
-    models.list_models: Description("listModels", {JSON: ModelList}),
+    models.list_models: Description("listModels", {JSON: ModelList}, query=["task"]),
     models.get_model: Description("retrieveModel", {JSON: Model}, errors=[NotFound]),
-    sessions.list_sessions: Description("listSessions", {JSON: SessionList}),
+    sessions.list_sessions: Description("listSessions", {JSON: SessionList}, query=["limit", "after"]),
     sessions.get_session: Description("retrieveSession", {JSON: SessionObject}, errors=[NotFound]),
     sessions.delete_session: Description("deleteSession", {JSON: SessionDeleted}, errors=[NotFound]),
     ops.metrics: Description("getMetrics", {TEXT: None}),
@@ -131,6 +131,12 @@ PARAMETERS: dict[str, Schema] = {
         "required": True,
         "description": "The id of a stored response of the caller's.",
         "schema": {"type": "string", "minLength": 1},
+    },
+    "task": {
+        "name": "task",
+        "in": "query",
+        "description": "What the models are for; all by default.",
+        "schema": {"enum": ["chat", "embedding", "transcription"]},
     },
     "limit": {
         "name": "limit",
@@ -193,7 +199,7 @@ HEADERS: dict[str, Schema] = {
     },
     "x-ark-session": {
         "description": "The session's id, and whether it was `created`, `continued`, `rewound` or `rebuilt`; or "
-        "`stateless`.",
+        "`stateless`. Behind it `name` or `content`, if the conversation was found by one of them.",
         "schema": _TEXT,
     },
     "x-ark-cached-tokens": {

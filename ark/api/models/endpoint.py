@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import msgspec
 
+from ark.api.decode import convert
 from ark.api.request import Request
-from ark.config import KeyConfig
+from ark.config import KeyConfig, Task
 from ark.http.response import Response
 from ark.models.served import ServedChat
 from ark.services import Services
@@ -41,6 +42,12 @@ class ModelDetails(msgspec.Struct, frozen=True, kw_only=True):
 class Model(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     created: int
+    type: Literal["llm", "embeddings", "transcription"]
+    """What LM Studio calls the task."""
+    capabilities: Sequence[str]
+    """In the words of LM Studio and llama.cpp. A chat model's have `tool_use` once it is open, if it can call tools."""
+    max_model_len: int | None
+    """What vLLM calls the context length."""
     ark: ModelDetails
     object: Literal["model"] = "model"
     owned_by: str = "ark"
@@ -51,14 +58,29 @@ class ModelList(msgspec.Struct, frozen=True, kw_only=True):
     object: Literal["list"] = "list"
 
 
+KINDS: Mapping[str, tuple[Literal["llm", "embeddings", "transcription"], tuple[str, ...]]] = {
+    "chat": ("llm", ("completion",)),
+    "embedding": ("embeddings", ("embedding",)),
+    "transcription": ("transcription", ("transcription",)),
+}
+"""Task to type and capabilities."""
+
 _encoder = msgspec.json.Encoder()
 
 
+class ModelsQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Which of the models are listed."""
+
+    task: Task | None = None
+    """All tasks by default."""
+
+
 async def list_models(request: Request, services: Services) -> Response:
-    """The served models and the aliases that the key may use."""
-    key = request.key
-    names = services.registry.names(key)
-    return Response(body=_encoder.encode(ModelList(data=[_entry(name, key, services) for name in names])))
+    """The served models and the aliases that the key may use. Raises BadRequest."""
+    task = convert(request.query_fields(), ModelsQuery).task
+    models = [_entry(name, request.key, services) for name in services.registry.names(request.key)]
+    data = [model for model in models if task in (None, model.ark.task)]
+    return Response(body=_encoder.encode(ModelList(data=data)))
 
 
 async def get_model(request: Request, services: Services) -> Response:
@@ -82,4 +104,14 @@ def _entry(name: str, key: KeyConfig | None, services: Services) -> Model:
         languages=getattr(backend, "languages", None),
         parameters=None if capabilities is None else sorted(capabilities.parameters),
     )
-    return Model(id=name, created=services.created, ark=details)
+    kind, abilities = KINDS[served.config.task]
+    if "tools" in (details.parameters or ()):
+        abilities = (*abilities, "tool_use")
+    return Model(
+        id=name,
+        created=services.created,
+        type=kind,
+        capabilities=abilities,
+        max_model_len=details.context_length,
+        ark=details,
+    )

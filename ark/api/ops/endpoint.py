@@ -14,7 +14,7 @@ from urllib.parse import quote
 import msgspec
 
 from ark.api.request import Request
-from ark.errors import Forbidden, NotFound, Unavailable, shorten
+from ark.errors import Forbidden, Unavailable, shorten
 from ark.http.cors import preflight_headers
 from ark.http.response import Response
 from ark.ops.metrics import CONTENT_TYPE
@@ -40,6 +40,14 @@ class Ready(msgspec.Struct, frozen=True, kw_only=True):
     status: Literal["ready"] = "ready"
     models: Mapping[str, Literal["ready"]]
     """Each served model by name."""
+
+
+class Index(msgspec.Struct, frozen=True, kw_only=True):
+    """Where to go on from the root."""
+
+    object: Literal["api"] = "api"
+    openapi: str
+    models: str
 
 
 async def health(request: Request, services: Services) -> Response:
@@ -85,10 +93,16 @@ def _document(*, keys: bool) -> dict[str, Any]:
     return document
 
 
+async def index(request: Request, services: Services) -> Response:
+    """Where the API describes itself."""
+    base = f"{request.root.rstrip('/')}/v1"
+    return Response(body=_encoder.encode(Index(openapi=f"{base}/openapi.json", models=f"{base}/models")))
+
+
 async def page(request: Request, services: Services) -> Response:
-    """The page for people. Raises NotFound where it is switched off."""
+    """The page for people, or where it is switched off what `/v1` gives."""
     if not services.config.server.page:
-        raise NotFound("There is nothing at /.", code="unknown_url")
+        return await index(request, services)
     document, policy = _page()
     headers = [
         ("content-security-policy", policy),

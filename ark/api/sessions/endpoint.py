@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
 
+from ark.api.decode import convert
 from ark.api.request import Request
 from ark.errors import NotFound, shorten
 from ark.http.response import Response
@@ -22,7 +24,17 @@ class SessionObject(SessionInfo, frozen=True, kw_only=True):
 
 class SessionList(msgspec.Struct, frozen=True, kw_only=True):
     data: Sequence[SessionObject]
+    has_more: bool
+    """There are others behind the last one, whose id is the next request's `after`."""
     object: Literal["list"] = "list"
+
+
+class SessionsQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Which of the sessions are listed."""
+
+    limit: Annotated[int, Meta(ge=1, le=100)] = 20
+    after: str | None = None
+    """Id of the session behind which the list begins."""
 
 
 class SessionDeleted(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,9 +47,11 @@ _encoder = msgspec.json.Encoder()
 
 
 async def list_sessions(request: Request, services: Services) -> Response:
-    """The caller's sessions, the most recently used first."""
-    found = services.sessions.store.describe_all(request.owner)
-    return Response(body=_encoder.encode(SessionList(data=[_object(info) for info in found])))
+    """The caller's sessions in pages, the newest first. Raises BadRequest."""
+    query = convert(request.query_fields(), SessionsQuery)
+    found = services.sessions.store.describe_all(request.owner, limit=query.limit + 1, after=query.after)
+    data = [_object(info) for info in found[: query.limit]]
+    return Response(body=_encoder.encode(SessionList(data=data, has_more=len(found) > query.limit)))
 
 
 async def get_session(request: Request, services: Services) -> Response:

@@ -100,3 +100,27 @@ async def test_own_aliases_replace_openais_names() -> None:
     assert names == ["echo", "mine"]
     assert reply.json()["model"] == "mine"
     assert gone.status == 404
+
+
+WORDS = {"name": "words", "task": "embedding", "backend": "hash_embeddings:HashEmbeddings"}
+
+
+async def test_the_models_of_one_task_are_listed_alone() -> None:
+    async with running(models=[ECHO, WORDS]) as client:
+        listed = {
+            query: [model["id"] for model in (await client.get("/v1/models", query=query)).json()["data"]]
+            for query in ("task=chat", "task=embedding", "task=transcription", "other=x", "")
+        }
+        refused = [await client.get("/v1/models", query=query) for query in ("task=", "task=images", "&a=" * 100)]
+    assert listed["task=chat"] == ["echo", "gpt-3.5-turbo", "gpt-4o", "gpt-4o-mini"]
+    assert listed["task=embedding"][0] == "words"
+    assert listed["task=transcription"] == []
+    assert listed["other=x"] == listed[""] == ["echo", "words", *listed["task=chat"][1:], *listed["task=embedding"][1:]]
+    assert [(reply.status, reply.error["param"]) for reply in refused] == [(400, "task"), (400, "task"), (400, None)]
+
+
+async def test_a_model_says_its_kind_as_other_servers_do() -> None:
+    async with running(models=[ECHO | {"context_length": 77}, WORDS]) as client:
+        chat, words = [(await client.get(f"/v1/models/{name}")).json() for name in ("echo", "words")]
+    assert (chat["type"], chat["capabilities"], chat["max_model_len"]) == ("llm", ["completion"], 77)
+    assert (words["type"], words["capabilities"]) == ("embeddings", ["embedding"])
