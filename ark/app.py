@@ -257,8 +257,8 @@ class Call:
             chunk_timeout=limits.body_timeout,
             total_timeout=limits.body_total_timeout,
         )
+        address, _ = self._scope.get("client") or ("", None)
         if route.work:
-            address, _ = self._scope.get("client") or ("", None)
             with services.limiter.admit_body(key, address) as self._account:
                 content = await self._read(body, boundary)
             self.place = services.limiter.admit(key)
@@ -276,6 +276,7 @@ class Call:
             record=self._record,
             key=key,
             owner="" if key is None else key.name,
+            address=address,
             param=param,
             spend=spend_nothing if self._account is None else self._account.spend,
         )

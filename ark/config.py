@@ -128,12 +128,23 @@ class SessionsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     enabled: bool = True
     """False serves every request statelessly: ARK sets no cookie, and ``ark_stateful`` is 400."""
+    explicit: bool = True
+    """A request may name its session by ``ark_stateful``. If false, that is 400."""
+    cookie: bool = True
+    """Set the cookie ``ark_session_id``, and read it."""
+    match: Literal["content", "named", "cookie"] = "content"
+    """How ARK finds the conversation of a request without a cookie, such as those of agents and of clients from npm.
+
+    ``named``: by a name of its session that the client sends, such as the header ``x-session-id``, and the messages.
+    ``content``: also by the messages and tools alone. ``cookie``: not at all. ARK looks among the conversations of the
+    same key and model only, and on a server without keys of the same client address. Behind a proxy without keys all
+    clients have the proxy's."""
     idle_timeout: Seconds = 1800.0
     """Seconds after its last turn at which a session expires."""
     max_age: Seconds = 86_400.0
     """Seconds after its beginning at which a session expires, however busy; also the cookie's Max-Age."""
     max_sessions: Positive = 10_000
-    """Sessions kept at once; one more evicts the least recently used, first those whose cookie never came back."""
+    """Sessions kept at once; one more evicts the least recently used, first those that nobody came back to."""
     max_bytes: Positive = 256 * 1024 * 1024
     """Bytes of transcript, messages and token ids, kept at once in all sessions; more evicts the same way."""
     bytes_per_key: Limit = 0

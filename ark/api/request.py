@@ -22,6 +22,8 @@ class Request(request.Request, frozen=True, kw_only=True):
     """The API key that was sent; None where the server is open."""
     owner: str = ""
     """Whose sessions and retained state the request may see: the key's name, empty where the server is open."""
+    address: str = ""
+    """The client's, or its proxy's; empty where the server does not know it."""
     param: str = ""
     """What the path has in place of the route's braces."""
     spend: Callable[[int], None] = spend_nothing

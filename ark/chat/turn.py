@@ -155,8 +155,9 @@ class Turn:
     @property
     def headers(self) -> list[tuple[str, str]]:
         """What the response says of its session."""
+        found = f"; {self.session.found}" if self.session.found in ("name", "content") else ""
         return [
-            ("x-ark-session", f"{self.session.session_id or 'none'}; {self.how}"),
+            ("x-ark-session", f"{self.session.session_id or 'none'}; {self.how}{found}"),
             ("x-ark-cached-tokens", str(self.cached_tokens)),
         ]
 

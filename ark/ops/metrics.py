@@ -65,6 +65,10 @@ class Metrics(Collector):
         for cause, count in sorted(self.evicted.items()):
             evicted.add_metric([cause], count)
         yield evicted
+        found = COUNTER("ark:session_turns", "Turns of sessions, by what found the conversation.", labels=["found"])
+        for by, count in sorted(sessions.found.items()):
+            found.add_metric([by], count)
+        yield found
         responses = self._responses
         yield GAUGE("ark:responses", "Responses stored.", value=len(responses))
         yield GAUGE("ark:response_bytes", "Bytes of all stored responses.", value=responses.size)

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
+from hashlib import blake2b
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import anyio
+import msgspec
 
+from ark.concurrency import run_in_thread_if_large
 from ark.config import SessionsConfig
 from ark.errors import BadRequest, Conflict, NotFound
-from ark.sessions.session import COOKIE, Session, parse_session_id
+from ark.sessions.owner import Found, Scope
+from ark.sessions.session import COOKIE, SCOPE_BYTES, Session, parse_session_id
 from ark.sessions.store import Evicted, Lease, SessionStore
 from ark.sessions.transcript import Continuation, Message, Transcript
 
@@ -21,6 +27,24 @@ log = logging.getLogger("ark.sessions")
 
 SessionName = tuple[str, str]
 """(owner, session id); the session need not exist yet."""
+
+_encode = msgspec.json.Encoder(order="sorted").encode
+
+
+class Hints(msgspec.Struct, frozen=True, kw_only=True):
+    """What a request says of its conversation beside a cookie and ``ark_stateful``."""
+
+    model: str
+    """The served name."""
+    messages: tuple[Message, ...]
+    tools: Sequence[Mapping[str, Any]] = ()
+    """As chat templates read them."""
+    name: str | None = None
+    """The client's own of the session. It may stand for several conversations."""
+    address: str = ""
+    """The client's, which tells clients apart where there are no keys."""
+    size: int = 0
+    """Bytes of the request."""
 
 
 class StorageError(Exception):
@@ -45,8 +69,8 @@ class TranscriptStorage(Protocol):
         """Everything that was saved. Raises StorageError."""
         ...
 
-    async def save(self, session: Session, key: str, transcript: Transcript) -> None:
-        """Write a conversation's transcript; returns when it would survive the end of the process. Raises StorageError.
+    async def save(self, session: Session, key: str, transcript: Transcript, scopes: tuple[bytes, ...]) -> None:
+        """Write a conversation; returns when it would survive the end of the process. Raises StorageError.
 
         `session` is a copy, because the session changes meanwhile. Cancelling the wait does not stop the write.
         """
@@ -93,6 +117,8 @@ class Sessions:
         self._locks = SessionLocks()
         self.rebuilds = 0
         """Turns whose state had been dropped by the backend and was computed again; counted by whoever runs them."""
+        self.found: Counter[Found] = Counter()
+        """Turns by what their conversation was found."""
         self.write_failures = 0
         """Turns that could not be written to disk; they are kept in memory."""
 
@@ -111,24 +137,34 @@ class Sessions:
         if self._storage is not None:
             await self._storage.close()
 
-    async def begin(self, owner: str, *, cookie: str | None = None, stateful: str | bool | None = None) -> Turn:
+    async def begin(
+        self, owner: str, *, cookie: str | None = None, stateful: str | bool | None = None, hints: Hints | None = None
+    ) -> Turn:
         """A turn of the session that a request asks for. Close it whatever happens; `async with` does.
 
-        `cookie` is the value of the request's session cookie, `stateful` of its ``ark_stateful``. Raises BadRequest for
-        an id that is no UUID and where sessions are switched off, NotFound `session_expired`, and Conflict
-        `session_busy` after waiting for the turn before.
+        `cookie` is the value of the request's session cookie, `stateful` of its ``ark_stateful``. A conversation that
+        neither names is looked for by the hints. Raises BadRequest for an id that is no UUID and where the step is
+        switched off, NotFound `session_expired`, and Conflict `session_busy` after waiting for the turn before.
         """
-        if not self.config.enabled and stateful:
+        config = self.config
+        if (stateful and not (config.enabled and config.explicit)) or (stateful is True and not config.cookie):
             raise BadRequest("Sessions are switched off.", param="ark_stateful", code="sessions_disabled")
-        if not self.config.enabled or stateful is False:
+        if not config.enabled or stateful is False:
             return Turn(self, None)
+        cookie = cookie if config.cookie else None
         if stateful is None:
-            return Turn(self, self.store.lease_cookie(owner, cookie), by_cookie=True)
+            messages: Sequence[Message] = ()
+            scopes: Sequence[Scope] = ()
+            if hints is not None:
+                read = partial(read_scopes, config.match, owner, hints)
+                messages, scopes = hints.messages, await run_in_thread_if_large(hints.size, read)
+            lease = self.store.lease_cookie(owner, cookie, messages=messages, scopes=scopes)
+            return Turn(self, lease, by_cookie=config.cookie)
         named = read_stateful(stateful) if isinstance(stateful, str) else None
         session_id = named or parse_session_id(cookie or "")
         locked = (owner, session_id) if session_id is not None else None
         if locked is not None:
-            await self._locks.acquire(locked, self.config.busy_wait)
+            await self._locks.acquire(locked, config.busy_wait)
         try:
             lease = self._lease_append(owner, named, cookie)
         except BaseException:
@@ -189,7 +225,8 @@ class Sessions:
         try:
             # Even if the client leaves now the turn is written, or the failure logged and counted.
             with anyio.CancelScope(shield=True):
-                await self._storage.save(replace(session), lease.key, transcript)
+                scopes = session.conversations[lease.key].scopes
+                await self._storage.save(replace(session), lease.key, transcript, scopes)
         except StorageError as error:
             self.write_failures += 1
             log.error("a turn of session %s was not written to disk: %s", session.id, error)
@@ -224,6 +261,11 @@ class Turn:
         return session_cookie(self._lease.session.id, self._sessions.config)
 
     @property
+    def found(self) -> Found | None:
+        """By what the conversation was found, known after `resume`; None where the request is served statelessly."""
+        return None if self._lease is None else self._lease.found
+
+    @property
     def key(self) -> str | None:
         """What the job calls its session, so that the backend keeps its state; known after `resume`."""
         return None if self._lease is None else self._lease.key
@@ -235,7 +277,9 @@ class Turn:
         """
         if self._lease is None:
             return Continuation(messages, how="stateless")
-        return self._sessions.store.resume(self._lease, messages, model)
+        continuation = self._sessions.store.resume(self._lease, messages, model)
+        self._sessions.found[self._lease.found] += 1
+        return continuation
 
     async def commit(self, transcript: Transcript) -> bool:
         """Keep the turn, and end it. With a storage, returns when the turn would survive the process.
@@ -307,6 +351,18 @@ class SessionLocks:
         self._users[name] -= 1
         if not self._users[name]:
             del self._users[name], self._semaphores[name]
+
+
+def read_scopes(match: str, owner: str, hints: Hints) -> list[Scope]:
+    """Where the conversation may be found, the most telling first. `match` is the field of the configuration."""
+    # Only where there are no keys an owner has no name.
+    who = ["" if owner else hints.address, hints.model]
+    scopes: list[tuple[Found, Any]] = []
+    if match != "cookie" and hints.name:
+        scopes.append(("name", hints.name))
+    if match == "content":
+        scopes.append(("content", hints.tools))
+    return [(found, blake2b(_encode([found, *who, what]), digest_size=SCOPE_BYTES).digest()) for found, what in scopes]
 
 
 def read_stateful(value: str) -> str:

@@ -66,8 +66,8 @@ class SqliteStorage:
         self._thread.start()
         return saved
 
-    async def save(self, session: Session, key: str, transcript: Transcript) -> None:
-        await self._write(partial(SqliteFile.save, session=session, key=key, transcript=transcript))
+    async def save(self, session: Session, key: str, transcript: Transcript, scopes: tuple[bytes, ...]) -> None:
+        await self._write(partial(SqliteFile.save, session=session, key=key, transcript=transcript, scopes=scopes))
 
     async def save_record(self, key: str, value: bytes) -> None:
         await self._write(partial(SqliteFile.save_record, key=key, value=value))

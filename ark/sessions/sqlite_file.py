@@ -14,8 +14,8 @@ from typing import Any
 import msgspec
 
 from ark.sessions.service import Saved, StorageError
-from ark.sessions.session import Session
-from ark.sessions.transcript import TOKEN_BYTES, Conversation, Seam, Transcript, read_message
+from ark.sessions.session import SCOPE_BYTES, Conversation, Session
+from ark.sessions.transcript import TOKEN_BYTES, Seam, Transcript, read_messages
 
 log = logging.getLogger("ark.sessions")
 
@@ -59,8 +59,12 @@ create table expired (
     owner text not null, id text not null, number integer primary key, unique (owner, id)
 );
 """
-_RECORDS = "create table if not exists records (key text primary key, value blob not null) without rowid"
-"""By itself, for files from before there were any."""
+_LATER = (
+    "create table if not exists records (key text primary key, value blob not null) without rowid",
+    "create table if not exists scopes (conversation text primary key, digests blob not null, "
+    "foreign key (conversation) references conversations (key) on delete cascade) without rowid",
+)
+"""By themselves, for files from before there were any."""
 
 _encode = msgspec.json.Encoder().encode
 _messages = msgspec.json.Decoder(list[dict[str, Any]])
@@ -118,7 +122,7 @@ class SqliteFile:
                 database.execute("rollback")
             raise
 
-    def save(self, session: Session, key: str, transcript: Transcript) -> None:
+    def save(self, session: Session, key: str, transcript: Transcript, scopes: tuple[bytes, ...] = ()) -> None:
         """Write what a turn added to the transcript, or all of it if the turn changed what was there."""
         database = self._database
         database.execute("delete from expired where owner = ? and id = ?", (session.owner, session.id))
@@ -132,6 +136,8 @@ class SqliteFile:
             "model = excluded.model, fingerprint = excluded.fingerprint",
             (key, session.owner, session.id, transcript.model, transcript.fingerprint, session.used),
         )
+        if scopes:
+            database.execute("insert or replace into scopes values (?, ?)", (key, b"".join(scopes)))
         before, parts = self._written.get(key, (None, 0))
         if before is None or not _extends(transcript, before):
             database.execute("delete from parts where conversation = ?", (key,))
@@ -228,7 +234,8 @@ class SqliteFile:
                 f"{self._path} was not written by this version of ARK (schema {version}, not {VERSION}); "
                 "move it away or set another sessions.path"
             )
-        database.execute(_RECORDS)
+        for statement in _LATER:
+            database.execute(statement)
         database.execute("commit")
         (health,) = database.execute("pragma quick_check(1)").fetchone()
         if health != "ok":
@@ -245,11 +252,14 @@ class SqliteFile:
         rows = "select conversation, messages, tokens, seams from parts order by conversation, number"
         for key, *part in database.execute(rows):
             parts.setdefault(key, []).append((part[0], part[1], part[2]))
+        scopes = dict(database.execute("select conversation, digests from scopes"))
         rows = "select key, owner, session, model, fingerprint from conversations order by used"
         for key, owner, name, model, fingerprint in database.execute(rows):
             transcript = _join(model, fingerprint, parts.get(key, []))
             session = sessions[owner, name]
-            session.conversations[key] = Conversation(key, transcript)
+            digests = scopes.get(key, b"")
+            found = tuple(digests[at : at + SCOPE_BYTES] for at in range(0, len(digests), SCOPE_BYTES))
+            session.conversations[key] = Conversation(key, transcript, session, found)
             session.size += transcript.size
             self._written[key] = (transcript, len(parts[key]))
         expired = database.execute("select owner, id from expired order by number").fetchall()
@@ -270,7 +280,7 @@ def _join(model: str, fingerprint: str, parts: Sequence[tuple[bytes, bytes, byte
     if not parts:
         raise _Damaged("a conversation is empty")
     try:
-        messages = [read_message(data) for part in parts for data in _messages.decode(part[0])]
+        messages = read_messages(data for part in parts for data in _messages.decode(part[0]))
         seams = [seam for part in parts for seam in _seams.decode(part[2])]
     except (msgspec.DecodeError, ValueError) as error:
         raise _Damaged(str(error)) from error
@@ -278,7 +288,7 @@ def _join(model: str, fingerprint: str, parts: Sequence[tuple[bytes, bytes, byte
     ends = [seam.end for seam in seams]
     if len(tokens) % TOKEN_BYTES or ends != sorted(ends) or (ends and ends[-1] * TOKEN_BYTES > len(tokens)):
         raise _Damaged("the tokens of a conversation do not fit its replies")
-    return Transcript(model, fingerprint, tuple(messages), tokens, tuple(seams))
+    return Transcript(model, fingerprint, messages, tokens, tuple(seams))
 
 
 def _extends(transcript: Transcript, before: Transcript) -> bool:

@@ -10,20 +10,16 @@ import secrets
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import dropwhile, islice
 from typing import Literal
 
 from ark.config import SessionsConfig
-from ark.errors import BadRequest, Conflict, NotFound
-from ark.sessions.session import ExpiredIds, Mode, Session, SessionInfo, parse_session_id
-from ark.sessions.transcript import (
-    Continuation,
-    Conversation,
-    Message,
-    Transcript,
-    append_to_conversation,
-    match_conversation,
-)
+from ark.errors import Conflict, NotFound, invalid_value
+from ark.sessions.matching import append_to_conversation, match_conversation
+from ark.sessions.owner import Found, Owner, Scope
+from ark.sessions.session import Conversation, ExpiredIds, Mode, Session, SessionInfo, parse_session_id
+from ark.sessions.transcript import Continuation, Message, Transcript
 
 Cause = Literal["idle", "age", "count", "bytes", "conversations", "deleted"]
 
@@ -47,24 +43,15 @@ class Lease:
 
     session: Session
     mode: Mode
+    found: Found = "cookie"
+    """By what the session was found; after `resume`, the conversation."""
+    scopes: Sequence[Scope] = ()
     key: str = ""
     """Names the state that the turn continues and leaves behind in the backend; empty until `resume`."""
     model: str = ""
     conversation: Conversation | None = None
     """The conversation that the turn replaces; None when it makes a new one."""
     ended: bool = False
-
-
-@dataclass(eq=False)
-class Owner:
-    """What the store has of one owner."""
-
-    sessions: dict[str, Session] = field(default_factory=dict)
-    size: int = 0
-    """Bytes of their transcripts."""
-    probation: OrderedDict[Session, None] = field(default_factory=OrderedDict)
-    """Sessions without a turn in progress, least recently used first, whose cookie never came back; and the others."""
-    protected: OrderedDict[Session, None] = field(default_factory=OrderedDict)
 
 
 class SessionStore:
@@ -85,23 +72,26 @@ class SessionStore:
         self._by_age: OrderedDict[Session, None] = OrderedDict()
         # Sessions without a turn in progress, least recently used first.
         self._idle: OrderedDict[Session, None] = OrderedDict()
-        # Two, so that clients without a cookie jar cannot push out the ids that others will ask for.
-        self._expired_probation = ExpiredIds(config.max_sessions)
         self._expired = ExpiredIds(config.max_sessions)
-        self._size = 0
+        self.size = 0
+        """Bytes of all transcripts."""
 
     def __len__(self) -> int:
         return len(self._by_age)
 
-    @property
-    def size(self) -> int:
-        """Bytes of all transcripts."""
-        return self._size
-
     # Finding and making sessions. Each returns a lease, so that nothing evicts what was just found.
 
-    def lease_cookie(self, owner: str, cookie: str | None, mode: Mode = "match") -> Lease:
-        """The session that a cookie names, or a fresh one under a new id.
+    def lease_cookie(
+        self,
+        owner: str,
+        cookie: str | None,
+        mode: Mode = "match",
+        *,
+        messages: Sequence[Message] = (),
+        scopes: Sequence[Scope] = (),
+    ) -> Lease:
+        """The session that a cookie names, else that of a conversation which the messages continue in one of the
+        scopes, else a fresh one under a new id.
 
         An id that ARK did not issue to this owner is not adopted. In append mode an expired session raises NotFound
         `session_expired`, because the messages that it held are not in the request, and another turn in append mode
@@ -109,14 +99,16 @@ class SessionStore:
         """
         self.sweep()
         session_id = parse_session_id(cookie) if cookie is not None else None
+        found: Found = "cookie"
         session = self._find(owner, session_id)
-        if session is not None and session.issued:
-            self._refuse_busy(session, mode)
-            self._trust(session)
-            return self._lease(session, mode)
         if mode == "append" and session_id is not None and session is None:
             self._refuse_expired(owner, session_id)
-        return self._lease(self._add(owner, str(uuid.uuid4()), issued=True), mode)
+        if (session is None or not session.issued) and owner in self._owners:
+            found, conversation = self._owners[owner].find(scopes, messages)
+            session = None if conversation is None else conversation.session
+        if session is None:
+            return self._lease(self._add(owner, str(uuid.uuid4()), issued=True), mode, "new", scopes)
+        return self._lease(session, mode, found, scopes, back=True)
 
     def lease_named(self, owner: str, session_id: str) -> Lease:
         """The owner's session of that name, made on first use.
@@ -128,9 +120,7 @@ class SessionStore:
         if session is None:
             self._refuse_expired(owner, session_id)
             session = self._add(owner, session_id, issued=False)
-        self._refuse_busy(session, "append")
-        self._trust(session)
-        return self._lease(session, "append")
+        return self._lease(session, "append", "explicit", back=True)
 
     def describe(self, owner: str, session_id: str) -> SessionInfo:
         """One session of the owner. Raises NotFound, `session_expired` or `session_not_found`."""
@@ -139,13 +129,19 @@ class SessionStore:
         if session is None:
             self._refuse_expired(owner, session_id)
             raise NotFound(f"There is no session '{session_id}'.", code="session_not_found")
-        return self._info(session)
+        return session.describe(self._config)
 
-    def describe_all(self, owner: str) -> list[SessionInfo]:
-        """The owner's sessions, the most recently used first."""
+    def describe_all(self, owner: str, *, limit: int | None = None, after: str | None = None) -> list[SessionInfo]:
+        """The owner's sessions, the newest first: `limit` of them behind the session `after`. Raises BadRequest when
+        there is no such session."""
         self.sweep()
         mine = self._owners[owner].sessions if owner in self._owners else {}
-        return [self._info(session) for session in sorted(mine.values(), key=lambda s: s.used, reverse=True)]
+        if after is not None and after not in mine:
+            raise invalid_value("after", "there is no such session, or no longer.")
+        names = reversed(mine) if after is None else dropwhile(lambda name: name != after, reversed(mine))
+        start = int(after is not None)
+        names = islice(names, start, None if limit is None else start + limit)
+        return [mine[name].describe(self._config) for name in names]
 
     def delete(self, owner: str, session_id: str) -> bool:
         """Forget a session; a turn in progress will commit nothing. Its id is free for a new one afterwards.
@@ -153,12 +149,10 @@ class SessionStore:
         An expired session's id becomes free too. False when the owner has neither.
         """
         self.sweep()
-        expired = [ids.discard(owner, session_id) for ids in (self._expired, self._expired_probation)]
-        session = self._find(owner, session_id)
-        if session is None:
-            return any(expired)
-        self._evict(session, "deleted")
-        return True
+        known = self._expired.discard(owner, session_id)
+        if (session := self._find(owner, session_id)) is not None:
+            self._evict(session, "deleted")
+        return known or session is not None
 
     # A turn.
 
@@ -167,17 +161,24 @@ class SessionStore:
         if lease.ended or lease.key:
             raise RuntimeError("a turn resumes once, while it runs")
         session = lease.session
-        latest_first = tuple(reversed(session.conversations.values()))
         if lease.mode == "match":
-            continuation, conversation = match_conversation(latest_first, messages, model)
+            found, other = self._owners.get(session.owner, Owner()).find(lease.scopes, messages)
+            candidates = [*reversed(session.conversations.values()), *([] if other is None else [other])]
+            continuation, conversation = match_conversation(candidates, messages, model)
+            if conversation is None or conversation.session is not session:
+                lease.found = found
         else:
-            self._refuse_model(session, model)
-            continuation, conversation = append_to_conversation(latest_first, messages, model)
-        lease.model, lease.conversation = model, conversation
-        if conversation is None:
+            continuation, conversation = append_to_conversation(session, messages, model)
+        lease.model = model
+        if (
+            conversation is None
+            or conversation.running
+            or conversation.session is not session
+            or continuation.how == "rewound"
+        ):
             lease.key = secrets.token_hex(16)
         else:
-            lease.key = conversation.key
+            lease.key, lease.conversation = conversation.key, conversation
             conversation.running = True
         return continuation
 
@@ -190,12 +191,19 @@ class SessionStore:
             raise RuntimeError("a turn commits once, after it was resumed")
         session, conversation = lease.session, lease.conversation
         kept = not session.deleted
-        if kept and conversation is None:
-            session.conversations[lease.key] = Conversation(lease.key, transcript)
-            self._grow(session, transcript.size)
-        elif kept and conversation is not None:
-            self._grow(session, transcript.size - conversation.transcript.size)
-            conversation.transcript = transcript
+        if kept:
+            owner = self._owners[session.owner]
+            if conversation is None:
+                conversation = Conversation(lease.key, transcript, session)
+                self._grow(session, transcript.size)
+            else:
+                owner.displace(conversation)
+                self._grow(session, transcript.size - conversation.transcript.size)
+                conversation.transcript = transcript
+            if lease.mode == "match":
+                conversation.scopes = tuple(scope for _, scope in lease.scopes)
+            owner.place(conversation)
+            session.conversations[lease.key] = conversation
             session.conversations.move_to_end(lease.key)
         self.end(lease)
         return kept
@@ -247,11 +255,13 @@ class SessionStore:
             mine.sessions[session.id] = session
             mine.size += session.size
             self._by_age[session] = None
-            self._size += session.size
+            self.size += session.size
         for session in sorted(sessions, key=lambda session: session.used):
             self._park(session)
+            for conversation in session.conversations.values():
+                self._owners[session.owner].place(conversation)
         for owner, session_id in expired:
-            self._expired.add(owner, session_id)
+            self._expired.add(owner, session_id, trusted=True)
         self.sweep()
         self._limit()
 
@@ -262,8 +272,8 @@ class SessionStore:
             if victim is None:
                 break
             self._evict(victim, "count")
-        while self._owners and (self._size > config.max_bytes or config.bytes_per_key):
-            share = config.max_bytes // len(self._owners) if self._size > config.max_bytes else config.max_bytes
+        while self._owners and (self.size > config.max_bytes or config.bytes_per_key):
+            share = config.max_bytes // len(self._owners) if self.size > config.max_bytes else config.max_bytes
             victim = self._victim(lambda owner: owner.size, min(share, config.bytes_per_key or share))
             if victim is None:
                 break
@@ -285,6 +295,7 @@ class SessionStore:
         idle = [c for c in session.conversations.values() if not c.running][:excess]
         for conversation in idle:
             del session.conversations[conversation.key]
+            self._owners[session.owner].displace(conversation)
             self._grow(session, -conversation.transcript.size)
         if idle:
             self._release(session, "conversations", [(c.transcript.model, c.key) for c in idle])
@@ -302,41 +313,38 @@ class SessionStore:
         self._by_age[session] = None
         return session
 
-    def _trust(self, session: Session) -> None:
-        if not session.trusted:
-            self._owners[session.owner].probation.pop(session, None)
-            session.trusted = True
-            if session.turns == 0:
-                self._owners[session.owner].protected[session] = None
-
-    def _lease(self, session: Session, mode: Mode) -> Lease:
+    def _lease(
+        self, session: Session, mode: Mode, found: Found, scopes: Sequence[Scope] = (), *, back: bool = False
+    ) -> Lease:
+        """`back`: somebody has come back to the session."""
+        if mode == "append" and session.appending:
+            raise Conflict(f"The session {session.id} is busy with another turn.", code="session_busy")
         self._unpark(session)
+        session.trusted = session.trusted or back
         session.turns += 1
         session.appending = session.appending or mode == "append"
         session.used = self._clock()
         self._limit()
-        return Lease(session, mode)
+        return Lease(session, mode, found, scopes)
 
     def _park(self, session: Session) -> None:
         """No turn of the session is in progress any more: it may be evicted."""
-        owner = self._owners[session.owner]
-        (owner.protected if session.trusted else owner.probation)[session] = None
+        self._owners[session.owner].idle(session)[session] = None
         self._idle[session] = None
 
     def _unpark(self, session: Session) -> None:
-        owner = self._owners[session.owner]
-        (owner.protected if session.trusted else owner.probation).pop(session, None)
+        self._owners[session.owner].idle(session).pop(session, None)
         self._idle.pop(session, None)
 
     def _grow(self, session: Session, size: int) -> None:
         session.size += size
         self._owners[session.owner].size += size
-        self._size += size
+        self.size += size
 
     def _evict(self, session: Session, cause: Cause) -> None:
         self._remove(session)
         if cause != "deleted":
-            (self._expired if session.trusted else self._expired_probation).add(session.owner, session.id)
+            self._expired.add(session.owner, session.id, trusted=session.trusted)
         released = [(c.transcript.model, c.key) for c in session.conversations.values()]
         self._release(session, cause, released, whole=True)
 
@@ -350,51 +358,18 @@ class SessionStore:
         owner = self._owners[session.owner]
         del owner.sessions[session.id]
         owner.size -= session.size
+        for conversation in session.conversations.values():
+            owner.displace(conversation)
         if not owner.sessions:
             del self._owners[session.owner]
         del self._by_age[session]
-        self._size -= session.size
+        self.size -= session.size
         session.deleted = True
 
-    @staticmethod
-    def _refuse_model(session: Session, model: str) -> None:
-        """A session that the client named is a conversation with one model."""
-        if session.issued or not session.conversations:
-            return
-        other = next(iter(session.conversations.values())).transcript.model
-        if other != model:
-            raise BadRequest(
-                f"This session is a conversation with the model '{other}'; use another session for '{model}'.",
-                param="model",
-                code="session_model_mismatch",
-            )
-
-    @staticmethod
-    def _refuse_busy(session: Session, mode: Mode) -> None:
-        if mode == "append" and session.appending:
-            raise Conflict(f"The session {session.id} is busy with another turn.", code="session_busy")
-
     def _refuse_expired(self, owner: str, session_id: str) -> None:
-        if self._expired.has(owner, session_id) or self._expired_probation.has(owner, session_id):
+        if self._expired.has(owner, session_id):
             raise NotFound(
                 f"The session '{session_id}' has expired. Begin a new one with the whole conversation; "
                 "DELETE /sessions/{id} makes its id free again.",
                 code="session_expired",
             )
-
-    def _info(self, session: Session) -> SessionInfo:
-        transcripts = [c.transcript for c in session.conversations.values()]
-        config = self._config
-        return SessionInfo(
-            id=session.id,
-            kind="cookie" if session.issued else "named",
-            created=session.created,
-            last_used=session.used,
-            expires=min(session.used + config.idle_timeout, session.created + config.max_age),
-            running=session.turns,
-            conversations=len(transcripts),
-            messages=sum(len(transcript.messages) for transcript in transcripts),
-            tokens=sum(transcript.length for transcript in transcripts),
-            bytes=session.size,
-            models=sorted({transcript.model for transcript in transcripts}),
-        )

@@ -1,19 +1,16 @@
-"""Conversations: the messages that a client sees, the exact token ids, and which conversation a request continues."""
+"""Transcripts: the messages that a client sees, and the exact token ids that the model has read and written."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 from array import array
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
 from typing import Any, Literal
 
 import msgspec
-
-from ark.errors import BadRequest
 
 SYSTEM_ROLES = frozenset({"system", "developer"})
 REASONING_FIELDS = ("reasoning_content", "reasoning")
@@ -23,11 +20,14 @@ EDGE = 64
 
 TOKEN_BYTES = 4
 _MESSAGE_BYTES = 64
-"""What a message takes in memory beside its JSON; the next is the size of a seam."""
-_SEAM_BYTES = 160
+"""What a message takes in memory beside its JSON; the next is the size of a seam and of
+the places where its reply is found."""
+_SEAM_BYTES = 480
 
 _PARSED = 50_000
 """Arrays and objects in the arguments of a message's calls up to which their text is read as what it says."""
+
+_NO_CALLS: Mapping[Any, int] = {}
 
 _encode = msgspec.json.Encoder(order="sorted").encode
 
@@ -37,7 +37,9 @@ class Message(msgspec.Struct, frozen=True):
 
     data: Mapping[str, Any]
     digest: bytes
-    """Of what a client can see: two messages with the same digest are the same message."""
+    """Of what a client can see of the conversation up to this message: where two are equal, all before them is too."""
+    calls: Mapping[Any, int]
+    """Id to place of the calls that a tool's result behind this message may answer."""
     size: int
     """Bytes that count against the store's limit."""
 
@@ -51,25 +53,40 @@ class Message(msgspec.Struct, frozen=True):
         return {key: value for key, value in self.data.items() if key not in REASONING_FIELDS}
 
 
-def read_message(data: Mapping[str, Any]) -> Message:
-    """A message from its plain form, which must be JSON; the mapping is kept, not copied."""
-    digest = blake2b(_encode(_visible(data)), digest_size=16).digest()
-    return Message(data, digest, len(_encode(data)) + _MESSAGE_BYTES)
+def read_message(data: Mapping[str, Any], before: Message | None = None) -> Message:
+    """A message from its plain form, which must be JSON, behind another. The mapping is kept, not copied."""
+    visible, calls = _visible(data), _NO_CALLS
+    if data.get("role") == "tool":
+        calls = calls if before is None else before.calls
+        number = data.get("tool_call_id")
+        # Clients give calls ids of their own, so a result is known by the place of its call.
+        visible[3] = calls.get(number, number)
+    elif data.get("tool_calls"):
+        calls = {call.get("id"): place for place, call in enumerate(data["tool_calls"])}
+    past = b"" if before is None else before.digest
+    digest = blake2b(past + _encode(visible), digest_size=16).digest()
+    return Message(data, digest, calls, len(_encode(data)) + _MESSAGE_BYTES)
 
 
-def read_messages(messages: Iterable[Mapping[str, Any]]) -> tuple[Message, ...]:
-    """Messages from their plain form."""
-    return tuple(read_message(data) for data in messages)
+def read_messages(messages: Iterable[Mapping[str, Any]], before: Message | None = None) -> tuple[Message, ...]:
+    """Messages from their plain form, behind another."""
+    read = []
+    for data in messages:
+        before = read_message(data, before)
+        read.append(before)
+    return tuple(read)
 
 
 def common_messages(one: Sequence[Message], other: Sequence[Message]) -> int:
     """How many leading messages are the same to a client."""
-    count = 0
-    for mine, theirs in zip(one, other, strict=False):
-        if mine.digest != theirs.digest:
-            break
-        count += 1
-    return count
+    low, high = 0, min(len(one), len(other))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if one[middle - 1].digest == other[middle - 1].digest:
+            low = middle
+        else:
+            high = middle - 1
+    return low
 
 
 def _visible(data: Mapping[str, Any]) -> list[Any]:
@@ -106,8 +123,8 @@ def _tool_call(call: Mapping[str, Any], parse: bool) -> list[Any]:
     if parse and isinstance(arguments, str):
         # Templates want an object where clients send its JSON text; both are the same call.
         with contextlib.suppress(ValueError, RecursionError):
-            arguments = json.loads(arguments)
-    return [call.get("id"), function.get("name"), arguments]
+            arguments = msgspec.json.decode(arguments)
+    return [function.get("name"), arguments]
 
 
 How = Literal["created", "continued", "rewound", "stateless"]
@@ -176,91 +193,6 @@ class Continuation:
     transcript: Transcript | None = None
     kept: int = 0
     how: How = "created"
-
-
-@dataclass(eq=False)
-class Conversation:
-    """One conversation of a session. Its transcript is replaced when a turn commits, never changed."""
-
-    key: str
-    """Names the conversation's state in the backend."""
-    transcript: Transcript
-    running: bool = False
-    """A turn will replace the transcript; another one that wants to continue it forks."""
-
-
-def match_conversation(
-    conversations: Collection[Conversation], messages: tuple[Message, ...], model: str
-) -> tuple[Continuation, Conversation | None]:
-    """Continue the conversation that has the most in common with the request's messages, the first one of equals.
-
-    Returns the conversation too that the turn replaces, None for a new one. A conversation that the request agrees
-    with only in part is left as it is and forked, so a client may go back to the branch it left, and two conversations
-    with the same beginning do not destroy each other.
-    """
-    best: Conversation | None = None
-    best_rank = (0, False, 0)
-    best_common = 0
-    for conversation in conversations:
-        transcript = conversation.transcript
-        if transcript.model != model:
-            continue
-        common = common_messages(transcript.messages, messages)
-        whole = common == len(transcript.messages)
-        replies = sum(seam.message < common for seam in transcript.seams)
-        if (rank := (replies, whole, common)) > best_rank:
-            best, best_rank, best_common = conversation, rank, common
-    if best is None or all(message.is_system for message in messages[:best_common]):
-        # A system message alone is no conversation: programs begin all of theirs with the same one.
-        return Continuation(messages), None
-    transcript, whole = best.transcript, best_rank[1]
-    continuation = Continuation(
-        messages=transcript.messages[:best_common] + messages[best_common:],
-        transcript=transcript,
-        kept=best_common,
-        how="continued" if whole else "rewound",
-    )
-    return continuation, best if whole and not best.running else None
-
-
-def append_to_conversation(
-    conversations: Collection[Conversation], messages: tuple[Message, ...], model: str
-) -> tuple[Continuation, Conversation | None]:
-    """Append the request's messages to the first conversation with the model.
-
-    Returns what `match_conversation` does. Raises BadRequest when the leading system message is not the session's.
-    """
-    conversation = next((one for one in conversations if one.transcript.model == model), None)
-    if conversation is None:
-        return Continuation(messages), None
-    transcript = conversation.transcript
-    continuation = Continuation(
-        messages=transcript.messages + new_messages(transcript.messages, messages),
-        transcript=transcript,
-        kept=len(transcript.messages),
-        how="continued",
-    )
-    return continuation, None if conversation.running else conversation
-
-
-def new_messages(known: Sequence[Message], messages: tuple[Message, ...]) -> tuple[Message, ...]:
-    """What of a request in append mode is new to a session that knows some messages."""
-    if common_messages(known, messages) == len(known):
-        return messages[len(known) :]
-    leading = common_messages(_leading_system(known), _leading_system(messages))
-    if leading == 0 and messages and messages[0].is_system:
-        raise BadRequest(
-            "The system message is not the one that this session began with. Leave it out, send the same one, "
-            "or use another session.",
-            param="messages[0]",
-            code="session_system_mismatch",
-        )
-    return messages[leading:]
-
-
-def _leading_system(messages: Sequence[Message]) -> Sequence[Message]:
-    count = next((n for n, message in enumerate(messages) if not message.is_system), len(messages))
-    return messages[:count]
 
 
 def pack_tokens(ids: Iterable[int]) -> bytes:

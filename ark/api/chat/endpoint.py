@@ -15,6 +15,7 @@ from ark.api.chat.parameters import read_messages
 from ark.api.chat.render import ChunkRenderer, Head, StreamRenderer, TextRenderer, completion, error_event
 from ark.api.chat.schema import ChatRequest
 from ark.api.decode import decode
+from ark.api.hints import read_hints
 from ark.api.request import Request, ignored_header
 from ark.chat.turn import Turn, TurnRequest, begin_turn
 from ark.concurrency import run_in_thread_if_large
@@ -25,6 +26,7 @@ from ark.http.response import EventStream, Response
 from ark.models.served import ServedChat
 from ark.ops.requests import JobRecord
 from ark.services import Services
+from ark.sessions.service import Hints
 from ark.sessions.service import Turn as SessionTurn
 from ark.sessions.session import COOKIE
 from ark.sessions.transcript import Message
@@ -49,6 +51,7 @@ async def create(request: Request, services: Services) -> Response | EventStream
     work.response_id = head.id
     runner = TurnRunner(
         asked=asked,
+        hints=read_hints(request, asked, served.name, cache_key=body.prompt_cache_key, metadata=body.metadata),
         stateful=body.ark_stateful,
         request=request,
         services=services,
@@ -75,6 +78,7 @@ class TurnRunner:
     """Runs a turn for an endpoint: within its session, and with its record and its line in the log."""
 
     asked: TurnRequest
+    hints: Hints
     stateful: bool | str | None
     request: Request
     services: Services
@@ -111,7 +115,8 @@ class TurnRunner:
     async def session(self) -> SessionTurn:
         """The session that the request asks for."""
         cookie = self.request.cookie(COOKIE)
-        return await self.services.sessions.begin(self.asked.owner, cookie=cookie, stateful=self.stateful)
+        begin = self.services.sessions.begin
+        return await begin(self.asked.owner, cookie=cookie, stateful=self.stateful, hints=self.hints)
 
     @asynccontextmanager
     async def begin(self) -> AsyncGenerator[Turn, None]:
@@ -141,6 +146,7 @@ class TurnRunner:
             "model": self.asked.model,
             "session": work.session,
             "how": turn.how,
+            "found": turn.session.found,
             "prompt_tokens": work.prompt_tokens,
             "cached_tokens": work.cached_tokens,
             "completion_tokens": work.completion_tokens,

@@ -19,7 +19,8 @@ from ark.engines.chat import ChatBackend, SamplingParams
 from ark.engines.parameters import SMALLEST_TOP_P
 from ark.errors import BadRequest, invalid_value, shorten
 from ark.models.served import ServedChat
-from ark.sessions.transcript import Message, read_message
+from ark.sessions import transcript
+from ark.sessions.transcript import Message
 
 _ROLES = {"developer": "system", "function": "tool"}
 """What templates call them: functions, which came before tools, are tools."""
@@ -147,7 +148,7 @@ def check_arguments(messages: Sequence[ChatMessage], *, depth: int, values: int)
 
 def read_messages(messages: Sequence[ChatMessage]) -> tuple[Message, ...]:
     """Messages as templates read them. Raises BadRequest with `param` as ``messages[2].content``."""
-    return tuple(read_message(_read_message(message, f"messages[{index}]")) for index, message in enumerate(messages))
+    return transcript.read_messages(_read_message(one, f"messages[{index}]") for index, one in enumerate(messages))
 
 
 def _read_message(message: ChatMessage, where: str) -> dict[str, Any]:

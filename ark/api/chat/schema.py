@@ -1,7 +1,7 @@
 """The types of /chat/completions.
 
 Ranges are OpenAI's, and vLLM's for what OpenAI does not have. Fields that are not listed are accepted and have no
-effect (metadata, store, service_tier, ...).
+effect (store, service_tier, ...).
 """
 
 from __future__ import annotations
@@ -156,6 +156,8 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     chat_template_kwargs: dict[str, Any] | None = None
 
     user: str | None = None
+    prompt_cache_key: str | None = None
+    metadata: dict[str, Any] | None = None
     ark_simplified: bool | None = None
     ark_stateful: bool | str | None = None
 

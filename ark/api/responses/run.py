@@ -12,6 +12,7 @@ import msgspec
 from ark.api.chat import parameters
 from ark.api.chat.endpoint import TurnRunner
 from ark.api.chat.schema import ChatRequest
+from ark.api.hints import read_hints
 from ark.api.request import Request, ignored_header
 from ark.api.responses import schema
 from ark.api.responses.items import Input, SealedReasoning, read_input
@@ -189,6 +190,7 @@ async def begin(body: ResponseRequest, request: Request, services: Services) -> 
         reading,
         store,
         asked=asked,
+        hints=read_hints(request, asked, served.name, cache_key=body.prompt_cache_key, metadata=body.metadata),
         request=request,
         services=services,
         served=served,

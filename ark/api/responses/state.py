@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
+from ark.sessions.owner import Found
 from ark.sessions.responses import Node, ResponseStore
 from ark.sessions.service import Sessions
 from ark.sessions.service import Turn as SessionTurn
@@ -49,6 +50,10 @@ class ResponseTurn(SessionTurn):
         return None if self._session is None else self._session.set_cookie
 
     @property
+    def found(self) -> Found | None:
+        return "explicit" if self._session is None else self._session.found
+
+    @property
     def key(self) -> str | None:
         return self._key if self._session is None else self._session.key
 
@@ -61,6 +66,7 @@ class ResponseTurn(SessionTurn):
             self._key = (parent is not None and self._store.take_key(parent)) or secrets.token_hex(16)
         if parent is None:
             return Continuation(messages)
+        self._sessions.found["explicit"] += 1
         return behind(parent, messages, model, instructed=self._instructed)
 
     async def commit(self, transcript: Transcript) -> bool:

@@ -164,7 +164,7 @@ class Prompt:
         return Transcript(
             model=self.builder.model,
             fingerprint=self.builder.fingerprint,
-            messages=(*messages, read_message(message)),
+            messages=(*messages, read_message(message, messages[-1])),
             tokens=pack_tokens(tokens),
             seams=(*self.rendered.seams, seam),
         )

@@ -22,7 +22,7 @@ class Clock:
 
 def finish(continuation: Continuation, text: str, model: str = "m") -> Transcript:
     """A transcript as a prompt builder makes one: here a token is one message."""
-    message = read_message({"role": "assistant", "content": text})
+    message = read_message({"role": "assistant", "content": text}, continuation.messages[-1])
     messages = (*continuation.messages, message)
     seams = () if continuation.transcript is None else continuation.transcript.seams
     kept = tuple(seam for seam in seams if seam.message < continuation.kept)

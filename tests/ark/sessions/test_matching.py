@@ -9,9 +9,9 @@ import pytest
 
 from ark.config import SessionsConfig
 from ark.errors import BadRequest
-from ark.sessions.session import Session
+from ark.sessions.session import Conversation, Session
 from ark.sessions.store import Lease, SessionStore
-from ark.sessions.transcript import Continuation, Conversation, Transcript, read_messages
+from ark.sessions.transcript import Continuation, Transcript, read_message, read_messages
 
 
 def assistant(text: str, **more: Any) -> dict[str, Any]:
@@ -39,11 +39,11 @@ def session_of(finish: Callable[..., Transcript]) -> Callable[..., Session]:
                     transcript = finish(continuation, message["content"], model)
                     continuation = Continuation(transcript.messages, transcript, len(transcript.messages))
                 else:
-                    continuation = Continuation(
-                        (*continuation.messages, *read_messages([message])), transcript, continuation.kept
-                    )
+                    before = continuation.messages
+                    new = read_message(message, before[-1] if before else None)
+                    continuation = Continuation((*before, new), transcript, continuation.kept)
             assert transcript is not None
-            session.conversations[str(number)] = Conversation(str(number), transcript)
+            session.conversations[str(number)] = Conversation(str(number), transcript, session)
         return session
 
     return make
@@ -135,12 +135,13 @@ def test_messages_differ_when_a_client_sees_a_difference(session_of: Any, sent: 
 def test_no_content_and_empty_content_are_the_same() -> None:
     call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": '{"b": 1, "a": [2]}'}}
     value = {"id": "1", "function": {"name": "f", "arguments": {"a": [2], "b": 1}}}
-    one, other, third = read_messages(
-        [
+    one, other, third = (
+        read_message(message)
+        for message in (
             assistant("", tool_calls=[call]),
             {"role": "assistant", "content": None, "tool_calls": [value]},
-            assistant("", tool_calls=[{**value, "id": "2"}]),
-        ]
+            assistant("", tool_calls=[{**value, "function": {"name": "g"}}]),
+        )
     )
     assert one.digest == other.digest != third.digest
 

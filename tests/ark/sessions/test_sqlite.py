@@ -66,6 +66,7 @@ async def test_a_restart_changes_nothing(started: Any, say: Any, clock: Any) -> 
     history = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "A"}]
     await say(sessions, "b", cookie=cookie, history=history)
     await say(sessions, "c", cookie=cookie, history=history)  # a fork
+    clock.now += 1
     for text in "xyz":
         await say(sessions, text, stateful=NAMES[0])
         clock.now += 1
@@ -349,7 +350,7 @@ def test_after_a_transaction_that_failed_nothing_counts_as_written(path: Path, f
         raise sqlite3.OperationalError("database or disk is full")
 
     first = finish(Continuation(read_messages([says("a")])), "A")
-    second = finish(Continuation((*first.messages, *read_messages([says("b")])), first, 2), "B")
+    second = finish(Continuation((*first.messages, *read_messages([says("b")], first.messages[-1])), first, 2), "B")
     file = SqliteFile(path)
     file.open()
     with pytest.raises(sqlite3.OperationalError):

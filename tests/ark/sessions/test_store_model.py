@@ -26,7 +26,10 @@ NAMES = [str(uuid.UUID(int=n)) for n in range(1, 6)]
 
 
 def finish(continuation: Continuation, text: str) -> Transcript:
-    messages = (*continuation.messages, read_message({"role": "assistant", "content": text}))
+    messages = (
+        *continuation.messages,
+        read_message({"role": "assistant", "content": text}, continuation.messages[-1]),
+    )
     seam = Seam(len(continuation.messages), 0, len(messages), True, 0, b"", "")
     return Transcript("m", "f", messages, pack_tokens(range(len(messages))), (seam,))
 

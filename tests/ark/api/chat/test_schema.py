@@ -55,6 +55,8 @@ GOOD: dict[str, list[Any]] = {
     "reasoning_effort": ["none", "minimal", "low", "medium", "high", "xhigh", "max"],
     "chat_template_kwargs": [{}, {"enable_thinking": False}],
     "user": ["", "someone"],
+    "prompt_cache_key": ["", "someone"],
+    "metadata": [{}, {"session_id": 5}],
     "ark_simplified": [True, False],
     "ark_stateful": [True, False, "00000000-0000-4000-8000-000000000000"],
 }
@@ -98,6 +100,8 @@ BAD: dict[str, list[Any]] = {
     "reasoning_effort": [*NOT_A_TEXT, "", "most"],
     "chat_template_kwargs": [[], "x", 5],
     "user": NOT_A_TEXT,
+    "prompt_cache_key": NOT_A_TEXT,
+    "metadata": [[], "x", 5, True],
     "ark_simplified": NOT_A_BOOL,
     "ark_stateful": [5, [], {}],
 }
