@@ -336,6 +336,8 @@ class Call:
             "status": exchange.status or None,
             "seconds": round(record.ended - record.begun, 4),
         }
+        if record.job is not None:
+            fields |= {"model": record.job.model, **record.job.logged}
         if error is not None:
             fields["error"] = error
         if record.trace_id is not None:

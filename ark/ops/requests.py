@@ -58,6 +58,8 @@ class JobRecord:
     reasoning_tokens: int = 0
     response_id: str = ""
     session: str | None = None
+    logged: Mapping[str, object] = field(default_factory=dict)
+    """What the request's line in the log says of the job, beside the model."""
     _before: dict[int, float] = field(default_factory=dict)
     """When the last token of each reply came."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
@@ -19,8 +18,6 @@ from ark.http.sse import json_event
 from ark.models.served import ServedTranscription
 from ark.ops.requests import JobRecord
 from ark.services import Services
-
-log = logging.getLogger("ark.audio")
 
 _SEGMENT_BYTES = 1024
 """About what a segment takes in a reply."""
@@ -62,7 +59,7 @@ async def _answer(request: Request, services: Services, kind: type[TranslationRe
         max_seconds=services.config.limits.audio_seconds,
     )
     result = TranscriptionResult()
-    segments = _run(backend.transcribe(job), result, record, request, body.model)
+    segments = _run(backend.transcribe(job), result, record, request)
     record.ask()
     if body.stream:
         return EventStream(
@@ -85,9 +82,8 @@ async def _run(
     result: TranscriptionResult,
     record: JobRecord,
     request: Request,
-    name: str,
 ) -> AsyncGenerator[TranscriptionSegment, None]:
-    """The segments, each kept in `result` too; at the end the record is complete, and a line in the log."""
+    """The segments, each kept in `result` too; at the end the record is complete."""
     try:
         async with aclosing(found):
             async for item in found:
@@ -101,11 +97,8 @@ async def _run(
         record.completion_tokens = result.tokens
         # Speech is not read as tokens: what a reply costs of a key's rate is what was written.
         request.spend(result.tokens)
-        fields = {
-            "request_id": request.id,
-            "model": name,
-            "seconds": result.seconds,
+        record.logged = {
+            "audio_seconds": result.seconds,
             "segments": len(result.segments),
             "completion_tokens": result.tokens,
         }
-        log.info("transcription", extra={"fields": fields})

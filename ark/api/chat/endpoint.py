@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -30,8 +29,6 @@ from ark.sessions.service import Hints
 from ark.sessions.service import Turn as SessionTurn
 from ark.sessions.session import COOKIE
 from ark.sessions.transcript import Message
-
-log = logging.getLogger("ark.chat")
 
 _decoder = msgspec.json.Decoder(ChatRequest)
 
@@ -75,7 +72,7 @@ async def create(request: Request, services: Services) -> Response | EventStream
 
 @dataclass(eq=False)
 class TurnRunner:
-    """Runs a turn for an endpoint: within its session, and with its record and its line in the log."""
+    """Runs a turn for an endpoint: within its session, and with its record."""
 
     asked: TurnRequest
     hints: Hints
@@ -124,8 +121,8 @@ class TurnRunner:
         asked = self.asked
         async with await self.session() as session:
             self.work.session = session.session_id
-            if session.set_cookie is not None:
-                self.known_headers.append(("set-cookie", session.set_cookie))
+            if (cookie := session.set_cookie) is not None:
+                self.known_headers.append(("set-cookie", cookie))
             turns = begin_turn(asked, session, backend=self.backend, prompts=self.served.prompts, observer=self.work)
             async with turns as turn:
                 self.turn = turn
@@ -141,9 +138,7 @@ class TurnRunner:
         work.finish_reasons = [output.finish_reason for output in turn.outputs]
         self.services.sessions.rebuilds += turn.how == "rebuilt"
         self.request.spend(work.prompt_tokens + work.completion_tokens)
-        fields = {
-            "request_id": self.request.id,
-            "model": self.asked.model,
+        work.logged = {
             "session": work.session,
             "how": turn.how,
             "found": turn.session.found,
@@ -152,7 +147,6 @@ class TurnRunner:
             "completion_tokens": work.completion_tokens,
             "finish_reason": work.finish_reasons[0] or "cancelled",
         }
-        log.info("chat", extra={"fields": fields})
 
 
 def _read(raw: bytes, limits: LimitsConfig) -> tuple[ChatRequest, tuple[Message, ...]]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-
 import msgspec
 
 from ark.api.decode import decode
@@ -18,8 +16,6 @@ from ark.errors import APIError, invalid_value
 from ark.http.response import Response
 from ark.models.served import ServedEmbedding
 from ark.services import Services
-
-log = logging.getLogger("ark.embeddings")
 
 _decoder = msgspec.json.Decoder(EmbeddingRequest)
 
@@ -54,8 +50,7 @@ async def create(request: Request, services: Services) -> Response:
     tokens = render.tokens(embeddings)
     record.finish(prompt_tokens=tokens)
     request.spend(tokens)
-    fields = {"request_id": request.id, "model": body.model, "inputs": len(embeddings), "prompt_tokens": tokens}
-    log.info("embeddings", extra={"fields": fields})
+    record.logged = {"inputs": len(embeddings), "prompt_tokens": tokens}
     base64 = body.encoding_format == "base64"
     rendered = await run_in_thread_if_large(
         render.size(embeddings), lambda: render.reply(body.model, embeddings, base64=base64)

@@ -282,8 +282,7 @@ async def test_a_reply_is_logged_with_its_counts(caplog: pytest.LogCaptureFixtur
     async with running() as client:
         reply = await client.chat("hello", max_tokens=3, stream=True)
         await client.chat("hello", temperature=3)
-    (record,) = [record for record in caplog.records if record.name == "ark.chat"]
-    fields = record.fields
+    fields = next(record.fields for record in caplog.records if record.message == "request")
     assert fields["request_id"] == reply.headers["x-request-id"]
     assert (fields["model"], fields["completion_tokens"], fields["finish_reason"]) == ("echo", 3, "length")
 
@@ -295,6 +294,6 @@ async def test_a_reply_that_was_left_is_logged_as_cancelled(caplog: pytest.LogCa
     async with app as client, client.open("POST", "/v1/chat/completions", **body) as request:
         await request.until(5)
         request.disconnect()
-    (record,) = [record for record in caplog.records if record.name == "ark.chat"]
+    (record,) = [record for record in caplog.records if record.message == "client disconnected"]
     assert record.fields["finish_reason"] == "cancelled"
     assert record.fields["completion_tokens"] >= 3
