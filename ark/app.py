@@ -240,9 +240,9 @@ class Call:
         path, method = route_path(self._scope), self._scope["method"]
         if services.config.server.cors is not None and is_preflight(method, headers):
             # Browsers send no key with it, and want to hear of what is wrong by the request itself.
-            route, param = PREFLIGHT, ""
+            route, params = PREFLIGHT, ("", "")
         else:
-            route, self._record.route, param = match(path, method)
+            route, self._record.route, params = match(path, method)
         if services.draining and not route.open:
             raise Unavailable("The server is shutting down.", code="draining")
         key = None
@@ -277,7 +277,8 @@ class Call:
             key=key,
             owner="" if key is None else key.name,
             address=address,
-            param=param,
+            param=params[0],
+            item=params[1],
             spend=spend_nothing if self._account is None else self._account.spend,
         )
         self._record.arrive()

@@ -184,8 +184,11 @@ class ResponsesConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """Seconds after which a stored response expires."""
     max_responses: Positive = 10_000
     """Responses stored for one key; one more drops the least recently used."""
+    max_conversations: Positive = 1_000
+    """Conversations of `/conversations` for one key; one more drops the least recently used."""
     bytes_per_key: Positive = 128 * 1024 * 1024
-    """Bytes stored for one key, of bodies, items and token ids; more drops the least recently used."""
+    """Bytes stored for one key, of bodies, items and token ids, and as many again of conversations; more drops the
+    least recently used."""
     encryption_key: Annotated[str, Meta(min_length=32)] | None = None
     """Secret with which ``encrypted_content`` is sealed, 32 characters or more. Servers with the same one open each
     other's. By default a random one, which is kept with the sessions where they have a ``path``."""

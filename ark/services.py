@@ -16,6 +16,7 @@ from ark.ops.limits import Limiter
 from ark.ops.metrics import Metrics
 from ark.ops.tracing import Tracer
 from ark.process import memory
+from ark.sessions.conversations import ConversationStore
 from ark.sessions.responses import ResponseStore
 from ark.sessions.sealing import Seal
 from ark.sessions.service import Sessions
@@ -41,6 +42,7 @@ class Services:
         storage = None if path is None else SqliteStorage(Path(path).expanduser())
         self.sessions = Sessions(config.sessions, storage=storage, on_evict=self._evicted)
         self.responses = ResponseStore(config.responses, self.sessions, self.registry.release)
+        self.conversations = ConversationStore(config.responses, self.sessions, self.responses)
         self.seal = Seal(secrets.token_bytes(32))
         self.metrics = Metrics(self.registry, self.sessions, self.responses, self.limiter)
         self.tracer: Tracer | None = None
@@ -52,6 +54,8 @@ class Services:
         """Read what is stored. Raises StorageError."""
         records = await self.sessions.open()
         self.responses.restore(records)
+        self.conversations.restore(records)
+        self.responses.collect()
         configured = self.config.responses.encryption_key
         secret = records.get(_SECRET) or secrets.token_bytes(32)
         if configured is None and _SECRET not in records:
@@ -70,5 +74,6 @@ class Services:
             await anyio.sleep(SWEEP_INTERVAL)
             self.sessions.store.sweep()
             self.responses.sweep()
+            self.conversations.sweep()
             if not self.limiter.running:
                 await anyio.to_thread.run_sync(memory.trim)

@@ -26,6 +26,8 @@ class Request(request.Request, frozen=True, kw_only=True):
     """The client's, or its proxy's; empty where the server does not know it."""
     param: str = ""
     """What the path has in place of the route's braces."""
+    item: str = ""
+    """What it has in place of the second ones."""
     spend: Callable[[int], None] = spend_nothing
     """Counts the tokens that a response cost against the key's rate. Called once, however the response ended."""
 

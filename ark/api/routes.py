@@ -9,6 +9,7 @@ import msgspec
 
 from ark.api.audio import endpoint as audio
 from ark.api.chat import endpoint as chat
+from ark.api.conversations import endpoint as conversations
 from ark.api.embeddings import endpoint as embeddings
 from ark.api.models import endpoint as models
 from ark.api.ops import endpoint as ops
@@ -41,6 +42,20 @@ ROUTES: Mapping[str, Mapping[str, Route]] = {
     "/responses/input_tokens": {"POST": Route(responses.count_input_tokens, reads="json", work=True)},
     "/responses/{response}": {"GET": Route(responses.retrieve), "DELETE": Route(responses.delete)},
     "/responses/{response}/input_items": {"GET": Route(responses.list_input_items)},
+    "/conversations": {"POST": Route(conversations.create, reads="json")},
+    "/conversations/{conversation}": {
+        "GET": Route(conversations.retrieve),
+        "POST": Route(conversations.update, reads="json"),
+        "DELETE": Route(conversations.delete),
+    },
+    "/conversations/{conversation}/items": {
+        "GET": Route(conversations.list_items),
+        "POST": Route(conversations.add_items, reads="json"),
+    },
+    "/conversations/{conversation}/items/{item}": {
+        "GET": Route(conversations.retrieve_item),
+        "DELETE": Route(conversations.delete_item),
+    },
     "/embeddings": {"POST": Route(embeddings.create, reads="json", work=True)},
     "/audio/transcriptions": {"POST": Route(audio.transcribe, reads="form", work=True)},
     "/audio/translations": {"POST": Route(audio.translate, reads="form", work=True)},
@@ -70,19 +85,20 @@ _PATTERNS = [
 ]
 
 
-def match(path: str, method: str) -> tuple[Route, str, str]:
+def match(path: str, method: str) -> tuple[Route, str, tuple[str, str]]:
     """The route of a path; the path as metrics and traces name it, with ``{id}`` where the route's has braces; and what
-    the path has in their place. Raises NotFound and MethodNotAllowed."""
+    the path has in the place of the first ones and the second ones. Raises NotFound and MethodNotAllowed."""
     inner = path.removeprefix("/v1") if path.startswith("/v1/") else path
-    methods, template, param = _EXACT.get(inner), inner, ""
+    methods, template, params = _EXACT.get(inner), inner, ("", "")
     if methods is None:
         for pattern, route_path in _PATTERNS:
             if found := pattern.fullmatch(inner):
-                methods, template, param = ROUTES[route_path], re.sub(r"\{\w+\}", "{id}", route_path), found[1]
+                methods, template = ROUTES[route_path], re.sub(r"\{\w+\}", "{id}", route_path)
+                params = (found[1], found[2] if pattern.groups > 1 else "")
                 break
     if methods is None:
         raise NotFound(f"There is nothing at {path}.", code="unknown_url")
     route = methods.get("GET" if method == "HEAD" else method)
     if route is None:
         raise MethodNotAllowed(", ".join([*methods, "HEAD"] if "GET" in methods else methods))
-    return route, template, param
+    return route, template, params

@@ -7,7 +7,6 @@ them. Whatever is stored is a record of the sessions' storage too, so it lives t
 from __future__ import annotations
 
 import logging
-import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -182,8 +181,26 @@ class ResponseStore:
                 readable=record.readable,
             )
             self._insert(node)
-        for name in list(self._owners):
+
+    def collect(self) -> None:
+        """Drop what nothing needs of what was restored, and hold the rest to the limits."""
+        for name, owner in list(self._owners.items()):
+            for node in [node for node in owner.nodes.values() if not (node.readable or node.children)]:
+                self._forget(owner, node)
             self._limit(name)
+
+    def pin(self, owner: str, number: str) -> Node | None:
+        """Keep a response's tokens until `unpin`, whether it can be asked for or not; None where it is not there."""
+        node = self._owners.get(owner, Owner()).nodes.get(number)
+        if node is not None:
+            node.children += 1
+        return node
+
+    def unpin(self, node: Node) -> None:
+        node.children -= 1
+        owner = self._owners.get(node.owner)
+        if owner is not None and owner.nodes.get(node.id) is node:
+            self._forget(owner, node)
 
     # Reading.
 
@@ -280,7 +297,7 @@ class ResponseStore:
             node.parent.children += 1
         if node.readable:
             owner.readable[node.id] = owner.recent[node.id] = node
-            owner.items.update((_item_id(item), item) for item in node.items)
+            owner.items.update((item_id(item), item) for item in node.items)
 
     def _limit(self, name: str) -> None:
         self._expire(name)
@@ -298,16 +315,19 @@ class ResponseStore:
         owner = self._owners[node.owner]
         owner.size -= node.size
         for item in node.items:
-            if owner.items.get(number := _item_id(item)) is item:
+            if owner.items.get(number := item_id(item)) is item:
                 del owner.items[number]
         del owner.readable[node.id], owner.recent[node.id]
         node.readable, node.body, node.items = False, b"", []
         owner.size += node.size
+        self._forget(owner, node)
+
+    def _forget(self, owner: Owner, node: Node) -> None:
         gone = list(self._collect(owner, node))
         self._sessions.forget_records([f"response:{one.id}" for one in gone])
         self._release([(one.model, one.key) for one in gone if one.key])
         if not owner.nodes:
-            del self._owners[node.owner]
+            self._owners.pop(node.owner, None)
 
     def _collect(self, owner: Owner, node: Node | None) -> Iterator[Node]:
         """Remove a node, and then those before it, that nobody can ask for and nothing is behind."""
@@ -318,10 +338,6 @@ class ResponseStore:
             node = node.parent
             if node is not None:
                 node.children -= 1
-
-
-def new_response_id() -> str:
-    return f"resp_{secrets.token_hex(24)}"
 
 
 def new_node(
@@ -336,6 +352,7 @@ def new_node(
     items: list[bytes],
     inputs: int,
     created: float,
+    readable: bool = True,
 ) -> Node:
     """The node of a response whose conversation is `transcript`, which has most of its parent's; without one, a
     response that cannot be continued."""
@@ -360,6 +377,7 @@ def new_node(
         items=items,
         inputs=inputs,
         created=created,
+        readable=readable,
         key=key,
     )
 
@@ -378,5 +396,6 @@ class _Identified(msgspec.Struct):
 _read_id = msgspec.json.Decoder(_Identified).decode
 
 
-def _item_id(item: bytes) -> str:
+def item_id(item: bytes) -> str:
+    """The id of an item in JSON."""
     return _read_id(item).id

@@ -20,6 +20,8 @@ from ark.api.audio.schema import (
 )
 from ark.api.chat import endpoint as chat
 from ark.api.chat.schema import ChatRequest, Chunk, Completion
+from ark.api.conversations import endpoint as conversations
+from ark.api.conversations.endpoint import ConversationObject
 from ark.api.embeddings import endpoint as embeddings
 from ark.api.embeddings.schema import EmbeddingList, EmbeddingRequest
 from ark.api.error_body import ErrorReply
@@ -96,6 +98,26 @@ DESCRIPTIONS: Mapping[Callable[..., Any], Description] = {
     responses.list_input_items: Description(
         "listInputItems", {JSON: ItemList}, query=["limit", "order", "after"], errors=[NotFound]
     ),
+    conversations.create: Description(
+        "createConversation", {JSON: ConversationObject}, body=conversations.NewConversation
+    ),
+    conversations.retrieve: Description("retrieveConversation", {JSON: ConversationObject}, errors=[NotFound]),
+    conversations.update: Description(
+        "updateConversation", {JSON: ConversationObject}, body=conversations.ConversationUpdate, errors=[NotFound]
+    ),
+    conversations.delete: Description(
+        "deleteConversation", {JSON: conversations.ConversationDeleted}, errors=[NotFound]
+    ),
+    conversations.list_items: Description(
+        "listConversationItems", {JSON: ItemList}, query=["limit", "order", "after"], errors=[NotFound]
+    ),
+    conversations.add_items: Description(
+        "createConversationItems", {JSON: ItemList}, body=conversations.ItemsToAdd, errors=[NotFound, Conflict]
+    ),
+    conversations.retrieve_item: Description("retrieveConversationItem", {JSON: dict[str, Any]}, errors=[NotFound]),
+    conversations.delete_item: Description(
+        "deleteConversationItem", {JSON: ConversationObject}, errors=[NotFound, Conflict]
+    ),
     embeddings.create: Description("createEmbedding", {JSON: EmbeddingList}, body=EmbeddingRequest, errors=[NotFound]),
     audio.transcribe: Description("createTranscription", _SPEECH, body=TranscriptionRequest, errors=[NotFound]),
     audio.translate: Description("createTranslation", _SPEECH, body=TranslationRequest, errors=[NotFound]),
@@ -137,6 +159,20 @@ PARAMETERS: dict[str, Schema] = {
         "in": "query",
         "description": "What the models are for; all by default.",
         "schema": {"enum": ["chat", "embedding", "transcription"]},
+    },
+    "conversation": {
+        "name": "conversation",
+        "in": "path",
+        "required": True,
+        "description": "The id of a conversation of the caller's.",
+        "schema": {"type": "string", "minLength": 1},
+    },
+    "item": {
+        "name": "item",
+        "in": "path",
+        "required": True,
+        "description": "The id of an item.",
+        "schema": {"type": "string", "minLength": 1},
     },
     "limit": {
         "name": "limit",

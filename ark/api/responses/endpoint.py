@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from functools import partial
-from typing import Any
 from urllib.parse import parse_qs
 
 import msgspec
@@ -19,6 +18,7 @@ from ark.concurrency import run_in_thread_if_large
 from ark.errors import APIError, invalid_value
 from ark.http.response import EventStream, Response
 from ark.services import Services
+from ark.sessions.responses import item_id
 
 _decoder = msgspec.json.Decoder(ResponseRequest)
 _fields_decoder = msgspec.json.Decoder(InputFields)
@@ -67,31 +67,30 @@ async def delete(request: Request, services: Services) -> Response:
 async def list_input_items(request: Request, services: Services) -> Response:
     """The items of a stored response's input, in pages. Raises NotFound."""
     node = services.responses.get(request.owner, request.param)
-    items = [msgspec.json.decode(item) for item in node.items[: node.inputs]]
-    return Response(body=encode(page(items, request.query)))
+    return Response(body=encode(page(node.items[: node.inputs], request.query)))
 
 
-def page(items: Sequence[dict[str, Any]], query: str) -> ItemList:
+def page(items: Sequence[bytes], query: str, *, most: int = 100) -> ItemList:
     """The page that a query asks for: `limit`, `order`, the newest first where it is not sent, and `after`. Raises
     BadRequest."""
     asked = {name: values[-1] for name, values in parse_qs(query).items()}
     limit = asked.get("limit", "20")
-    if not limit.isascii() or not limit.isdigit() or not 1 <= int(limit[:9]) <= 100:
-        raise invalid_value("limit", "It is a number from 1 to 100.")
+    if not limit.isascii() or not limit.isdigit() or not 1 <= int(limit[:9]) <= most:
+        raise invalid_value("limit", f"It is a number from 1 to {most}.")
     order = asked.get("order", "desc")
     if order not in ("asc", "desc"):
         raise invalid_value("order", "It is 'asc' or 'desc'.")
     items = items if order == "asc" else items[::-1]
     if "after" in asked:
-        place = next((n for n, item in enumerate(items, 1) if item["id"] == asked["after"]), None)
+        place = next((n for n, item in enumerate(items, 1) if item_id(item) == asked["after"]), None)
         if place is None:
             raise invalid_value("after", "There is no such item.")
         items = items[place:]
     shown = items[: int(limit)]
     return ItemList(
-        data=shown,
-        first_id=shown[0]["id"] if shown else None,
-        last_id=shown[-1]["id"] if shown else None,
+        data=[msgspec.Raw(item) for item in shown],
+        first_id=item_id(shown[0]) if shown else "",
+        last_id=item_id(shown[-1]) if shown else "",
         has_more=len(shown) < len(items),
     )
 

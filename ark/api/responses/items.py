@@ -78,6 +78,18 @@ class Input:
     ignored: list[str] = field(default_factory=list)
     """Types of items that say nothing to a model here."""
 
+    def then(self, other: Input) -> Input:
+        """The messages of both; the items of the other."""
+        sealed = self.sealed | {len(self.messages) + index: one for index, one in other.sealed.items()}
+        return Input(
+            messages=self.messages + other.messages,
+            places=self.places + other.places,
+            sealed=sealed,
+            items=other.items,
+            tools=self.tools + other.tools,
+            ignored=self.ignored + other.ignored,
+        )
+
 
 def read_input(value: str | Sequence[InputItem], find_item: FindItem, unseal: Unseal, place: str = "input") -> Input:
     """Raises BadRequest with `param` as ``input[2].content``."""

@@ -129,7 +129,7 @@ class InputFields(msgspec.Struct, frozen=True, kw_only=True):
     previous_response_id: ShortText | None = None
     """The response that this one continues, with its exact tokens."""
     conversation: ShortText | ConversationReference | None = None
-    """Not available."""
+    """The conversation that it belongs to, in place of `previous_response_id`."""
     tools: Annotated[list[ToolSpec], Meta(max_length=128)] | None = None
     """`function`, `custom`, `namespace`; hosted ones are left out."""
     tool_choice: Literal["none", "auto", "required"] | ChosenTool | None = None
@@ -321,9 +321,10 @@ class ResponseDeleted(msgspec.Struct, frozen=True, kw_only=True):
 class ItemList(msgspec.Struct, frozen=True, kw_only=True):
     """A page of items."""
 
-    data: Sequence[dict[str, Any]]
-    first_id: str | None
-    last_id: str | None
+    data: Sequence[msgspec.Raw]
+    first_id: str
+    """Empty where there are no items, as `last_id`."""
+    last_id: str
     has_more: bool
     object: Literal["list"] = "list"
 

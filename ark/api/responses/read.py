@@ -1,0 +1,156 @@
+"""What a request says: what it continues, its items, its tools, and the chat that it amounts to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from ark.api.chat import parameters
+from ark.api.chat.schema import ChatRequest
+from ark.api.request import Request
+from ark.api.responses.items import Input, Item, SealedReasoning, read_input
+from ark.api.responses.schema import ConversationReference, InputFields, InputItem, ResponseRequest
+from ark.api.responses.tools import Tools
+from ark.api.responses.translate import chat_request, own_name, own_names
+from ark.chat.prompt.verbatim import IDS
+from ark.chat.turn import TurnRequest
+from ark.config import LimitsConfig
+from ark.engines.chat import ChatBackend
+from ark.errors import BadRequest, NotFound, UnsupportedParameter, shorten
+from ark.models.served import ServedChat
+from ark.services import Services
+from ark.sessions.conversations import ItemConversation
+from ark.sessions.responses import Node
+from ark.sessions.transcript import read_message
+
+
+@dataclass
+class Reading:
+    """What a request says, before a model is asked for."""
+
+    model: str
+    parent: Node | None
+    """The response that the turn begins behind."""
+    conversation: ItemConversation | None
+    input: Input
+    tools: Tools
+    chat: ChatRequest
+    places: list[str]
+    """Where each of the chat's messages comes from."""
+
+
+def read(body: InputFields, owner: str, services: Services) -> Reading:
+    """Raises BadRequest, and NotFound for an earlier response that is not there."""
+    if isinstance(body, ResponseRequest) and body.background:
+        raise UnsupportedParameter("'background' is not available here.", param="background")
+    parent, conversation = _find_parent(body, owner, services)
+    if body.input is None and parent is None and conversation is None:
+        raise _missing("input")
+    found = ItemReader(owner, services).read(body.input or [])
+    if conversation is not None:
+        earlier = [*conversation.items.values()][conversation.covered :]
+        items = [msgspec.json.decode(item, type=InputItem) for item in earlier]
+        found = ItemReader(owner, services).read(items, "conversation.items").then(found)
+    tools = Tools()
+    tools.read(body.tools or ())
+    tools.read(found.tools, "input.tools")
+    model = body.model or (None if parent is None or not parent.body else _model_of(parent))
+    if model is None:
+        raise _missing("model")
+    limits = services.config.limits
+    places = ["instructions", *found.places] if body.instructions else found.places
+    with own_names(places, tools.places):
+        chat = chat_request(body, model, found, tools)
+        parameters.check_arguments(chat.messages, depth=limits.json_depth, values=limits.json_values)
+    return Reading(
+        model=model, parent=parent, conversation=conversation, input=found, tools=tools, chat=chat, places=places
+    )
+
+
+class ItemReader:
+    """Reads the items of one key, which may refer to stored ones and have sealed parts."""
+
+    def __init__(self, owner: str, services: Services) -> None:
+        self._owner = owner
+        self._services = services
+
+    def read(self, value: str | Sequence[InputItem], place: str = "input") -> Input:
+        """Raises BadRequest."""
+        _check_count(value, self._services.config.limits, place)
+        return read_input(value, self._find, self._unseal, place)
+
+    def _find(self, number: str) -> Item | None:
+        return self._services.responses.find_item(self._owner, number)
+
+    def _unseal(self, text: str) -> SealedReasoning:
+        return msgspec.msgpack.decode(self._services.seal.open(text, self._owner), type=SealedReasoning)
+
+
+def ask(
+    reading: Reading, request: Request, services: Services, served: ServedChat, backend: ChatBackend
+) -> tuple[TurnRequest, list[str]]:
+    """The turn that a request asks for, and what of it is ignored. Raises BadRequest."""
+    with own_names(reading.places, reading.tools.places):
+        dropped = served.check(reading.chat, ignore=services.config.server.unsupported_parameters == "ignore")
+        chat = parameters.without(reading.chat, dropped)
+        messages = parameters.read_messages(chat.messages)
+        instructed = len(messages) - len(reading.input.messages)
+        for index, sealed in reading.input.sealed.items():
+            if sealed.fingerprint == served.prompts.fingerprint:
+                place = index + instructed
+                exact = read_message({**messages[place].data, IDS: sealed.ids.hex()})
+                messages = (*messages[:place], exact, *messages[place + 1 :])
+        asked = parameters.read(chat, messages, request, served, backend, limits=services.config.limits)
+    names = [*reading.tools.ignored, *reading.input.ignored, *(own_name(name, (), ()) for name in dropped)]
+    return asked, [*dict.fromkeys(names)]
+
+
+def _find_parent(body: InputFields, owner: str, services: Services) -> tuple[Node | None, ItemConversation | None]:
+    """What a request continues. Raises BadRequest and NotFound."""
+    before, reference = body.previous_response_id, body.conversation
+    if before is None and reference is None:
+        return None, None
+    if before is not None and reference is not None:
+        reason = "A request continues a response or a conversation, not both."
+        raise BadRequest(reason, param="conversation", code="invalid_value")
+    param = "conversation" if before is None else "previous_response_id"
+    if not services.config.sessions.enabled:
+        raise BadRequest("Sessions are switched off.", param=param, code="sessions_disabled")
+    if before is None:
+        number = reference.id if isinstance(reference, ConversationReference) else reference
+        conversation = services.conversations.get(owner, number or "")
+        return conversation.tip, conversation
+    try:
+        node = services.responses.get(owner, before)
+    except NotFound as error:
+        raise NotFound(error.message, param=param, code="previous_response_not_found") from error
+    if not node.fingerprint:
+        raise NotFound(
+            f"The response '{shorten(before)}' has nothing to continue.",
+            param=param,
+            code="previous_response_not_found",
+        )
+    return node, None
+
+
+def _check_count(value: str | Sequence[InputItem], limits: LimitsConfig, place: str) -> None:
+    if not isinstance(value, str) and len(value) > limits.messages:
+        raise BadRequest(
+            f"Invalid '{place}': there are {len(value)} items, and at most {limits.messages} are read.",
+            param=place,
+            code="array_above_max_length",
+        )
+
+
+def _missing(name: str) -> BadRequest:
+    return BadRequest(f"Missing required parameter: '{name}'.", param=name, code="missing_required_parameter")
+
+
+class _Named(msgspec.Struct):
+    model: str
+
+
+def _model_of(node: Node) -> str:
+    return msgspec.json.decode(node.body, type=_Named).model
