@@ -8,7 +8,7 @@ SECONDS ?= 60
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: serve test test-clients check format pages docs bench fuzz clean
+.PHONY: serve test test-clients check format pages lock docs bench fuzz clean
 
 serve: $(VENV)/.serve
 	$(BIN)/ark serve --host $(HOST) --port $(PORT)
@@ -35,6 +35,10 @@ format: $(VENV)/.dev
 pages: $(VENV)/.dev
 	$(BIN)/python tools/docs/write.py
 	$(BIN)/python -m tools.openapi
+
+# requirements.txt and requirements-cuda.txt, from constraints.txt.
+lock: $(VENV)/.lock
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python tools/lock.py
 
 # Into build/docs.
 docs: $(VENV)/.dev
@@ -83,6 +87,10 @@ tests/clients/npm/node_modules: tests/clients/npm/package-lock.json
 
 $(VENV)/.bench: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group bench
+	touch $@
+
+$(VENV)/.lock: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group lock
 	touch $@
 
 $(VENV)/.fuzz: $(VENV)/.dev

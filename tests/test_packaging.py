@@ -26,6 +26,7 @@ from process import Process, started
 
 import ark
 import ark_conformance
+from tools import lock
 
 pytest.importorskip("build")
 pytest.importorskip("hatchling")
@@ -123,7 +124,12 @@ def test_the_sdists_have_what_a_checkout_has(built: Path, conformance: Path) -> 
     names = names_in(only(built, "*.tar.gz"))
     for name in ("Makefile", "constraints.txt", "LICENSE", "CHANGELOG.md", "docs/conf.py", "examples/streaming.py"):
         assert name in names
-    assert {"tests/test_packaging.py", "tools/docs/write.py", "conformance/pyproject.toml"} <= names
+    assert {
+        "requirements-cpu.txt",
+        "tests/test_packaging.py",
+        "tools/docs/write.py",
+        "conformance/pyproject.toml",
+    } <= names
     assert not [name for name in names if name.startswith((".venv", ".ci", "build/")) or name.endswith(".pyc")]
     names = names_in(only(conformance, "*.tar.gz"))
     assert {"LICENSE", "README.md", "pyproject.toml", "ark_conformance/calls/chat.toml"} <= names
@@ -249,12 +255,39 @@ def test_version_changelog_and_documentation_agree() -> None:
         assert page.name == "conformance.md" or set(said) <= {ark.__version__}, page
 
 
+def constraints() -> dict[str, str]:
+    """Versions by name."""
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = (line.partition("==") for line in lines if not line.startswith("#"))
+    return {canonicalize_name(name): version for name, _, version in pins}
+
+
+def test_what_a_server_installs_is_there_with_its_hashes() -> None:
+    """`make lock` was run since the pins or the dependencies changed."""
+    names = [*lock.FILES, "requirements-cpu.txt"]
+    texts = {name: (ROOT / name).read_text(encoding="utf-8") for name in names}
+    locked = {name: list(lock.read(text)) for name, text in texts.items()}
+    everything = [one for some in locked.values() for one in some]
+    for name, text in texts.items():
+        # Nothing was overlooked, each hash is one, and no index is named.
+        assert len(re.findall(r"^[a-zA-Z]", text, re.MULTILINE)) == len(locked[name])
+        assert text.count("--hash=") == sum(len(one.hashes) for one in locked[name])
+        assert "://" not in text
+        assert text.startswith(lock.FILES.get(name, "# torch built without CUDA"))
+    assert all(re.fullmatch("sha256:[0-9a-f]{64}", each) for one in everything for each in one.hashes)
+    pinned, versions = constraints(), {canonicalize_name(one.name): one.version for one in everything}
+    assert {name: pinned.get(name, version) for name, version in versions.items()} == versions
+    needed = {canonicalize_name(one.metadata["Name"]) for one in needs(distribution("ark-server"), {"all", "otel"})}
+    assert needed <= versions.keys()
+    assert "hatchling" in versions
+    # Either torch goes with the rest.
+    assert [one.name for one in locked["requirements-cpu.txt"]] == ["torch"]
+    assert "torch" in {one.name for one in locked["requirements-cuda.txt"]}
+    assert "torch" not in {one.name for one in locked["requirements.txt"]}
+
+
 def test_every_extra_and_group_is_pinned() -> None:
-    pinned = {
-        canonicalize_name(line.partition("==")[0])
-        for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
-        if not line.startswith("#")
-    }
+    pinned = constraints().keys()
     lists = [
         PROJECT["project"]["dependencies"],
         *PROJECT["project"]["optional-dependencies"].values(),
