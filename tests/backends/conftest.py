@@ -141,6 +141,7 @@ class Chat:
     """A backend over a tiny model, with short words for what tests say."""
 
     def __init__(self, model: Tiny, **limits: Any) -> None:
+        from ark_backends.kit.grammar import Grammars
         from ark_backends.torch_chat import TorchChat
         from ark_backends.torch_chat.engine import TorchEngine, TorchLimits
 
@@ -156,7 +157,8 @@ class Chat:
         self.runner: Any = WatchedRunner(model.runner)
         self.engine = TorchEngine(self.runner, TorchLimits(**(values | limits)))
         unused: Any = None
-        self.backend = TorchChat(self.engine, unused, unused, SamplingParams())
+        grammars = Grammars([b"a"], hidden=[], ends=[])
+        self.backend = TorchChat(self.engine, unused, grammars, SamplingParams())
         self.engine.start()
 
     def job(self, prompt: list[int], count: int, **more: Any) -> GenerationJob:

@@ -62,5 +62,9 @@ class ChatBackendBase(EngineBackend):
         finally:
             self._engine.cancel(results)
 
+    async def close(self) -> None:
+        self._grammars.close()
+        await super().close()
+
     def release(self, session: str) -> None:
         self._engine.release(session)

@@ -36,9 +36,6 @@ MAX_REMEMBERED = 512
 QUICK = 0.1
 """Seconds of compiling that nobody else need be kept waiting for."""
 
-_children = ChildPool("ark_backends.kit.grammar_worker", idle=2)
-"""Of all models: they know no vocabulary."""
-
 
 class GrammarFailed(APIError):
     """500: a grammar that was accepted got beyond what can be followed, in the middle of a reply."""
@@ -94,6 +91,11 @@ class Grammars:
         """Length of a mask's row."""
         self._lock = threading.Lock()
         self._known: dict[bytes, Accepted | Refusal] = {}
+        self._children = ChildPool("ark_backends.kit.grammar_worker", idle=2)
+
+    def close(self) -> None:
+        """End the child processes. What is tried out there is refused, and all that would be."""
+        self._children.close()
 
     def compile_quickly(self, grammar: Grammar, *, owner: str = "") -> Matcher | None:
         """A matcher at the beginning, for a grammar that is known to take milliseconds; None for others."""
@@ -137,7 +139,7 @@ class Grammars:
         with self._lock:
             known = self._known.get(key)
         if known is None:
-            known = _try_out(grammar, check)
+            known = self._try_out(grammar, check)
             with self._lock:
                 self._known[key] = known
                 while len(self._known) > MAX_REMEMBERED:
@@ -157,24 +159,23 @@ class Grammars:
             raise _refused(Refusal(None, [], short(inner.get_error())))
         return Matcher(inner, self._ends, self.words)
 
-
-def _try_out(grammar: Grammar, check: Callable[[], None]) -> Accepted | Refusal:
-    """What becomes of a grammar in a child process. Raises BadRequest where that ends, and Unavailable."""
-    request = msgspec.json.encode(Request(grammar.lark, [*grammar.schemas]))
-    try:
-        with _children.child() as child:
-            child.send(CHECK, request, check=check)
-            kind, payload = child.receive(check=check)
-    except ChildFailedToStart as error:
-        log.error("grammars cannot be compiled: %s", error)
-        raise Unavailable("The reply's format cannot be enforced now.", code="grammar_unavailable") from error
-    except ChildDied as error:
-        log.warning("a child process died of a grammar: %s", error)
-        # Not remembered: the machine may have been short of memory or time for a moment.
-        raise _refused(Refusal(_param(grammar), [], "it takes too much time or memory")) from error
-    if kind == ACCEPTED:
-        return msgspec.json.decode(payload, type=Accepted)
-    return msgspec.json.decode(payload, type=Refusal)
+    def _try_out(self, grammar: Grammar, check: Callable[[], None]) -> Accepted | Refusal:
+        """What becomes of a grammar in a child process. Raises BadRequest where that ends, and Unavailable."""
+        request = msgspec.json.encode(Request(grammar.lark, [*grammar.schemas]))
+        try:
+            with self._children.child() as child:
+                child.send(CHECK, request, check=check)
+                kind, payload = child.receive(check=check)
+        except ChildFailedToStart as error:
+            log.error("grammars cannot be compiled: %s", error)
+            raise Unavailable("The reply's format cannot be enforced now.", code="grammar_unavailable") from error
+        except ChildDied as error:
+            log.warning("a child process died of a grammar: %s", error)
+            # Not remembered: the machine may have been short of memory or time for a moment.
+            raise _refused(Refusal(_param(grammar), [], "it takes too much time or memory")) from error
+        if kind == ACCEPTED:
+            return msgspec.json.decode(payload, type=Accepted)
+        return msgspec.json.decode(payload, type=Refusal)
 
 
 def _param(grammar: Grammar) -> str | None:

@@ -34,6 +34,10 @@ class GrammarQueue:
         self._grammars = grammars
         self._places = Places(COMPILING)
 
+    def close(self) -> None:
+        """End the child processes."""
+        self._grammars.close()
+
     async def compile(self, grammar: Grammar, owner: str) -> Matcher:
         """What `Grammars.compile` says. Cancelled, it leaves the queue, or ends the child process that tries it out."""
         matcher = await run_in_thread(partial(self._grammars.compile_quickly, grammar, owner=owner))

@@ -35,13 +35,15 @@ class Chat:
         from ark_backends.exllama import ExLlamaV2
         from ark_backends.exllama.engine import ExLlamaEngine
         from ark_backends.kit.chat_engine import ChatLimits
+        from ark_backends.kit.grammar import Grammars
 
         self.model = model
         self.generator = generator
         limits = ChatLimits(context_length=context_length, max_running=max_running, max_queue=max_queue)
         self.engine = ExLlamaEngine(generator, limits)
         unused: Any = None
-        self.backend = ExLlamaV2(self.engine, unused, unused, SamplingParams())
+        grammars = Grammars([b"a"], hidden=[], ends=[])
+        self.backend = ExLlamaV2(self.engine, unused, grammars, SamplingParams())
         if not by_hand:
             self.engine.start()
 

@@ -17,8 +17,7 @@ from letters import END, START, TOKENS
 
 from ark.chat.grammar import ANY_OBJECT, SCHEMA_PARAM, Answer, grammar
 from ark.engines.chat import Grammar
-from ark.errors import BadRequest
-from ark_backends.kit import grammar as grammar_module
+from ark.errors import BadRequest, Unavailable
 from ark_backends.kit.grammar import Grammars
 from ark_backends.kit.grammar_queue import GrammarQueue, Places
 
@@ -74,7 +73,7 @@ async def test_what_one_owner_sends_does_not_hold_up_another(queue: GrammarQueue
 async def test_a_client_that_leaves_takes_its_work_with_it(queue: GrammarQueue) -> None:
     """Its child is stopped, and so stands for one that is busy for long."""
     pattern = of({"type": "string", "pattern": "^[a-z]{1,8}x$"})
-    with grammar_module._children.child() as child:
+    with queue._grammars._children.child() as child:
         os.kill(child.pid, signal.SIGSTOP)
     async with anyio.create_task_group() as tasks:
         for number in range(8):
@@ -86,6 +85,20 @@ async def test_a_client_that_leaves_takes_its_work_with_it(queue: GrammarQueue) 
     assert time.monotonic() - started < 10
     assert not queue._places._waiting
     assert not +queue._places._inside
+
+
+async def test_its_children_end_with_it(queue: GrammarQueue) -> None:
+    await queue.compile(of({"type": "string", "pattern": "^[a-z]{1,8}y$"}), "eve")
+    with queue._grammars._children.child() as child:
+        pass
+    assert child.alive
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(refused, queue, expensive(1), "eve")
+        await anyio.sleep(0.1)
+        queue.close()
+    assert not child.alive
+    with pytest.raises(Unavailable):
+        await queue.compile(of({"type": "string", "pattern": "^[a-z]{1,8}z$"}), "eve")
 
 
 async def test_places_go_round(queue: GrammarQueue) -> None:

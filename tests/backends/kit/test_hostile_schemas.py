@@ -21,7 +21,6 @@ from ark.chat.tools.toolbox import Tool, Toolbox
 from ark.engines.chat import Grammar
 from ark.errors import BadRequest, Unavailable
 from ark_backends.kit import child_process
-from ark_backends.kit import grammar as grammar_module
 from ark_backends.kit.grammar import GrammarFailed, Grammars
 from ark_backends.kit.schema_limits import MAX_NESTING
 from ark_backends.kit.schema_references import nesting
@@ -221,11 +220,11 @@ def test_a_child_that_dies_fails_its_grammar_alone() -> None:
     given = of({"type": "string", "pattern": "^[a-z]{1,6}$"})
 
     def kill() -> None:
-        for child in grammar_module._children._busy:
+        for child in GRAMMARS._children._busy:
             os.kill(child.pid, signal.SIGKILL)
 
-    grammar_module._children.start()
-    with grammar_module._children.child() as child:
+    GRAMMARS._children.start()
+    with GRAMMARS._children.child() as child:
         os.kill(child.pid, signal.SIGSTOP)
     with pytest.raises(BadRequest, match="too much time or memory"):
         GRAMMARS.compile(given, check=kill)
@@ -235,7 +234,7 @@ def test_a_child_that_dies_fails_its_grammar_alone() -> None:
 
 def test_where_no_child_can_be_started_it_is_503(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(child_process.sys, "executable", "/no/such/python")  # type: ignore[attr-defined]
-    monkeypatch.setattr(grammar_module, "_children", child_process.ChildPool("ark_backends.kit.grammar_worker", idle=1))
+    monkeypatch.setattr(GRAMMARS, "_children", child_process.ChildPool("ark_backends.kit.grammar_worker", idle=1))
     with pytest.raises(Unavailable):
         GRAMMARS.compile(of({"type": "string", "pattern": "^[a-z]{1,4}$"}))
     GRAMMARS.compile(of({"type": "object"}))
@@ -244,14 +243,14 @@ def test_where_no_child_can_be_started_it_is_503(monkeypatch: pytest.MonkeyPatch
 def test_what_is_remembered_is_its_owners(monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise the time of a request would tell whether somebody else has sent the same schema."""
     asked = 0
-    plain = grammar_module._try_out
+    plain = GRAMMARS._try_out
 
     def counted(*arguments: Any) -> Any:
         nonlocal asked
         asked += 1
         return plain(*arguments)
 
-    monkeypatch.setattr(grammar_module, "_try_out", counted)
+    monkeypatch.setattr(GRAMMARS, "_try_out", counted)
     given = of({"type": "string", "pattern": "^[a-z]{1,3}$"})
     for owner in ("alice", "alice", "bob", "bob"):
         GRAMMARS.compile(given, owner=owner)

@@ -249,6 +249,10 @@ async def test_a_grammar_binds_its_job_and_no_other(llama: Any, opened: Any, wor
             assert found[0][index][-1].finish_reason == "stop"
             assert reply[-1] == 2
             assert isinstance(json.loads(bytes(reply[:-1]).decode("latin-1")), dict)
+        with chat.backend._grammars._grammars._children.child() as child:
+            pass
+    # Its children end with the model.
+    assert not child.alive
 
 
 async def test_a_grammar_that_fails_in_the_middle_fails_its_job_alone(
