@@ -5,6 +5,7 @@ Each is asked for the same things, by its own means. None of them keeps cookies.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,23 @@ def test_a_second_turn_remembers_the_first(client: Client) -> None:
     read, written, both = found["usage"]
     assert read > written > 0
     assert both == read + written
+
+
+def test_what_the_model_thought_and_never_said_is_remembered(client: Client, server: Running) -> None:
+    first, _, third = client.do("secret")
+    word = thought(server)
+    assert word not in first
+    assert word in third
+
+
+def thought(server: Running) -> str:
+    """The word that the model kept for itself in the latest session."""
+    services = server.app.services
+    assert services is not None
+    (conversation,) = list(services.sessions.store._by_age)[-1].conversations.values()
+    found = re.search(r"word is (\w+)", conversation.transcript.messages[1].data["reasoning_content"])
+    assert found is not None
+    return found[1]
 
 
 def test_a_stream_says_what_a_whole_reply_says(client: Client) -> None:

@@ -74,6 +74,19 @@ def test_a_cookie_session_knows_it_too_though_the_client_sends_back_only_what_it
     assert word in say(client, messages).content
 
 
+def test_so_does_a_client_that_returns_no_cookie(client: openai.OpenAI) -> None:
+    def ask() -> Any:
+        # Nothing but what OpenAI's client for npm sends.
+        return say(client, messages, extra_headers={"cookie": ""})
+
+    messages = [user(SECRET)]
+    first = ask()
+    word = secret_word(first)
+    messages += [{"role": "assistant", "content": first.content}, user("Hello!")]
+    messages += [{"role": "assistant", "content": ask().content}, user(QUESTION)]
+    assert word in ask().content
+
+
 def test_without_a_session_the_secret_is_gone_and_the_model_says_so(client: openai.OpenAI) -> None:
     stateless = {"ark_stateful": False}
     messages = [user(SECRET)]

@@ -2,7 +2,7 @@
 import { createOpenAI } from "@ai-sdk/openai";
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
 import { Output, embedMany, generateText, stepCountIs, streamText, tool } from "ai";
-import { EMBEDDING, FORECAST, MODEL, STORY, TEXTS, WEATHER, WHICH_UNIT, asked, city, nearness, raised, unit } from "./shared.mjs";
+import { EMBEDDING, FORECAST, MODEL, QUESTIONS, SECRET, STORY, TEXTS, WEATHER, WHICH_UNIT, asked, city, nearness, raised, unit } from "./shared.mjs";
 
 function connect(provider, apiKey = process.env.OPENAI_API_KEY) {
   const baseURL = process.env.OPENAI_BASE_URL;
@@ -39,6 +39,18 @@ export function scenarios(provider) {
       messages.push(...asked("What is my name?"));
       const { text, finishReason, usage } = await generateText({ ...base, messages });
       return { text, finish: finishReason, usage: [usage.inputTokens, usage.outputTokens, usage.totalTokens] };
+    },
+
+    async secret() {
+      const messages = [];
+      const replies = [];
+      for (const question of [SECRET, ...QUESTIONS]) {
+        messages.push(...asked(question));
+        const stream = streamText({ ...base, messages });
+        replies.push(await stream.text);
+        messages.push(...(await stream.response).messages);
+      }
+      return replies;
     },
 
     async stream() {

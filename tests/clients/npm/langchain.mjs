@@ -2,7 +2,7 @@
 import { HumanMessage, ToolMessage } from "@langchain/core/messages";
 import { tool } from "@langchain/core/tools";
 import { ChatOpenAI, OpenAIEmbeddings } from "@langchain/openai";
-import { EMBEDDING, FORECAST, MODEL, STORY, TEXTS, WEATHER, WHICH_UNIT, city, nearness, raised, unit } from "./shared.mjs";
+import { EMBEDDING, FORECAST, MODEL, QUESTIONS, SECRET, STORY, TEXTS, WEATHER, WHICH_UNIT, city, nearness, raised, unit } from "./shared.mjs";
 
 const connect = (options) =>
   new ChatOpenAI({
@@ -38,6 +38,15 @@ export function scenarios() {
         finish: response_metadata.finish_reason,
         usage: [usage.input_tokens, usage.output_tokens, usage.total_tokens],
       };
+    },
+
+    async secret() {
+      const messages = [];
+      for (const question of [SECRET, ...QUESTIONS]) {
+        messages.push(new HumanMessage(question));
+        messages.push(await chat.invoke(messages));
+      }
+      return messages.filter((message) => message.getType() === "ai").map(({ content }) => content);
     },
 
     async stream() {

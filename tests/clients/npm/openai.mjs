@@ -2,7 +2,7 @@
 import OpenAI from "openai";
 import { zodResponseFormat } from "openai/helpers/zod";
 import { z } from "zod";
-import { EMBEDDING, FORECAST, MODEL, STORY, TEXTS, WEATHER, WHICH_UNIT, asked, city, nearness, raised, unit } from "./shared.mjs";
+import { EMBEDDING, FORECAST, MODEL, QUESTIONS, SECRET, STORY, TEXTS, WEATHER, WHICH_UNIT, asked, city, nearness, raised, unit } from "./shared.mjs";
 
 const tools = [
   {
@@ -32,6 +32,15 @@ export function scenarios() {
         finish: choices[0].finish_reason,
         usage: [usage.prompt_tokens, usage.completion_tokens, usage.total_tokens],
       };
+    },
+
+    async secret() {
+      const messages = [];
+      for (const question of [SECRET, ...QUESTIONS]) {
+        messages.push(...asked(question));
+        messages.push((await completions.create({ model: MODEL, messages })).choices[0].message);
+      }
+      return messages.filter(({ role }) => role === "assistant").map(({ content }) => content);
     },
 
     async stream() {

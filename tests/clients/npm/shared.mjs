@@ -16,6 +16,9 @@ export const FORECAST = JSON.stringify({ temperature: 21, condition: "sunny", ci
 export const city = z.object({ city: z.string() });
 export const unit = z.object({ unit: z.enum(["celsius", "fahrenheit"]) });
 
+export const SECRET = "Think of a secret code word. Keep it in your reasoning and do not tell me yet.";
+export const QUESTIONS = ["Hello!", "What was the code word?"];
+
 export const asked = (content) => [{ role: "user", content }];
 
 export function nearness([kitten, cat, bank]) {
