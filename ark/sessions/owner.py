@@ -27,9 +27,9 @@ class Owner:
     probation: OrderedDict[Session, None] = field(default_factory=OrderedDict)
     """Sessions without a turn in progress, least recently used first, that nobody has come back to; and the others."""
     protected: OrderedDict[Session, None] = field(default_factory=OrderedDict)
-    places: dict[tuple[bytes, bytes], Conversation] = field(default_factory=dict)
-    """The latest conversation by a scope's digest and that of a reply, which is one of the visible conversation up to
-    it."""
+    places: dict[tuple[bytes, bytes], list[Conversation]] = field(default_factory=dict)
+    """Conversations by the digests of a scope and of a reply, which is one of all that is visible up to it; the latest
+    last."""
 
     def idle(self, session: Session) -> OrderedDict[Session, None]:
         return self.protected if session.trusted else self.probation
@@ -39,17 +39,19 @@ class Owner:
         for message in reversed(messages) if scopes and self.places else ():
             if message.data.get("role") == "assistant":
                 for found, scope in scopes:
-                    if (conversation := self.places.get((scope, message.digest))) is not None:
-                        return found, conversation
+                    if conversations := self.places.get((scope, message.digest)):
+                        return found, conversations[-1]
         return "new", None
 
     def place(self, conversation: Conversation) -> None:
         """Let `find` find a conversation, until `displace`."""
-        self.places.update(dict.fromkeys(_places(conversation), conversation))
+        for place in _places(conversation):
+            self.places.setdefault(place, []).append(conversation)
 
     def displace(self, conversation: Conversation) -> None:
         for place in _places(conversation):
-            if self.places.get(place) is conversation:
+            self.places[place].remove(conversation)
+            if not self.places[place]:
                 del self.places[place]
 
 

@@ -22,7 +22,7 @@ TOKEN_BYTES = 4
 _MESSAGE_BYTES = 64
 """What a message takes in memory beside its JSON; the next is the size of a seam and of
 the places where its reply is found."""
-_SEAM_BYTES = 480
+_SEAM_BYTES = 640
 
 _PARSED = 50_000
 """Arrays and objects in the arguments of a message's calls up to which their text is read as what it says."""

@@ -18,9 +18,17 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from ark.config import SessionsConfig
 from ark.errors import Conflict, NotFound
 from ark.sessions.store import Evicted, Lease, SessionStore
-from ark.sessions.transcript import Continuation, Seam, Transcript, pack_tokens, read_message, read_messages
+from ark.sessions.transcript import (
+    Continuation,
+    Seam,
+    Transcript,
+    common_messages,
+    pack_tokens,
+    read_message,
+    read_messages,
+)
 
-CONFIG = SessionsConfig(idle_timeout=100.0, max_age=1000.0, max_sessions=3, max_bytes=1600, max_conversations=2)
+CONFIG = SessionsConfig(idle_timeout=100.0, max_age=1000.0, max_sessions=3, max_bytes=5000, max_conversations=2)
 OWNERS = ["ann", "bob"]
 NAMES = [str(uuid.UUID(int=n)) for n in range(1, 6)]
 
@@ -30,8 +38,10 @@ def finish(continuation: Continuation, text: str) -> Transcript:
         *continuation.messages,
         read_message({"role": "assistant", "content": text}, continuation.messages[-1]),
     )
+    seams = () if continuation.transcript is None else continuation.transcript.seams
     seam = Seam(len(continuation.messages), 0, len(messages), True, 0, b"", "")
-    return Transcript("m", "f", messages, pack_tokens(range(len(messages))), (seam,))
+    kept = [seam for seam in seams if seam.message < continuation.kept]
+    return Transcript("m", "f", messages, pack_tokens(range(len(messages))), (*kept, seam))
 
 
 @dataclass(eq=False)
@@ -45,6 +55,8 @@ class ModelSession:
     """When it was used last, in steps; steps have an order where the clock stands still."""
     idle_since: float
     conversations: dict[str, Transcript] = field(default_factory=dict)
+    scopes: dict[str, bytes] = field(default_factory=dict)
+    """By what a conversation is found beside its session."""
     turns: list[Turn] = field(default_factory=list)
 
     @property
@@ -121,6 +133,17 @@ class StoreAgainstModel(RuleBasedStateMachine):
     def is_buried(self, owner: str, name: str) -> bool:
         return any((o, n) == (owner, name) for o, n, _ in self.buried)
 
+    def sessions_by_content(self, owner: str, scope: bytes, messages: Any) -> list[ModelSession]:
+        """Those of the conversations that have most replies in common with the messages, if any."""
+        found: dict[int, list[ModelSession]] = {}
+        for session in self.sessions:
+            for key, transcript in session.conversations.items():
+                if session.owner == owner and session.scopes.get(key) == scope:
+                    common = common_messages(transcript.messages, messages)
+                    replies = [seam.message for seam in transcript.seams if seam.message < common]
+                    found.setdefault(max(replies, default=-1), []).append(session)
+        return found[max(found)] if max(found, default=-1) >= 0 else []
+
     def began(self, lease: Lease, owner: str, messages: Any) -> None:
         """The model's side of a new turn, after the sweep."""
         session = self.find(owner, lease.session.id)
@@ -142,7 +165,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
 
     def check_past(self, turn: Turn) -> None:
         if turn.continuation.transcript is not None:
-            assert turn.continuation.transcript in turn.before.values()
+            assert turn.continuation.transcript in turn.before.values() or turn.lease.found == "content"
             digests = [m.digest for m in turn.continuation.messages]
             theirs = [m.digest for m in turn.continuation.transcript.messages]
             assert digests[: turn.continuation.kept] == theirs[: turn.continuation.kept]
@@ -240,6 +263,35 @@ class StoreAgainstModel(RuleBasedStateMachine):
         if at_once:
             self.commit(self.turns[-1], text)
 
+    @precondition(lambda self: any(session.conversations for session in self.sessions))
+    @rule(
+        data=st.data(),
+        owner=st.sampled_from(OWNERS),
+        scope=st.sampled_from([b"1", b"2"]),
+        text=st.sampled_from("abc"),
+        back=st.sampled_from([0, 0, 1, 2]),
+        at_once=st.booleans(),
+    )
+    def a_client_goes_on_without_a_cookie(
+        self, *, data: Any, owner: str, scope: bytes, text: str, back: int, at_once: bool
+    ) -> None:
+        self.steps += 1
+        self.sweep()
+        known = [t for session in self.sessions for t in session.conversations.values()]
+        history = [dict(message.data) for message in data.draw(st.sampled_from(known)).messages] if known else []
+        history = [*history[: len(history) - back], {"role": "user", "content": text}]
+        sent = read_messages(history)
+        wanted = self.sessions_by_content(owner, scope, sent)
+        lease = self.store.lease_cookie(owner, None, messages=sent, scopes=[("content", scope)])
+        assert lease.found == ("content" if wanted else "new")
+        if wanted:
+            session = self.find(owner, lease.session.id)
+            assert session in wanted
+            session.trusted = True
+        self.began(lease, owner, history)
+        if at_once:
+            self.commit(self.turns[-1], text)
+
     @precondition(lambda self: self.turns)
     @rule(data=st.data(), text=st.sampled_from("abc"))
     def a_turn_commits(self, data: Any, text: str) -> None:
@@ -253,6 +305,8 @@ class StoreAgainstModel(RuleBasedStateMachine):
         if live:
             turn.session.conversations.pop(turn.lease.key, None)
             turn.session.conversations[turn.lease.key] = transcript
+            if turn.lease.mode == "match":
+                turn.session.scopes[turn.lease.key] = b"".join(scope for _, scope in turn.lease.scopes)
             running = {
                 other.lease.key for other in turn.session.turns if other is not turn and other.lease.key in other.before
             }
@@ -308,6 +362,12 @@ class StoreAgainstModel(RuleBasedStateMachine):
             assert found is not None
             theirs = [(key, c.transcript) for key, c in found.conversations.items()]
             assert theirs == list(session.conversations.items())
+
+    @invariant()
+    def what_can_be_found_is_live(self) -> None:
+        places = {c.key for owner in self.store._owners.values() for found in owner.places.values() for c in found}
+        live = {key for session in self.sessions for key in session.conversations if session.scopes.get(key)}
+        assert places == live
 
     @invariant()
     def no_two_turns_replace_the_same_conversation(self) -> None:
