@@ -76,6 +76,13 @@ async def test_what_is_not_the_same_finds_nothing(sessions_of: Any, client_of: A
     assert (await client.say("b", **other))[:2] == ("created", "new")
 
 
+async def test_the_order_of_keys_in_tools_is_no_difference(sessions_of: Any, client_of: Any) -> None:
+    client = client_of(sessions_of(), tools=TOOLS)
+    await client.say("a")
+    written = [{"function": dict(reversed(tool["function"].items())), "type": "function"} for tool in TOOLS]
+    assert (await client.say("b", tools=written))[:2] == ("continued", "content")
+
+
 async def test_without_keys_an_address_stands_for_one(sessions_of: Any, client_of: Any) -> None:
     sessions = sessions_of()
     for name, owner, how in ((None, "", "created"), ("x", "", "created"), (None, "ann", "continued")):
