@@ -31,17 +31,17 @@ class TranscriptionJob(msgspec.Struct, frozen=True, kw_only=True):
     """Longest recording that is taken."""
 
 
-class TranscriptionWord(msgspec.Struct, frozen=True, kw_only=True):
+class Word(msgspec.Struct, frozen=True, kw_only=True):
     """A word and when it was said."""
 
-    text: str
+    word: str
     """With its punctuation, without spaces round it."""
     start: float
     """Seconds from the beginning of the recording; so is `end`."""
     end: float
 
 
-class TranscriptionSegment(msgspec.Struct, frozen=True, kw_only=True):
+class Segment(msgspec.Struct, frozen=True, kw_only=True):
     """A segment of the text, as in OpenAI's verbose_json. Times are in seconds of the recording."""
 
     id: int
@@ -57,7 +57,12 @@ class TranscriptionSegment(msgspec.Struct, frozen=True, kw_only=True):
     avg_logprob: float
     compression_ratio: float
     no_speech_prob: float
-    words: Sequence[TranscriptionWord] = ()
+
+
+class TranscriptionSegment(Segment, frozen=True, kw_only=True):
+    """A segment with its words."""
+
+    words: Sequence[Word] = ()
     """Where the job asks for them."""
 
 

@@ -18,7 +18,7 @@ from ark.engines.transcription import (
     TranscriptionJob,
     TranscriptionSegment,
     TranscriptionStatus,
-    TranscriptionWord,
+    Word,
 )
 from ark.errors import BadRequest, TooManyRequests, UnsupportedMediaType
 
@@ -108,7 +108,7 @@ def _segment(number: int, start: float, end: float, text: str, *, words: bool) -
         compression_ratio=1.0,
         no_speech_prob=0.0,
         words=[
-            TranscriptionWord(text=word, start=start + index * step, end=start + (index + 1) * step)
+            Word(word=word, start=start + index * step, end=start + (index + 1) * step)
             for index, word in enumerate(spoken)
         ]
         if words

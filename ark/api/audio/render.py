@@ -11,16 +11,14 @@ import msgspec
 from ark.api.audio.languages import name_of
 from ark.api.audio.schema import (
     DurationUsage,
-    Segment,
     TextDelta,
     TextDone,
     TokenUsage,
     Transcription,
     VerboseTranscription,
-    Word,
 )
 from ark.engines.parameters import SpeechFormat
-from ark.engines.transcription import TranscriptionInfo, TranscriptionSegment
+from ark.engines.transcription import Segment, TranscriptionInfo, TranscriptionSegment
 from ark.http.response import JSON, Response
 from ark.http.sse import DONE, json_event
 
@@ -93,9 +91,8 @@ def _verbose(
     result: TranscriptionResult, task: Literal["transcribe", "translate"], granularities: Sequence[str]
 ) -> bytes:
     """With words alone where they alone are asked for, as OpenAI has it."""
-    names = Segment.__struct_fields__
-    segments = [Segment(**{name: getattr(segment, name) for name in names}) for segment in result.segments]
-    words = [Word(word=word.text, start=word.start, end=word.end) for one in result.segments for word in one.words]
+    segments = [msgspec.convert(segment, Segment, from_attributes=True) for segment in result.segments]
+    words = [word for segment in result.segments for word in segment.words]
     spoken = "" if result.info is None else name_of(result.info.language)
     whole = VerboseTranscription(
         task=task,

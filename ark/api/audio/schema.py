@@ -12,6 +12,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from ark.engines import parameters
+from ark.engines.transcription import Segment, Word
 
 
 class TranslationRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,28 +48,6 @@ class Transcription(msgspec.Struct, frozen=True, kw_only=True):
 
     text: str
     usage: DurationUsage
-
-
-class Segment(msgspec.Struct, frozen=True, kw_only=True):
-    """A segment of the text. Times are in seconds."""
-
-    id: int
-    seek: int
-    """Start of the window in which it was recognised, in frames of 10 ms."""
-    start: float
-    end: float
-    text: str
-    tokens: Sequence[int]
-    temperature: float
-    avg_logprob: float
-    compression_ratio: float
-    no_speech_prob: float
-
-
-class Word(msgspec.Struct, frozen=True, kw_only=True):
-    word: str
-    start: float
-    end: float
 
 
 class VerboseTranscription(msgspec.Struct, frozen=True, kw_only=True):

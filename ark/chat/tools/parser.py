@@ -61,7 +61,8 @@ class ToolParser:
         new_id: Callable[[], str] | None = None,
     ) -> None:
         """`schemas` are those of the arguments of each function that may be called, by its name. `distinct`: a call
-        that repeats an earlier one, name and arguments, is not passed on, and nothing behind it is read."""
+        that repeats an earlier one, name and arguments, is not passed on, and nothing behind it is read; so a further
+        call comes as a whole."""
         self._form = form
         self._schemas = schemas
         self._new_id = new_id or form.new_id
@@ -75,13 +76,11 @@ class ToolParser:
         self._deltas: list[CallDelta] = []
         self._calls = 0
         self._distinct = distinct
-        self._earlier: list[tuple[str, str]] = []
+        self._earlier: set[tuple[str, str]] = set()
         """The complete calls, where they must be distinct."""
-        self._candidates: list[str] = []
-        """Arguments of earlier calls that the current one may repeat."""
         self._arguments = ""
         self._held: list[CallDelta] = []
-        """Of the current call, as long as it may repeat an earlier one."""
+        """Of the current call, which may repeat an earlier one until it is complete."""
         self.repeated = False
         """A call was repeated."""
         self.behind = 0
@@ -199,16 +198,19 @@ class ToolParser:
             return True
         if not named and reader.progress is not Progress.HEAD:
             self._held = [CallDelta(index=self._calls, id=self._new_id(), name=reader.name)]
-            self._candidates = [arguments for name, arguments in self._earlier if name == reader.name]
             self._arguments = ""
             self._calls += 1
             self._kept = ""
         if arguments:
             self._held.append(CallDelta(index=self._calls - 1, arguments=arguments))
+        self._arguments += arguments
         done = reader.progress is Progress.DONE
-        if self._distinct:
-            self._compare(arguments, done)
-        if not self._candidates:
+        if done and self._distinct:
+            call = reader.name, _OUTSIDE_STRINGS.sub(r"\1", self._arguments)
+            if call in self._earlier:
+                self._held, self.repeated = [], True
+            self._earlier.add(call)
+        if done or not self._earlier:
             self._deltas += self._held
             self._held = []
         if not done:
@@ -218,18 +220,6 @@ class ToolParser:
         if not self.repeated:
             self.behind = len(self._buffer)
         return True
-
-    def _compare(self, arguments: str, done: bool) -> None:
-        """Which earlier calls the current one may still repeat, with these further arguments."""
-        self._arguments += arguments
-        if not self._candidates and not done:
-            return
-        written = _OUTSIDE_STRINGS.sub(r"\1", self._arguments)
-        self._candidates = [one for one in self._candidates if (one == written if done else one.startswith(written))]
-        if done and self._candidates:
-            self._held, self.repeated = [], True
-        elif done:
-            self._earlier.append((self._reader.name, written))
 
     def _refuse(self, text: str) -> None:
         """This is no call: what was kept is content, and the text behind it is read as text again."""

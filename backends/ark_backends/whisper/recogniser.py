@@ -12,7 +12,7 @@ from faster_whisper.tokenizer import _LANGUAGE_CODES
 from faster_whisper.transcribe import Segment, restore_speech_timestamps
 from numpy.typing import NDArray
 
-from ark.engines.transcription import TranscriptionInfo, TranscriptionJob, TranscriptionSegment, TranscriptionWord
+from ark.engines.transcription import TranscriptionInfo, TranscriptionJob, TranscriptionSegment, Word
 from ark_backends.kit.text import valid_text
 from ark_backends.whisper.features import Prepared
 from ark_backends.whisper.options import VadConfig, WhisperOptions
@@ -142,9 +142,9 @@ def _segments(found: Iterable[Segment], duration: float) -> Iterator[Transcripti
         count += 1
 
 
-def _word(word: Any, duration: float) -> TranscriptionWord:
+def _word(word: Any, duration: float) -> Word:
     start = min(float(word.start), duration)
-    return TranscriptionWord(text=word.word.strip(), start=start, end=min(max(float(word.end), start), duration))
+    return Word(word=word.word.strip(), start=start, end=min(max(float(word.end), start), duration))
 
 
 def _prompt(text: str) -> str | None:
