@@ -19,12 +19,11 @@ from ark.api.routes import FILES, PREFLIGHT, match
 from ark.config import Config, ConfigError, load_config
 from ark.errors import APIError, Unavailable
 from ark.http.cors import is_preflight, response_headers
-from ark.http.exchange import CLOSE, FAREWELL, SMALL_BODY, Client, Exchange, Respond, is_failure
+from ark.http.exchange import CLOSE, FAREWELL, SMALL_BODY, Client, Exchange, Respond
 from ark.http.forms import Form, read_form
 from ark.http.hosts import check_host, check_origin
 from ark.http.request import (
     Body,
-    ClientDisconnect,
     Receive,
     Scope,
     Send,
@@ -187,17 +186,14 @@ class Ark:
             keep_alive=math.inf if services is None else services.config.server.keep_alive,
             write_timeout=math.inf if services is None else services.config.limits.write_timeout,
         )
-        try:
-            respond = await call.admit(exchange.receive)
-        except ClientDisconnect:
-            pass
-        except BaseException as error:
-            if not is_failure(error):
-                raise
-            await exchange.refuse(error)
-        else:
+
+        async def admit() -> Respond:
+            respond = await call.admit(exchange)
             self._exchanges.add(exchange)
-            await exchange.run(respond)
+            return respond
+
+        try:
+            await exchange.run(admit)
         finally:
             # A server that stops while it reads a request has not answered it.
             if exchange.status or exchange.disconnected:
@@ -230,7 +226,7 @@ class Call:
         """Closed by whoever has the call."""
         self._error: str | None = None
 
-    async def admit(self, receive: Receive) -> Respond:
+    async def admit(self, exchange: Exchange) -> Respond:
         """Check route, key and limits, then read the body: nothing is read for a request that is refused anyway."""
         services, headers = self._services, self.headers
         if services is None:
@@ -251,8 +247,9 @@ class Call:
         boundary = check_content(headers, route.reads)
         limits = services.config.limits
         body = Body(
-            receive,
+            exchange.receive,
             headers,
+            expire_at=exchange.expire_at,
             limit={"json": limits.body_bytes, "form": limits.upload_bytes, None: SMALL_BODY}[route.reads],
             chunk_timeout=limits.body_timeout,
             total_timeout=limits.body_total_timeout,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from enum import Enum, auto
@@ -121,39 +122,22 @@ class Exchange:
             self.client = Client.WAITING
         return message
 
-    async def refuse(self, error: BaseException) -> None:
-        """Answer a request that no endpoint sees; its body may still be on the way."""
-        response = self._error_response(self._public_error(error))
-        try:
-            if self._small_body and not isinstance(error, RequestTimeout):
-                await self._discard_body(SMALL_BODY_WAIT, silence=SMALL_BODY_WAIT)
-            if self.client is Client.SENDING:
-                await self._send_response(response, end=False)
-                await self._discard_body(LINGER, silence=LINGER_SILENCE)
-                if self._connected:
-                    await self._finish(b"")
-            elif self._connected:
-                await self._send_response(response)
-        except ClientDisconnect as lost:
-            self._lose(lost)
+    def expire_at(self, deadline: float) -> None:
+        """Set when the exchange ends at the latest. Each wait for the client sets it, and infinity when it is over: one
+        scope whose deadline moves costs less than one for each wait."""
+        self._tasks.cancel_scope.deadline = deadline
 
-    async def run(self, respond: Respond) -> None:
-        """Send what `respond` returns, unless the client disconnects first."""
+    async def run(self, admit: Callable[[], Awaitable[Respond]]) -> None:
+        """Send what `admit` returns the maker of, or the error that it raises, unless the client disconnects first."""
         try:
-            async with self._tasks as tasks:
-                tasks.start_soon(self._watch)
-                await self._run(respond)
-                # Most servers report a disconnect as soon as the response is whole: to let the watch hear that costs
-                # less than to cancel it.
-                await checkpoint()
-                if self._connected:
-                    self.stop()
+            async with self._tasks:
+                await self._run(admit)
             if self.state is not State.DONE:
-                # The client left, or `stop` was called.
-                await self._break_off()
+                await self._end()
         except anyio.get_cancelled_exc_class():
-            # By the server, which stops too.
-            await self._break_off()
+            # By the server, which stops too. A request that it was still reading gets no response.
+            if self.client is not Client.SENDING:
+                await self._break_off()
             raise
 
     def stop(self) -> None:
@@ -167,9 +151,13 @@ class Exchange:
         if self.state not in (State.FINISHING, State.DONE):
             self.stop()
 
-    async def _run(self, respond: Respond) -> None:
+    async def _run(self, admit: Callable[[], Awaitable[Respond]]) -> None:
+        tell = self._refuse
         try:
             try:
+                respond = await admit()
+                tell = self._fail
+                self._tasks.start_soon(self._watch)
                 response = await respond()
                 if isinstance(response, EventStream):
                     await self._send_stream(response)
@@ -180,10 +168,40 @@ class Exchange:
             except BaseException as error:
                 if not is_failure(error):
                     raise
-                await self._fail(error)
+                await tell(error)
+                if tell == self._refuse:
+                    return
+            # Most servers report a disconnect as soon as the response is whole: to let the watch hear that costs less
+            # than to cancel it.
+            await checkpoint()
+            if self._connected:
+                self.stop()
         except ClientDisconnect as lost:
             self._lose(lost)
             self.stop()
+
+    async def _refuse(self, error: BaseException) -> None:
+        """Answer a request that no endpoint sees; its body may still be on the way."""
+        response = self._error_response(self._public_error(error))
+        if self._small_body and not isinstance(error, RequestTimeout):
+            await self._discard_body(SMALL_BODY_WAIT, silence=SMALL_BODY_WAIT)
+        if self.client is Client.SENDING:
+            await self._send_response(response, end=False)
+            await self._discard_body(LINGER, silence=LINGER_SILENCE)
+            if self._connected:
+                await self._finish(b"")
+        elif self._connected:
+            await self._send_response(response)
+
+    async def _end(self) -> None:
+        """The exchange was cancelled: the client left or had no more time, or `stop` was called."""
+        if anyio.current_time() < self._tasks.cancel_scope.deadline:
+            await self._break_off()
+        elif self.state is State.IDLE:
+            with anyio.move_on_after(self._write_timeout + LINGER), suppress(ClientDisconnect):
+                await self._refuse(RequestTimeout("The request's body came too slowly."))
+        else:
+            self.client = Client.STALLED
 
     async def _fail(self, error: BaseException) -> None:
         """Tell the client of an error, as far as the state allows."""
@@ -264,14 +282,13 @@ class Exchange:
 
     async def _send(self, messages: Sequence[ASGIMessage]) -> None:
         """Send messages, for which the client has `write_timeout` seconds together."""
-        with anyio.move_on_after(self._write_timeout) as scope:
-            try:
-                for message in messages:
-                    await self._send_message(message)
-            except OSError as error:
-                raise ClientDisconnect from error
-        if scope.cancelled_caught:
-            raise WriteTimeout
+        self.expire_at(anyio.current_time() + self._write_timeout)
+        try:
+            for message in messages:
+                await self._send_message(message)
+        except OSError as error:
+            raise ClientDisconnect from error
+        self.expire_at(math.inf)
 
     def _error_response(self, error: APIError) -> Response:
         return Response(body=self._encode_error(error), status=error.status, headers=[*error.headers.items()])

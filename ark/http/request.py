@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, MutableMapping
@@ -15,7 +16,6 @@ from ark.http.errors import (
     BadRequest,
     BodyTooLarge,
     HeadTooLarge,
-    RequestTimeout,
     UnsupportedMediaType,
     UnsupportedVersion,
     shorten,
@@ -176,8 +176,9 @@ class Body:
     """A request's body, read once, at most `limit` bytes of it.
 
     A declared length over the limit is refused before anything is read; the bytes are counted as they come all the
-    same. `chunk_timeout` is the time between two chunks and `total_timeout` that for all of them, in seconds. The
-    constructor and reading raise BodyTooLarge; reading raises RequestTimeout and ClientDisconnect too.
+    same. `chunk_timeout` is the time between two chunks and `total_timeout` that for all of them, in seconds:
+    `expire_at` is told when each wait has to be over, and infinity once it is. The constructor and reading raise
+    BodyTooLarge; reading raises ClientDisconnect too.
     """
 
     def __init__(
@@ -186,11 +187,13 @@ class Body:
         headers: Mapping[bytes, bytes],
         *,
         limit: int,
+        expire_at: Callable[[float], None],
         chunk_timeout: float,
         total_timeout: float,
     ) -> None:
         self._receive = receive
         self._limit = limit
+        self._expire_at = expire_at
         self._chunk_timeout = chunk_timeout
         self._end = anyio.current_time() + total_timeout
         self._size = 0
@@ -202,27 +205,19 @@ class Body:
     async def read(self) -> bytes:
         """The whole body."""
         chunks = []
-        # One scope whose deadline moves: a new one for each chunk costs more than reading a small body.
-        with anyio.CancelScope() as scope:
-            while not self._ended:
-                scope.deadline = self._deadline()
-                chunks.append(self._take(await self._receive()))
-        _check_time(scope)
+        while not self._ended:
+            chunks.append(await self._next())
         return b"".join(chunks)
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
         """The body as it comes."""
         while not self._ended:
-            # Not around the `yield`: there a scope would cancel whoever reads.
-            with anyio.CancelScope(deadline=self._deadline()) as scope:
-                chunk = self._take(await self._receive())
-            _check_time(scope)
-            yield chunk
+            yield await self._next()
 
-    def _deadline(self) -> float:
-        return min(self._end, anyio.current_time() + self._chunk_timeout)
-
-    def _take(self, message: ASGIMessage) -> bytes:
+    async def _next(self) -> bytes:
+        self._expire_at(min(self._end, anyio.current_time() + self._chunk_timeout))
+        message = await self._receive()
+        self._expire_at(math.inf)
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
         chunk: bytes = message.get("body", b"")
@@ -234,8 +229,3 @@ class Body:
 
     def _too_large(self) -> BodyTooLarge:
         return BodyTooLarge(f"The request's body is larger than {self._limit} bytes.")
-
-
-def _check_time(scope: anyio.CancelScope) -> None:
-    if scope.cancelled_caught:
-        raise RequestTimeout("The request's body came too slowly.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from functools import partial
 from typing import Any
 
 import anyio
@@ -98,11 +100,20 @@ class Client:
         headers = {} if declared is None else {b"content-length": declared.encode()}
 
         async def run() -> bytes:
-            with anyio.fail_after(20):
-                body = Body(self.receive, headers, limit=limit, chunk_timeout=piece, total_timeout=total)
-                if how == "whole":
-                    return await body.read()
-                return b"".join([piece async for piece in body.chunks()])
+            with anyio.fail_after(20), anyio.CancelScope() as scope:
+                times = {
+                    "expire_at": partial(setattr, scope, "deadline"),
+                    "chunk_timeout": piece,
+                    "total_timeout": total,
+                }
+                body = Body(self.receive, headers, limit=limit, **times)
+                try:
+                    if how == "whole":
+                        return await body.read()
+                    return b"".join([piece async for piece in body.chunks()])
+                finally:
+                    assert scope.cancel_called or scope.deadline == math.inf
+            raise RequestTimeout("expired")
 
         return anyio.run(run)
 
