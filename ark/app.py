@@ -107,6 +107,7 @@ class Ark:
         failure: Exception | None = None
         try:
             async with anyio.create_task_group() as tasks:
+                services.tasks = tasks
                 tasks.start_soon(services.registry.open, self.after_opening)
                 tasks.start_soon(services.sweep)
                 tasks.start_soon(services.keys.watch)

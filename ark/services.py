@@ -5,9 +5,11 @@ from __future__ import annotations
 import secrets
 import time
 from pathlib import Path
+from typing import Any
 
 import anyio
 import anyio.to_thread
+from anyio.abc import TaskGroup
 
 from ark.config import Config
 from ark.models.registry import Registry
@@ -45,6 +47,10 @@ class Services:
         self.conversations = ConversationStore(config.responses, self.sessions, self.responses)
         self.seal = Seal(secrets.token_bytes(32))
         self.metrics = Metrics(self.registry, self.sessions, self.responses, self.limiter)
+        self.tasks: TaskGroup | None = None
+        """What runs beside the requests, while the server runs."""
+        self.background: dict[tuple[str, str], Any] = {}
+        """Responses that are made while nobody waits for them, by owner and id."""
         self.tracer: Tracer | None = None
         self.created = int(time.time())
         """Unix time at which the server started, the `created` of its models."""

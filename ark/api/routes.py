@@ -41,6 +41,7 @@ ROUTES: Mapping[str, Mapping[str, Route]] = {
     "/responses": {"POST": Route(responses.create, reads="json", work=True)},
     "/responses/input_tokens": {"POST": Route(responses.count_input_tokens, reads="json", work=True)},
     "/responses/{response}": {"GET": Route(responses.retrieve), "DELETE": Route(responses.delete)},
+    "/responses/{response}/cancel": {"POST": Route(responses.cancel)},
     "/responses/{response}/input_items": {"GET": Route(responses.list_input_items)},
     "/conversations": {"POST": Route(conversations.create, reads="json")},
     "/conversations/{conversation}": {

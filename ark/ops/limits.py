@@ -137,6 +137,13 @@ class Limiter:
         account.running += 1
         return Place(account, partial(self._leave, account))
 
+    def hold(self, key: KeyConfig | None) -> Place:
+        """A place for work that goes on after its request, which was admitted, has been answered."""
+        account = self._account(key)
+        self.running += 1
+        account.running += 1
+        return Place(account, partial(self._leave, account))
+
     def admit_body(self, key: KeyConfig | None, address: str) -> Place:
         """Let one request send its body.
 

@@ -13,7 +13,8 @@ import msgspec
 
 from ark.config import ResponsesConfig
 from ark.errors import NotFound, shorten
-from ark.sessions.responses import Node, ResponseStore
+from ark.sessions.response_node import Node
+from ark.sessions.responses import ResponseStore
 from ark.sessions.service import SessionLocks, Sessions
 
 log = logging.getLogger("ark.responses")

@@ -17,98 +17,13 @@ import msgspec
 
 from ark.config import ResponsesConfig
 from ark.errors import NotFound, shorten
+from ark.sessions.response_node import Node, Record, decode_record, encode_node, item_id, read_record
 from ark.sessions.service import Sessions
-from ark.sessions.transcript import TOKEN_BYTES, Message, Seam, Transcript, common_tokens, read_message
 
 log = logging.getLogger("ark.responses")
 
-_NODE_BYTES = 1024
-"""What a response takes in memory beside what it holds."""
-
 Release = Callable[[Sequence[tuple[str, str]]], None]
 """Takes (model, key) of states that the backends may forget."""
-
-
-class Record(msgspec.Struct, frozen=True, array_like=True):
-    """A node as it is written to disk."""
-
-    owner: str
-    model: str
-    fingerprint: str
-    parent: str
-    kept: tuple[int, int, int]
-    messages: list[dict[str, Any]]
-    tokens: bytes
-    seams: list[Seam]
-    instructed: bool
-    body: bytes
-    items: list[bytes]
-    inputs: int
-    created: float
-    readable: bool
-
-
-_encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(Record).decode
-
-
-@dataclass(eq=False)
-class Node:
-    """A response, and what it adds to its parent's conversation."""
-
-    id: str
-    owner: str
-    model: str
-    fingerprint: str
-    parent: Node | None
-    kept: tuple[int, int, int]
-    """How many of the parent's messages, tokens and seams the conversation begins with."""
-    messages: tuple[Message, ...]
-    tokens: bytes
-    seams: tuple[Seam, ...]
-    instructed: bool
-    """The conversation's first message is the response's `instructions`."""
-    body: bytes
-    """The response as it was sent."""
-    items: list[bytes]
-    """The items of its input, then those of its output, each as JSON."""
-    inputs: int
-    """How many of them are of its input."""
-    created: float
-    readable: bool = True
-    """It can be asked for and continued. Of others only the tokens are kept, for the responses behind them."""
-    key: str = ""
-    """Names its state in the backend; empty where another response has taken it over."""
-    children: int = 0
-
-    def transcript(self) -> Transcript:
-        """The whole conversation."""
-        chain: list[Node] = []
-        node: Node | None = self
-        while node is not None:
-            chain.append(node)
-            node = node.parent
-        messages: list[Message] = []
-        tokens = bytearray()
-        seams: list[Seam] = []
-        for one in reversed(chain):
-            kept_messages, kept_tokens, kept_seams = one.kept
-            del messages[kept_messages:], tokens[kept_tokens * TOKEN_BYTES :], seams[kept_seams:]
-            messages += one.messages
-            tokens += one.tokens
-            seams += one.seams
-        return Transcript(self.model, self.fingerprint, tuple(messages), bytes(tokens), tuple(seams))
-
-    @property
-    def size(self) -> int:
-        """Bytes that count against the limits."""
-        return (
-            _NODE_BYTES
-            + sum(message.size for message in self.messages)
-            + len(self.tokens)
-            + len(self.body)
-            + sum(map(len, self.items))
-        )
 
 
 @dataclass(eq=False)
@@ -150,37 +65,20 @@ class ResponseStore:
 
     def restore(self, records: Mapping[str, bytes]) -> None:
         """Take over what another process has saved. A record that cannot be read is left out, with what needs it."""
-        found: dict[str, Record] = {}
+        found: list[tuple[Record, str]] = []
         for key, data in records.items():
             kind, _, number = key.partition(":")
             if kind == "response":
                 try:
-                    found[number] = _decode(data)
+                    found.append((decode_record(data), number))
                 except msgspec.DecodeError as error:
                     log.error("the stored response %s cannot be read: %s", number, error)
-        for number, record in sorted(found.items(), key=lambda one: one[1].created):
-            parent = self._owners[record.owner].nodes.get(record.parent) if record.owner in self._owners else None
+        for record, number in sorted(found, key=lambda one: one[0].created):
+            parent = self._owners.get(record.owner, Owner()).nodes.get(record.parent)
             if record.parent and parent is None:
                 log.error("the stored response %s has lost what was before it", number)
-                continue
-            node = Node(
-                id=number,
-                owner=record.owner,
-                model=record.model,
-                fingerprint=record.fingerprint,
-                parent=parent,
-                kept=record.kept,
-                messages=tuple(read_message(data) for data in record.messages),
-                tokens=record.tokens,
-                seams=tuple(record.seams),
-                instructed=record.instructed,
-                body=record.body,
-                items=record.items,
-                inputs=record.inputs,
-                created=record.created,
-                readable=record.readable,
-            )
-            self._insert(node)
+            else:
+                self._insert(read_record(number, record, parent))
 
     def collect(self) -> None:
         """Drop what nothing needs of what was restored, and hold the rest to the limits."""
@@ -232,6 +130,12 @@ class ResponseStore:
             whole = node.transcript()
             node.parent, node.kept = None, (0, 0, 0)
             node.messages, node.tokens, node.seams = whole.messages, whole.tokens, whole.seams
+        before = self._owners.get(node.owner, Owner()).nodes.get(node.id)
+        if before is not None:
+            # The same response, unfinished: nothing is behind it.
+            owner = self._owners[node.owner]
+            self._hide(owner, before)
+            [*self._collect(owner, before)]
         self._insert(node)
         await self._save(node)
         self._limit(node.owner)
@@ -271,23 +175,7 @@ class ResponseStore:
             self._evict(node, "age")
 
     async def _save(self, node: Node) -> None:
-        record = Record(
-            owner=node.owner,
-            model=node.model,
-            fingerprint=node.fingerprint,
-            parent="" if node.parent is None else node.parent.id,
-            kept=node.kept,
-            messages=[dict(message.data) for message in node.messages],
-            tokens=node.tokens,
-            seams=list(node.seams),
-            instructed=node.instructed,
-            body=node.body,
-            items=node.items,
-            inputs=node.inputs,
-            created=node.created,
-            readable=node.readable,
-        )
-        await self._sessions.save_record(f"response:{node.id}", _encode(record))
+        await self._sessions.save_record(f"response:{node.id}", encode_node(node))
 
     def _insert(self, node: Node) -> None:
         owner = self._owners.setdefault(node.owner, Owner())
@@ -313,6 +201,11 @@ class ResponseStore:
 
     def _drop(self, node: Node) -> None:
         owner = self._owners[node.owner]
+        self._hide(owner, node)
+        self._forget(owner, node)
+
+    def _hide(self, owner: Owner, node: Node) -> None:
+        """Let nobody ask for a response any more."""
         owner.size -= node.size
         for item in node.items:
             if owner.items.get(number := item_id(item)) is item:
@@ -320,7 +213,6 @@ class ResponseStore:
         del owner.readable[node.id], owner.recent[node.id]
         node.readable, node.body, node.items = False, b"", []
         owner.size += node.size
-        self._forget(owner, node)
 
     def _forget(self, owner: Owner, node: Node) -> None:
         gone = list(self._collect(owner, node))
@@ -338,64 +230,3 @@ class ResponseStore:
             node = node.parent
             if node is not None:
                 node.children -= 1
-
-
-def new_node(
-    transcript: Transcript | None,
-    parent: Node | None,
-    *,
-    id: str,
-    owner: str,
-    key: str,
-    instructed: bool,
-    body: bytes,
-    items: list[bytes],
-    inputs: int,
-    created: float,
-    readable: bool = True,
-) -> Node:
-    """The node of a response whose conversation is `transcript`, which has most of its parent's; without one, a
-    response that cannot be continued."""
-    whole = transcript or Transcript("", "", (), b"", ())
-    kept = (0, 0, 0)
-    if parent is not None:
-        before = parent.transcript()
-        seams = _common(before.seams, whole.seams)
-        kept = _common(before.messages, whole.messages), common_tokens(before.tokens, whole.tokens), seams
-    return Node(
-        id=id,
-        owner=owner,
-        model=whole.model,
-        fingerprint=whole.fingerprint,
-        parent=parent,
-        kept=kept,
-        messages=whole.messages[kept[0] :],
-        tokens=whole.tokens[kept[1] * TOKEN_BYTES :],
-        seams=whole.seams[kept[2] :],
-        instructed=instructed,
-        body=body,
-        items=items,
-        inputs=inputs,
-        created=created,
-        readable=readable,
-        key=key,
-    )
-
-
-def _common(one: Sequence[Any], other: Sequence[Any]) -> int:
-    return next(
-        (n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a is not b and a != b),
-        min(len(one), len(other)),
-    )
-
-
-class _Identified(msgspec.Struct):
-    id: str
-
-
-_read_id = msgspec.json.Decoder(_Identified).decode
-
-
-def item_id(item: bytes) -> str:
-    """The id of an item in JSON."""
-    return _read_id(item).id

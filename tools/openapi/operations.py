@@ -93,7 +93,13 @@ DESCRIPTIONS: Mapping[Callable[..., Any], Description] = {
     responses.count_input_tokens: Description(
         "countInputTokens", {JSON: InputTokens}, body=InputFields, errors=[NotFound]
     ),
-    responses.retrieve: Description("retrieveResponse", {JSON: ResponseBody}, errors=[NotFound]),
+    responses.retrieve: Description(
+        "retrieveResponse",
+        {JSON: ResponseBody, EVENT_STREAM: dict[str, Any]},
+        query=["stream", "starting_after"],
+        errors=[NotFound],
+    ),
+    responses.cancel: Description("cancelResponse", {JSON: ResponseBody}, errors=[NotFound]),
     responses.delete: Description("deleteResponse", {JSON: ResponseDeleted}, errors=[NotFound]),
     responses.list_input_items: Description(
         "listInputItems", {JSON: ItemList}, query=["limit", "order", "after"], errors=[NotFound]
@@ -173,6 +179,18 @@ PARAMETERS: dict[str, Schema] = {
         "required": True,
         "description": "The id of an item.",
         "schema": {"type": "string", "minLength": 1},
+    },
+    "stream": {
+        "name": "stream",
+        "in": "query",
+        "description": "The events of a response in the background, as server-sent events.",
+        "schema": {"type": "boolean", "default": False},
+    },
+    "starting_after": {
+        "name": "starting_after",
+        "in": "query",
+        "description": "With `stream`: the number of the event behind which they begin.",
+        "schema": {"type": "integer"},
     },
     "limit": {
         "name": "limit",

@@ -11,14 +11,15 @@ import msgspec
 
 from ark.api.decode import decode
 from ark.api.request import Request
+from ark.api.responses.background import BackgroundRun
 from ark.api.responses.render import encode, sse_event
 from ark.api.responses.run import ResponseRunner, begin, count_tokens
 from ark.api.responses.schema import InputFields, InputTokens, ItemList, ResponseDeleted, ResponseRequest
 from ark.concurrency import run_in_thread_if_large
-from ark.errors import APIError, invalid_value
+from ark.errors import APIError, BadRequest, invalid_value
 from ark.http.response import EventStream, Response
 from ark.services import Services
-from ark.sessions.responses import item_id
+from ark.sessions.response_node import item_id
 
 _decoder = msgspec.json.Decoder(ResponseRequest)
 _fields_decoder = msgspec.json.Decoder(InputFields)
@@ -35,6 +36,12 @@ async def create(request: Request, services: Services) -> Response | EventStream
         lambda: decode(_decoder, request.body, depth=limits.json_depth, values=limits.json_values),
     )
     runner = await begin(body, request, services)
+    if body.background:
+        run = BackgroundRun(runner)
+        await run.start()
+        if not body.stream:
+            return Response(body=encode(runner.renderer.body), headers=runner.headers())
+        return _follow(run, -1)
     if not body.stream:
         async with aclosing(runner.events_of_response()) as events:
             async for _ in events:
@@ -53,13 +60,41 @@ async def count_input_tokens(request: Request, services: Services) -> Response:
     return Response(body=encode(InputTokens(input_tokens=await count_tokens(body, request, services))))
 
 
-async def retrieve(request: Request, services: Services) -> Response:
-    """A stored response. Raises NotFound, the same for another key's as for one that never was."""
-    return Response(body=services.responses.get(request.owner, request.param).body)
+async def retrieve(request: Request, services: Services) -> Response | EventStream:
+    """A stored response, or with `stream` the events of one in the background behind `starting_after`.
+
+    Raises NotFound, the same for another key's as for one that never was."""
+    node = services.responses.get(request.owner, request.param)
+    run = _run_of(request, services)
+    asked = parse_qs(request.query)
+    if asked.get("stream", ["false"])[-1] == "true":
+        if run is None:
+            reason = "Only of a response in the background are the events kept, for some minutes."
+            raise invalid_value("stream", reason)
+        after = asked.get("starting_after", ["-1"])[-1]
+        if not (after.isascii() and after.removeprefix("-").isdigit() and len(after) < 10):
+            raise invalid_value("starting_after", "It is the number of an event.")
+        return _follow(run, max(-1, int(after)))
+    return Response(body=node.body if run is None or run.done else encode(run.runner.renderer.body))
+
+
+async def cancel(request: Request, services: Services) -> Response:
+    """Cancel a response in the background; one that has ended stays as it is. Raises NotFound."""
+    node = services.responses.get(request.owner, request.param)
+    run = _run_of(request, services)
+    if run is not None:
+        await run.cancel()
+        node = services.responses.get(request.owner, request.param)
+    if not msgspec.json.decode(node.body, type=_Background).background:
+        raise BadRequest("Only a response in the background can be cancelled.", code="invalid_value")
+    return Response(body=node.body)
 
 
 async def delete(request: Request, services: Services) -> Response:
     """Delete a stored response, and what only it needs. Raises NotFound."""
+    run = _run_of(request, services)
+    if run is not None:
+        await run.cancel()
     await services.responses.delete(request.owner, request.param)
     return Response(body=encode(ResponseDeleted(id=request.param)))
 
@@ -93,6 +128,25 @@ def page(items: Sequence[bytes], query: str, *, most: int = 100) -> ItemList:
         last_id=item_id(shown[-1]) if shown else "",
         has_more=len(shown) < len(items),
     )
+
+
+class _Background(msgspec.Struct):
+    background: bool
+
+
+def _run_of(request: Request, services: Services) -> BackgroundRun | None:
+    return services.background.get((request.owner, request.param))
+
+
+def _follow(run: BackgroundRun, after: int) -> EventStream:
+    runner = run.runner
+
+    async def events() -> AsyncGenerator[bytes, None]:
+        async with aclosing(run.follow(after)) as followed:
+            async for event in followed:
+                yield sse_event(event)
+
+    return EventStream(events=events(), headers=runner.headers, error_event=partial(_error_events, runner))
 
 
 async def _stream(runner: ResponseRunner) -> AsyncGenerator[bytes, None]:

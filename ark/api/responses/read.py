@@ -18,11 +18,11 @@ from ark.chat.prompt.verbatim import IDS
 from ark.chat.turn import TurnRequest
 from ark.config import LimitsConfig
 from ark.engines.chat import ChatBackend
-from ark.errors import BadRequest, NotFound, UnsupportedParameter, shorten
+from ark.errors import BadRequest, NotFound, invalid_value, shorten
 from ark.models.served import ServedChat
 from ark.services import Services
 from ark.sessions.conversations import ItemConversation
-from ark.sessions.responses import Node
+from ark.sessions.response_node import Node
 from ark.sessions.transcript import read_message
 
 
@@ -44,7 +44,10 @@ class Reading:
 def read(body: InputFields, owner: str, services: Services) -> Reading:
     """Raises BadRequest, and NotFound for an earlier response that is not there."""
     if isinstance(body, ResponseRequest) and body.background:
-        raise UnsupportedParameter("'background' is not available here.", param="background")
+        if not services.config.sessions.enabled:
+            raise BadRequest("Sessions are switched off.", param="background", code="sessions_disabled")
+        if body.store is False:
+            raise invalid_value("background", "A response in the background has to be stored.")
     parent, conversation = _find_parent(body, owner, services)
     if body.input is None and parent is None and conversation is None:
         raise _missing("input")

@@ -95,13 +95,15 @@ class ResponseRenderer:
         self._open: OpenItem | None = None
         self._sequence = 0
 
+    def queue(self) -> list[Event]:
+        """A response in the background waits for its turn."""
+        return [self._about("response.created"), self._about("response.queued")]
+
     def start(self) -> list[Event]:
         """The turn has begun."""
-        return [self._about("response.created"), self._about("response.in_progress")]
-
-    def queue(self) -> list[Event]:
-        """A response in the background waits."""
-        return [self._about("response.queued")]
+        created = [] if self.body.background else [self._about("response.created")]
+        self.body = msgspec.structs.replace(self.body, status="in_progress")
+        return [*created, self._about("response.in_progress")]
 
     def delta(self, delta: Delta) -> list[Event]:
         events: list[Event] = []
@@ -148,10 +150,9 @@ class ResponseRenderer:
         self.body = msgspec.structs.replace(self.body, status="failed", error=failed, output=tuple(self._items))
         return [self._event("error", **said | {"type": "error"}, error=said), self._about("response.failed")]
 
-    def cancel(self) -> list[Event]:
-        """The response in the background was cancelled."""
+    def cancel(self) -> None:
+        """The response in the background was cancelled. OpenAI has no event that says so."""
         self.body = msgspec.structs.replace(self.body, status="cancelled", output=tuple(self._items))
-        return [self._about("response.cancelled")]
 
     def _about(self, kind: str) -> Event:
         return self._event(kind, response=self.body)

@@ -25,7 +25,7 @@ from ark.chat.turn import TurnRequest, prepare
 from ark.errors import Conflict
 from ark.models.served import ServedChat
 from ark.services import Services
-from ark.sessions.responses import item_id, new_node
+from ark.sessions.response_node import item_id, new_node
 from ark.sessions.service import Turn as SessionTurn
 from ark.sessions.transcript import Continuation, Transcript, pack_tokens
 
@@ -114,12 +114,16 @@ class ResponseRunner(TurnRunner):
         sealed = SealedReasoning(output.reasoning, pack_tokens(ids), prompt.builder.fingerprint)
         return self.services.seal.close(msgspec.msgpack.encode(sealed), self.asked.owner)
 
-    async def _keep(self, transcript: Transcript, key: str) -> None:
+    async def keep_unfinished(self) -> None:
+        """Store the response as it is, so that it can be asked for, but not continued."""
+        await self._keep(None, "")
+
+    async def _keep(self, transcript: Transcript | None, key: str) -> None:
         body = self.renderer.body
         items = [encode(item) for item in (*self.reading.input.items, *body.output)]
         node = new_node(
             transcript,
-            self.reading.parent,
+            None if transcript is None else self.reading.parent,
             id=body.id,
             owner=self.asked.owner,
             key=key,
@@ -132,7 +136,7 @@ class ResponseRunner(TurnRunner):
         )
         await self.services.responses.put(node)
         conversation = self.reading.conversation
-        if conversation is not None:
+        if conversation is not None and transcript is not None:
             await self.services.conversations.extend(conversation, {item_id(item): item for item in items}, node)
 
 
@@ -183,7 +187,7 @@ def _head(body: ResponseRequest, reading: Reading, asked: TurnRequest, *, stored
     return schema.ResponseBody(
         id=f"resp_{secrets.token_hex(24)}",
         created_at=int(time.time()),
-        status="in_progress",
+        status="queued" if body.background else "in_progress",
         model=reading.model,
         instructions=body.instructions,
         previous_response_id=body.previous_response_id,
@@ -204,6 +208,7 @@ def _head(body: ResponseRequest, reading: Reading, asked: TurnRequest, *, stored
         max_tool_calls=body.max_tool_calls,
         truncation=body.truncation or "disabled",
         store=stored,
+        background=bool(body.background),
         metadata=body.metadata or {},
         prompt_cache_key=body.prompt_cache_key,
         safety_identifier=body.safety_identifier,

@@ -151,7 +151,7 @@ class ResponseRequest(InputFields, frozen=True, kw_only=True):
     stream_options: ResponseStreamOptions | None = None
     """`include_obfuscation`: random letters in each event, so that its length says less."""
     background: bool | None = None
-    """Not available."""
+    """Answer at once, and make the response meanwhile: ask for it by its id."""
     store: bool | None = None
     """Keep the response, so that its id can be asked for and continued. True where it is not sent."""
     include: Include | None = None

@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from ark.sessions.owner import Found
-from ark.sessions.responses import Node, ResponseStore
+from ark.sessions.response_node import Node
+from ark.sessions.responses import ResponseStore
 from ark.sessions.service import Sessions
 from ark.sessions.service import Turn as SessionTurn
 from ark.sessions.transcript import Continuation, Message, Transcript
