@@ -11,7 +11,7 @@ import torch
 from ark.engines.chat import SamplingParams
 from ark_backends.kit.tokenizer import HFTokenizer, load_tokenizer
 from ark_backends.kit.weights import recommended_sampling
-from ark_backends.torch_chat import compiled, devices, int8, runner
+from ark_backends.torch_chat import compiled, devices, runner
 from ark_backends.torch_chat.gguf.file import GGUF
 from ark_backends.torch_chat.gguf.model import build
 from ark_backends.torch_chat.gguf.vocabulary import tokenizer
@@ -70,7 +70,7 @@ class GGUFFile:
     def load(self, options: TorchChatOptions) -> tuple[Any, bool]:
         target = devices.device(options.device)
         size = 4 * sum(prod(tensor.shape) for tensor in self._gguf.tensors.values())
-        quantized = int8.wanted(options.quantization, target, size)
+        quantized = devices.int8_wanted(options.quantization, target, size)
         own = None if options.dtype == "auto" else getattr(torch, options.dtype)
         model = build(self._gguf, own)
         # What the kernels compute they read from the file, and so does what becomes int8.

@@ -9,10 +9,12 @@ from typing import Any
 
 import torch
 
+from ark.config import ConfigError
 from ark.engines import machine
 from ark_backends.kit.devices import device
+from ark_backends.torch_chat import compiled
 
-__all__ = ["KV_SHARE", "checkpoint_bytes", "device", "dtype", "free_bytes"]
+__all__ = ["KV_SHARE", "checkpoint_bytes", "device", "dtype", "free_bytes", "int8_wanted"]
 
 log = logging.getLogger("ark.torch_chat")
 
@@ -112,3 +114,18 @@ def _matmul_times(hidden: int, wide: int) -> tuple[float, float]:
                 torch.nn.functional.linear(rows, weight)
                 best[i] = min(best[i], time.perf_counter() - start)
     return best[0], best[1]
+
+
+def int8_wanted(option: str, target: torch.device, size: int) -> bool:
+    """Whether a model of `size` bytes in float32 is to be quantized. Raises ConfigError where it cannot be.
+
+    `auto` is int8 where the compiled kernels run, and the model is large enough to gain by it.
+    """
+    if option == "none" or (option == "auto" and (target.type != "cpu" or size < SMALL)):
+        return False
+    reason = compiled.unable() if target.type == "cpu" else f"it is for CPUs, and the device is {target}"
+    if reason is not None and option == "int8":
+        raise ConfigError(f"quantization = 'int8' cannot be used: {reason}")
+    if reason is not None:
+        log.info("quantization none: %s", reason)
+    return reason is None

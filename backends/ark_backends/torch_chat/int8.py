@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 
 import torch
-
-from ark.config import ConfigError
-from ark_backends.torch_chat import compiled
-from ark_backends.torch_chat.devices import SMALL
-
-log = logging.getLogger("ark.torch_chat")
 
 GROUP = 32
 """Inputs that share a scale."""
@@ -39,18 +32,3 @@ def rounded(weight: torch.Tensor) -> Rounded:
     inverse = scale.float().reciprocal().nan_to_num_(nan=0.0, posinf=0.0)
     steps = (groups * inverse[:, :, None]).round_().clamp_(-STEPS, STEPS).to(torch.int8)
     return Rounded(steps.view(len(full), -1), scale)
-
-
-def wanted(option: str, target: torch.device, size: int) -> bool:
-    """Whether a model of `size` bytes in float32 is to be quantized. Raises ConfigError where it cannot be.
-
-    `auto` is int8 where the compiled kernels run, and the model is large enough to gain by it.
-    """
-    if option == "none" or (option == "auto" and (target.type != "cpu" or size < SMALL)):
-        return False
-    reason = compiled.unable() if target.type == "cpu" else f"it is for CPUs, and the device is {target}"
-    if reason is not None and option == "int8":
-        raise ConfigError(f"quantization = 'int8' cannot be used: {reason}")
-    if reason is not None:
-        log.info("quantization none: %s", reason)
-    return reason is None

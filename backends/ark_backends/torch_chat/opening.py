@@ -13,13 +13,13 @@ from ark_backends.kit.tokenizer import HFTokenizer
 from ark_backends.kit.weights import resolve
 from ark_backends.torch_chat import compiled, devices
 from ark_backends.torch_chat.attention import UnsupportedModel
-from ark_backends.torch_chat.check import cases, self_check
+from ark_backends.torch_chat.check import cases, self_check, stored_case
 from ark_backends.torch_chat.checkpoint import Checkpoint, checkpoint
 from ark_backends.torch_chat.engine import TorchEngine, TorchLimits
 from ark_backends.torch_chat.options import TorchChatOptions
-from ark_backends.torch_chat.quantize import SAMPLE, Unfit, quantize
+from ark_backends.torch_chat.quantize import SAMPLE, STORED_TOKENS, Unfit, quantize
 from ark_backends.torch_chat.runner import Runner, longest_context
-from ark_backends.torch_chat.stored import load_stored
+from ark_backends.torch_chat.stored import has_stored, load_stored
 
 log = logging.getLogger("ark.torch_chat")
 
@@ -61,7 +61,13 @@ def _prepared(
     try:
         runner = Runner(loaded)
         reason = compiled.unfit(loaded, runner.spec)
-        known = cases(runner) if options.self_check else []
+        stored = has_stored(loaded)
+        if stored and not quantized and not (reason is None and compile):
+            load_stored(loaded, runner.dtype, runner.device)
+            stored = False
+        known = []
+        if options.self_check:
+            known = [stored_case(runner, sample[:STORED_TOKENS])] if stored else cases(runner)
         # So that each layer is freed as soon as it is replaced.
         del loaded
         if quantized:
@@ -81,7 +87,6 @@ def _prepared(
             except UnsupportedModel as error:
                 raise compiled.NotUsed(str(error)) from error
         else:
-            load_stored(runner.model, runner.dtype, runner.device)
             self_check(runner, known)
             if runner.pack():
                 log.info("%s: linear layers by oneDNN, which is faster here", model.name)

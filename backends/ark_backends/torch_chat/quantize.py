@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from ark_backends.torch_chat import compiled
-from ark_backends.torch_chat.check import Case, compared, divergence
+from ark_backends.torch_chat.check import Case, compared, divergence, windows_of
 from ark_backends.torch_chat.runner import Runner
 from ark_backends.torch_chat.stored import StoredLinear, load_stored
 
@@ -25,6 +25,9 @@ SAMPLE = (Path(__file__).parent / "sample.txt").read_text(encoding="utf-8")
 
 SAMPLE_TOKENS = 256
 """Tokens of it that are computed."""
+
+STORED_TOKENS = 64
+"""The same of a model with stored layers, which takes longer for each."""
 
 ROUTERS = ("router", ".gate")
 """How modules are called that choose among experts: a wrong choice weighs more than its error."""
@@ -53,16 +56,20 @@ def quantize(runner: Runner, tokens: list[int], known: Sequence[Case] = ()) -> R
 
     Raises Unfit when the model is not what it was afterwards; it is lost then.
     """
-    tokens = tokens[:SAMPLE_TOKENS]
+    sample = next(((case.windows, *case.sample) for case in known if case.sample is not None), None)
     try:
-        before = runner.logits(tokens)
+        if sample is None:
+            tokens = tokens[:SAMPLE_TOKENS]
+            sample = (runner.spec.windows, tokens, runner.logits(tokens))
         if compiled.unfit(runner.model, runner.spec) is None:
             runner.compile(quantized=True)
             assert runner.compiled is not None
             total = replaced = runner.compiled.linears
         else:
             total, replaced = _replace_modules(runner)
-        cost = divergence(runner.logits(tokens), before)
+        windows, tokens, before = sample
+        with windows_of(runner, windows):
+            cost = divergence(runner.logits(tokens), before)
         worst = max([cost, *(divergence(*compared(runner, case)) for case in known)])
     except (AttributeError, RuntimeError, TypeError) as problem:
         # Odd models look into their layers' weights.

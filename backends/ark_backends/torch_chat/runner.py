@@ -15,7 +15,7 @@ from transformers.utils import logging as transformers_logging
 
 from ark.config import ConfigError
 from ark_backends.kit.packed import pack
-from ark_backends.torch_chat import compiled, devices, int8
+from ark_backends.torch_chat import compiled, devices
 from ark_backends.torch_chat.attention import NAME, Piece, Plan, Probe, UnsupportedModel, packed_attention
 from ark_backends.torch_chat.kv import KVBuffer, KVSpec
 from ark_backends.torch_chat.stored import shapes_only
@@ -72,14 +72,16 @@ class Runner:
         with torch.inference_mode():
             return self._call(ids, positions, [ends[index] for index in wanted], Plan(self.spec, pieces))
 
-    def logits(self, tokens: Sequence[int]) -> torch.Tensor:
-        """Logits (tokens, vocabulary) after each of these tokens, which follow nothing."""
-        pieces = [Piece(KVBuffer(self.spec, len(tokens)), tokens)]
-        places = list(range(len(tokens)))
+    def logits(self, *sequences: Sequence[int]) -> torch.Tensor:
+        """Logits (tokens, vocabulary) after each token of some sequences, one behind the other, which follow nothing.
+        Those of one token come first."""
+        pieces = [Piece(KVBuffer(self.spec, len(tokens)), tokens) for tokens in sequences]
+        ids = [token for tokens in sequences for token in tokens]
+        places = [place for tokens in sequences for place in range(len(tokens))]
         if self.compiled is not None:
-            return self.compiled.rows(pieces, places)
+            return self.compiled.rows(pieces, list(range(len(ids))))
         with torch.inference_mode():
-            return self._call(list(tokens), places, places, Plan(self.spec, pieces))
+            return self._call(ids, places, list(range(len(ids))), Plan(self.spec, pieces))
 
     def _call(self, ids: list[int], positions: list[int], keep: list[int], plan: Plan | Probe) -> torch.Tensor:
         rows = torch.tensor([ids, positions], device=self.device)
@@ -147,7 +149,7 @@ def load(path: Path, *, device: str, dtype: str, quantization: str = "none") -> 
         config = AutoConfig.from_pretrained(path, local_files_only=True)
     except Exception as error:  # as below
         raise _unloadable(path, error) from error
-    quantized = int8.wanted(quantization, target, devices.float32_bytes(config, size))
+    quantized = devices.int8_wanted(quantization, target, devices.float32_bytes(config, size))
     exact = bool(FAMILIES & set(getattr(config, "architectures", None) or ())) and compiled.unable() is None
     kind = devices.dtype(dtype, target, config, size, exact=exact)
     try:

@@ -116,6 +116,10 @@ class StoredEmbedding(torch.nn.Module):  # type: ignore[misc]
         return module
 
 
+def has_stored(model: torch.nn.Module) -> bool:
+    return any(isinstance(module, StoredLinear) for module in model.modules())
+
+
 def weight_type(linear: torch.nn.Linear | StoredLinear) -> torch.dtype:
     """The type of a layer's weight, which is not read."""
     return linear.stored.dtype if isinstance(linear, StoredLinear) else linear.weight.dtype

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from ark.config import ConfigError
-from ark_backends.torch_chat import compiled, int8
-from ark_backends.torch_chat.int8 import GROUP, rounded, wanted
+from ark_backends.torch_chat import compiled
+from ark_backends.torch_chat.devices import int8_wanted as wanted
+from ark_backends.torch_chat.int8 import GROUP, rounded
 
 CPU = torch.device("cpu")
 on_this_machine = pytest.mark.skipif(compiled.unable() is not None, reason="this CPU is not one for int8")
@@ -103,14 +104,14 @@ def test_in_the_place_of_a_module(layer):
 
 def test_which_models_are_quantized(monkeypatch):
     large, small = 1 << 30, 1 << 20
-    monkeypatch.setattr(int8.compiled, "unable", lambda: None)
+    monkeypatch.setattr(compiled, "unable", lambda: None)
     assert [wanted("auto", CPU, size) for size in (large, small)] == [True, False]
     assert [wanted("int8", CPU, size) for size in (large, small)] == [True, True]
     assert not wanted("none", CPU, large)
     assert not wanted("auto", torch.device("cuda"), large)
     with pytest.raises(ConfigError, match="cuda"):
         wanted("int8", torch.device("cuda"), large)
-    monkeypatch.setattr(int8.compiled, "unable", lambda: "this CPU lacks the instructions")
+    monkeypatch.setattr(compiled, "unable", lambda: "this CPU lacks the instructions")
     assert not wanted("auto", CPU, large)
     with pytest.raises(ConfigError, match="lacks the instructions"):
         wanted("int8", CPU, large)

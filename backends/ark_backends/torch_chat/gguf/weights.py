@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from gguf.constants import GGMLQuantizationType
 from gguf.quants import dequantize
 
+from ark_backends.torch_chat import compiled
 from ark_backends.torch_chat.gguf.file import StoredTensor
 from ark_backends.torch_chat.int8 import GROUP, Rounded, rounded
 
@@ -48,6 +50,7 @@ class TensorWeight:
         def make(first: int, last: int) -> None:
             out[first:last] = self._floats(self._raw(begin + first, begin + last))
 
+        # In one thread: those of torch still wait for the next product, and would be in the way of others.
         self._in_chunks(end - begin, make)
         return torch.from_numpy(out)
 
@@ -65,29 +68,51 @@ class TensorWeight:
         def make(first: int, last: int) -> None:
             raw = self._raw(first, last)
             made = _steps(self.kind, raw, groups)
-            if made is None:
-                found = rounded(torch.from_numpy(self._floats(raw)))
-                made = found.steps.numpy(), found.scale.numpy()
-            steps[first:last], scale[first:last] = made
+            steps[first:last], scale[first:last] = _rounded(self._floats(raw)) if made is None else made
 
-        self._in_chunks(outputs, make)
+        self._in_chunks(outputs, make, torch.get_num_threads())
         return Rounded(torch.from_numpy(steps), torch.from_numpy(scale))
 
     def _raw(self, begin: int, end: int) -> Any:
         return self._bytes[begin:end] if self._order is None else self._bytes[self._order[begin:end]]
 
     def _floats(self, raw: Any) -> Any:
-        floats = raw.view(np.float32).copy() if self.kind == "F32" else dequantize(raw, GGMLQuantizationType[self.kind])
-        return floats.reshape(len(raw), self.shape[1])
+        if self.kind == "F32":
+            return raw.view(np.float32).copy()
+        loops = _loops()
+        found = None if loops is None else loops.floats(self.kind, raw, self.shape[1])
+        return dequantize(raw, GGMLQuantizationType[self.kind]) if found is None else found
 
-    def _in_chunks(self, rows: int, make: Any) -> None:
+    def _in_chunks(self, rows: int, make: Any, threads: int = 1) -> None:
         step = max(1, CHUNK // self.shape[1])
-        begins = range(0, rows, step)
-        if len(begins) < 2:
-            make(0, rows)
+        chunks = [(begin, min(begin + step, rows)) for begin in range(0, rows, step)]
+        # The first one alone, which may have to be compiled.
+        make(*chunks[0])
+        if threads == 1 or len(chunks) == 1:
+            for chunk in chunks[1:]:
+                make(*chunk)
             return
-        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-            list(pool.map(lambda begin: make(begin, min(begin + step, rows)), begins))
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(lambda chunk: make(*chunk), chunks[1:]))
+
+
+@cache
+def _loops() -> Any:
+    """Compiled ones, which are faster; None where they cannot be compiled."""
+    if compiled.unable() is not None:
+        return None
+    # Only here, because it imports numba.
+    from ark_backends.torch_chat.compiled import blocks  # noqa: PLC0415
+
+    return blocks
+
+
+def _rounded(floats: Any) -> tuple[Any, Any]:
+    loops = _loops()
+    if loops is not None and floats.shape[1] % GROUP == 0:
+        return loops.rounded(floats)  # type: ignore[no-any-return]
+    found = rounded(torch.from_numpy(floats))
+    return found.steps.numpy(), found.scale.numpy()
 
 
 def _steps(kind: str, raw: Any, groups: int) -> tuple[Any, Any] | None:
