@@ -13,8 +13,9 @@ BIN := $(VENV)/bin
 serve: $(VENV)/.serve
 	$(BIN)/ark serve --host $(HOST) --port $(PORT)
 
+# In two processes, a file of tests in one of them: much of a test's time is that of the servers it starts.
 test: $(VENV)/.dev
-	$(BIN)/pytest $(PYTEST_OPTIONS)
+	$(BIN)/pytest -n 2 --dist loadfile $(PYTEST_OPTIONS)
 
 # Other people's clients from npm, against a server on this machine. It needs Node 20 or newer.
 test-clients: $(VENV)/.dev tests/clients/npm/node_modules

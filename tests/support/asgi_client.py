@@ -86,6 +86,7 @@ class Exchange:
         self.deaf = False
         """`receive` does not report the disconnect, as in a server that notices it only when it writes."""
         self._gone = anyio.Event()
+        self._told = False
         self._send_fails = send_fails
         self._changed = anyio.Event()
         bodies = list(pieces) or [b""]
@@ -100,18 +101,18 @@ class Exchange:
             self.received += 1
             return self._messages.pop(0)
         await (anyio.sleep_forever() if self.deaf else self._gone.wait())
+        self._told = True
         return {"type": "http.disconnect"}
 
     async def send(self, message: dict[str, Any]) -> None:
-        late, response = self._gone.is_set(), self.response
+        told, response = self._told, self.response
         await anyio.lowlevel.checkpoint()
-        if self._gone.is_set() and not late:
-            # It was on the way when the client left.
-            return
-        if late and not response.complete:
+        if self._gone.is_set() and not response.complete:
             if self._send_fails:
                 raise OSError("the client has disconnected")
-            raise AssertionError(f"sent to a client that has disconnected: {message}")
+            assert not told, f"sent to a client that has disconnected: {message}"
+            # It was on the way before the application knew.
+            return
         if message["type"] == "http.response.start":
             assert not response.status, f"two starts: {message}"
             for name, value in message["headers"]:

@@ -149,10 +149,10 @@ async def test_a_slow_client_has_its_time_for_each_piece_of_a_large_reply() -> N
         return messages.pop() if messages else await anyio.sleep_forever()
 
     async def send(message: Any) -> None:
-        await anyio.sleep(len(message.get("body", b"")) / 300_000)
+        await anyio.sleep(len(message.get("body", b"")) / 150_000)
         sent.append(message.get("body", b""))
 
-    async with running(models=[ECHO | {"context_length": 1_000_000}], limits={"write_timeout": 0.6}) as client:
+    async with running(models=[ECHO | {"context_length": 1_000_000}], limits={"write_timeout": 1.5}) as client:
         scope = {"type": "http", "method": "POST", "path": "/chat/completions", "headers": HEADERS}
         await client.app(scope, receive, send)
     assert json.loads(b"".join(sent))["choices"][0]["message"]["content"] == "x" * 300_000
