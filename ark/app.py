@@ -21,7 +21,6 @@ from ark.errors import APIError, Unavailable
 from ark.http.cors import is_preflight, response_headers
 from ark.http.exchange import CLOSE, FAREWELL, SMALL_BODY, Client, Exchange, Respond
 from ark.http.forms import Form, read_form
-from ark.http.hosts import check_host, check_origin
 from ark.http.request import (
     Body,
     Receive,
@@ -29,6 +28,8 @@ from ark.http.request import (
     Send,
     check_content,
     check_head,
+    check_host,
+    check_origin,
     is_http1,
     origin_form,
     read_headers,

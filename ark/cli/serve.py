@@ -24,8 +24,7 @@ from ark.cli.usage import Help
 from ark.concurrency import is_loading
 from ark.config import Config, KeyConfig
 from ark.errors import RequestTimeout
-from ark.http.hosts import host_name, is_loopback
-from ark.http.request import HEAD_BYTES
+from ark.http.request import HEAD_BYTES, host_name, is_loopback
 from ark.process import memory
 
 _DESCRIPTION = """\

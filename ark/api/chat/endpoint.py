@@ -10,11 +10,10 @@ from functools import partial
 import msgspec
 
 from ark.api.chat import parameters
-from ark.api.chat.parameters import read_messages
+from ark.api.chat.parameters import read_hints, read_messages
 from ark.api.chat.render import ChunkRenderer, Head, StreamRenderer, TextRenderer, completion, error_event
 from ark.api.chat.schema import ChatRequest
 from ark.api.decode import decode
-from ark.api.hints import read_hints
 from ark.api.request import Request, ignored_header
 from ark.chat.turn import Turn, TurnRequest, begin_turn
 from ark.concurrency import run_in_thread_if_large

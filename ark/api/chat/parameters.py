@@ -1,8 +1,8 @@
-"""What a request says: its messages, and what it asks of the reply."""
+"""What a request says: its messages, what it asks of the reply, and of its conversation."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -20,10 +20,23 @@ from ark.engines.parameters import SMALLEST_TOP_P
 from ark.errors import BadRequest, invalid_value, shorten
 from ark.models.served import ServedChat
 from ark.sessions import transcript
+from ark.sessions.service import Hints
 from ark.sessions.transcript import Message
 
 _ROLES = {"developer": "system", "function": "tool"}
 """What templates call them: functions, which came before tools, are tools."""
+
+SESSION_HEADERS = (
+    "x-session-id",
+    "session-id",
+    "session_id",
+    "thread-id",
+    "x-session-affinity",
+    "x-claude-code-session-id",
+)
+"""Headers in which agents send a name of the session."""
+
+_NAME_LENGTH = 1024
 
 _SAMPLING = [field for field in SamplingParams.__struct_fields__ if field != "logit_bias"]
 
@@ -83,6 +96,23 @@ def read(
         size=len(request.body),
         string_length=limits.string_length if max_tokens is None else None,
         seconds=limits.generation_seconds,
+    )
+
+
+def read_hints(
+    request: Request, asked: TurnRequest, model: str, *, cache_key: str | None, metadata: Mapping[str, Any] | None
+) -> Hints:
+    """By what the request's conversation may be found, beside the cookie. `model` is the served name, `cache_key` the
+    body's ``prompt_cache_key``."""
+    values = [*(request.header(name) for name in SESSION_HEADERS), cache_key, (metadata or {}).get("session_id")]
+    names = (value for value in values if isinstance(value, str) and 0 < len(value) <= _NAME_LENGTH)
+    return Hints(
+        model=model,
+        messages=asked.messages,
+        tools=[] if asked.tools is None else [tool.for_template() for tool in asked.tools.tools],
+        name=next(names, None),
+        address=request.address,
+        size=asked.size,
     )
 
 

@@ -11,7 +11,7 @@ from contextlib import aclosing, asynccontextmanager
 import msgspec
 
 from ark.api.chat.endpoint import TurnRunner
-from ark.api.hints import read_hints
+from ark.api.chat.parameters import read_hints
 from ark.api.request import Request, ignored_header
 from ark.api.responses import schema
 from ark.api.responses.items import SealedReasoning
