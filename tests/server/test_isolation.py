@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import canaries
 import httpx
 import pytest
 from asgi_client import ECHO, make_config
@@ -210,3 +211,14 @@ def test_the_server_says_nothing_of_its_version_or_place(told: Server) -> None:
         reply = told.client.get(path)
         assert not {"server", "x-powered-by", "via"} & {*reply.headers}
         assert str(Path.cwd()) not in json.dumps(reply.text)
+
+
+@pytest.mark.anyio
+async def test_conversations_that_are_alike_word_for_word_share_no_thought(tmp_path: Path) -> None:
+    """Without any cookie, with evictions, restarts, names that several conversations share, and turns at once."""
+    canaries.SEEN = seen = canaries.Seen()
+    models = [{"name": "canaries", "backend": "canaries:Canaries"}]
+    how = await canaries.drive(tmp_path, models=models, turns=400, conversations=8, max_sessions=40)
+    assert seen.leaks == []
+    assert seen.own > 200
+    assert min(how["created"], how["continued"], how["rewound"]) > 20
