@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
@@ -79,14 +79,7 @@ def read_messages(messages: Iterable[Mapping[str, Any]], before: Message | None 
 
 def common_messages(one: Sequence[Message], other: Sequence[Message]) -> int:
     """How many leading messages are the same to a client."""
-    low, high = 0, min(len(one), len(other))
-    while low < high:
-        middle = (low + high + 1) // 2
-        if one[middle - 1].digest == other[middle - 1].digest:
-            low = middle
-        else:
-            high = middle - 1
-    return low
+    return _common(min(len(one), len(other)), lambda _, end: one[end - 1].digest == other[end - 1].digest)
 
 
 def _visible(data: Mapping[str, Any]) -> list[Any]:
@@ -208,12 +201,22 @@ def unpack_tokens(tokens: bytes, start: int = 0, end: int | None = None) -> list
 
 def common_tokens(one: bytes, other: bytes) -> int:
     """How many leading ids two transcripts share."""
-    low, high = 0, min(len(one), len(other)) // TOKEN_BYTES
-    # Halving compares slices at the speed of memcmp; a loop over 100,000 ids would hold the event loop up.
+
+    def same(start: int, end: int) -> bool:
+        span = slice(start * TOKEN_BYTES, end * TOKEN_BYTES)
+        return one[span] == other[span]
+
+    # Comparing slices is as fast as memcmp; a loop over 100,000 ids would hold the event loop up.
+    return _common(min(len(one), len(other)) // TOKEN_BYTES, same)
+
+
+def _common(count: int, same: Callable[[int, int], bool]) -> int:
+    """How many of `count` leading things are the same, by halving. `same` compares those from a start, before which all
+    are, up to an end."""
+    low, high = 0, count
     while low < high:
         middle = (low + high + 1) // 2
-        span = slice(low * TOKEN_BYTES, middle * TOKEN_BYTES)
-        if one[span] == other[span]:
+        if same(low, middle):
             low = middle
         else:
             high = middle - 1
