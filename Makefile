@@ -8,17 +8,22 @@ SECONDS ?= 60
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: serve test test-clients check format pages lock docs bench fuzz clean
+.PHONY: serve models test test-clients check format pages lock docs bench fuzz clean
 
 serve: $(VENV)/.serve
+	-@$(BIN)/ark pull >/dev/null
 	$(BIN)/ark serve --host $(HOST) --port $(PORT)
 
+# The default models: into $$ARK_MODELS, or the user's cache. Those that are here already are left alone.
+models: $(VENV)/.serve
+	@$(BIN)/ark pull --config /dev/null >/dev/null
+
 # In two processes, a file of tests in one of them: much of a test's time is that of the servers it starts.
-test: $(VENV)/.dev
+test: $(VENV)/.dev models
 	$(BIN)/pytest -n 2 --dist loadfile $(PYTEST_OPTIONS)
 
 # Other people's clients from npm, against a server on this machine. It needs Node 20 or newer.
-test-clients: $(VENV)/.dev tests/clients/npm/node_modules
+test-clients: $(VENV)/.dev models tests/clients/npm/node_modules
 	$(BIN)/pytest -m npm $(PYTEST_OPTIONS) tests/clients
 
 check: $(VENV)/.dev

@@ -1,7 +1,7 @@
 """The configuration: ``ark.toml`` as typed values.
 
 Read from ``$ARK_CONFIG``, else from ``ark.toml`` in the working directory, else the defaults, which serve the
-embedded models. Environment variables ``ARK_<TABLE>__<FIELD>`` override single fields of the tables (not of the
+default models. Environment variables ``ARK_<TABLE>__<FIELD>`` override single fields of the tables (not of the
 models). Every problem is a `ConfigError` that names the file, the field and the reason.
 """
 

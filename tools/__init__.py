@@ -1,1 +1,1 @@
-"""Generators of documentation pages and openapi.json, and the training of the embedded models. Not in the wheel."""
+"""Generators of documentation pages and openapi.json, and the training of the tests' chat model. Not in the wheel."""

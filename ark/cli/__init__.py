@@ -32,7 +32,7 @@ Ctrl-C."""
 
 _EPILOG = f"""\
 to begin with:
-  ark serve                 serve the models that come with ARK, at http://127.0.0.1:8000
+  ark serve                 serve three small models, at http://127.0.0.1:8000
   ark chat                  chat with one of them, in another terminal
   ark check ORG/NAME        check whether a model of the hub runs on this machine
   ark serve ORG/NAME        serve it

@@ -20,7 +20,7 @@ from ark.engines import hub, machine
 from ark.engines.loading import InstalledBackend, find_backend, installed_backends, read_files
 from ark.engines.model_files import ModelFiles, find_local, kv_bytes
 from ark.models.backend_selection import select_by_files
-from ark.models.default_models import served_models
+from ark.models.default_models import known_defaults, served_models
 
 _DESCRIPTION = """\
 Say what would run on this machine: each model's engine and device, the memory of its weights and its conversations,
@@ -31,6 +31,7 @@ Without MODEL it checks the configuration, as 'ark serve' would. The status is 1
 """
 
 MB = 1 << 20
+_BY = "by the server or by "
 SHOWN = ("anyio", "hypercorn", "msgspec", "torch", "transformers", "FlagEmbedding", "ctranslate2", "faster-whisper")
 
 
@@ -107,7 +108,7 @@ def _directory(model: ModelConfig, finding: Finding) -> Path | None:
         # A backend that looks at no files need not have a directory at all.
         return None
     if model.source.startswith(("/", ".", "~")) or model.source.count("/") > 1:
-        finding.problems.append(f"{model.source} does not exist")
+        _say_what_is_missing(model, finding)
         return None
     if not hub.installed():
         # The backend is missing too, and says so.
@@ -119,6 +120,15 @@ def _directory(model: ModelConfig, finding: Finding) -> Path | None:
         return None
     finding.facts.append(f"hub model: {model.source}, in {found}")
     return found
+
+
+def _say_what_is_missing(model: ModelConfig, finding: Finding) -> None:
+    """Of a model whose directory does not exist: that of a default model comes with the download."""
+    if not any(model.path == known.config.path for known in known_defaults()):
+        finding.problems.append(f"{model.source} does not exist")
+        return
+    size = find_backend(model.backend or "", model.task).download_bytes(model)
+    finding.facts.append(f"weights: {size / MB:.0f} MB to download, {_BY}'ark pull'")
 
 
 def _measure(finding: Finding, model: ModelConfig, backend: InstalledBackend, directory: Path) -> ModelFiles:
@@ -133,7 +143,7 @@ def _measure(finding: Finding, model: ModelConfig, backend: InstalledBackend, di
     if not files.weights_bytes and find_local(model.source) is None:
         files = msgspec.structs.replace(files, weights_bytes=backend.download_bytes(model))
         name = model.source if model.revision is None else f"{model.source}@{model.revision}"
-        where = f"to download, by the server or by 'ark pull {name}'"
+        where = f"to download, {_BY}'ark pull {name}'"
     if files.weights_bytes:
         finding.facts.append(f"weights: {files.weights_bytes / MB:.0f} MB {where}")
     else:

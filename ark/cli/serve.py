@@ -28,8 +28,8 @@ from ark.http.request import HEAD_BYTES, host_name, is_loopback
 from ark.process import memory
 
 _DESCRIPTION = """\
-Serve OpenAI's API, with models from directories or from the hub, with those of ark.toml, or otherwise with the small
-ones that come with ARK.
+Serve OpenAI's API, with models from directories or from the hub, with those of ark.toml, or otherwise with three
+small ones, which are downloaded at the first start.
 
     ark serve
     ark serve Qwen/Qwen2.5-0.5B-Instruct

@@ -7,11 +7,16 @@ numbers and text.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol, Self
 
 import msgspec
 
 from ark.config import ModelConfig
+
+ReportProgress = Callable[[int, int], object]
+"""Called every quarter of a second or so with the bytes that have come, and their number in all. What it raises breaks
+the download off."""
 
 
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,7 +68,8 @@ class Backend(Protocol):
       about it.
     - ``unsupported_reason(model, files: ModelFiles) -> str | None``: why this machine cannot open this model. Raises
       ConfigError for the model's own options.
-    - ``fetch(model) -> Path``: download a model's files, and return their directory.
+    - ``fetch(model, report: ReportProgress) -> Path``: download a model's files if they are not here, and return what
+      `open` gets as ``model.path``.
     - ``download_bytes(model) -> int``: the size of the weights that `fetch` would download.
     """
 

@@ -25,7 +25,7 @@ def small_files(repo: str, revision: str | None) -> Path:
     """The directory of a model's `SMALL_FILES`, downloaded if they are not here yet. Raises ConfigError."""
     from huggingface_hub import snapshot_download  # noqa: PLC0415
 
-    with hub_errors(repo, revision), _no_progress_bars():
+    with hub_errors(repo, revision), no_progress_bars():
         return Path(snapshot_download(repo, revision=revision, allow_patterns=list(SMALL_FILES)))
 
 
@@ -67,11 +67,12 @@ def hub_errors(repo: str, revision: str | None) -> Iterator[None]:
 
 def progress_bars() -> AbstractContextManager[None]:
     """Show progress bars in a terminal, and none in a log."""
-    return nullcontext() if sys.stderr.isatty() else _no_progress_bars()
+    return nullcontext() if sys.stderr.isatty() else no_progress_bars()
 
 
 @contextmanager
-def _no_progress_bars() -> Iterator[None]:
+def no_progress_bars() -> Iterator[None]:
+    """Keep huggingface_hub from showing any."""
     from huggingface_hub import utils  # noqa: PLC0415
 
     if utils.are_progress_bars_disabled():

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from ark.config import ConfigError, ModelConfig, Task
-from ark.engines.backend import Backend, Detection
+from ark.engines.backend import Backend, Detection, ReportProgress
 from ark.engines.model_files import CONFIG, ModelFiles, read_model_files
 
 log = logging.getLogger("ark.backends")
@@ -61,10 +61,10 @@ class InstalledBackend:
             reason = str(error)
         return [*missing] if reason is None else [*missing, reason]
 
-    def fetch(self, model: ModelConfig) -> Path | None:
-        """The directory of a model's files, downloaded if need be; None where the backend downloads nothing."""
+    def fetch(self, model: ModelConfig, report: ReportProgress) -> Path | None:
+        """Where a model's files are, downloaded if need be; None where the backend downloads nothing. Blocks."""
         fetch = getattr(self.kind, "fetch", None)
-        return None if fetch is None else fetch(model)
+        return None if fetch is None else fetch(model, report)
 
     def download_bytes(self, model: ModelConfig) -> int:
         measure = getattr(self.kind, "download_bytes", None)
@@ -131,8 +131,3 @@ def find_backend(name: str, task: str) -> InstalledBackend:
     if not backend.does(task):
         raise LookupError(f"the backend {name!r} does not do the task {task!r}: it has no method {_METHODS[task]}")
     return backend
-
-
-def load_backend(name: str, task: str) -> type[Backend]:
-    """The class of `find_backend`."""
-    return find_backend(name, task).kind

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
+import anyio
+
 from ark.config import Config, KeyConfig, ModelConfig, check_names
 from ark.errors import BadRequest, ModelNotFound, shorten
 from ark.models.default_models import log_defaults, served_models
@@ -49,12 +51,26 @@ class Registry:
         return all(served.state == "ready" for served in self.models)
 
     async def open(self, after: Callable[[], object] | None = None) -> None:
-        """Open the models one after another: loading two at once takes the memory of both. `after` is called after
-        each."""
-        for served in self.models:
-            await served.open()
-            if after is not None:
-                after()
+        """Download what is not here, all at once, and open the models one after another: loading two at once takes the
+        memory of both. Those that are downloaded open when they are here. `after` is called after each."""
+        opening = anyio.Lock()
+
+        async def open_one(served: AnyServed) -> None:
+            await served.fetch()
+            async with opening:
+                await served.open()
+                if after is not None:
+                    after()
+
+        async with anyio.create_task_group() as tasks:
+            for served in self.models:
+                tasks.start_soon(served.fetch)
+            for served in self.models:
+                await served.located.wait()
+                if served.download is not None:
+                    tasks.start_soon(open_one, served)
+                else:
+                    await open_one(served)
 
     def release(self, released: Sequence[tuple[str, str]]) -> None:
         """Forget the state of conversations, each as the served model's name and the state's."""

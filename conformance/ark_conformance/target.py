@@ -10,7 +10,8 @@ details is assumed to support everything. Its models are told apart by their nam
 ``ark``                   the server is ARK
 ``chat``                  there is a chat model; so ``embedding`` and ``transcription``
 ``tiny_chat``             the chat model is that of ARK's tests, which does a few things reliably
-``embedded_embedding``    the embedding model is ARK's embedded one; so ``embedded_transcription``
+``all_minilm``            the embedding model is all-MiniLM-L6-v2
+``whisper_tiny_en``       the transcription model is Whisper's tiny.en
 ``reasoning``             the chat model is known to reason
 ``translation``           the transcription model is not known to be English-only
 ``english_alone``         it is known to be
@@ -41,8 +42,8 @@ from ark_conformance.calls import Call
 from ark_conformance.clients import Server, tls
 
 TINY_CHAT = "tiny-chat"
-EMBEDDED_EMBEDDING = "all-MiniLM-L6-v2"
-EMBEDDED_TRANSCRIPTION = "ark-embedded-whisper"
+ALL_MINILM = "all-MiniLM-L6-v2"
+WHISPER_TINY_EN = "whisper-tiny.en"
 
 UNKNOWN_BODY_TIMEOUT = "how long the server waits for more of a body is not known: --body-timeout"
 PATIENCE = 1.0
@@ -206,10 +207,10 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
             "key": self.server.api_key is None and "no API key was given: --api-key",
             "ark": not self.is_ark and "the server is not ARK: GET /models has no details of ARK's",
             "tiny_chat": self._served(self.chat) != TINY_CHAT and f"only the model {TINY_CHAT} is known to answer this",
-            "embedded_embedding": not (self._served(self.embedding) or "").endswith(EMBEDDED_EMBEDDING)
-            and f"only {EMBEDDED_EMBEDDING} is known to give these vectors",
-            "embedded_transcription": self._served(self.transcription) != EMBEDDED_TRANSCRIPTION
-            and f"only the embedded model {EMBEDDED_TRANSCRIPTION} is known to hear this",
+            "all_minilm": not (self._served(self.embedding) or "").endswith(ALL_MINILM)
+            and f"only {ALL_MINILM} is known to give these vectors",
+            "whisper_tiny_en": not (self._served(self.transcription) or "").endswith(WHISPER_TINY_EN)
+            and f"only {WHISPER_TINY_EN} is known to hear this",
             "translation": self._english_alone
             and f"the model {self.transcription!r} knows English alone, and translates nothing",
             "english_alone": not self._english_alone

@@ -1,4 +1,4 @@
-"""ARK with its embedded models and a key, for clients in processes of their own."""
+"""ARK with small models and a key, for clients in processes of their own."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 from client_programs import KEY
+from fixture_models import with_tiny_chat
 from running import Running, serve
 
 from ark.app import create_app
@@ -16,5 +17,5 @@ from ark.config import Config, KeyConfig
 @pytest.fixture(scope="session")
 def server() -> Iterator[Running]:
     key = KeyConfig(name="own", sha256=hashlib.sha256(KEY.encode()).hexdigest())
-    with serve(create_app(Config(keys=(key,))), 120) as running:
+    with serve(create_app(Config(models=with_tiny_chat(), keys=(key,))), 120) as running:
         yield running

@@ -47,7 +47,7 @@ def target(url: str, needs: tuple[str, ...]) -> Target:
     given = {
         "tiny-chat": details("chat", reasoning=True, parameters=sorted(OPTIONAL - lacking)),
         "all-MiniLM-L6-v2": details("embedding", dimensions=[384], parameters=sparse),
-        "ark-embedded-whisper": details("transcription", languages=languages, parameters=["language"]),
+        "whisper-tiny.en": details("transcription", languages=languages, parameters=["language"]),
         "slow": details("chat", state="loading"),
         "broken": details("chat", state="failed"),
     }

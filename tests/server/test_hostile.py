@@ -17,14 +17,12 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("faster_whisper")
 
+from fixture_models import real_model
 from hostile_audio import CONCAT, au, mp4, png, sdp
 from process import Process, launch
 from recordings import file_of, noise
 from tiny_model import save_tiny_llama
 
-import ark_embedded
-
-SPEECH = Path(ark_embedded.__file__).parent / "speech"
 GOOD = file_of(noise(2.0)).getvalue()
 
 RECORDINGS = [
@@ -59,7 +57,7 @@ def started(directory: Path, **options: Any) -> Iterator[tuple[Process, httpx.Cl
         [[models]]
         name = "speech"
         task = "transcription"
-        path = "{SPEECH}"
+        path = "{real_model("transcription")}"
         engine = {{ threads = 1 }}
     """
     with launch(directory, config, **options) as server:

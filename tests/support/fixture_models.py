@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ark.config import Config, ModelConfig, SamplingConfig, Task
+from ark.engines.loading import find_backend
 from ark.models.default_models import default_models
 
 TINY_CHAT = Path(__file__).parents[1] / "models" / "tiny-chat"
@@ -24,6 +25,14 @@ def only(task: Task) -> Config:
     if task == "chat":
         return Config(models=(tiny_chat(),))
     return Config(models=tuple(model for model in default_models() if model.task == task))
+
+
+def real_model(task: Task) -> Path:
+    """The directory of the default model of a task, downloaded if it is not here."""
+    (model,) = only(task).models
+    path = find_backend(model.backend or "", task).fetch(model, lambda received, total: None)
+    assert path is not None
+    return path
 
 
 def with_tiny_chat() -> tuple[ModelConfig, ...]:

@@ -33,7 +33,7 @@ INTRODUCTION = f"""\
 <!-- Made by `make pages` from tools/docs/configuration_page.py -->
 
 To configure ARK, write an `ark.toml`. ARK reads the file that `--config` names, else the one that `$ARK_CONFIG` names,
-else `ark.toml` in the directory where it starts. Without a file it serves the embedded models. A bad value or an
+else `ark.toml` in the directory where it starts. Without a file it serves the default models. A bad value or an
 unknown field ends the start, with the file, the field and the reason.
 
 ```toml

@@ -1,6 +1,6 @@
 """Take the screenshot of the page at ``/`` for the documentation: ``python tools/docs/page_picture.py URL``.
 
-The server has the embedded models, as ``ark serve`` without a configuration. It needs playwright and a Chromium.
+The server has the default models, as ``ark serve`` without a configuration. It needs playwright and a Chromium.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Scripts that made the embedded models. Nothing here is needed to serve them."""
+"""Scripts that made the chat model of the tests. Nothing here is needed to serve it."""

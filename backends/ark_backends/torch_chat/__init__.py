@@ -19,7 +19,6 @@ from ark_backends.kit.local_models import LocalModels
 from ark_backends.kit.threads import set_num_threads
 from ark_backends.torch_chat.gguf.describe import describe
 from ark_backends.torch_chat.options import TorchChatOptions
-from ark_embedded import CHAT_MODEL, chat_model_path
 
 __all__ = ["PARAMETERS", "TorchChat", "TorchChatOptions"]
 
@@ -41,7 +40,8 @@ class TorchChat(LocalModels, ChatBackendBase):
             return None
         # Greedy, because a model this small answers best so; in one fixed type, so that it answers the same everywhere.
         sampling, engine = SamplingConfig(temperature=0.0), {"dtype": "float32"}
-        return ModelConfig(name=CHAT_MODEL, path=str(chat_model_path()), sampling=sampling, engine=engine)
+        path = Path(__file__).parents[3] / "tests" / "models" / "tiny-chat"
+        return ModelConfig(name="tiny-chat", path=str(path), sampling=sampling, engine=engine)
 
     @classmethod
     def read_files(cls, path: Path) -> ModelFiles | None:

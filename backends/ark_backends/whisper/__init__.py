@@ -20,11 +20,11 @@ from ark.engines.transcription import (
     TranscriptionStatus,
 )
 from ark.errors import BadRequest, shorten
+from ark_backends.kit import pinned_models
 from ark_backends.kit.engine_backend import EngineBackend
 from ark_backends.kit.local_models import LocalModels
 from ark_backends.whisper.job import Ended
 from ark_backends.whisper.options import VadConfig, WhisperOptions
-from ark_embedded import SPEECH_MODEL, speech_model_path
 
 if TYPE_CHECKING:
     from ark_backends.whisper.engine import WhisperEngine
@@ -49,13 +49,13 @@ class Whisper(LocalModels, EngineBackend):
 
     @classmethod
     def default_for(cls, task: Task) -> ModelConfig | None:
-        path = speech_model_path() if task == "transcription" else None
-        if path is None:
+        if task != "transcription":
             return None
-        # On the CPU: on a GPU CTranslate2 needs CUDA's own libraries, for a model that is quick without. Each window is
-        # transcribed by itself, because a word that was heard twice goes on for ever behind the text before it.
-        engine = {"device": "cpu", "compute_type": "int8", "condition_on_previous_text": False}
-        return ModelConfig(name=SPEECH_MODEL, task="transcription", path=str(path), engine=engine)
+        pinned = pinned_models.SPEECH
+        # On the CPU: on a GPU CTranslate2 needs CUDA's own libraries, for a model that is quick without. In silence it
+        # hears a "You", so that silence is left out.
+        engine = {"device": "cpu", "vad": True}
+        return ModelConfig(name=pinned.name, task="transcription", path=str(pinned.path), engine=engine)
 
     @classmethod
     def detect(cls, files: ModelFiles) -> Detection | None:

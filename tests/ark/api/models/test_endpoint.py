@@ -39,6 +39,7 @@ async def test_the_details_of_a_model() -> None:
         "task": "chat",
         "backend": "echo_backend:EchoBackend",
         "state": "ready",
+        "download": None,
         "alias_of": None,
         "aliases": ["gpt-3.5-turbo", "gpt-4o", "gpt-4o-mini"],
         "context_length": 77,
