@@ -11,8 +11,19 @@ from ark.api.decode import convert
 from ark.api.request import Request
 from ark.config import KeyConfig, Task
 from ark.http.response import Response
+from ark.models.registry import AnyServed
 from ark.models.served import Download, ServedChat
 from ark.services import Services
+
+
+class SamplingDefaults(msgspec.Struct, frozen=True, kw_only=True):
+    """The model's own sampling parameters, or those of the configuration."""
+
+    temperature: float
+    top_p: float
+    top_k: int
+    min_p: float
+    repetition_penalty: float
 
 
 class ModelDetails(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,6 +48,8 @@ class ModelDetails(msgspec.Struct, frozen=True, kw_only=True):
     """Sizes that an embedding model's vectors can have, its own first; None until it is open, and for other models."""
     languages: Sequence[str] | None = None
     """Codes of the languages that a speech model knows; None until it is open, and for other models."""
+    sampling: SamplingDefaults | None = None
+    """What a request to a chat model gets that says nothing; None until it is open, and for other models."""
     parameters: Sequence[str] | None
     """Request parameters that the model honours; None until it is open."""
 
@@ -105,6 +118,7 @@ def _entry(name: str, key: KeyConfig | None, services: Services) -> Model:
         deterministic=None if capabilities is None else capabilities.deterministic,
         dimensions=getattr(backend, "dimensions", None),
         languages=getattr(backend, "languages", None),
+        sampling=_sampling(served),
         parameters=None if capabilities is None else sorted(capabilities.parameters),
     )
     kind, abilities = KINDS[served.config.task]
@@ -118,3 +132,9 @@ def _entry(name: str, key: KeyConfig | None, services: Services) -> Model:
         max_model_len=details.context_length,
         ark=details,
     )
+
+
+def _sampling(served: AnyServed) -> SamplingDefaults | None:
+    if not isinstance(served, ServedChat) or served.backend is None:
+        return None
+    return msgspec.convert(served.default_sampling, SamplingDefaults, from_attributes=True)

@@ -212,7 +212,7 @@ class OutputProcessor:
             return
         cut = self._parser.inside_arguments
         # What looks like a call to its end is none.
-        self._add("", *self._parser.flush(), deltas)
+        self._add("", *self._parser.flush(cut=self.finish_reason == "length"), deltas)
         if self._calls and not cut and self.finish_reason == "stop":
             self.finish_reason = "tool_calls"
 

@@ -99,9 +99,14 @@ class ToolParser:
             pass
         return self._take()
 
-    def flush(self) -> tuple[str, list[CallDelta]]:
-        """What was held back, at the end of the reply."""
+    def flush(self, *, cut: bool = False) -> tuple[str, list[CallDelta]]:
+        """What was held back, at the end of the reply. The beginning of a call that `cut` says was cut off is dropped:
+        it is no call yet, and was not meant as content."""
         match self._state:
+            case _State.OPENED | _State.CALL if cut and (self._calls or self._kept.strip(SPACE)):
+                pass
+            case _State.TEXT if cut and partial_end(self._buffer, (self._form.marker,)) > (0 if self._calls else 1):
+                pass
             case _State.CALL if self._reader.progress is Progress.HEAD:
                 self._content.append(self._kept + self._reader.text)
             case _State.OPENED:

@@ -12,6 +12,7 @@ from ark.config import ConfigError
 from ark.engines import hub
 from ark.engines.chat import SamplingParams
 from ark.engines.model_files import WEIGHTS, find_local, read_json
+from ark_backends.kit.sampling_defaults import sampling_by_name
 
 FURTHER = {
     # BGE-M3's heads, and the pooling of vectors.
@@ -87,7 +88,13 @@ def wanted(files: list[str], also: Sequence[str] = ()) -> list[str]:
 
 
 def recommended_sampling(path: Path) -> SamplingParams:
-    """The sampling parameters in a model's generation_config.json, with neutral values for those that are not there."""
+    """The sampling parameters in a model's generation_config.json, with neutral values for those that are not there.
+    Where it has none, those of the model's family, by the name of its directory or of its repository."""
     found = read_json(path / "generation_config.json") or {}
+    if found.get("do_sample") is False:
+        return SamplingParams(temperature=0.0)
     names = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
-    return SamplingParams(**{name: found[name] for name in names if isinstance(found.get(name), int | float)})
+    values = {name: found[name] for name in names if isinstance(found.get(name), int | float)}
+    # The hub's cache has a directory for each commit below that of the repository.
+    repository = path.parent.parent.name if path.parent.name == "snapshots" else ""
+    return SamplingParams(**values) if values else sampling_by_name(path.name, repository)

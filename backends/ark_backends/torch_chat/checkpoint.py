@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import torch
 
 from ark.engines.chat import SamplingParams
+from ark_backends.kit.sampling_defaults import sampling_by_name
 from ark_backends.kit.tokenizer import HFTokenizer, load_tokenizer
 from ark_backends.kit.weights import recommended_sampling
 from ark_backends.torch_chat import compiled, devices, runner
@@ -59,13 +60,15 @@ class GGUFFile:
     """A GGUF file."""
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         self._gguf = GGUF(path)
 
     def tokenizer(self) -> HFTokenizer:
         return tokenizer(self._gguf)
 
     def sampling(self) -> SamplingParams:
-        return SamplingParams()
+        # The format has no place for it.
+        return sampling_by_name(self._path.name, str(self._gguf.metadata.get("general.name", "")))
 
     def load(self, options: TorchChatOptions) -> tuple[Any, bool]:
         target = devices.device(options.device)

@@ -63,12 +63,33 @@ def test_files_that_serving_needs():
     assert weights.wanted(["config.json", "pytorch_model.bin"]) == ["config.json", "pytorch_model.bin"]
 
 
-def test_recommended_sampling(tmp_path):
-    assert weights.recommended_sampling(tmp_path) == SamplingParams()
+def test_sampling_is_as_the_models_own_files_say(tmp_path):
     found = '{"temperature": 0.6, "top_k": 20, "repetition_penalty": 1.1, "do_sample": true}'
     (tmp_path / "generation_config.json").write_text(found)
     expected = SamplingParams(temperature=0.6, top_k=20, repetition_penalty=1.1)
     assert weights.recommended_sampling(tmp_path) == expected
+    (tmp_path / "generation_config.json").write_text('{"do_sample": false}')
+    assert weights.recommended_sampling(tmp_path) == SamplingParams(temperature=0.0)
     (tmp_path / "generation_config.json").write_text("{")
     with pytest.raises(ConfigError, match="generation_config"):
         weights.recommended_sampling(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("SmolLM2-135M-Instruct", SamplingParams(temperature=0.2, top_p=0.9)),
+        ("models--HuggingFaceTB--SmolLM2-1.7B/snapshots/0123", SamplingParams(temperature=0.2, top_p=0.9)),
+        ("Qwen2.5-0.5B", SamplingParams(temperature=0.7, top_p=0.8, top_k=20, repetition_penalty=1.05)),
+        ("something-else", SamplingParams(temperature=0.8, top_k=40, top_p=0.95, min_p=0.05)),
+        # A directory further up says nothing of the model.
+        ("smollm2/models/mine", SamplingParams(temperature=0.8, top_k=40, top_p=0.95, min_p=0.05)),
+    ],
+)
+@pytest.mark.parametrize("config", [None, '{"eos_token_id": 2}'])
+def test_sampling_of_a_model_that_says_nothing_is_that_of_its_family(tmp_path, name, expected, config):
+    path = tmp_path / name
+    path.mkdir(parents=True)
+    if config is not None:
+        (path / "generation_config.json").write_text(config)
+    assert weights.recommended_sampling(path) == expected

@@ -141,3 +141,9 @@ def test_batches_make_no_difference(text: str, size: int, distinct: bool) -> Non
     assert cut.finish_reason == whole.finish_reason
     assert "STOP" not in cut.content
     assert (cut.kept, len(cut.calls) > 1 and distinct) == (whole.kept, False)
+
+
+def test_of_a_call_that_is_cut_before_its_arguments_nothing_is_seen() -> None:
+    output = processor()
+    run(output, batch(f'I look.\n{CALL}\n<tool_call>\n{{"name": "loo', "length"))
+    assert (output.content, len(output.calls), output.finish_reason) == ("I look.", 1, "length")

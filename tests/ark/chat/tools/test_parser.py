@@ -271,3 +271,22 @@ def test_what_a_model_writes_is_read(form: ToolFormat, content: str, calls: list
     got, read = parse(form, list(f"{before} {write(form, calls)}"))
     assert got.strip() == before
     assert [(name, json.loads(arguments)) for _, name, arguments in read] == calls
+
+
+@pytest.mark.parametrize("form", FORMATS.values(), ids=FORMATS)
+def test_a_reply_that_is_cut_has_no_half_of_a_call_in_its_content(form: ToolFormat) -> None:
+    calls = write(form, [("look", {"a": [1, "x"]}), ("stop-it", {"b": "y"})])
+    text = f"I look. {calls if calls.startswith(form.marker) else form.marker + calls}"
+    for end in range(len(text) + 1):
+        parser = ToolParser(form, SCHEMAS)
+        steps = [parser.push(text[:end]), parser.flush(cut=True)]
+        content = "".join(content for content, _ in steps)
+        # The first letter of a marker may as well be an ordinary one.
+        assert content.rstrip() in (text[:end][:7].rstrip(), f"I look. {form.marker[0]}"), text[:end]
+    assert [delta.name for _, deltas in steps for delta in deltas if delta.name] == ["look", "stop-it"]
+
+
+def test_json_that_is_cut_is_content_as_long_as_it_may_be_no_call() -> None:
+    parser = ToolParser(LLAMA, SCHEMAS)
+    steps = [parser.push('{"name": "lo'), parser.flush(cut=True)]
+    assert "".join(content for content, _ in steps) == '{"name": "lo'
