@@ -21,15 +21,18 @@ def tiny_chat(**fields: Any) -> ModelConfig:
 
 
 def only(task: Task) -> Config:
-    """One model of the task: a test need not wait for those it does not use."""
-    if task == "chat":
-        return Config(models=(tiny_chat(),))
+    """One model of the task, for chat the tiny one: a test need not wait for those it does not use."""
+    return Config(models=(tiny_chat(),)) if task == "chat" else only_default(task)
+
+
+def only_default(task: Task) -> Config:
+    """The default model of the task alone."""
     return Config(models=tuple(model for model in default_models() if model.task == task))
 
 
 def real_model(task: Task) -> Path:
-    """The directory of the default model of a task, downloaded if it is not here."""
-    (model,) = only(task).models
+    """Where the default model of a task is, downloaded if it is not here."""
+    (model,) = only_default(task).models
     path = find_backend(model.backend or "", task).fetch(model, lambda received, total: None)
     assert path is not None
     return path

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ark.config import ConfigError, ModelConfig, SamplingConfig, Task
+from ark.config import ConfigError, ModelConfig, Task
 from ark.engines.backend import Capabilities, Detection
 from ark.engines.chat import ChatBackend
 from ark.engines.model_files import ModelFiles
+from ark_backends.kit import pinned_models
 from ark_backends.kit.chat import PARAMETERS, ChatBackendBase
 from ark_backends.kit.local_models import LocalModels
 from ark_backends.kit.threads import set_num_threads
@@ -38,10 +39,7 @@ class TorchChat(LocalModels, ChatBackendBase):
     def default_for(cls, task: Task) -> ModelConfig | None:
         if task != "chat":
             return None
-        # Greedy, because a model this small answers best so; in one fixed type, so that it answers the same everywhere.
-        sampling, engine = SamplingConfig(temperature=0.0), {"dtype": "float32"}
-        path = Path(__file__).parents[3] / "tests" / "models" / "tiny-chat"
-        return ModelConfig(name="tiny-chat", path=str(path), sampling=sampling, engine=engine)
+        return ModelConfig(name=pinned_models.CHAT.name, path=str(pinned_models.CHAT.path))
 
     @classmethod
     def read_files(cls, path: Path) -> ModelFiles | None:

@@ -206,17 +206,23 @@ def test_pull_takes_what_is_here_already(
     assert "HF_HUB_OFFLINE" in capsys.readouterr().err
 
 
-def test_nothing_to_pull(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_models_the_default_ones_are_pulled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
-    assert main(["pull"]) == 1
-    assert "nothing to download" in capsys.readouterr().err
+    assert main(["pull"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out.splitlines() == [model.path for model in default_models()]
+    assert re.search(
+        r"SmolLM2-135M-Instruct: chat, 9\d MB of weights\n.*embedding, .*\n.*transcription, ", captured.err
+    )
 
 
 def test_the_default_models_can_be_served(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ARK_CONFIG", raising=False)
     out = checked(capsys, status=0)
     assert re.search(r"backends: .*torch_chat \(ark-server\[torch\]\)", out)
-    assert "tiny-chat (chat, torch_chat)" in out
+    assert "SmolLM2-135M-Instruct (chat, torch_chat)" in out
     assert "can be served" in out
     assert "cannot" not in out
 

@@ -16,10 +16,10 @@ from ark.models.default_models import default_models, find_default, served_model
 from ark.models.registry import Registry, all_aliases
 from ark.models.served import ServedEmbedding, ServedTranscription
 from ark_backends.kit import local_models
-from ark_backends.kit.pinned_models import EMBEDDING, SPEECH
+from ark_backends.kit.pinned_models import CHAT, EMBEDDING, SPEECH
 
 KEY = "0" * 64
-CHAT_MODEL = "tiny-chat"
+CHAT_MODEL = CHAT.name
 
 
 @pytest.fixture(autouse=True)
@@ -155,7 +155,7 @@ def test_where_no_default_can_be_served_all_say_what_they_need(without: Without)
     for module in ("torch", "faster_whisper"):
         without(module)
     assert [model.task for model in default_models()] == ["chat", "embedding", "transcription"]
-    with pytest.raises(ConfigError, match=r"tiny-chat needs torch: pip install 'ark-server\[torch\]'"):
+    with pytest.raises(ConfigError, match=r"SmolLM2-135M-Instruct needs torch: pip install 'ark-server\[torch\]'"):
         find_default(CHAT_MODEL)
 
 
