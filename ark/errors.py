@@ -37,6 +37,11 @@ def invalid_value(param: str, reason: str, *, code: str = "invalid_value") -> Ba
     return BadRequest(f"Invalid '{param}': {reason}", param=param, code=code)
 
 
+def missing_parameter(param: str) -> BadRequest:
+    """400: a parameter that the request needs was not sent."""
+    return BadRequest(f"Missing required parameter: '{param}'.", param=param, code="missing_required_parameter")
+
+
 class Unauthorized(ClientError):
     """401: no key, or one that is not known."""
 

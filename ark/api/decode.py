@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import msgspec
 
-from ark.errors import BadRequest, shorten
+from ark.errors import BadRequest, missing_parameter, shorten
 
 T = TypeVar("T")
 
@@ -23,9 +23,6 @@ CONTAINER = 10
 _AT = re.compile(r"(?P<reason>.*) - at `(key in )?\$(?P<path>[^`]*)`", re.DOTALL)
 _KEYED = re.compile(r"\[\.\.\.\].*", re.DOTALL)
 _MISSING = re.compile(r"Object missing required field `(?P<field>[^`]+)`")
-_HALF_A_PAIR = re.compile(
-    rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F]"
-)
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _STEPS = bytes.maketrans(b"[]{}", b"\x01\xff\x01\xff")
 """Up and down, as signed bytes."""
@@ -45,8 +42,8 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes, *, depth: int = DEPTH,
         raise _invalid(str(error)) from error
     except msgspec.DecodeError as error:
         said = f"The body is not valid JSON: {error}"
-        if _has_half_a_pair(body):
-            # As JavaScript writes text that was cut inside an emoji; msgspec calls it truncated.
+        if "surrogate pair" in _reason(decoder, body):
+            # As JavaScript writes text that was cut inside an emoji.
             said = "The body has half of a surrogate pair, which is no text."
         raise BadRequest(said, code="invalid_json") from error
     except UnicodeDecodeError as error:
@@ -95,13 +92,14 @@ def check_shape(body: bytes, *, depth: int = DEPTH, values: int = VALUES) -> int
     return count
 
 
-def _has_half_a_pair(body: bytes) -> bool:
-    for start in range(0, len(body), _PIECE):
-        # The next ten bytes tell whether the other half follows.
-        found = _HALF_A_PAIR.search(body, start, start + _PIECE + 16)
-        if found is not None and found.start() < start + _PIECE:
-            return True
-    return False
+def _reason(decoder: msgspec.json.Decoder[T], body: bytes) -> str:
+    """Why a body is no JSON. Msgspec looks that far ahead for the other half of a pair, and calls the body truncated
+    where it ends before."""
+    try:
+        decoder.decode(body + b" " * 12)
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def _invalid(text: str) -> BadRequest:
@@ -112,8 +110,7 @@ def _invalid(text: str) -> BadRequest:
     reason = shorten(reason)
     if missing := _MISSING.fullmatch(reason):
         path = f"{path}.{missing['field']}" if path else missing["field"]
-        message = f"Missing required parameter: '{path}'."
-        return BadRequest(message, param=path, code="missing_required_parameter")
+        return missing_parameter(path)
     code = "invalid_type" if reason.startswith("Expected `") and ", got `" in reason else "invalid_value"
     if not path:
         return BadRequest(f"The body is not as expected: {reason}.", code=code)

@@ -12,7 +12,7 @@ from ark.api.error_body import encode_error
 from ark.api.request import Request, ignored_header
 from ark.concurrency import run_in_thread_if_large
 from ark.engines.transcription import TranscriptionInfo, TranscriptionJob, TranscriptionSegment
-from ark.errors import BadRequest
+from ark.errors import missing_parameter
 from ark.http.response import EventStream, Response
 from ark.http.sse import json_event
 from ark.models.served import ServedTranscription
@@ -39,7 +39,7 @@ async def _answer(request: Request, services: Services, kind: type[TranslationRe
         raise RuntimeError("the route reads no form")
     body = parameters.read(form.fields, kind)
     if "file" not in form.files:
-        raise BadRequest("Missing required parameter: 'file'.", param="file", code="missing_required_parameter")
+        raise missing_parameter("file")
     parameters.check(body)
     served = services.registry.find_for(ServedTranscription, body.model, request.key)
     meter = services.metrics.requests.models[served.name]

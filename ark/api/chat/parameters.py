@@ -17,7 +17,7 @@ from ark.chat.turn import TurnRequest
 from ark.config import LimitsConfig
 from ark.engines.chat import ChatBackend, SamplingParams
 from ark.engines.parameters import SMALLEST_TOP_P
-from ark.errors import BadRequest, invalid_value, shorten
+from ark.errors import BadRequest, invalid_value, missing_parameter, shorten
 from ark.models.served import ServedChat
 from ark.sessions import transcript
 from ark.sessions.service import Hints
@@ -144,8 +144,7 @@ def _answer(body: ChatRequest) -> Answer | None:
     if wanted.type == "json_object":
         return Answer(ANY_OBJECT)
     if wanted.json_schema is None:
-        place = "response_format.json_schema"
-        raise BadRequest(f"Missing required parameter: '{place}'.", param=place, code="missing_required_parameter")
+        raise missing_parameter("response_format.json_schema")
     if wanted.json_schema.schema is None:
         return Answer(ANY_OBJECT)
     return Answer(wanted.json_schema.schema, SCHEMA_PARAM, strict=bool(wanted.json_schema.strict))
@@ -217,5 +216,5 @@ def _calls(message: ChatMessage) -> list[dict[str, Any]]:
 
 def _required(value: str | None, place: str) -> str:
     if value is None:
-        raise BadRequest(f"Missing required parameter: '{place}'.", param=place, code="missing_required_parameter")
+        raise missing_parameter(place)
     return value

@@ -17,7 +17,7 @@ import msgspec
 from ark.api.chat.schema import ChatMessage, FunctionCall, RefusalPart, TextPart, ToolCall
 from ark.api.responses.schema import Content, InputItem, Part, ToolSpec
 from ark.chat.tools.custom import INPUT
-from ark.errors import BadRequest, invalid_value, shorten
+from ark.errors import BadRequest, invalid_value, missing_parameter, shorten
 
 Item = dict[str, Any]
 """An item as it is kept and listed."""
@@ -163,7 +163,7 @@ class _Reader:
 
     def _resolve(self, item: InputItem, place: str) -> InputItem:
         if item.id is None:
-            raise _missing(f"{place}.type")
+            raise missing_parameter(f"{place}.type")
         found = self._find_item(item.id)
         if found is None:
             raise BadRequest(f"There is no item '{shorten(item.id)}'.", param=f"{place}.id", code="item_not_found")
@@ -171,9 +171,9 @@ class _Reader:
 
     def _message(self, item: InputItem, place: str) -> None:
         if item.role is None:
-            raise _missing(f"{place}.role")
+            raise missing_parameter(f"{place}.role")
         if item.content is None:
-            raise _missing(f"{place}.content")
+            raise missing_parameter(f"{place}.content")
         content = _read_content(item.content, f"{place}.content")
         if item.role == "assistant":
             parts = [
@@ -239,7 +239,7 @@ class _Reader:
         self.flush()
         call_id = _required(item.call_id, f"{place}.call_id")
         if item.output is None:
-            raise _missing(f"{place}.output")
+            raise missing_parameter(f"{place}.output")
         content = _read_content(item.output, f"{place}.output")
         self._add(place, ChatMessage(role="tool", tool_call_id=call_id, content=content))
         output = item.output if isinstance(item.output, str) else _plain(item.output)
@@ -287,9 +287,5 @@ def _call_fields(item: InputItem) -> Item:
 
 def _required(value: str | None, place: str) -> str:
     if value is None:
-        raise _missing(place)
+        raise missing_parameter(place)
     return value
-
-
-def _missing(place: str) -> BadRequest:
-    return BadRequest(f"Missing required parameter: '{place}'.", param=place, code="missing_required_parameter")

@@ -18,7 +18,7 @@ from ark.chat.prompt.verbatim import IDS
 from ark.chat.turn import TurnRequest
 from ark.config import LimitsConfig
 from ark.engines.chat import ChatBackend
-from ark.errors import BadRequest, NotFound, invalid_value, shorten
+from ark.errors import BadRequest, NotFound, invalid_value, missing_parameter, shorten
 from ark.models.served import ServedChat
 from ark.services import Services
 from ark.sessions.conversations import ItemConversation
@@ -50,7 +50,7 @@ def read(body: InputFields, owner: str, services: Services) -> Reading:
             raise invalid_value("background", "A response in the background has to be stored.")
     parent, conversation = _find_parent(body, owner, services)
     if body.input is None and parent is None and conversation is None:
-        raise _missing("input")
+        raise missing_parameter("input")
     found = ItemReader(owner, services).read(body.input or [])
     if conversation is not None:
         earlier = [*conversation.items.values()][conversation.covered :]
@@ -61,7 +61,7 @@ def read(body: InputFields, owner: str, services: Services) -> Reading:
     tools.read(found.tools, "input.tools")
     model = body.model or (None if parent is None or not parent.body else _model_of(parent))
     if model is None:
-        raise _missing("model")
+        raise missing_parameter("model")
     limits = services.config.limits
     places = ["instructions", *found.places] if body.instructions else found.places
     with own_names(places, tools.places):
@@ -145,10 +145,6 @@ def _check_count(value: str | Sequence[InputItem], limits: LimitsConfig, place: 
             param=place,
             code="array_above_max_length",
         )
-
-
-def _missing(name: str) -> BadRequest:
-    return BadRequest(f"Missing required parameter: '{name}'.", param=name, code="missing_required_parameter")
 
 
 class _Named(msgspec.Struct):

@@ -20,7 +20,7 @@ from ark.api.chat.schema import (
 from ark.api.responses.items import visible_name
 from ark.api.responses.schema import ChosenTool, ToolSpec
 from ark.chat.tools.custom import input_schema
-from ark.errors import BadRequest, invalid_value, shorten
+from ark.errors import invalid_value, missing_parameter, shorten
 
 _HOSTED = (
     *("web_search", "file_search", "code_interpreter", "image_generation", "computer", "mcp"),
@@ -109,11 +109,7 @@ class Tools:
         if chosen.type not in ("function", "custom"):
             raise invalid_value(f"{place}.type", f"There are no tools of the type '{shorten(chosen.type)}'.")
         if chosen.name is None:
-            raise BadRequest(
-                f"Missing required parameter: '{place}.name'.",
-                param=f"{place}.name",
-                code="missing_required_parameter",
-            )
+            raise missing_parameter(f"{place}.name")
         name = visible_name(chosen.name, chosen.namespace)
         if name not in self.called:
             known = ", ".join(self.called) or "none"
@@ -125,8 +121,7 @@ class Tools:
 
 def _named(spec: ToolSpec, where: str) -> str:
     if spec.name is None:
-        place = f"{where}.name"
-        raise BadRequest(f"Missing required parameter: '{place}'.", param=place, code="missing_required_parameter")
+        raise missing_parameter(f"{where}.name")
     return spec.name
 
 
@@ -136,8 +131,7 @@ def _pattern(spec: ToolSpec, where: str) -> str | None:
     if form is None or form.type == "text":
         return None
     if form.definition is None or form.syntax is None:
-        place = f"{where}.format.{'definition' if form.syntax else 'syntax'}"
-        raise BadRequest(f"Missing required parameter: '{place}'.", param=place, code="missing_required_parameter")
+        raise missing_parameter(f"{where}.format.{'definition' if form.syntax else 'syntax'}")
     if form.syntax == "lark":
         raise invalid_value(f"{where}.format.syntax", "Grammars in Lark are not enforced here yet.")
     return form.definition
