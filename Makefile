@@ -23,7 +23,7 @@ test: $(VENV)/.dev models
 	$(BIN)/pytest -n 2 --dist loadfile $(PYTEST_OPTIONS)
 
 # Other people's clients from npm, against a server on this machine. It needs Node 20 or newer.
-test-clients: $(VENV)/.dev models tests/clients/npm/node_modules
+test-clients: $(VENV)/.dev $(VENV)/.agents models tests/clients/npm/node_modules
 	$(BIN)/pytest -m npm $(PYTEST_OPTIONS) tests/clients
 
 check: $(VENV)/.dev
@@ -89,6 +89,12 @@ $(VENV)/.dev: $(VENV)/.serve pyproject.toml conformance/pyproject.toml constrain
 
 tests/clients/npm/node_modules: tests/clients/npm/package-lock.json
 	cd tests/clients/npm && npm ci --no-audit --no-fund --silent
+	touch $@
+
+# By itself: what it needs brings another module `multipart`.
+$(VENV)/.agents: tests/clients/python/requirements.txt
+	$(PYTHON) -m venv $(VENV)/agents
+	$(VENV)/agents/bin/python -m pip install --quiet --requirement tests/clients/python/requirements.txt
 	touch $@
 
 $(VENV)/.bench: $(VENV)/.dev

@@ -16,7 +16,7 @@ from running import Running
 pytestmark = pytest.mark.npm
 
 PROGRAM = Path(__file__).parent / "npm" / "main.mjs"
-CLIENTS = ("openai", "ai_sdk:openai", "ai_sdk:compatible", "langchain")
+CLIENTS = ("openai", "ai_sdk:openai", "ai_sdk:responses", "ai_sdk:compatible", "langchain")
 
 
 class Client:

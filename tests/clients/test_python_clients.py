@@ -18,8 +18,9 @@ def found_by(server: Running, program: str, *arguments: str) -> Any:
     return run(server, [sys.executable, "-W", "ignore", PROGRAMS / program, *arguments])
 
 
-def test_langchain(server: Running) -> None:
-    found = found_by(server, "langchain_chat.py")
+@pytest.mark.parametrize(("api", "finish"), [("chat", "stop"), ("responses", "completed")])
+def test_langchain(server: Running, api: str, finish: str) -> None:
+    found = found_by(server, "langchain_chat.py", api)
     assert "Ada" in found["recalled"]
     assert found["streamed"] == found["whole"]
     assert found["chunks"] > 3
@@ -28,7 +29,7 @@ def test_langchain(server: Running) -> None:
     assert found["calls"] == [{"name": "get_weather", "args": {"city": "Paris"}}]
     assert "21" in found["answer"]
     assert found["structured"]["unit"] in ("celsius", "fahrenheit")
-    assert found["finish_reason"] == "stop"
+    assert found["finish_reason"] == finish
 
 
 def test_langchain_embeddings_of_texts(server: Running) -> None:
@@ -47,8 +48,9 @@ def test_langchain_embeddings_of_ids(server: Running, tmp_path: Path, monkeypatc
     assert found["same"]
 
 
-def test_pydantic_ai(server: Running) -> None:
-    found = found_by(server, "pydantic_ai_agent.py")
+@pytest.mark.parametrize("api", ["chat", "responses"])
+def test_pydantic_ai(server: Running, api: str) -> None:
+    found = found_by(server, "pydantic_ai_agent.py", api)
     assert found["native"]["unit"] in ("celsius", "fahrenheit")
     assert found["tool"]["unit"] in ("celsius", "fahrenheit")
     assert "".join(found["pieces"]) == found["text"] != ""

@@ -6,9 +6,13 @@ import { EMBEDDING, FORECAST, MODEL, QUESTIONS, SECRET, STORY, TEXTS, WEATHER, W
 
 function connect(provider, apiKey = process.env.OPENAI_API_KEY) {
   const baseURL = process.env.OPENAI_BASE_URL;
+  if (provider === "responses") {
+    // What its provider is by default.
+    const openai = createOpenAI({ baseURL, apiKey });
+    return { chat: (name) => openai(name), embedding: openai.embedding(EMBEDDING) };
+  }
   if (provider === "openai") {
     const openai = createOpenAI({ baseURL, apiKey });
-    // Its default is the API of responses.
     return { chat: (name) => openai.chat(name), embedding: openai.embedding(EMBEDDING) };
   }
   const compatible = createOpenAICompatible({

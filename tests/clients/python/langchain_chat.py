@@ -1,6 +1,7 @@
 """langchain-openai: chat, a stream, a tool's whole loop, structured output."""
 
 import json
+import sys
 from typing import Literal
 
 from langchain_core.messages import HumanMessage, ToolMessage
@@ -21,7 +22,9 @@ def get_weather(city: str) -> str:
     return json.dumps({"temperature": 21, "condition": "sunny", "city": city})
 
 
-chat = ChatOpenAI(model="gpt-4o", temperature=0, max_retries=0, stream_usage=True)
+chat = ChatOpenAI(
+    model="gpt-4o", temperature=0, max_retries=0, stream_usage=True, use_responses_api="responses" in sys.argv
+)
 story = [HumanMessage("Tell me a story about a fox.")]
 messages = [HumanMessage("Hello! My name is Ada.")]
 messages += [chat.invoke(messages), HumanMessage("What is my name?")]
@@ -45,16 +48,16 @@ structured = chat.with_structured_output(Unit, method="json_schema").invoke("Whi
 print(
     json.dumps(
         {
-            "recalled": recalled.content,
-            "whole": whole.content,
-            "streamed": streamed.content,
+            "recalled": recalled.text,
+            "whole": whole.text,
+            "streamed": streamed.text,
             "chunks": len(chunks),
             "usage": whole.usage_metadata,
             "stream_usage": streamed.usage_metadata,
             "calls": [{"name": call["name"], "args": call["args"]} for call in called.tool_calls],
-            "answer": answer.content,
+            "answer": answer.text,
             "structured": structured.model_dump(),
-            "finish_reason": whole.response_metadata["finish_reason"],
+            "finish_reason": whole.response_metadata.get("finish_reason") or whole.response_metadata["status"],
         }
     )
 )

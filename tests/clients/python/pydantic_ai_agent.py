@@ -2,11 +2,12 @@
 
 import asyncio
 import json
+import sys
 from typing import Literal
 
 from pydantic import BaseModel
 from pydantic_ai import Agent, NativeOutput, ToolOutput
-from pydantic_ai.models.openai import OpenAIChatModel
+from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
 
 
 class Unit(BaseModel):
@@ -16,7 +17,8 @@ class Unit(BaseModel):
 
 
 async def main() -> None:
-    model = OpenAIChatModel("gpt-4o", settings={"temperature": 0, "max_tokens": 300})
+    api = OpenAIResponsesModel if "responses" in sys.argv else OpenAIChatModel
+    model = api("gpt-4o", settings={"temperature": 0, "max_tokens": 300})
     native = await Agent(model, output_type=NativeOutput(Unit)).run("Which unit shall it be?")
     by_tool = await Agent(model, output_type=ToolOutput(Unit)).run("Which unit shall it be?")
     async with Agent(model).run_stream("Tell me a story about a fox.") as stream:

@@ -1,0 +1,101 @@
+"""Agents as they are by default, which speak the Responses API: `make test-clients` installs them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from client_programs import KEY, run
+from fixture_models import TINY_CHAT, tiny_chat
+from running import Running, serve
+
+from ark.app import create_app
+from ark.config import Config
+
+pytestmark = pytest.mark.npm
+
+HERE = Path(__file__).parent
+NPM = HERE / "npm"
+PYTHON = HERE.parents[1] / ".venv" / "agents" / "bin" / "python"
+
+
+def test_the_agents_sdk_of_python(server: Running) -> None:
+    found = run(server, [PYTHON, "-W", "ignore", HERE / "python" / "openai_agents.py"])
+    assert found["cities"] == ["Paris"]
+    assert "21" in found["answer"]
+    assert found["agent"] == "Poet"
+    assert found["story"]
+    assert found["streamed"]
+    assert found["kinds"][0] == "response.created"
+    assert found["kinds"][-1] == "response.completed"
+    assert found["word"].rstrip(".").split()[-1] in found["thought"][0]
+
+
+def test_the_agents_sdk_of_javascript(server: Running) -> None:
+    def do(scenario: str) -> Any:
+        return run(server, ["node", NPM / "main.mjs", "agents", scenario])
+
+    called = do("tools")
+    assert called["calls"] == [{"city": "Paris"}]
+    assert "21" in called["answer"]
+    handed = do("handoff")
+    assert handed["agent"] == "Poet"
+    assert handed["text"]
+    streamed = do("stream")
+    assert "".join(streamed["pieces"]) == streamed["text"] != ""
+
+
+@pytest.fixture(scope="module")
+def roomy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """The tiny model with room for what Codex sends: its sense ends where its training did, its grammar does not."""
+    copy = tmp_path_factory.mktemp("model") / "tiny-chat"
+    shutil.copytree(TINY_CHAT, copy)
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 65_536}))
+    with serve(create_app(Config(models=(msgspec.structs.replace(tiny_chat(), path=str(copy)),)))) as server:
+        yield server
+
+
+def test_codex_runs_a_prompt_to_its_end(roomy: Running, tmp_path: Path) -> None:
+    """And goes on from there, where nearly all that it sends again has been read already."""
+    (tmp_path / "config.toml").write_text(
+        f"""\
+model = "gpt-4o"
+model_provider = "ark"
+
+[model_providers.ark]
+name = "ARK"
+base_url = "{roomy.url}/v1"
+env_key = "OPENAI_API_KEY"
+wire_api = "responses"
+"""
+    )
+
+    def codex(*arguments: str) -> dict[str, Any]:
+        done = subprocess.run(
+            [NPM / "node_modules" / ".bin" / "codex", "exec", "--json", "--skip-git-repo-check", *arguments],
+            env={**os.environ, "CODEX_HOME": str(tmp_path), "OPENAI_API_KEY": KEY},
+            cwd=tmp_path,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=280,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        events = [json.loads(line) for line in done.stdout.splitlines()]
+        assert any(event.get("item", {}).get("type") == "agent_message" for event in events)
+        assert events[-1]["type"] == "turn.completed"
+        return events[-1]["usage"]  # type: ignore[no-any-return]
+
+    first = codex("Hello! My name is Ada.")
+    second = codex("resume", "--last", "What is my name?")
+    assert second["input_tokens"] > first["input_tokens"] > 5_000
+    assert second["cached_input_tokens"] > 0.9 * first["input_tokens"]
