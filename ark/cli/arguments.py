@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 
 import msgspec
 
@@ -45,12 +46,13 @@ def find_model(text: str) -> ModelConfig:
     directory = find_local(text)
     if directory is not None:
         whole = directory.resolve()
-        name = whole.name if whole.is_dir() else whole.stem
-        return ModelConfig(name=name, path=str(directory), task=read_files(directory).task)
+        # Without what tells the parts of a split one from each other.
+        name = whole.name if whole.is_dir() else re.sub(r"-\d{5}-of-\d{5}$", "", whole.stem)
+        return ModelConfig(name=name, path=str(directory), task=read_files(text).task)
     name, _, revision = text.partition("@")
     if name.startswith(("/", ".", "~")) or name.count("/") > 1:
         raise CommandError(f"{text} does not exist")
     if not hub.installed():
         raise CommandError(f"{name} is no directory here, and hub models need: pip install 'ark-server[torch]'")
-    files = read_files(hub.small_files(name, revision or None))
-    return ModelConfig(name=name, path=name, revision=revision or None, task=files.task)
+    task = read_files(name, revision or None).task
+    return ModelConfig(name=name, path=name, revision=revision or None, task=task)

@@ -133,7 +133,7 @@ def _say_what_is_missing(model: ModelConfig, finding: Finding) -> None:
 
 def _measure(finding: Finding, model: ModelConfig, backend: InstalledBackend, directory: Path) -> ModelFiles:
     """What the model's files say, as facts and problems too. Raises ConfigError."""
-    files = read_files(directory)
+    files = read_files(model.source, model.revision)
     if files.task != model.task:
         finding.problems.append(f'the model does {files.task}: set task = "{files.task}"')
         return files

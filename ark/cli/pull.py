@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
             path = backend.fetch(model, report)
         if path is None:
             raise CommandError(f"the backend {backend.name} of {model.name} downloads nothing")
-        files = read_files(path)
+        files = read_files(str(path))
         if not files.weights_bytes:
             raise CommandError(f"{model.source} has no weights that ARK reads: {path}")
         print(f"{model.name}: {files.task}, {files.weights_bytes / (1 << 20):.0f} MB of weights", file=sys.stderr)

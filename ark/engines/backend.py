@@ -61,8 +61,9 @@ class Backend(Protocol):
 
     - ``extras: str``: what ``pip install`` takes to bring all that the backend needs.
     - ``default_for(task) -> ModelConfig | None``: the model to serve when the configuration names none.
-    - ``read_files(path: Path) -> ModelFiles | None``: what a file, or a directory without a config.json, says of the
-      model in it; None where it is none that the backend reads. Raises ConfigError for a damaged one.
+    - ``read_files(source, revision) -> ModelFiles | None``: what the files of a source say that has no config.json, or
+      names one of several models of a repository; None where it is none that the backend reads. Raises ConfigError for
+      a damaged one.
     - ``detect(files: ModelFiles) -> Detection | None``: whether it runs a model, by its files.
     - ``missing_requirements() -> Sequence[str]``: what this machine lacks to open any model, each with what to do
       about it.

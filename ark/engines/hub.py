@@ -6,7 +6,7 @@ The library comes with the extras of the backends, so it is imported when it is 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,18 +21,40 @@ def installed() -> bool:
     return find_spec("huggingface_hub") is not None
 
 
-def small_files(repo: str, revision: str | None) -> Path:
+def split(source: str) -> tuple[str, str]:
+    """The repository, and what comes behind a colon: which of the models in it, as its backend names them."""
+    repo, _, choice = source.partition(":")
+    return repo, choice
+
+
+def small_files(source: str, revision: str | None) -> Path:
     """The directory of a model's `SMALL_FILES`, downloaded if they are not here yet. Raises ConfigError."""
+    from huggingface_hub.utils import logging  # noqa: PLC0415
+
+    before = logging.get_verbosity()
+    # That it has none of them is nothing to warn of.
+    logging.set_verbosity_error()
+    try:
+        with no_progress_bars():
+            return download(source, revision, SMALL_FILES)
+    finally:
+        logging.set_verbosity(before)
+
+
+def download(source: str, revision: str | None, files: Sequence[str]) -> Path:
+    """The directory of a model's files of such names, downloaded if they are not here yet. Raises ConfigError."""
     from huggingface_hub import snapshot_download  # noqa: PLC0415
 
-    with hub_errors(repo, revision), no_progress_bars():
-        return Path(snapshot_download(repo, revision=revision, allow_patterns=list(SMALL_FILES)))
+    repo, _ = split(source)
+    with hub_errors(repo, revision), progress_bars():
+        return Path(snapshot_download(repo, revision=revision, allow_patterns=list(files)))
 
 
-def sizes(repo: str, revision: str | None) -> dict[str, int]:
+def sizes(source: str, revision: str | None) -> dict[str, int]:
     """The files of a model on the hub with their sizes, 0 for one that the hub does not give. Raises ConfigError."""
     from huggingface_hub import HfApi  # noqa: PLC0415
 
+    repo, _ = split(source)
     with hub_errors(repo, revision):
         files = HfApi().model_info(repo, revision=revision, files_metadata=True).siblings or ()
         return {file.rfilename: file.size or 0 for file in files}

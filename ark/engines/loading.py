@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from ark.config import ConfigError, ModelConfig, Task
+from ark.engines import hub
 from ark.engines.backend import Backend, Detection, ReportProgress
-from ark.engines.model_files import CONFIG, ModelFiles, read_model_files
+from ark.engines.model_files import CONFIG, ModelFiles, find_local, read_model_files
 
 log = logging.getLogger("ark.backends")
 
@@ -46,8 +47,8 @@ class InstalledBackend:
     def default_for(self, task: Task) -> ModelConfig | None:
         return self._ask("default_for", ModelConfig, task)
 
-    def read_files(self, path: Path) -> ModelFiles | None:
-        return self._ask("read_files", ModelFiles, path)
+    def read_files(self, source: str, revision: str | None) -> ModelFiles | None:
+        return self._ask("read_files", ModelFiles, source, revision)
 
     def detect(self, files: ModelFiles) -> Detection | None:
         return self._ask("detect", Detection, files)
@@ -101,13 +102,16 @@ def installed_backends() -> Sequence[InstalledBackend]:
     return tuple(found)
 
 
-def read_files(path: Path) -> ModelFiles:
-    """What the files of a model say: a directory's config.json, or else what a backend reads. Raises ConfigError."""
-    if not (path / CONFIG).is_file():
+def read_files(source: str, revision: str | None = None) -> ModelFiles:
+    """What a model's files say: its config.json, downloaded if need be, or else what a backend reads. Raises
+    ConfigError."""
+    local = find_local(source)
+    directory = hub.small_files(source, revision) if local is None else local
+    if not (directory / CONFIG).is_file() or (local is None and ":" in source):
         for backend in installed_backends():
-            if (found := backend.read_files(path)) is not None:
+            if (found := backend.read_files(source, revision)) is not None:
                 return found
-    return read_model_files(path)
+    return read_model_files(directory)
 
 
 def find_backend(name: str, task: str) -> InstalledBackend:

@@ -36,7 +36,7 @@ def select_by_files(model: ModelConfig, directory: Path | None) -> SelectedBacke
     """The same for a model whose files are in `directory`, None where they cannot be seen. Downloads nothing."""
     if model.backend is not None:
         return SelectedBackend(name=model.backend, reason="as configured")
-    found = best_backend(_look(model.task, directory))
+    found = best_backend(_look(model, directory))
     if found is None:
         raise LookupError(f"no installed backend runs models of the task {model.task!r}")
     return found
@@ -59,13 +59,15 @@ def best_backend(files: ModelFiles) -> SelectedBackend | None:
     return best
 
 
-def _look(task: Task, directory: Path | None) -> ModelFiles:
+def _look(model: ModelConfig, directory: Path | None) -> ModelFiles:
     """What the files say. The configured task holds, and what is wrong with a file the backend says that needs it."""
     try:
-        config = {} if directory is None else read_json(directory / CONFIG) or read_files(directory).config
+        several = ":" in model.source and find_local(model.source) is None
+        found = None if directory is None or several else read_json(directory / CONFIG)
+        config = {} if directory is None else found or read_files(model.source, model.revision).config
     except ConfigError:
         config = {}
-    return ModelFiles(task=task, directory=directory, config=config)
+    return ModelFiles(task=model.task, directory=directory, config=config)
 
 
 def _directory(model: ModelConfig) -> Path | None:

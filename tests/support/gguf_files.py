@@ -41,13 +41,15 @@ def save_gguf(
     architecture: str | None = None,
     more: Mapping[str, Any] | None = None,
     tensors: Mapping[str, Any] | None = None,
+    split: int = 0,
     **vocabulary: Any,
 ) -> None:
     """Write a model's weights, those of matrices in a type, and a vocabulary. `more` are further values of the
-    metadata, without the architecture's name, and `tensors` further tensors."""
+    metadata, without the architecture's name, `tensors` further tensors, and `split` the number of tensors of a
+    part."""
     name = architecture or NAMES[type(model).__name__]
     config = model.config
-    writer = GGUFWriter(path, name)
+    writer = GGUFWriter(path, name, split_max_tensors=split)
     writer.add_block_count(config.num_hidden_layers)
     writer.add_context_length(config.max_position_embeddings)
     writer.add_embedding_length(config.hidden_size)

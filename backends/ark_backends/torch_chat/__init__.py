@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ark.config import ConfigError, ModelConfig, Task
-from ark.engines.backend import Capabilities, Detection
+from ark.engines import hub
+from ark.engines.backend import Capabilities, Detection, ReportProgress
 from ark.engines.chat import ChatBackend
-from ark.engines.model_files import ModelFiles
+from ark.engines.model_files import ModelFiles, find_local
 from ark_backends.kit import pinned_models
 from ark_backends.kit.chat import PARAMETERS, ChatBackendBase
 from ark_backends.kit.local_models import LocalModels
 from ark_backends.kit.threads import set_num_threads
+from ark_backends.torch_chat.gguf import sources
 from ark_backends.torch_chat.gguf.describe import describe
 from ark_backends.torch_chat.options import TorchChatOptions
 
@@ -42,8 +44,22 @@ class TorchChat(LocalModels, ChatBackendBase):
         return ModelConfig(name=pinned_models.CHAT.name, path=str(pinned_models.CHAT.path))
 
     @classmethod
-    def read_files(cls, path: Path) -> ModelFiles | None:
-        return describe(path)
+    def read_files(cls, source: str, revision: str | None) -> ModelFiles | None:
+        return describe(source, revision)
+
+    @classmethod
+    def fetch(cls, model: ModelConfig, report: ReportProgress) -> Path:
+        found = sources.download(model.source, model.revision) if cls._is_on_hub(model) else None
+        return super().fetch(model, report) if found is None else found
+
+    @classmethod
+    def download_bytes(cls, model: ModelConfig) -> int:
+        files = sources.hub_files(model.source, model.revision) if cls._is_on_hub(model) else {}
+        return sum(files.values()) or super().download_bytes(model)
+
+    @classmethod
+    def _is_on_hub(cls, model: ModelConfig) -> bool:
+        return pinned_models.find_pinned(model) is None and find_local(model.source) is None and hub.installed()
 
     @classmethod
     def detect(cls, files: ModelFiles) -> Detection | None:

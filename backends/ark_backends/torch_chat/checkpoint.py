@@ -8,17 +8,29 @@ from typing import Any, Protocol
 
 import torch
 
+from ark.config import ModelConfig
 from ark.engines.chat import SamplingParams
+from ark.engines.model_files import find_local
+from ark_backends.kit import weights
 from ark_backends.kit.sampling_defaults import sampling_by_name
 from ark_backends.kit.tokenizer import HFTokenizer, load_tokenizer
 from ark_backends.kit.weights import recommended_sampling
 from ark_backends.torch_chat import compiled, devices, runner
+from ark_backends.torch_chat.gguf import sources
 from ark_backends.torch_chat.gguf.file import GGUF
 from ark_backends.torch_chat.gguf.model import build
 from ark_backends.torch_chat.gguf.vocabulary import tokenizer
 from ark_backends.torch_chat.options import TorchChatOptions
 from ark_backends.torch_chat.stored import load_stored
 from ark_backends.torch_chat.structure import FAMILIES
+
+
+def resolve(model: ModelConfig) -> Path:
+    """The directory or file of a model, downloaded if need be. Raises ConfigError."""
+    found = sources.find_file(model.source)
+    if found is None and find_local(model.source) is None:
+        found = sources.download(model.source, model.revision)
+    return weights.resolve(model.source, model.revision) if found is None else found
 
 
 class Checkpoint(Protocol):

@@ -10,11 +10,10 @@ from ark.config import ConfigError, ModelConfig
 from ark.engines.chat import SamplingParams
 from ark_backends.kit.grammar import Grammars
 from ark_backends.kit.tokenizer import HFTokenizer
-from ark_backends.kit.weights import resolve
 from ark_backends.torch_chat import compiled, devices
 from ark_backends.torch_chat.attention import UnsupportedModel
 from ark_backends.torch_chat.check import cases, self_check, stored_case
-from ark_backends.torch_chat.checkpoint import Checkpoint, checkpoint
+from ark_backends.torch_chat.checkpoint import Checkpoint, checkpoint, resolve
 from ark_backends.torch_chat.engine import TorchEngine, TorchLimits
 from ark_backends.torch_chat.options import TorchChatOptions
 from ark_backends.torch_chat.quantize import SAMPLE, STORED_TOKENS, Unfit, quantize
@@ -28,8 +27,7 @@ def open_model(
     model: ModelConfig, options: TorchChatOptions
 ) -> tuple[TorchEngine, HFTokenizer, Grammars, SamplingParams]:
     """Find, load, guard and check a model. Its engine is not started yet. Raises ConfigError."""
-    path = resolve(model.source, model.revision)
-    files = checkpoint(path)
+    files = checkpoint(resolve(model))
     tokenizer, sampling = files.tokenizer(), files.sampling()
     grammars = Grammars(tokenizer.tokens, hidden=tokenizer.hidden, ends=tokenizer.stop_token_ids)
     runner = _runner(model, options, files, tokenizer.encode(SAMPLE))

@@ -6,15 +6,31 @@ from collections import Counter
 from math import prod
 from pathlib import Path
 
-from ark.engines.model_files import ModelFiles
+from ark.engines import hub
+from ark.engines.model_files import ModelFiles, find_local
 from ark_backends.torch_chat.gguf.architecture import configuration
 from ark_backends.torch_chat.gguf.file import EXACT, GGUF, MAGIC
+from ark_backends.torch_chat.gguf.sources import find_file, hub_files
+
+UNKNOWN = {"architectures": ["known when it is downloaded"], "quantization_config": {"quant_method": "gguf"}}
+"""What stands for the configuration of a file that is still on the hub."""
 
 
-def describe(path: Path) -> ModelFiles | None:
-    """Of a file that begins as a GGUF. Raises ConfigError for one that is damaged, or that ARK does not run."""
-    if not path.is_file():
+def describe(source: str, revision: str | None) -> ModelFiles | None:
+    """None where the source is no GGUF. Raises ConfigError for one that is damaged, or that ARK does not run."""
+    path = find_file(source)
+    if path is not None:
+        return _describe(path)
+    names = [] if find_local(source) else list(hub_files(source, revision))
+    if not names:
         return None
+    directory = hub.small_files(source, revision)
+    if all((directory / name).is_file() for name in names):
+        return _describe(directory / names[0])
+    return ModelFiles(task="chat", config=UNKNOWN)
+
+
+def _describe(path: Path) -> ModelFiles | None:
     with path.open("rb") as file:
         if file.read(len(MAGIC)) != MAGIC:
             return None
