@@ -53,6 +53,10 @@ EXPOSED = [
 """Headers of a response that scripts of other origins may read, beside the few that they always may."""
 
 
+PROBES = frozenset({"/health", "/ready"})
+"""Asked every few seconds, so that their lines would bury the others."""
+
+
 class Ark:
     """The ASGI callable.
 
@@ -342,7 +346,8 @@ class Call:
             fields["error"] = error
         if record.trace_id is not None:
             fields["trace_id"] = record.trace_id
-        log.info("client disconnected" if exchange.disconnected else "request", extra={"fields": fields})
+        level = logging.DEBUG if record.route in PROBES else logging.INFO
+        log.log(level, "client disconnected" if exchange.disconnected else "request", extra={"fields": fields})
 
 
 def create_app(config: Config | str | Path | None = None) -> Ark:

@@ -32,6 +32,11 @@ B = TypeVar("B", bound=Backend)
 
 MB = 1_000_000
 
+NO_TOOLS = (
+    " Its chat template has no tools. examples/prompt_tools.py has tools by the prompt alone; with 'tool_format' in the"
+    " model's configuration ARK puts them into the system message."
+)
+
 
 class Download(msgspec.Struct, frozen=True):
     """How much of a model has been downloaded, in bytes."""
@@ -59,6 +64,8 @@ class Served(Generic[B]):
         """The parameters that the model cannot honour."""
         self._without_effect: frozenset[str] = frozenset()
         """Those that are accepted all the same, for there is nothing that they could change."""
+        self.hints: dict[str, str] = {}
+        """What to do about some of the parameters that the model cannot honour."""
         self.failed = False
         self.download: Download | None = None
         """While the model is being downloaded."""
@@ -169,7 +176,8 @@ class Served(Generic[B]):
         sent = [(row, getattr(body, row.name, None)) for row in self._refused]
         names = [row.name for row, value in sent if value is not None and not row.is_neutral(value)]
         if names and not ignore:
-            raise UnsupportedParameter(f"The model '{body.model}' does not support '{names[0]}'.", param=names[0])
+            hint = self.hints.get(names[0], "")
+            raise UnsupportedParameter(f"The model '{body.model}' does not support '{names[0]}'.{hint}", param=names[0])
         return names
 
     async def close(self) -> None:
@@ -205,9 +213,14 @@ class ServedChat(Served[ChatBackend]):
     """What a request that does not say gets: the configuration's values over the model's own."""
 
     def _prepare(self, backend: ChatBackend) -> Capabilities:
-        self.prompts = PromptBuilder(backend.tokenizer, model=self.name, context_length=backend.context_length)
         template = backend.tokenizer.chat_template
         self.tool_format = find_format(template, self.config.tool_format)
+        self.prompts = PromptBuilder(
+            backend.tokenizer,
+            model=self.name,
+            context_length=backend.context_length,
+            tool_format=self.tool_format if template and "tools" not in template else None,
+        )
         configured = msgspec.structs.asdict(self.config.sampling)
         chosen = {name: value for name, value in configured.items() if value is not None}
         sampling = msgspec.structs.replace(backend.default_sampling, **chosen)
@@ -223,8 +236,11 @@ class ServedChat(Served[ChatBackend]):
         beyond = {name for name, row in parameters.CHAT.items() if missing.get(row.needs or "")}
         if self.config.capabilities == "document":
             beyond |= parameters.beyond_document(parameters.CHAT)
-        elif not backend.capabilities.reasoning:
-            self._without_effect = frozenset({"reasoning_effort"})
+        else:
+            if not backend.capabilities.reasoning:
+                self._without_effect = frozenset({"reasoning_effort"})
+            if missing["tools"]:
+                self.hints = {name: NO_TOOLS for name, row in parameters.CHAT.items() if row.needs == "tools"}
         honoured = backend.capabilities.parameters - beyond
         return msgspec.structs.replace(backend.capabilities, parameters=honoured)
 

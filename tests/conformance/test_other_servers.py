@@ -11,11 +11,13 @@ import pytest
 
 pytest.importorskip("torch")
 
+from fixture_models import SMALL_MODELS_TOML
 from process import Program
 from serving import serving
 
 KEY = "sk-own"
 CONFIG = f"""
+{SMALL_MODELS_TOML}
 [[keys]]
 name = "own"
 sha256 = "{hashlib.sha256(KEY.encode()).hexdigest()}"

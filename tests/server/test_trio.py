@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import httpx
 import openai
 import pytest
+from fixture_models import SMALL_MODELS_TOML
 from process import Process, launch
 from serving import Server
 
@@ -15,7 +16,7 @@ from serving import Server
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
     # A worker process: without one hypercorn's trio does not hear SIGTERM.
-    with launch(tmp_path_factory.mktemp("trio"), "", arguments=["-k", "trio", "-w", "1"]) as process:
+    with launch(tmp_path_factory.mktemp("trio"), SMALL_MODELS_TOML, arguments=["-k", "trio", "-w", "1"]) as process:
         process.listening(60)
         deadline = time.monotonic() + 120
         while httpx.get(f"http://127.0.0.1:{process.port}/ready").status_code != 200:

@@ -12,6 +12,22 @@ from ark.models.default_models import default_models
 TINY_CHAT = Path(__file__).parents[1] / "models" / "tiny-chat"
 """The directory of the model, in the layout that `from_pretrained` reads. Its MODEL_CARD.md says what it can do."""
 
+SMALL_MODELS_TOML = f"""
+[[models]]
+name = "tiny-chat"
+path = "{TINY_CHAT}"
+sampling = {{ temperature = 0.0 }}
+engine = {{ dtype = "float32" }}
+
+[[models]]
+name = "all-MiniLM-L6-v2"
+task = "embedding"
+
+[[models]]
+name = "whisper-tiny.en"
+task = "transcription"
+"""
+
 
 def tiny_chat(**fields: Any) -> ModelConfig:
     """The configuration of ``tests/models/tiny-chat``, greedy and in float32, with changed fields."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from typing import Literal
+from typing import Literal, TypeVar
 
 import msgspec
 
@@ -18,13 +18,15 @@ from ark.api.audio.schema import (
     VerboseTranscription,
 )
 from ark.engines.parameters import SpeechFormat
-from ark.engines.transcription import Segment, TranscriptionInfo, TranscriptionSegment
+from ark.engines.transcription import Segment, TranscriptionInfo, TranscriptionSegment, Word
 from ark.http.response import JSON, Response
 from ark.http.sse import DONE, json_event
 
 PLAIN = b"text/plain; charset=utf-8"
 
 _encoder = msgspec.json.Encoder()
+
+Spoken = TypeVar("Spoken", Segment, Word)
 
 
 class TranscriptionResult(msgspec.Struct, kw_only=True):
@@ -91,19 +93,24 @@ def _verbose(
     result: TranscriptionResult, task: Literal["transcribe", "translate"], granularities: Sequence[str]
 ) -> bytes:
     """With words alone where they alone are asked for, as OpenAI has it."""
-    segments = [msgspec.convert(segment, Segment, from_attributes=True) for segment in result.segments]
-    words = [word for segment in result.segments for word in segment.words]
+    segments = [_rounded(msgspec.convert(segment, Segment, from_attributes=True)) for segment in result.segments]
+    words = [_rounded(word) for segment in result.segments for word in segment.words]
     spoken = "" if result.info is None else name_of(result.info.language)
     whole = VerboseTranscription(
         task=task,
         language="english" if task == "translate" else spoken,
-        duration=result.seconds,
+        duration=round(result.seconds, 3),
         text=result.text,
         segments=segments if "segment" in granularities or not granularities else msgspec.UNSET,
         words=words if "word" in granularities else msgspec.UNSET,
-        usage=DurationUsage(seconds=result.seconds),
+        usage=DurationUsage(seconds=round(result.seconds, 3)),
     )
     return _encoder.encode(whole)
+
+
+def _rounded(spoken: Spoken) -> Spoken:
+    """With times in milliseconds: engines give sums of fractions, such as 8.980000000000004."""
+    return msgspec.structs.replace(spoken, start=round(spoken.start, 3), end=round(spoken.end, 3))
 
 
 def srt(segments: Sequence[TranscriptionSegment]) -> str:

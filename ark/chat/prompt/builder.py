@@ -15,6 +15,8 @@ from typing import Any
 
 from ark.chat.prompt.splice import RenderedPrompt, RenderTemplate, splice
 from ark.chat.prompt.verbatim import Verbatim
+from ark.chat.tools.formats import ToolFormat
+from ark.chat.tools.in_prompt import write_tools
 from ark.chat.tools.toolbox import function_call_id
 from ark.engines.chat import Tokenizer
 from ark.errors import BadRequest, ContextLengthExceeded, invalid_value, shorten
@@ -33,8 +35,11 @@ _CUTS = 8
 class PromptBuilder:
     """Builds the prompts of one served model. Pure work on the processor: may be called in any thread."""
 
-    def __init__(self, tokenizer: Tokenizer, *, model: str, context_length: int) -> None:
-        """`model` is the served name, which conversations belong to."""
+    def __init__(
+        self, tokenizer: Tokenizer, *, model: str, context_length: int, tool_format: ToolFormat | None = None
+    ) -> None:
+        """`model` is the served name, which conversations belong to. `tool_format` is given for a chat template that
+        shows no tools: they are then written into the messages."""
         self._verbatim = Verbatim(tokenizer, context_length)
         self._context_length = context_length
         self._last_opening = "", 0
@@ -42,6 +47,7 @@ class PromptBuilder:
         self.tokenizer = tokenizer
         self.fingerprint = fingerprint(tokenizer)
         self.model = model
+        self._tool_format = tool_format
 
     def build(
         self,
@@ -56,14 +62,18 @@ class PromptBuilder:
         is no room for one token of a reply.
         """
 
-        write = partial(
-            self.tokenizer.render,
-            tools=self._verbatim.mark(tools),
-            template_kwargs=self._verbatim.mark(template_kwargs),
-        )
+        tools, template_kwargs = self._verbatim.mark(tools), self._verbatim.mark(template_kwargs)
+
+        def write(messages: Sequence[Mapping[str, Any]], generate: bool) -> str:
+            shown = tools
+            if self._tool_format is not None:
+                messages, shown = write_tools(messages, tools, self._tool_format), None
+            return self.tokenizer.render(
+                messages, tools=shown, template_kwargs=template_kwargs, add_generation_prompt=generate
+            )
 
         def render(messages: Sequence[Mapping[str, Any]], generate: bool = True) -> str:
-            return self._verbatim.render(messages, partial(write, add_generation_prompt=generate))
+            return self._verbatim.render(messages, partial(write, generate=generate))
 
         transcript = continuation.transcript
         if transcript is not None and transcript.fingerprint != self.fingerprint:

@@ -6,7 +6,7 @@ from typing import Any
 
 import anyio
 import pytest
-from asgi_client import ECHO, backend_of, running
+from asgi_client import ECHO, backend_of, logged, running
 from faulty_backend import SECRET
 
 pytestmark = pytest.mark.anyio
@@ -33,6 +33,18 @@ async def test_not_ready_while_a_model_loads() -> None:
     assert reply.headers["retry-after"] == "5"
     assert reply.headers["retry-after-ms"] == "5000"
     assert (health.status, health.json()) == (200, {"status": "ok"})
+
+
+@pytest.mark.parametrize(("level", "lines"), [("info", ["GET /v1/models"]), ("debug", None)])
+async def test_probes_are_logged_for_debugging_alone(
+    level: str, lines: list[str] | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    paths = ["/ready", "/v1/health", "/v1/models"]
+    async with running(models=[ECHO], server={"log_level": level}) as client:
+        for path in paths:
+            await client.get(path)
+    asked = [line["request"] for line in logged(caplog, "ark.app") if line["message"] == "request"]
+    assert asked == (lines or [f"GET {path}" for path in paths])
 
 
 async def test_not_ready_when_a_model_failed() -> None:
