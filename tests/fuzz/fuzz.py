@@ -7,9 +7,12 @@ from pathlib import Path
 
 import atheris
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent / "support")]
+TESTS = Path(__file__).parents[1]
+sys.path[:0] = [str(TESTS / "fuzz"), str(TESTS / "support"), str(TESTS.parent / "examples")]
 
-with atheris.instrument_imports(include=["ark", "ark_backends", "multipart", "sse", "targets", "engine_targets"]):
+with atheris.instrument_imports(
+    include=["ark", "ark_backends", "h11", "hypercorn", "multipart", "targets", "engine_targets", "server_targets"]
+):
     from targets import TARGETS
 
 
