@@ -42,7 +42,7 @@ from ark.ops.requests import RequestRecord
 from ark.ops.tracing import open_tracer
 from ark.process import memory
 from ark.services import Services
-from ark.sessions.service import StorageError
+from ark.sessions.storage import StorageError
 
 log = logging.getLogger("ark.app")
 

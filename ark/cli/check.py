@@ -13,7 +13,9 @@ from typing import Any
 import msgspec
 
 from ark import __version__
+from ark.cli import security
 from ark.cli.arguments import add_model_arguments, chosen_config
+from ark.cli.listening import add_listening_arguments
 from ark.cli.usage import Help
 from ark.config import ConfigError, ModelConfig
 from ark.engines import hub, machine
@@ -28,6 +30,11 @@ and what is missing, with the command that installs it. Nothing is loaded. Of a 
 that describe it are downloaded.
 
 Without MODEL it checks the configuration, as 'ark serve' would. The status is 1 if a model cannot be served.
+
+    ark check --security --host 0.0.0.0
+
+With --security it looks at keys, addresses, pages, cookies and files instead, and says what is left open and what
+closes it. The status is 1 if there is any such thing.
 """
 
 MB = 1 << 20
@@ -43,10 +50,16 @@ def add(commands: Any) -> None:
         formatter_class=Help,
     )
     add_model_arguments(parser)
+    parser.add_argument(
+        "--security", action="store_true", help="say instead what an 'ark serve' with these arguments leaves open"
+    )
+    add_listening_arguments(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.security:
+        return security.run(args)
     config = chosen_config(args)
     print(f"ark {__version__}, Python {platform.python_version()} on {platform.system()} {platform.machine()}")
     print(f"installed: {', '.join(_versions())}")

@@ -20,11 +20,12 @@ from ark.app import Ark, create_app
 from ark.cli.arguments import add_model_arguments, chosen_config
 from ark.cli.client import CommandError
 from ark.cli.key import digest
+from ark.cli.listening import add_listening_arguments, is_local, listening
 from ark.cli.usage import Help
 from ark.concurrency import is_loading
 from ark.config import Config, KeyConfig
 from ark.errors import RequestTimeout
-from ark.http.request import HEAD_BYTES, host_name, is_loopback
+from ark.http.request import HEAD_BYTES, host_name
 from ark.process import memory
 
 _DESCRIPTION = """\
@@ -54,19 +55,10 @@ def add(commands: Any) -> None:
         formatter_class=Help,
     )
     add_model_arguments(parser)
-    parser.add_argument("--host", help="the address to listen on (127.0.0.1); 0.0.0.0 lets other machines in")
-    parser.add_argument("--port", type=_port, help="the port to listen on (8000)")
+    add_listening_arguments(parser)
     parser.add_argument(
         "--key", metavar="KEY", help="an API key that clients have to send; better store its hash, with 'ark key'"
     )
-    parser.add_argument(
-        "--bind",
-        metavar="ADDRESS",
-        action="append",
-        help="HOST:PORT, unix:PATH or fd://NUMBER instead of --host and --port; repeatable",
-    )
-    parser.add_argument("--certfile", metavar="FILE", help="serve HTTPS with this certificate, a PEM file")
-    parser.add_argument("--keyfile", metavar="FILE", help="the certificate's private key")
     parser.add_argument(
         "--root-path",
         metavar="PATH",
@@ -74,12 +66,6 @@ def add(commands: Any) -> None:
         help="the path below which a proxy serves ARK, and which the proxy removes",
     )
     parser.set_defaults(run=run)
-
-
-def _port(text: str) -> int:
-    if not text.isdecimal() or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is no port: 0 to 65535")
-    return int(text)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -127,7 +113,7 @@ async def _serve(config: Config, args: argparse.Namespace) -> None:
 
     hypercorn_patches.apply(encode_error(RequestTimeout("The request's head came too slowly.")))
     server = hypercorn_patches.Config()
-    server.bind = args.bind or [address(args.host or "127.0.0.1", 8000 if args.port is None else args.port)]
+    server.bind = listening(args)
     server.certfile, server.keyfile = args.certfile, args.keyfile
     server.root_path = args.root_path.rstrip("/")
     server.graceful_timeout = CLOSING
@@ -164,13 +150,3 @@ async def _drain(app: Ark, signals: AsyncIterator[signal.Signals]) -> None:
         tasks.start_soon(hurry)
         await app.drain()
         tasks.cancel_scope.cancel()
-
-
-def address(host: str, port: int) -> str:
-    """Host and port as --bind takes them."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def is_local(bind: str) -> bool:
-    """Whether what --bind names can be reached from this machine alone."""
-    return bind.startswith("unix:") or is_loopback(host_name(bind))

@@ -141,7 +141,7 @@ class ResponseStore:
         self._limit(node.owner)
 
     async def delete(self, owner: str, number: str) -> None:
-        """Delete a response; with a storage, returns when it would not come back. Raises NotFound."""
+        """Delete a response, and what only it needs. Raises NotFound."""
         node = self.get(owner, number)
         self._drop(node)
         if node.children:

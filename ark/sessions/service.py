@@ -6,10 +6,11 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from hashlib import blake2b
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import anyio
 import msgspec
@@ -18,7 +19,8 @@ from ark.concurrency import run_in_thread_if_large
 from ark.config import SessionsConfig
 from ark.errors import BadRequest, Conflict, NotFound
 from ark.sessions.owner import Found, Scope
-from ark.sessions.session import COOKIE, SCOPE_BYTES, Session, parse_session_id
+from ark.sessions.session import COOKIE, SCOPE_BYTES, parse_session_id
+from ark.sessions.storage import StorageError, TranscriptStorage
 from ark.sessions.store import Evicted, Lease, SessionStore
 from ark.sessions.transcript import Continuation, Message, Transcript
 
@@ -44,56 +46,6 @@ class Hints(msgspec.Struct, frozen=True, kw_only=True):
     """The client's, which tells clients apart where there are no keys."""
     size: int = 0
     """Bytes of the request."""
-
-
-class StorageError(Exception):
-    """Transcripts could not be written or read. The message is for the log."""
-
-
-@dataclass
-class Saved:
-    """All that a storage has."""
-
-    sessions: list[Session] = field(default_factory=list)
-    expired: list[tuple[str, str]] = field(default_factory=list)
-    """(owner, id) of sessions that have expired, the oldest first."""
-    records: dict[str, bytes] = field(default_factory=dict)
-    """What `save_record` wrote."""
-
-
-class TranscriptStorage(Protocol):
-    """Keeps what the store commits. Calls take effect in the order in which they are made."""
-
-    async def open(self) -> Saved:
-        """Everything that was saved. Raises StorageError."""
-        ...
-
-    async def save(self, session: Session, key: str, transcript: Transcript, scopes: tuple[bytes, ...]) -> None:
-        """Write a conversation; returns when it would survive the end of the process. Raises StorageError.
-
-        `session` is a copy, because the session changes meanwhile. Cancelling the wait does not stop the write.
-        """
-        ...
-
-    def forget_session(self, owner: str, session: str, *, expired: bool) -> None:
-        """Drop a session soon. `expired` remembers that it existed; otherwise that is forgotten too."""
-        ...
-
-    def forget_conversations(self, keys: Sequence[str]) -> None:
-        """Drop some conversations of a session soon."""
-        ...
-
-    async def save_record(self, key: str, value: bytes) -> None:
-        """Write bytes that belong to no session, as `save` writes a transcript. Raises StorageError."""
-        ...
-
-    def forget_records(self, keys: Sequence[str]) -> None:
-        """Drop records soon."""
-        ...
-
-    async def close(self) -> None:
-        """Returns when everything that was asked for is done."""
-        ...
 
 
 class Sessions:
@@ -181,6 +133,13 @@ class Sessions:
         if known and self._storage is not None:
             self._storage.forget_session(owner, session_id, expired=False)
         return known
+
+    async def flush(self) -> None:
+        """Wait until what was deleted would not come back with the next start. What cannot be removed now is tried
+        again, and the log says so."""
+        if self._storage is not None:
+            with suppress(StorageError):
+                await self._storage.flush()
 
     async def save_record(self, key: str, value: bytes) -> None:
         """Write a record where there is a storage. A failure is logged and counted, as a turn's."""

@@ -19,9 +19,9 @@ import anyio.from_thread
 import anyio.lowlevel
 import anyio.to_thread
 
-from ark.sessions.service import Saved, StorageError
 from ark.sessions.session import Session
 from ark.sessions.sqlite_file import SqliteFile
+from ark.sessions.storage import Saved, StorageError
 from ark.sessions.transcript import Transcript
 
 log = logging.getLogger("ark.sessions")
@@ -80,6 +80,9 @@ class SqliteStorage:
 
     def forget_conversations(self, keys: Sequence[str]) -> None:
         self._queue.put((partial(SqliteFile.forget_conversations, keys=tuple(keys)), None))
+
+    async def flush(self) -> None:
+        await self._write(lambda _: None)
 
     async def close(self) -> None:
         if self._thread is not None:

@@ -13,8 +13,8 @@ from typing import Any
 
 import msgspec
 
-from ark.sessions.service import Saved, StorageError
 from ark.sessions.session import SCOPE_BYTES, Conversation, Session
+from ark.sessions.storage import Saved, StorageError
 from ark.sessions.transcript import TOKEN_BYTES, Seam, Transcript, read_messages
 
 log = logging.getLogger("ark.sessions")

@@ -88,6 +88,7 @@ async def update(request: Request, services: Services) -> Response:
 async def delete(request: Request, services: Services) -> Response:
     """Delete a conversation. Its responses stay. Raises NotFound."""
     services.conversations.delete(request.owner, request.param)
+    await services.sessions.flush()
     return Response(body=encode(ConversationDeleted(id=request.param)))
 
 

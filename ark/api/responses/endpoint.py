@@ -96,6 +96,7 @@ async def delete(request: Request, services: Services) -> Response:
     if run is not None:
         await run.cancel()
     await services.responses.delete(request.owner, request.param)
+    await services.sessions.flush()
     return Response(body=encode(ResponseDeleted(id=request.param)))
 
 

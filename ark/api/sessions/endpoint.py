@@ -65,6 +65,7 @@ async def delete_session(request: Request, services: Services) -> Response:
     session_id = _session_id(request.param)
     if not services.sessions.delete(request.owner, session_id):
         raise _not_found(session_id)
+    await services.sessions.flush()
     return Response(body=_encoder.encode(SessionDeleted(id=session_id)))
 
 

@@ -11,7 +11,8 @@ import pytest
 
 from ark.config import SessionsConfig
 from ark.errors import BadRequest, Conflict, NotFound
-from ark.sessions.service import Saved, Sessions, StorageError
+from ark.sessions.service import Sessions
+from ark.sessions.storage import Saved, StorageError
 from ark.sessions.transcript import Transcript, read_messages
 
 pytestmark = pytest.mark.anyio
@@ -206,6 +207,9 @@ class FullDisk:
     def forget_conversations(self, keys: Any) -> None:
         pass
 
+    async def flush(self) -> None:
+        await self.save()
+
     async def close(self) -> None:
         pass
 
@@ -217,6 +221,7 @@ async def test_a_turn_that_cannot_be_written_is_answered_and_kept_in_memory(
     await say(sessions, "a", stateful=NAME)
     assert (await say(sessions, "b", stateful=NAME))[1] == "continued"
     await sessions.save_record("a", b"")
+    await sessions.flush()
     assert sessions.write_failures == 3
     assert "disk is full" in caplog.text
 

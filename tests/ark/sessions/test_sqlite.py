@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -15,14 +16,16 @@ from typing import Any
 import anyio
 import anyio.to_thread
 import pytest
+from asgi_client import running
 
 from ark.config import SessionsConfig
 from ark.errors import NotFound
 from ark.sessions import sqlite_file
-from ark.sessions.service import Sessions, StorageError
+from ark.sessions.service import Sessions
 from ark.sessions.session import Session
 from ark.sessions.sqlite import SqliteStorage
 from ark.sessions.sqlite_file import SqliteFile
+from ark.sessions.storage import StorageError
 from ark.sessions.transcript import Continuation, Transcript, read_messages
 
 NAMES = [str(uuid.UUID(int=n)) for n in range(1, 4)]
@@ -95,6 +98,27 @@ async def test_a_turn_adds_rows_and_rewrites_none(started: Any, say: Any, path: 
         rows = database.execute("select number, length(tokens) from parts order by number").fetchall()
     database.close()
     assert rows == [(0, 8), (1, 8), (2, 8), (3, 8)]
+
+
+@pytest.mark.anyio
+async def test_a_deletion_is_on_the_disk_when_it_is_answered(path: Path) -> None:
+    """Not soon: the server may be killed behind the answer."""
+    blocked = threading.Event()
+    async with running(sessions={"path": str(path)}) as client:
+        services = client.app.services
+        await client.chat("hello", ark_stateful=NAMES[0])
+        services.sessions._storage._queue.put((lambda _: blocked.wait(), None))
+        answered = []
+
+        async def delete() -> None:
+            answered.append((await client.request("DELETE", f"/v1/sessions/{NAMES[0]}")).status)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(delete)
+            await anyio.sleep(0.1)
+            assert not answered
+            blocked.set()
+        assert answered == [200]
 
 
 @pytest.mark.anyio

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ark.cli.serve import address, is_local
+from ark.cli.listening import address, is_local
 
 
 def test_addresses() -> None:
