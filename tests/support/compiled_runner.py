@@ -53,7 +53,7 @@ def a_model(architecture: str = "Llama", *, seed: int = 5, **more: Any) -> Any:
         "eos_token_id": 2,
     }
     torch.manual_seed(seed)
-    config = getattr(transformers, f"{architecture}Config")(**shape | ARCHITECTURES[architecture] | more)
+    config = getattr(transformers, f"{architecture}Config")(**shape | ARCHITECTURES.get(architecture, {}) | more)
     # Of transformers' own attention functions, only the eager one knows caps.
     model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager").float().eval()
     with torch.no_grad():

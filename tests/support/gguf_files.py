@@ -22,7 +22,15 @@ NAMES = {
     "Qwen3ForCausalLM": "qwen3",
     "Gemma2ForCausalLM": "gemma2",
     "Gemma3ForCausalLM": "gemma3",
+    "GemmaForCausalLM": "gemma",
+    "GraniteForCausalLM": "granite",
+    "Olmo2ForCausalLM": "olmo2",
+    "Phi3ForCausalLM": "phi3",
+    "SmolLM3ForCausalLM": "smollm3",
+    "Starcoder2ForCausalLM": "starcoder2",
 }
+PAIRED = ("llama", "granite", "smollm3")
+"""Those that the converter permutes queries and keys of."""
 
 Quantized = Callable[[str, Any], Any]
 
@@ -37,7 +45,7 @@ def save_gguf(
     path: Path,
     model: Any,
     *,
-    kind: str = "F32",
+    numbers: str = "F32",
     architecture: str | None = None,
     more: Mapping[str, Any] | None = None,
     tensors: Mapping[str, Any] | None = None,
@@ -56,9 +64,8 @@ def save_gguf(
     writer.add_feed_forward_length(config.intermediate_size)
     writer.add_head_count(config.num_attention_heads)
     writer.add_head_count_kv(config.num_key_value_heads)
-    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    writer.add_key_length(head_dim)
-    writer.add_value_length(head_dim)
+    writer.add_key_length(_head_dim(config))
+    writer.add_value_length(_head_dim(config))
     if hasattr(config, "rms_norm_eps"):
         writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     else:
@@ -67,7 +74,7 @@ def save_gguf(
     for key, value in (more or {}).items():
         _value(writer, f"{name}.{key}", value)
     add_vocabulary(writer, **({"tokens": byte_tokens(config.vocab_size)} | vocabulary))
-    _tensors(writer, model, NAMES[type(model).__name__], kind)
+    _tensors(writer, model, NAMES[type(model).__name__], numbers)
     for key, value in (tensors or {}).items():
         writer.add_tensor(key, np.asarray(value, dtype=np.float32))
     _write(writer)
@@ -87,13 +94,13 @@ def add_vocabulary(
     kinds: Sequence[int] | None = None,
     merges: Sequence[str] = (),
     scores: Sequence[float] | None = None,
-    model: str = "gpt2",
+    kind: str = "gpt2",
     pre: str | None = "smollm",
     template: str | None = CHATML,
     **ids: Any,
 ) -> None:
     """The tables of a tokenizer. `ids` are further values, such as ``bos_token_id``."""
-    writer.add_tokenizer_model(model)
+    writer.add_tokenizer_model(kind)
     if pre is not None:
         writer.add_tokenizer_pre(pre)
     writer.add_token_list(list(tokens))
@@ -101,13 +108,17 @@ def add_vocabulary(
     writer.add_token_types(list(kinds) if kinds is not None else special)
     if scores is not None:
         writer.add_token_scores(list(scores))
-    if model == "gpt2":
+    if kind == "gpt2":
         # An empty list cannot be written.
         writer.add_token_merges(list(merges) or ["a b"])
     if template is not None:
         writer.add_chat_template(template)
     for key, value in ({"bos_token_id": 1, "eos_token_id": 2} | ids).items():
         _value(writer, f"tokenizer.ggml.{key}", value)
+
+
+def _head_dim(config: Any) -> int:
+    return int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
 
 
 def _special(writer: GGUFWriter, model: Any, name: str) -> None:
@@ -126,15 +137,26 @@ def _special(writer: GGUFWriter, model: Any, name: str) -> None:
         writer.add_rope_scaling_type(gguf.RopeScalingType.YARN)
         writer.add_rope_scaling_factor(rope["factor"])
         writer.add_rope_scaling_orig_ctx_len(rope["original_max_position_embeddings"])
-    if name in ("gemma2", "gemma3"):
+    if name in ("gemma2", "gemma3", "phi3", "starcoder2") and config.sliding_window:
         writer.add_sliding_window(config.sliding_window)
+    if name == "granite":
+        writer.add_attention_scale(config.attention_multiplier)
+        writer.add_embedding_scale(config.embedding_multiplier)
+        writer.add_residual_scale(config.residual_multiplier)
+        writer.add_logit_scale(config.logits_scaling)
+    if rope.get("partial_rotary_factor", 1.0) != 1.0:
+        writer.add_rope_dimension_count(int(_head_dim(config) * rope["partial_rotary_factor"]))
+    if rope["rope_type"] == "longrope":
+        writer.add_rope_scaling_orig_ctx_len(rope["original_max_position_embeddings"])
+        for kind in ("long", "short"):
+            writer.add_tensor(f"rope_factors_{kind}.weight", np.array(rope[f"{kind}_factor"], dtype=np.float32))
     if getattr(config, "attn_logit_softcapping", None):
         writer.add_attn_logit_softcapping(config.attn_logit_softcapping)
     if getattr(config, "final_logit_softcapping", None):
         writer.add_final_logit_softcapping(config.final_logit_softcapping)
 
 
-def _tensors(writer: GGUFWriter, model: Any, name: str, kind: str) -> None:
+def _tensors(writer: GGUFWriter, model: Any, name: str, numbers: str) -> None:
     config = model.config
     arch = next(arch for arch, known in gguf.MODEL_ARCH_NAMES.items() if known == name)
     names = gguf.get_tensor_name_map(arch, config.num_hidden_layers)
@@ -142,13 +164,13 @@ def _tensors(writer: GGUFWriter, model: Any, name: str, kind: str) -> None:
         found = names.get_name(full, try_suffixes=(".weight", ".bias"))
         assert found is not None, full
         value = parameter.detach().float()
-        if name == "llama" and full.rpartition(".")[0].endswith(("q_proj", "k_proj")):
+        if name in PAIRED and full.rpartition(".")[0].endswith(("q_proj", "k_proj")):
             heads = config.num_attention_heads if "q_proj" in full else config.num_key_value_heads
             value = value.view(heads, 2, -1, *value.shape[1:]).transpose(1, 2).reshape(value.shape)
         if name.startswith("gemma") and full.endswith("norm.weight"):
             value = value + 1
         array = value.contiguous().numpy()
-        wanted = GGMLQuantizationType[kind if array.ndim > 1 else "F32"]
+        wanted = GGMLQuantizationType[numbers if array.ndim > 1 else "F32"]
         if wanted == GGMLQuantizationType.F32:
             writer.add_tensor(found, array)
         else:

@@ -29,11 +29,20 @@ LAYER = {
 
 HEAD_NORMS = {"attn_q_norm": "self_attn.q_norm", "attn_k_norm": "self_attn.k_norm"}
 
+POST_NORMS = {
+    "post_attention_norm": "post_attention_layernorm",
+    "post_ffw_norm": "post_feedforward_layernorm",
+}
+
 GEMMA_NORMS = {
     "post_attention_norm": "post_attention_layernorm",
     "ffn_norm": "pre_feedforward_layernorm",
     "post_ffw_norm": "post_feedforward_layernorm",
 }
+
+FUSED = LAYER | {"attn_qkv": "self_attn.qkv_proj", "ffn_up": "mlp.gate_up_proj"}
+
+SIMPLE = LAYER | {"ffn_up": "mlp.c_fc", "ffn_down": "mlp.c_proj"}
 
 OUTER = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
 
@@ -88,6 +97,11 @@ class Metadata:
         if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e30:
             raise self._wrong(f"{self.name}.{key}", "it is not there" if value is None else f"it is {str(value)[:40]}")
         return float(value)
+
+    def window(self) -> int | None:
+        """Tokens that sliding attention sees; None where it sees all."""
+        key = "attention.sliding_window"
+        return self.size(key) if self._values.get(f"{self.name}.{key}") else None
 
     def word(self, key: str) -> str | None:
         value = self._values.get(f"{self.name}.{key}")
@@ -178,6 +192,48 @@ def _qwen2(metadata: Metadata, config: Values) -> None:
     config["use_sliding_window"] = False
 
 
+def _phi3(metadata: Metadata, config: Values) -> None:
+    config["original_max_position_embeddings"] = metadata.size(
+        "rope.scaling.original_context_length", config["max_position_embeddings"]
+    )
+    config["sliding_window"] = metadata.window()
+    factors = [metadata.tensor(f"rope_factors_{kind}.weight") for kind in ("long", "short")]
+    if factors[0] is not None and factors[1] is not None:
+        long, short = (list(tensor.data.cast("f")) for tensor in factors if tensor.kind == "F32")
+        config["rope_parameters"] |= {
+            "rope_type": "longrope",
+            "long_factor": long,
+            "short_factor": short,
+            "original_max_position_embeddings": config["original_max_position_embeddings"],
+        }
+        if metadata.has("rope.scaling.attn_factor"):
+            config["rope_parameters"]["attention_factor"] = metadata.number("rope.scaling.attn_factor")
+
+
+def _starcoder2(metadata: Metadata, config: Values) -> None:
+    config["norm_epsilon"] = metadata.number("attention.layer_norm_epsilon")
+    config["use_bias"] = config.pop("attention_bias")
+    config["hidden_act"] = "gelu_pytorch_tanh"
+    config["sliding_window"] = metadata.window()
+
+
+def _granite(metadata: Metadata, config: Values) -> None:
+    config["attention_multiplier"] = metadata.number("attention.scale", config["head_dim"] ** -0.5)
+    config["embedding_multiplier"] = metadata.number("embedding_scale", 1.0)
+    config["residual_multiplier"] = metadata.number("residual_scale", 1.0)
+    config["logits_scaling"] = metadata.number("logit_scale", 1.0)
+
+
+def _smollm3(metadata: Metadata, config: Values) -> None:
+    # Which layers do not rotate is nowhere written.
+    config["no_rope_layer_interval"] = 4
+    config["use_sliding_window"] = False
+
+
+def _first_gemma(metadata: Metadata, config: Values) -> None:
+    config["hidden_act"] = "gelu_pytorch_tanh"
+
+
 def _gemma(metadata: Metadata, config: Values) -> None:
     heads, hidden = config["num_attention_heads"], config["hidden_size"]
     # Only the largest of each family divides by another number.
@@ -209,8 +265,14 @@ def _gemma3(metadata: Metadata, config: Values) -> None:
 
 ARCHITECTURES: Mapping[str, Architecture] = {
     "llama": Architecture("LlamaForCausalLM", "llama", LAYER, _llama, rotated_in_pairs=True),
+    "granite": Architecture("GraniteForCausalLM", "granite", LAYER, _granite, rotated_in_pairs=True),
+    "smollm3": Architecture("SmolLM3ForCausalLM", "smollm3", LAYER, _smollm3, rotated_in_pairs=True),
+    "phi3": Architecture("Phi3ForCausalLM", "phi3", FUSED, _phi3),
+    "starcoder2": Architecture("Starcoder2ForCausalLM", "starcoder2", SIMPLE, _starcoder2),
+    "olmo2": Architecture("Olmo2ForCausalLM", "olmo2", LAYER | HEAD_NORMS | POST_NORMS),
     "qwen2": Architecture("Qwen2ForCausalLM", "qwen2", LAYER, _qwen2),
     "qwen3": Architecture("Qwen3ForCausalLM", "qwen3", LAYER | HEAD_NORMS),
+    "gemma": Architecture("GemmaForCausalLM", "gemma", LAYER, _first_gemma, gain=1.0),
     "gemma2": Architecture("Gemma2ForCausalLM", "gemma2", LAYER | GEMMA_NORMS, _gemma2, gain=1.0),
     "gemma3": Architecture("Gemma3ForCausalLM", "gemma3_text", LAYER | HEAD_NORMS | GEMMA_NORMS, _gemma3, gain=1.0),
 }

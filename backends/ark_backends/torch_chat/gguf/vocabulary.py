@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers
+from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as Core
 from transformers import PreTrainedTokenizerFast
 
@@ -19,6 +19,12 @@ log = logging.getLogger("ark.torch_chat")
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED = 1, 2, 3, 4
 """Types of tokens."""
+
+SPACE = "\u2581"
+
+KEEPING = ("<unk>", "<s>", "<|endoftext|>")
+
+TRIAL = "Hello w\u00f6rld \u4f60\u597d \U0001f642  12\n"
 
 ENDS = ("eos_token_id", "eot_token_id", "eom_token_id")
 """Tokens after which a reply ends."""
@@ -46,6 +52,28 @@ class Vocabulary:
     def id(self, key: str) -> int | None:
         value = self.value(key)
         return value if isinstance(value, int) and 0 <= value < len(self.tokens) else None
+
+    @property
+    def name(self) -> str:
+        return str(self._values.get("general.name", ""))
+
+    @property
+    def unknown(self) -> str:
+        """The token for what has none."""
+        return self.token("unknown_token_id") or self.tokens[0]
+
+    @property
+    def first(self) -> str | None:
+        """The token that every prompt begins with."""
+        usual = self.value("model") == "llama" or self.value("pre") in WHOLE_WORDS
+        begins = self.value("add_bos_token")
+        return self.token("bos_token_id") if (usual if begins is None else begins) else None
+
+    def scores(self) -> Sequence[float]:
+        value = self.value("scores")
+        if not (isinstance(value, memoryview) and value.format in "fd" and len(value) == len(self.tokens)):
+            raise ConfigError(f"{self.path}: it has no scores of its tokens")
+        return list(value)
 
     def token(self, key: str) -> str | None:
         found = self.id(key)
@@ -79,12 +107,18 @@ def tokenizer(gguf: GGUF) -> HFTokenizer:
         raise ConfigError(f"{gguf.path}: ARK knows no tokenizer of the kind {str(kind)[:40]!r}")
     try:
         core = _KINDS[kind](vocabulary)
-    except ConfigError:
+        # Tables that break only when they are used.
+        core.encode(TRIAL)
+    except (ConfigError, KeyboardInterrupt, SystemExit):
         raise
-    except Exception as error:  # tokenizers raises bare exceptions for tables that do not fit together
+    except BaseException as error:  # tokenizers panics over tables that do not fit together
         raise ConfigError(f"{gguf.path}: its tokenizer is broken: {error}") from error
     _add_tokens(core, vocabulary)
     template = gguf.metadata.get("tokenizer.chat_template")
+    first = vocabulary.first
+    if isinstance(template, str) and first and "bos_token" not in template and first not in template:
+        # llama.cpp puts it there when a template does not.
+        template = "{{ bos_token }}" + template
     roles = {f"{role}_token": vocabulary.token(f"{name}_token_id") for role, name in _ROLES.items()}
     wrapped = PreTrainedTokenizerFast(
         tokenizer_object=core,
@@ -117,13 +151,52 @@ def _byte_pairs(vocabulary: Vocabulary) -> Core:
     return core
 
 
-_KINDS = {"gpt2": _byte_pairs}
+def _sentence_pieces(vocabulary: Vocabulary) -> Core:
+    """SentencePiece's pairs, of which those are merged first that make the token with the highest score."""
+    ids = {text: index for index, text in enumerate(vocabulary.tokens)}
+    ranked = []
+    for text, score in zip(vocabulary.tokens, vocabulary.scores(), strict=True):
+        for place in range(1, len(text)):
+            if text[:place] in ids and text[place:] in ids:
+                ranked.append((-score, place, text))
+    ranked.sort(key=lambda found: found[:2])
+    merges = [(text[:place], text[place:]) for _, place, text in ranked]
+    core = Core(models.BPE(vocab=ids, merges=merges, unk_token=vocabulary.unknown, fuse_unk=False, byte_fallback=True))
+    _spaces(core, vocabulary, [])
+    return core
+
+
+def _unigrams(vocabulary: Vocabulary) -> Core:
+    pieces = list(zip(vocabulary.tokens, vocabulary.scores(), strict=True))
+    core = Core(models.Unigram(pieces, vocabulary.tokens.index(vocabulary.unknown), byte_fallback=False))
+    steps: list[normalizers.Normalizer] = []
+    charsmap = vocabulary.value("precompiled_charsmap")
+    if isinstance(charsmap, memoryview) and len(charsmap):
+        steps.append(normalizers.Precompiled(bytes(charsmap)))
+    if vocabulary.value("remove_extra_whitespaces"):
+        steps += [normalizers.Strip(left=True, right=True), normalizers.Replace(Regex(" {2,}"), " ")]
+    _spaces(core, vocabulary, steps)
+    return core
+
+
+def _spaces(core: Core, vocabulary: Vocabulary, steps: list[normalizers.Normalizer]) -> None:
+    """Let a token of a space, which SentencePiece writes so, stand for each space, and for the beginning."""
+    prefixed = vocabulary.value("add_space_prefix") is not False
+    first = [normalizers.Prepend(SPACE)] if prefixed else []
+    core.normalizer = normalizers.Sequence([*steps, *first, normalizers.Replace(" ", SPACE)])
+    last = [decoders.Strip(" ", 1, 0)] if prefixed else []
+    core.decoder = decoders.Sequence([decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse(), *last])
+
+
+_KINDS = {"gpt2": _byte_pairs, "llama": _sentence_pieces, "t5": _unigrams}
 
 
 def _add_tokens(core: Core, vocabulary: Vocabulary) -> None:
     """Make known the tokens that stand in a text as they are."""
+    # Phi's take the spaces behind them along, but for these: llama.cpp knows it by the name, which is all there is.
+    strips = any(name in vocabulary.name.lower() for name in ("phi-3", "phi3"))
     added = [
-        AddedToken(text, special=kind != USER_DEFINED, normalized=False)
+        AddedToken(text, special=kind != USER_DEFINED, normalized=False, rstrip=strips and text not in KEEPING)
         for text, kind in zip(vocabulary.tokens, vocabulary.kinds, strict=True)
         if kind in (UNKNOWN, CONTROL, USER_DEFINED)
     ]

@@ -18,7 +18,7 @@ from ark.models.backend_selection import select_backend
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     path = tmp_path / "small.Q4_1.gguf"
-    save_gguf(path, a_model("Qwen3"), kind="Q4_1")
+    save_gguf(path, a_model("Qwen3"), numbers="Q4_1")
     return path
 
 

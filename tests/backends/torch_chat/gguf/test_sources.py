@@ -60,7 +60,7 @@ def test_what_is_not_there_or_not_clear() -> None:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("whole") / "small-Q8_0.gguf"
-    save_gguf(path, a_model(), kind="Q8_0")
+    save_gguf(path, a_model(), numbers="Q8_0")
     return path
 
 
@@ -68,7 +68,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def split(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The first part of the same."""
     path = tmp_path_factory.mktemp("split")
-    save_gguf(path / "small-Q8_0.gguf", a_model(), kind="Q8_0", split=8)
+    save_gguf(path / "small-Q8_0.gguf", a_model(), numbers="Q8_0", split=8)
     return path / "small-Q8_0-00001-of-00003.gguf"
 
 
