@@ -19,7 +19,7 @@ EDGE = 64
 """Characters kept of the end of a base."""
 
 TOKEN_BYTES = 4
-_MESSAGE_BYTES = 64
+_MESSAGE_BYTES = 320
 """What a message takes in memory beside its JSON; the next is the size of a seam and of
 the places where its reply is found."""
 _SEAM_BYTES = 640

@@ -120,3 +120,14 @@ def test_how_conversations_were_found_is_in_the_metrics(tiny: str) -> None:
         told = httpx.get(f"{server.url}/metrics", headers={"authorization": "Bearer bob"}).text
     assert 'ark:session_turns_total{found="content"} 2.0' in told
     assert 'ark:session_turns_total{found="new"} 1.0' in told
+
+
+def test_a_history_that_the_client_has_summed_up_is_new_and_shares_the_beginning(server: Running) -> None:
+    client = Client(server, tools=TOOLS, tool_choice="none")
+    client.messages = [{"role": "system", "content": "Be of help with these files. " * 20}]
+    client.say("Hello")
+    client.say("More")
+    client.messages[1:] = [{"role": "user", "content": "What was said so far: Hello, More."}]
+    reply = client.ask()
+    assert state(reply)[1:] == ["created"]
+    assert cached(reply) > 500

@@ -21,7 +21,7 @@ from asgi_client import running
 from ark.config import SessionsConfig
 from ark.errors import NotFound
 from ark.sessions import sqlite_file
-from ark.sessions.service import Sessions
+from ark.sessions.service import Hints, Sessions
 from ark.sessions.session import Session
 from ark.sessions.sqlite import SqliteStorage
 from ark.sessions.sqlite_file import SqliteFile
@@ -466,4 +466,34 @@ async def test_a_kill_in_the_middle_of_commits_loses_nothing_that_was_committed(
         assert transcript.length == len(transcript.messages) == 2 * turns
         assert [m.data["content"] for m in transcript.messages[::2]] == [f"{session.id} {n}" for n in range(turns)]
     assert len(sessions.store) == 3
+    await sessions.close()
+
+
+@pytest.mark.anyio
+async def test_a_conversation_is_found_by_its_messages_after_a_restart(
+    started: Any, finish: Any, says: Any, path: Path
+) -> None:
+    async def say(sessions: Sessions, *texts: str, **hints: Any) -> tuple[str, Any]:
+        roles = ("user", "assistant")
+        sent = read_messages({"role": roles[n % 2], "content": text} for n, text in enumerate(texts))
+        async with await sessions.begin("ann", hints=Hints(model="m", messages=sent, **hints)) as turn:
+            continuation = turn.resume(sent, "m")
+            await turn.commit(finish(continuation, texts[-1].upper()))
+            return continuation.how, turn.found
+
+    sessions = await started()
+    await say(sessions, "a", name="one")
+    await sessions.close()
+    sessions = await started()
+    tools = [{"type": "function"}]
+    assert await say(sessions, "a", "A", "b", tools=tools) == ("created", "new")
+    assert await say(sessions, "a", "A", "b", name="one", tools=tools) == ("continued", "name")
+    await sessions.close()
+    # A file from before conversations were found so has no such table.
+    with sqlite3.connect(path) as database:
+        database.execute("drop table scopes")
+    database.close()
+    sessions = await started()
+    assert await say(sessions, "a", "A", "b", "B", "c", tools=tools) == ("created", "new")
+    assert await say(sessions, "a", "A", "b", "B", "c", "C", "d", tools=tools) == ("continued", "content")
     await sessions.close()

@@ -28,7 +28,7 @@ from ark.sessions.transcript import (
     read_messages,
 )
 
-CONFIG = SessionsConfig(idle_timeout=100.0, max_age=1000.0, max_sessions=3, max_bytes=5000, max_conversations=2)
+CONFIG = SessionsConfig(idle_timeout=100.0, max_age=1000.0, max_sessions=3, max_bytes=8000, max_conversations=2)
 OWNERS = ["ann", "bob"]
 NAMES = [str(uuid.UUID(int=n)) for n in range(1, 6)]
 
