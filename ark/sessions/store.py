@@ -162,11 +162,16 @@ class SessionStore:
             raise RuntimeError("a turn resumes once, while it runs")
         session = lease.session
         if lease.mode == "match":
+            mine = reversed(session.conversations.values())
+            continuation, conversation = match_conversation(mine, messages, model)
             found, other = self._owners.get(session.owner, Owner()).find(lease.scopes, messages)
-            candidates = [*reversed(session.conversations.values()), *([] if other is None else [other])]
-            continuation, conversation = match_conversation(candidates, messages, model)
-            if conversation is None or conversation.session is not session:
-                lease.found = found
+            if other is not None and other.session is not session:
+                # A cookie's session may be newer than the conversation.
+                elsewhere, _ = match_conversation([other], messages, model)
+                if elsewhere.replies > continuation.replies:
+                    continuation, conversation, lease.found = elsewhere, other, found
+            if conversation is None:
+                lease.found = "new"
         else:
             continuation, conversation = append_to_conversation(session, messages, model)
         lease.model = model

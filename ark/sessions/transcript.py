@@ -187,6 +187,12 @@ class Continuation:
     kept: int = 0
     how: How = "created"
 
+    @property
+    def replies(self) -> int:
+        """How many of the kept messages are replies of the model's own tokens."""
+        seams = () if self.transcript is None else self.transcript.seams
+        return sum(seam.message < self.kept for seam in seams)
+
 
 def pack_tokens(ids: Iterable[int]) -> bytes:
     """Ids as unsigned 32-bit integers of this machine's byte order."""

@@ -206,6 +206,25 @@ async def test_a_newer_cookies_session_takes_over_the_conversation(
     assert sessions.store.describe("ann", old).messages == 2
 
 
+async def test_a_cookies_own_conversation_comes_before_one_that_has_no_more_replies(
+    sessions_of: Any, client_of: Any
+) -> None:
+    sessions = sessions_of()
+    one, other = client_of(sessions, name="one"), client_of(sessions, name="other")
+    cookie = (await one.say("a"))[2]
+    await other.say("a")
+    await one.say("b")
+    del other.history[2:]
+    # Another client has asked the same question meanwhile.
+    await other.say("c")
+    sent = read_messages([*one.history[:2], {"role": "user", "content": "c"}])
+    async with await sessions.begin("ann", cookie=cookie, hints=Hints(model="m", messages=sent)) as turn:
+        continuation = turn.resume(sent, "m")
+        assert (turn.found, continuation.how, turn.session_id) == ("cookie", "rewound", cookie)
+        assert continuation.transcript is not None
+        assert continuation.transcript.messages[2].data["content"] == "b"
+
+
 async def test_what_was_found_is_kept_before_what_nobody_came_back_to(sessions_of: Any, client_of: Any) -> None:
     sessions = sessions_of(max_sessions=3)
     client = client_of(sessions)
