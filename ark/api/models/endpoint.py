@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from ark.api.decode import convert
 from ark.api.request import Request
@@ -86,7 +87,8 @@ _encoder = msgspec.json.Encoder()
 class ModelsQuery(msgspec.Struct, frozen=True, kw_only=True):
     """Which of the models are listed."""
 
-    task: Task | None = None
+    # Not None: the text "null" would be as nothing sent.
+    task: Task | UnsetType = UNSET
     """All tasks by default."""
 
 
@@ -94,7 +96,7 @@ async def list_models(request: Request, services: Services) -> Response:
     """The served models and the aliases that the key may use. Raises BadRequest."""
     task = convert(request.query_fields(), ModelsQuery).task
     models = [_entry(name, request.key, services) for name in services.registry.names(request.key)]
-    data = [model for model in models if task in (None, model.ark.task)]
+    data = [model for model in models if task in (UNSET, model.ark.task)]
     return Response(body=_encoder.encode(ModelList(data=data)))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from ark.api.decode import convert
 from ark.api.request import Request
@@ -33,7 +33,8 @@ class SessionsQuery(msgspec.Struct, frozen=True, kw_only=True):
     """Which of the sessions are listed."""
 
     limit: Annotated[int, Meta(ge=1, le=100)] = 20
-    after: str | None = None
+    # Not None: the text "null" would be as nothing sent.
+    after: str | UnsetType = UNSET
     """Id of the session behind which the list begins."""
 
 
@@ -49,7 +50,7 @@ _encoder = msgspec.json.Encoder()
 async def list_sessions(request: Request, services: Services) -> Response:
     """The caller's sessions in pages, the newest first. Raises BadRequest."""
     query = convert(request.query_fields(), SessionsQuery)
-    found = services.sessions.store.describe_all(request.owner, limit=query.limit + 1, after=query.after)
+    found = services.sessions.store.describe_all(request.owner, limit=query.limit + 1, after=query.after or None)
     data = [_object(info) for info in found[: query.limit]]
     return Response(body=_encoder.encode(SessionList(data=data, has_more=len(found) > query.limit)))
 

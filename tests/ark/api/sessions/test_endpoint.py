@@ -39,7 +39,14 @@ async def test_pages_give_every_session_once_the_newest_first() -> None:
 
 @pytest.mark.parametrize(
     ("query", "param"),
-    [("limit=0", "limit"), ("limit=101", "limit"), ("limit=x", "limit"), ("limit=", "limit"), ("after=x", "after")],
+    [
+        ("limit=0", "limit"),
+        ("limit=101", "limit"),
+        ("limit=x", "limit"),
+        ("limit=", "limit"),
+        ("after=x", "after"),
+        ("after=null", "after"),
+    ],
 )
 async def test_a_wrong_page_is_refused(query: str, param: str) -> None:
     async with running() as client:
