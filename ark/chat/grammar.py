@@ -13,6 +13,7 @@ from typing import Any, Literal
 import msgspec
 
 from ark.chat.output.reasoning import CLOSE, OPEN
+from ark.chat.tools.custom import INPUT
 from ark.chat.tools.formats import ToolFormat
 from ark.chat.tools.tagged import CALL_END, VALUE_END
 from ark.chat.tools.toolbox import Tool, Toolbox
@@ -136,6 +137,9 @@ class _Writer:
         arguments = tool.parameters or {"type": "object", "properties": {}, "additionalProperties": False}
         # Arguments are an object whatever the schema says.
         arguments = arguments | {"type": "object"}
+        if tool.lark is not None:
+            self._raw(number, tool, tool.lark, form)
+            return
         if form.tagged:
             self._tagged(number, tool, arguments)
             return
@@ -148,6 +152,19 @@ class _Writer:
             head = f'"{{" GAP "\\"name\\":" GAP {name} GAP "," GAP {key} GAP ":" GAP'
             body += ' GAP "}"'
         self._rules.append(f"object{number}: {head} {body}\narguments{number}: {schema}")
+
+    def _raw(self, number: int, tool: Tool, lark: str, form: ToolFormat) -> None:
+        """A call whose input is written as it is, for in JSON another grammar would have to hold. What closes the call
+        ends it."""
+        if not form.close:
+            raise _unenforceable(tool.param, "this model's calls have no end that text could be read up to")
+        if form.tagged:
+            head = _text(f"<function={tool.name}>\n<parameter={INPUT}>\n")
+            end = f"{_text(chr(10) + VALUE_END + chr(10))} {_text(CALL_END)}"
+        else:
+            head = f'"{{" GAP "\\"name\\":" GAP {json.dumps(json.dumps(tool.name))} GAP "," GAP "\\"{INPUT}\\":\\n"'
+            end = _text(chr(10))
+        self._rules.append(f"object{number}: {head} input{number} {end}\ninput{number}: %lark {{\n{lark}\n}}")
 
     def _tagged(self, number: int, tool: Tool, arguments: dict[str, Any]) -> None:
         """A call whose arguments are tags, in the schema's order. Of text only a list of values is held to."""

@@ -271,7 +271,8 @@ def _new_output(request: TurnRequest, tokenizer: Tokenizer, reasoning: Reasoning
     tools, parser = request.tools, None
     if tools is not None and tools.callable and request.tool_format is not None and request.read_calls:
         schemas = {tool.name: tool.parameters or {} for tool in tools.callable}
-        parser = ToolParser(request.tool_format, schemas, distinct=tools.required)
+        raw = [tool.name for tool in tools.callable if tool.lark is not None]
+        parser = ToolParser(request.tool_format, schemas, distinct=tools.required, raw=raw)
     return OutputProcessor(
         tokenizer.stream(),
         index=index,

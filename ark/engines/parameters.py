@@ -128,7 +128,11 @@ CHAT = _table(
         ("text",),
     ),
     Parameter(
-        "tools", None, "functions; arguments always parse, and follow the schema when `strict`", ([],), needs="tools"
+        "tools",
+        None,
+        "functions (arguments always parse, and follow a `strict` schema), custom tools",
+        ([],),
+        needs="tools",
     ),
     Parameter("tool_choice", None, "none, auto, required, a function, allowed_tools", ("none", "auto"), needs="tools"),
     Parameter("parallel_tool_calls", bool, "false: one call at most", needs="tools"),

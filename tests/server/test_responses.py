@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -136,6 +137,24 @@ def test_a_call_its_output_and_an_answer(client: openai.OpenAI) -> None:
     assert answered.usage is not None
     assert asked.usage is not None
     assert answered.usage.input_tokens_details.cached_tokens >= asked.usage.total_tokens - 1
+
+
+@pytest.mark.parametrize(
+    ("syntax", "definition"),
+    [("lark", 'start: PART "-" PART\nPART: /[0-9]{3}/'), ("regex", "[0-9]{3}-[0-9]{3}")],
+)
+def test_a_custom_tool_is_held_to_its_grammar(client: openai.OpenAI, syntax: Any, definition: str) -> None:
+    form: Any = {"type": "grammar", "syntax": syntax, "definition": definition}
+    response = client.responses.create(
+        model="gpt-4o",
+        input="What is the weather in Paris?",
+        tools=[{"type": "custom", "name": "dial", "description": "Dial a number.", "format": form}],
+        tool_choice={"type": "custom", "name": "dial"},
+        reasoning={"effort": "none"},
+    )
+    call = response.output[-1]
+    assert call.type == "custom_tool_call"
+    assert re.fullmatch("[0-9]{3}-[0-9]{3}", call.input)
 
 
 def test_text_in_a_form_and_log_probabilities(client: openai.OpenAI) -> None:

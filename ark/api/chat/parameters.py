@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
+from msgspec import UNSET
 
-from ark.api.chat.schema import ChatMessage, ChatRequest, TextPart
+from ark.api.chat.schema import ChatMessage, ChatRequest, FunctionCall, TextPart, ToolCall
 from ark.api.chat.tools import read_tools
 from ark.api.decode import check_shape
 from ark.api.request import Request
 from ark.chat.grammar import ANY_OBJECT, SCHEMA_PARAM, Answer
+from ark.chat.tools.custom import INPUT
 from ark.chat.tools.toolbox import call_for_template, function_call_id
 from ark.chat.turn import TurnRequest
 from ark.config import LimitsConfig
@@ -166,7 +169,7 @@ def check_arguments(messages: Sequence[ChatMessage], *, depth: int, values: int)
     """Hold the arguments of all calls together, which are JSON inside strings of the body, to the limits of a body.
     Raises BadRequest."""
     for index, message in enumerate(messages):
-        calls = [call.function for call in message.tool_calls or ()]
+        calls = [call.function for call in message.tool_calls or () if call.function is not UNSET]
         for function in (*calls, *((message.function_call,) if message.function_call else ())):
             try:
                 values -= check_shape(function.arguments.encode("utf-8", "surrogatepass"), depth=depth, values=values)
@@ -191,7 +194,7 @@ def _read_message(message: ChatMessage, where: str) -> dict[str, Any]:
     if message.name is not None:
         result["name"] = message.name
     if role == "assistant":
-        calls = _calls(message)
+        calls = _calls(message, where)
         if content is None and not calls and message.refusal is None:
             raise invalid_value(f"{where}.content", "an assistant's message needs content or tool calls.")
         if content is None and message.refusal is not None:
@@ -207,8 +210,18 @@ def _read_message(message: ChatMessage, where: str) -> dict[str, Any]:
     return result
 
 
-def _calls(message: ChatMessage) -> list[dict[str, Any]]:
-    calls = [(call.id, call.function) for call in message.tool_calls or ()]
+def _called(call: ToolCall, where: str) -> FunctionCall:
+    """What is called, a custom tool as the function that it is to the model."""
+    kind = call.function if call.type == "function" else call.custom
+    if kind is UNSET:
+        raise missing_parameter(f"{where}.{call.type}")
+    if isinstance(kind, FunctionCall):
+        return kind
+    return FunctionCall(name=kind.name, arguments=json.dumps({INPUT: kind.input}, ensure_ascii=False))
+
+
+def _calls(message: ChatMessage, where: str) -> list[dict[str, Any]]:
+    calls = [(call.id, _called(call, f"{where}.tool_calls[{i}]")) for i, call in enumerate(message.tool_calls or ())]
     if (function := message.function_call) is not None:
         calls.append((function_call_id(function.name), function))
     return [call_for_template(number, function.name, function.arguments) for number, function in calls]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, Protocol
 
 import msgspec
@@ -14,6 +14,9 @@ from ark import __version__
 from ark.api.chat import schema
 from ark.api.error_body import encode_error
 from ark.chat.output.processor import Delta, OutputProcessor
+from ark.chat.tools.custom import InputReader
+from ark.chat.tools.parser import ToolCall
+from ark.chat.tools.toolbox import custom_names
 from ark.chat.turn import Turn
 from ark.errors import APIError
 from ark.http.sse import DONE, json_event, text_event
@@ -38,7 +41,7 @@ def completion(head: Head, turn: Turn) -> bytes:
         id=head.id,
         created=head.created,
         model=head.model,
-        choices=[_choice(output, turn.legacy) for output in turn.outputs],
+        choices=[_choice(output, turn.legacy, custom_names(turn.request.tools)) for output in turn.outputs],
         usage=usage(turn),
         system_fingerprint=FINGERPRINT,
     )
@@ -55,11 +58,15 @@ def usage(turn: Turn) -> schema.Usage:
     )
 
 
-def _choice(output: OutputProcessor, legacy: bool) -> schema.Choice:
-    calls = [
-        schema.ToolCall(id=call.id, function=schema.FunctionCall(name=call.name, arguments=call.arguments))
-        for call in output.calls
-    ]
+def _call(call: ToolCall, custom: Collection[str]) -> schema.ToolCall:
+    if call.name in custom:
+        text = InputReader().push(call.arguments)
+        return schema.ToolCall(id=call.id, type="custom", custom=schema.CustomCall(name=call.name, input=text))
+    return schema.ToolCall(id=call.id, function=schema.FunctionCall(name=call.name, arguments=call.arguments))
+
+
+def _choice(output: OutputProcessor, legacy: bool, custom: Collection[str]) -> schema.Choice:
+    calls = [_call(call, custom) for call in output.calls]
     message = schema.ReplyMessage(
         content=output.content or (None if calls else ""),
         reasoning_content=output.reasoning or UNSET,
@@ -99,6 +106,9 @@ class ChunkRenderer:
         self._head = head
         self._usage: UnsetType | None = None if include_usage else UNSET
         self._ended: set[int] = set()
+        self._custom = custom_names(turn.request.tools)
+        self._readers: dict[tuple[int, int], InputReader] = {}
+        """Of the calls of custom tools, by reply and call."""
         # The chunks of a reply's text differ in nothing but that text.
         mark = f"<{head.id}>"
         event = self._event(schema.ChunkChoice(index=0, delta=schema.ChoiceDelta(content=mark)))
@@ -139,6 +149,14 @@ class ChunkRenderer:
                     yield schema.ChoiceDelta(function_call=function)
                 continue
             named: Any = {} if call.id is None else {"id": call.id, "type": "function"}
+            if call.name in self._custom:
+                self._readers[delta.index, call.index] = InputReader()
+            if (reader := self._readers.get((delta.index, call.index))) is not None:
+                text = schema.CustomCallDelta(name=call.name or UNSET, input=reader.push(call.arguments))
+                named = named and named | {"type": "custom"}
+                if named or text.input:
+                    yield schema.ChoiceDelta(tool_calls=[schema.ToolCallDelta(index=call.index, custom=text, **named)])
+                continue
             yield schema.ChoiceDelta(tool_calls=[schema.ToolCallDelta(index=call.index, function=function, **named)])
 
     def _finish(self, output: OutputProcessor) -> bytes:

@@ -34,10 +34,18 @@ class FunctionCall(msgspec.Struct, frozen=True, kw_only=True):
     """JSON as text, as the model wrote it."""
 
 
+class CustomCall(msgspec.Struct, frozen=True, kw_only=True):
+    name: ShortText
+    input: str
+
+
 class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
+    """A call of a function or of a custom tool, as its type says."""
+
     id: ShortText
-    function: FunctionCall
-    type: Literal["function"] = "function"
+    function: FunctionCall | UnsetType = UNSET
+    custom: CustomCall | UnsetType = UNSET
+    type: Literal["function", "custom"] = "function"
 
 
 class ChatMessage(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,6 +81,30 @@ class ToolDefinition(msgspec.Struct, frozen=True, kw_only=True, tag="function", 
     function: FunctionDefinition
 
 
+class GrammarDefinition(msgspec.Struct, frozen=True, kw_only=True):
+    syntax: Literal["lark", "regex"]
+    definition: str
+
+
+class CustomFormat(msgspec.Struct, frozen=True, kw_only=True):
+    """Any text, or what a grammar allows, token by token."""
+
+    type: Literal["text", "grammar"]
+    grammar: GrammarDefinition | None = None
+
+
+class CustomDefinition(msgspec.Struct, frozen=True, kw_only=True):
+    """A tool whose input is text."""
+
+    name: FunctionName
+    description: str | None = None
+    format: CustomFormat | None = None
+
+
+class CustomToolDefinition(msgspec.Struct, frozen=True, kw_only=True, tag="custom", tag_field="type"):
+    custom: CustomDefinition
+
+
 class ChosenFunction(msgspec.Struct, frozen=True, kw_only=True):
     name: str
 
@@ -83,9 +115,13 @@ class NamedTool(msgspec.Struct, frozen=True, kw_only=True, tag="function", tag_f
     function: ChosenFunction
 
 
+class NamedCustomTool(msgspec.Struct, frozen=True, kw_only=True, tag="custom", tag_field="type"):
+    custom: ChosenFunction
+
+
 class ToolSubset(msgspec.Struct, frozen=True, kw_only=True):
     mode: Literal["auto", "required"]
-    tools: Annotated[list[NamedTool], Meta(min_length=1, max_length=128)]
+    tools: Annotated[list[NamedTool | NamedCustomTool], Meta(min_length=1, max_length=128)]
 
 
 class AllowedTools(msgspec.Struct, frozen=True, kw_only=True, tag="allowed_tools", tag_field="type"):
@@ -94,7 +130,7 @@ class AllowedTools(msgspec.Struct, frozen=True, kw_only=True, tag="allowed_tools
     allowed_tools: ToolSubset
 
 
-ToolChoice = Literal["none", "auto", "required"] | NamedTool | AllowedTools
+ToolChoice = Literal["none", "auto", "required"] | NamedTool | NamedCustomTool | AllowedTools
 FunctionChoice = Literal["none", "auto"] | ChosenFunction
 
 
@@ -147,7 +183,7 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     ignore_eos: bool | None = None
 
     response_format: ResponseFormat | None = None
-    tools: Annotated[list[ToolDefinition], Meta(max_length=128)] | None = None
+    tools: Annotated[list[ToolDefinition | CustomToolDefinition], Meta(max_length=128)] | None = None
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None
     functions: Annotated[list[FunctionDefinition], Meta(max_length=128)] | None = None
@@ -225,11 +261,19 @@ class FunctionCallDelta(msgspec.Struct, frozen=True, kw_only=True):
     arguments: str = ""
 
 
+class CustomCallDelta(msgspec.Struct, frozen=True, kw_only=True):
+    """What is new of a custom tool's call; the name is there once."""
+
+    name: str | UnsetType = UNSET
+    input: str = ""
+
+
 class ToolCallDelta(msgspec.Struct, frozen=True, kw_only=True):
     index: int
     id: str | UnsetType = UNSET
-    type: Literal["function"] | UnsetType = UNSET
-    function: FunctionCallDelta
+    type: Literal["function", "custom"] | UnsetType = UNSET
+    function: FunctionCallDelta | UnsetType = UNSET
+    custom: CustomCallDelta | UnsetType = UNSET
 
 
 class ChoiceDelta(msgspec.Struct, frozen=True, kw_only=True):

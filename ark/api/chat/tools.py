@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ark.api.chat.schema import AllowedTools, ChatRequest, ChosenFunction, FunctionDefinition, NamedTool
+from ark.api.chat.schema import (
+    AllowedTools,
+    ChatRequest,
+    ChosenFunction,
+    CustomDefinition,
+    FunctionDefinition,
+    NamedCustomTool,
+    NamedTool,
+    ToolDefinition,
+)
+from ark.chat.tools.custom import input_schema
 from ark.chat.tools.toolbox import Tool, Toolbox
-from ark.errors import invalid_value
+from ark.errors import invalid_value, missing_parameter
 
 
 def read_tools(body: ChatRequest) -> Toolbox | None:
@@ -21,18 +31,16 @@ def read_tools(body: ChatRequest) -> Toolbox | None:
         return _read_functions(body, body.functions)
     if not body.tools:
         return None
-    offered = _offer([tool.function for tool in body.tools], "tools[{}].function")
+    definitions = [tool.function if isinstance(tool, ToolDefinition) else tool.custom for tool in body.tools]
+    offered = _offer(definitions, "tools[{}].{}")
     choice = body.tool_choice
     chosen, required, parallel = () if choice == "none" else offered, choice == "required", body.parallel_tool_calls
-    if isinstance(choice, NamedTool):
+    if isinstance(choice, NamedTool | NamedCustomTool):
         parallel = False
-        chosen, required = (_find(offered, choice.function.name, "tool_choice.function.name"),), True
+        chosen, required = (_choose(offered, choice, "tool_choice"),), True
     elif isinstance(choice, AllowedTools):
         subset = choice.allowed_tools
-        found = [
-            _find(offered, tool.function.name, f"tool_choice.allowed_tools.tools[{i}].function.name")
-            for i, tool in enumerate(subset.tools)
-        ]
+        found = [_choose(offered, tool, f"tool_choice.allowed_tools.tools[{i}]") for i, tool in enumerate(subset.tools)]
         chosen, required = tuple({tool.name: tool for tool in found}.values()), subset.mode == "required"
     return Toolbox(tools=offered, callable=chosen, required=required, parallel=parallel is not False)
 
@@ -45,12 +53,15 @@ def _read_functions(body: ChatRequest, functions: Sequence[FunctionDefinition]) 
     return Toolbox(tools=offered, callable=chosen, required=required, parallel=False, legacy=True)
 
 
-def _offer(functions: Sequence[FunctionDefinition], place: str) -> tuple[Tool, ...]:
+def _offer(definitions: Sequence[FunctionDefinition | CustomDefinition], place: str) -> tuple[Tool, ...]:
     tools: dict[str, Tool] = {}
-    for i, function in enumerate(functions):
-        where = place.format(i)
+    for i, function in enumerate(definitions):
+        where = place.format(i, "function" if isinstance(function, FunctionDefinition) else "custom")
         if function.name in tools:
             raise invalid_value(f"{where}.name", f"The name '{function.name}' stands twice.")
+        if isinstance(function, CustomDefinition):
+            tools[function.name] = _custom(function, f"{where}.format")
+            continue
         tools[function.name] = Tool(
             name=function.name,
             description=function.description,
@@ -59,6 +70,29 @@ def _offer(functions: Sequence[FunctionDefinition], place: str) -> tuple[Tool, .
             param=f"{where}.parameters",
         )
     return tuple(tools.values())
+
+
+def _custom(definition: CustomDefinition, place: str) -> Tool:
+    form = definition.format
+    if form is not None and form.type == "grammar" and form.grammar is None:
+        raise missing_parameter(f"{place}.grammar")
+    grammar = None if form is None or form.type == "text" else form.grammar
+    regex = grammar is not None and grammar.syntax == "regex"
+    return Tool(
+        name=definition.name,
+        description=definition.description,
+        parameters=input_schema(grammar.definition if grammar is not None and regex else None),
+        strict=True,
+        param=place,
+        custom=True,
+        lark=None if grammar is None or regex else grammar.definition,
+    )
+
+
+def _choose(tools: Sequence[Tool], named: NamedTool | NamedCustomTool, place: str) -> Tool:
+    if isinstance(named, NamedTool):
+        return _find(tools, named.function.name, f"{place}.function.name")
+    return _find(tools, named.custom.name, f"{place}.custom.name")
 
 
 def _find(tools: Sequence[Tool], name: str, param: str) -> Tool:

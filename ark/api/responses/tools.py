@@ -11,7 +11,12 @@ import msgspec
 from ark.api.chat.schema import (
     AllowedTools,
     ChosenFunction,
+    CustomDefinition,
+    CustomFormat,
+    CustomToolDefinition,
     FunctionDefinition,
+    GrammarDefinition,
+    NamedCustomTool,
     NamedTool,
     ToolChoice,
     ToolDefinition,
@@ -19,7 +24,6 @@ from ark.api.chat.schema import (
 )
 from ark.api.responses.items import visible_name
 from ark.api.responses.schema import ChosenTool, ToolSpec
-from ark.chat.tools.custom import input_schema
 from ark.errors import invalid_value, missing_parameter, shorten
 
 _HOSTED = (
@@ -41,7 +45,7 @@ class CalledTool(msgspec.Struct, frozen=True):
 class Tools:
     """The tools of a request that have been read."""
 
-    definitions: list[ToolDefinition] = field(default_factory=list)
+    definitions: list[ToolDefinition | CustomToolDefinition] = field(default_factory=list)
     places: list[str] = field(default_factory=list)
     """Where in the request each of them stands."""
     called: dict[str, CalledTool] = field(default_factory=dict)
@@ -74,7 +78,7 @@ class Tools:
             return chosen if self.definitions or chosen == "required" else None
         if chosen.type != "allowed_tools":
             return self._find(chosen, "tool_choice")
-        entries = [
+        entries: list[NamedTool | NamedCustomTool] = [
             self._find(entry, f"tool_choice.tools[{index}]")
             for index, entry in enumerate(chosen.tools or ())
             if not entry.type.startswith(_HOSTED)
@@ -91,14 +95,16 @@ class Tools:
         name = visible_name(_named(spec, where), namespace)
         if name in self.called:
             raise invalid_value(f"{where}.name", f"The name '{name}' stands twice.")
-        parameters = spec.parameters
         if spec.type == "custom":
-            parameters = input_schema(_pattern(spec, where))
-        elif spec.type != "function":
+            custom = CustomDefinition(name=name, description=spec.description, format=_format(spec, where))
+            self.definitions.append(CustomToolDefinition(custom=custom))
+        elif spec.type == "function":
+            function = FunctionDefinition(
+                name=name, description=spec.description, parameters=spec.parameters, strict=bool(spec.strict)
+            )
+            self.definitions.append(ToolDefinition(function=function))
+        else:
             raise invalid_value(f"{where}.type", f"A namespace has no tools of the type '{shorten(spec.type)}'.")
-        strict = spec.type == "custom" or bool(spec.strict)
-        definition = FunctionDefinition(name=name, description=spec.description, parameters=parameters, strict=strict)
-        self.definitions.append(ToolDefinition(function=definition))
         self.places.append(where)
         self.called[name] = CalledTool(spec.name or "", namespace, spec.type == "custom")
 
@@ -125,16 +131,13 @@ def _named(spec: ToolSpec, where: str) -> str:
     return spec.name
 
 
-def _pattern(spec: ToolSpec, where: str) -> str | None:
-    """The regular expression that the input of a custom tool is held to; None for any text."""
+def _format(spec: ToolSpec, where: str) -> CustomFormat | None:
     form = spec.format
     if form is None or form.type == "text":
         return None
     if form.definition is None or form.syntax is None:
         raise missing_parameter(f"{where}.format.{'definition' if form.syntax else 'syntax'}")
-    if form.syntax == "lark":
-        raise invalid_value(f"{where}.format.syntax", "Grammars in Lark are not enforced here yet.")
-    return form.definition
+    return CustomFormat(type="grammar", grammar=GrammarDefinition(syntax=form.syntax, definition=form.definition))
 
 
 def _echo(spec: ToolSpec) -> dict[str, Any]:

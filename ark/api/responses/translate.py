@@ -30,7 +30,7 @@ _NAMES = (
     (re.compile(r"^messages$"), "input"),
 )
 """Names of a chat's parameters, and what they are here."""
-_INDEXED = re.compile(r"^(?P<list>messages|tools)\[(?P<index>\d+)\](\.function)?")
+_INDEXED = re.compile(r"^(?P<list>messages|tools)\[(?P<index>\d+)\](\.function|\.custom)?")
 
 
 def chat_request(body: InputFields, model: str, read: Input, tools: Tools) -> ChatRequest:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Collection, Mapping
 from enum import Enum
 
 import msgspec
+
+from ark.chat.output.stops import partial_end
+from ark.chat.tools.custom import INPUT
 
 SPACE = " \t\r\n"
 
@@ -15,6 +19,8 @@ _KEYS = ('"name"', '"arguments"', '"parameters"', '"type"', '"id"')
 _START = re.compile(r'\{[ \t\r\n]*(?P<key>"[^"]*"?)?(?P<rest>.*)', re.DOTALL)
 _NAME = re.compile(r'\{\s*"name"\s*:\s*"(?P<name>[^"]*)(?P<closed>"?)')
 _HEAD = re.compile(r'\{\s*"name"\s*:\s*"(?P<name>[^"\\]*)"\s*,\s*"(?:arguments|parameters)"\s*:\s*(?=\{)')
+_RAW = re.compile(r'\{\s*"name"\s*:\s*"(?P<name>[^"\\]*)"\s*,\s*"' + INPUT + r'"\s*:\n')
+"""Of a call whose input is written as it is."""
 _decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
@@ -110,15 +116,22 @@ class ObjectReader(CallReader):
     that it is none, so a reply in JSON is held back no longer than it looks like one.
     """
 
-    def __init__(self, names: Collection[str]) -> None:
+    def __init__(self, names: Collection[str], raw: Collection[str] = (), close: str = "") -> None:
+        """`raw` are the names whose input is written as it is, up to a line break and `close`."""
         super().__init__()
         self._names = names
+        self._raw = raw
+        self._close = f"\n{close}"
+        self._input: str | None = None
+        """Of such a call, what is not passed on yet."""
         self._brackets = BracketCounter()
 
     def push(self, text: str) -> str:
         arguments = ""
         if self.progress is Progress.HEAD:
             arguments, text = self._head(text)
+        if self._input is not None:
+            return arguments + self._push_input(text)
         if self.progress is Progress.ARGUMENTS:
             end = self._brackets.end(text)
             if end is None:
@@ -138,6 +151,11 @@ class ObjectReader(CallReader):
         if not self._plausible():
             self.progress = Progress.MALFORMED
             return "", ""
+        if (raw := _RAW.match(self.text)) and raw["name"] in self._raw:
+            self.name, self._input = raw["name"], ""
+            rest, self.text = self.text[raw.end() :], ""
+            self.progress = Progress.ARGUMENTS
+            return f'{{"{INPUT}": "', rest
         if match := _HEAD.match(self.text):
             self.name = match["name"]
             rest, self.text = self.text[match.end() :], ""
@@ -172,6 +190,18 @@ class ObjectReader(CallReader):
         if name["closed"]:
             return name["name"] in self._names
         return any(known.startswith(name["name"]) for known in self._names)
+
+    def _push_input(self, text: str) -> str:
+        """Text as the string that it is in JSON."""
+        held = f"{self._input}{text}"
+        found, close, rest = held.partition(self._close)
+        if close:
+            self.text, self._input = close[1:] + rest, None
+            self.progress = Progress.DONE
+        else:
+            found = held[: len(held) - partial_end(held, (self._close,))]
+            self._input = held[len(found) :]
+        return json.dumps(found, ensure_ascii=False)[1:-1] + '"}' * bool(close)
 
     def _whole(self, text: str) -> str | None:
         """The arguments of a whole object, as JSON text; None when it is not a call."""

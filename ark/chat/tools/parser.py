@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from enum import Enum
 from typing import Any
 
@@ -58,12 +58,14 @@ class ToolParser:
         schemas: Mapping[str, Mapping[str, Any]],
         *,
         distinct: bool = False,
+        raw: Collection[str] = (),
         new_id: Callable[[], str] | None = None,
     ) -> None:
         """`schemas` are those of the arguments of each function that may be called, by its name. `distinct`: a call
         that repeats an earlier one, name and arguments, is not passed on, and nothing behind it is read; so a further
         call comes as a whole."""
         self._form = form
+        self._raw = raw
         self._schemas = schemas
         self._new_id = new_id or form.new_id
         self._buffer = ""
@@ -189,7 +191,7 @@ class ToolParser:
             return TaggedReader(self._schemas)
         if self._form.name_separator:
             return NamedReader(self._schemas, self._form.name_separator)
-        return ObjectReader(self._schemas)
+        return ObjectReader(self._schemas, self._raw, self._form.close)
 
     def _call(self) -> bool:
         if not self._buffer:

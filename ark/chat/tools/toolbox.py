@@ -18,6 +18,10 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True):
     """The arguments follow the schema whatever happens; otherwise as far as the schema can be enforced."""
     param: str
     """Where the schema stands in the request."""
+    custom: bool = False
+    """Its input is text, which its one argument has."""
+    lark: str | None = None
+    """The grammar of that text."""
 
     def for_template(self) -> dict[str, Any]:
         """The tool as chat templates read it: OpenAI's form."""
@@ -43,6 +47,11 @@ class Toolbox(msgspec.Struct, frozen=True, kw_only=True):
     """There may be several calls in one reply."""
     legacy: bool = False
     """The request says ``functions``, which came before ``tools``: a reply has one call, without an id."""
+
+
+def custom_names(box: Toolbox | None) -> frozenset[str]:
+    """The names of the custom tools."""
+    return frozenset() if box is None else frozenset(tool.name for tool in box.tools if tool.custom)
 
 
 def call_for_template(number: str, name: str, arguments: str) -> dict[str, Any]:

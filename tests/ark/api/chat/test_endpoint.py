@@ -297,3 +297,26 @@ async def test_a_reply_that_was_left_is_logged_as_cancelled(caplog: pytest.LogCa
     (record,) = [record for record in caplog.records if record.message == "client disconnected"]
     assert record.fields["finish_reason"] == "cancelled"
     assert record.fields["completion_tokens"] >= 3
+
+
+async def test_a_custom_tool_is_called_with_text() -> None:
+    """Whole, in a stream, and in a later history."""
+    model = ECHO | {"backend": "faulty_backend:Faulty", "engine": {"all_parameters": True}, "tool_format": "hermes"}
+    said = '<tool_call>\n{"name": "run", "arguments": {"input": "print(\\"\\u00e9\\")"}}\n</tool_call>'
+    tools = [{"type": "custom", "custom": {"name": "run"}}]
+    async with running(models=[model]) as client:
+        (call,) = (await client.chat(said, tools=tools)).json()["choices"][0]["message"]["tool_calls"]
+        chunks = (await client.chat(said, tools=tools, stream=True)).chunks
+        history = [
+            {"role": "user", "content": "a"},
+            {"role": "assistant", "tool_calls": [call]},
+            {"role": "tool", "tool_call_id": call["id"], "content": "b"},
+        ]
+        assert (await client.chat(messages=history, tools=tools)).status == 200
+        broken = [{"role": "assistant", "tool_calls": [{"id": "1", "type": "custom"}]}]
+        refused = await client.chat(messages=broken, tools=tools)
+    assert call == {"id": call["id"], "type": "custom", "custom": {"name": "run", "input": 'print("é")'}}
+    deltas = [call for chunk in chunks for call in chunk["choices"][0]["delta"].get("tool_calls", ())]
+    assert (deltas[0]["type"], deltas[0]["custom"]["name"]) == ("custom", "run")
+    assert "".join(delta["custom"]["input"] for delta in deltas) == 'print("é")'
+    assert refused.error["param"] == "messages[0].tool_calls[0].custom"

@@ -119,3 +119,47 @@ def test_contradictions_are_refused(fields: dict[str, Any], param: str) -> None:
         read(**fields)
     assert caught.value.param == param
     assert caught.value.code == "invalid_value"
+
+
+def custom(**form: Any) -> dict[str, Any]:
+    return {"type": "custom", "custom": {"name": "run", **form}}
+
+
+GRAMMAR = {"type": "grammar", "grammar": {"syntax": "lark", "definition": "start: /a+/"}}
+
+
+def test_custom_tools_are_functions_with_one_text() -> None:
+    box = read(tools=[custom(description="Runs."), TOOLS[0]], tool_choice={"type": "custom", "custom": {"name": "run"}})
+    assert box is not None
+    (run,) = box.callable
+    assert (run.custom, run.lark, run.strict, box.required) == (True, None, True, True)
+    assert run.for_template()["function"]["parameters"]["required"] == ["input"]
+    box = read(tools=[custom(format=GRAMMAR)])
+    assert box is not None
+    assert box.tools[0].lark == "start: /a+/"
+    regex = GRAMMAR | {"grammar": {"syntax": "regex", "definition": "a|b"}}
+    box = read(tools=[custom(format=regex)])
+    assert box is not None
+    assert box.tools[0].parameters == {
+        "type": "object",
+        "properties": {"input": {"type": "string", "pattern": "^(?:a|b)$"}},
+        "required": ["input"],
+        "additionalProperties": False,
+    }
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"tools": [custom(format={"type": "grammar"})]}, "tools[0].custom.format.grammar"),
+        ({"tools": [custom(), custom()]}, "tools[1].custom.name"),
+        (
+            {"tools": [custom()], "tool_choice": {"type": "custom", "custom": {"name": "x"}}},
+            "tool_choice.custom.name",
+        ),
+    ],
+)
+def test_bad_custom_tools(fields: dict[str, Any], param: str) -> None:
+    with pytest.raises(BadRequest) as refused:
+        read(**fields)
+    assert refused.value.param == param
