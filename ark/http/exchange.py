@@ -152,12 +152,12 @@ class Exchange:
             self.stop()
 
     async def _run(self, admit: Callable[[], Awaitable[Respond]]) -> None:
-        tell = self._refuse
+        watched = False
         try:
             try:
                 respond = await admit()
-                tell = self._fail
                 self._tasks.start_soon(self._watch)
+                watched = True
                 response = await respond()
                 if isinstance(response, EventStream):
                     await self._send_stream(response)
@@ -168,21 +168,20 @@ class Exchange:
             except BaseException as error:
                 if not is_failure(error):
                     raise
-                await tell(error)
-                if tell == self._refuse:
-                    return
-            # Most servers report a disconnect as soon as the response is whole: to let the watch hear that costs less
-            # than to cancel it.
-            await checkpoint()
-            if self._connected:
-                self.stop()
+                await self._fail(error)
+            if watched:
+                # Most servers report a disconnect as soon as the response is whole: to let the watch hear that costs
+                # less than to cancel it.
+                await checkpoint()
+                if self._connected:
+                    self.stop()
         except ClientDisconnect as lost:
             self._lose(lost)
             self.stop()
 
-    async def _refuse(self, error: BaseException) -> None:
-        """Answer a request that no endpoint sees; its body may still be on the way."""
-        response = self._error_response(self._public_error(error))
+    async def _send_error(self, error: APIError) -> None:
+        """Answer with an error. The request's body may still be on the way."""
+        response = Response(body=self._encode_error(error), status=error.status, headers=[*error.headers.items()])
         if self._small_body and not isinstance(error, RequestTimeout):
             await self._discard_body(SMALL_BODY_WAIT, silence=SMALL_BODY_WAIT)
         if self.client is Client.SENDING:
@@ -199,7 +198,7 @@ class Exchange:
             await self._break_off()
         elif self.state is State.IDLE:
             with anyio.move_on_after(self._write_timeout + LINGER), suppress(ClientDisconnect):
-                await self._refuse(RequestTimeout("The request's body came too slowly."))
+                await self._fail(RequestTimeout("The request's body came too slowly."))
         else:
             self.client = Client.STALLED
 
@@ -207,7 +206,7 @@ class Exchange:
         """Tell the client of an error, as far as the state allows."""
         public = self._public_error(error)
         if self.state is State.IDLE:
-            await self._send_response(self._error_response(public))
+            await self._send_error(public)
         elif self.state is State.STREAMING and self._error_event is not None:
             await self._finish(self._error_event(public))
         else:
@@ -289,9 +288,6 @@ class Exchange:
         except OSError as error:
             raise ClientDisconnect from error
         self.expire_at(math.inf)
-
-    def _error_response(self, error: APIError) -> Response:
-        return Response(body=self._encode_error(error), status=error.status, headers=[*error.headers.items()])
 
     async def _discard_body(self, seconds: float, *, silence: float) -> None:
         """Read what the client still sends, until its end, for at most `seconds`."""
