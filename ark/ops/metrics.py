@@ -7,7 +7,7 @@ served models, routes and codes, and nothing that a client sends.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from prometheus_client import ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -20,6 +20,7 @@ from ark.engines.embedding import EmbeddingStatus
 from ark.models.registry import AnyServed, Registry
 from ark.ops.limits import Limiter
 from ark.ops.requests import RequestMetrics
+from ark.sessions.owner import Found
 from ark.sessions.responses import ResponseStore
 from ark.sessions.service import Sessions
 
@@ -66,8 +67,8 @@ class Metrics(Collector):
             evicted.add_metric([cause], count)
         yield evicted
         found = COUNTER("ark:session_turns", "Turns of sessions, by what found the conversation.", labels=["found"])
-        for by, count in sorted(sessions.found.items()):
-            found.add_metric([by], count)
+        for by in get_args(Found):
+            found.add_metric([by], sessions.found[by])
         yield found
         responses = self._responses
         yield GAUGE("ark:responses", "Responses stored.", value=len(responses))

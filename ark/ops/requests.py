@@ -10,7 +10,7 @@ import math
 import time
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Literal
@@ -23,7 +23,6 @@ from ark.engines.chat import TokenBatch
 from ark.errors import APIError
 
 Operation = Literal["chat", "embeddings", "transcription"]
-Observe = Callable[[float], None]
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
@@ -40,7 +39,7 @@ class JobRecord:
     """The served model's name, which is not always the name that was asked for."""
     body: msgspec.Struct
     """The request as it was decoded."""
-    meter: ModelMetrics
+    meter: Meter
     arrived: float
     finish_reasons: Sequence[str | None]
     """Of each reply; None for one that was broken off."""
@@ -76,10 +75,10 @@ class JobRecord:
             return
         before = self._before.get(batch.index)
         if before is not None:
-            self.meter.next_token(now - before)
+            self.meter["next_token"].observe(now - before)
         elif not self._before:
             self.first = now
-            self.meter.first_token(now - self.arrived)
+            self.meter["first_token"].observe(now - self.arrived)
         self._before[batch.index] = self.last = now
 
     def finish(self, *, prompt_tokens: int) -> None:
@@ -130,7 +129,7 @@ class RequestRecord:
         self.arrived = self.begun
 
     def begin(
-        self, operation: Operation, model: str, body: msgspec.Struct, *, meter: ModelMetrics, replies: int = 1
+        self, operation: Operation, model: str, body: msgspec.Struct, *, meter: Meter, replies: int = 1
     ) -> JobRecord:
         """The request is for a served model."""
         self.job = JobRecord(
@@ -169,22 +168,6 @@ class RequestRecord:
         return not self.disconnected and self.error_status is None
 
 
-@dataclass(frozen=True)
-class ModelMetrics:
-    """The metrics of one model, looked up once because each token is observed."""
-
-    latency: Observe
-    first_token: Observe
-    """Takes the seconds since the request arrived."""
-    next_token: Observe
-    """Takes the seconds since the token before, of the same reply."""
-    queue: Observe
-    prefill: Observe
-    decode: Observe
-    prompt: Observe
-    generation: Observe
-
-
 FINISHED = ("stop", "length", "abort", "error")
 """vLLM's finish reasons that ARK has. A reply that calls tools is a ``stop``. With ``abort`` the client left or the
 server stopped, and with ``error`` the engine failed."""
@@ -212,25 +195,24 @@ _HISTOGRAMS = {
     "prompt": ("request_prompt_tokens", "Tokens of a request's prompt.", TOKENS),
     "generation": ("request_generation_tokens", "Tokens of all replies to a request.", TOKENS),
 }
-"""Field of `ModelMetrics` to name, text and buckets. All but the latency are of chat models alone."""
+"""Key of a `Meter` to name, text and buckets. All but the latency are of chat models alone."""
 
-_COUNTERS = (
-    (
-        "http_requests",
+_COUNTERS = {
+    "http_requests": (
         "Requests by route, method and status; 499 where the client left before it had the whole reply.",
         ("route", "method", "status"),
     ),
-    (
-        "requests_refused",
+    "requests_refused": (
         "Requests that did not get what they asked for, by reason: the limit, or the code of the error.",
         ("reason",),
     ),
-    ("request_success", "Replies of engines, by how they ended.", ("model_name", "finished_reason")),
-)
+    "request_success": ("Replies of engines, by how they ended.", ("model_name", "finished_reason")),
+}
+"""Name to text and labels."""
 
 
 class Histogram:
-    """What one model's requests took. Only the event loop observes, and needs no lock: each token is observed."""
+    """What a model's requests took. Only the event loop observes, and needs no lock: each token is observed."""
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self._bounds = (*bounds, math.inf)
@@ -246,46 +228,48 @@ class Histogram:
         family.add_metric([model], list(buckets), self._sum)
 
 
+Meter = Mapping[str, Histogram]
+"""A model's histograms."""
+
+
 class RequestMetrics:
     """Counters and histograms of one running server."""
 
     def __init__(self) -> None:
-        self._http: Counter[tuple[str, ...]] = Counter()
-        self._refused: Counter[tuple[str, ...]] = Counter()
-        self._success: Counter[tuple[str, ...]] = Counter()
-        self._histograms: dict[str, dict[str, Histogram]] = {kind: {} for kind in _HISTOGRAMS}
-        self.models: dict[str, ModelMetrics] = {}
+        self._counts: dict[str, Counter[tuple[str, ...]]] = {name: Counter() for name in _COUNTERS}
+        self._chat: set[str] = set()
+        self.models: dict[str, Meter] = {}
         """By the name of the served model."""
 
     def add_model(self, name: str, *, chat: bool) -> None:
         """Create a model's metrics, which are 0 from now on."""
-        self._success.update({(name, reason): 0 for reason in FINISHED})
-        observe: dict[str, Observe] = dict.fromkeys(_HISTOGRAMS, _pass_over)
-        for kind in _HISTOGRAMS if chat else ("latency",):
-            histogram = self._histograms[kind][name] = Histogram(_HISTOGRAMS[kind][2])
-            observe[kind] = histogram.observe
-        self.models[name] = ModelMetrics(**observe)
+        self._counts["request_success"].update({(name, reason): 0 for reason in FINISHED})
+        self.models[name] = {key: Histogram(bounds) for key, (_, _, bounds) in _HISTOGRAMS.items()}
+        if chat:
+            self._chat.add(name)
 
     def collect(self) -> Iterator[Metric]:
-        for (name, text, labels), counts in zip(_COUNTERS, (self._http, self._refused, self._success), strict=True):
+        for name, (text, labels) in _COUNTERS.items():
             counter = CounterMetricFamily(f"ark:{name}", text, labels=labels)
-            for values, count in counts.items():
+            for values, count in self._counts[name].items():
                 counter.add_metric(values, count)
             yield counter
-        for kind, (name, text, _) in _HISTOGRAMS.items():
+        for key, (name, text, _) in _HISTOGRAMS.items():
             family = HistogramMetricFamily(f"ark:{name}", text, labels=["model_name"])
-            for model, histogram in self._histograms[kind].items():
-                histogram.add_to(family, model)
+            for model, meter in self.models.items():
+                if key == "latency" or model in self._chat:
+                    meter[key].add_to(family, model)
             yield family
 
     def add(self, record: RequestRecord) -> None:
         """Count a request that is over."""
         method = record.method if record.method in METHODS else "other"
         status = 499 if record.disconnected else record.status
-        self._http[record.route or "none", method, str(status)] += 1
+        self._counts["http_requests"][record.route or "none", method, str(status)] += 1
         if record.reason is not None:
-            bounded = (record.reason,) in self._refused or len(self._refused) < MAX_REASONS
-            self._refused[(record.reason if bounded else "other",)] += 1
+            refused = self._counts["requests_refused"]
+            bounded = (record.reason,) in refused or len(refused) < MAX_REASONS
+            refused[(record.reason if bounded else "other",)] += 1
         job = record.job
         # Without `asked` the request did not reach the engine, and with an error of the client the engine refused it.
         if job is None or not job.asked or (record.error_status is not None and not record.failed):
@@ -293,18 +277,19 @@ class RequestMetrics:
         broken = "abort" if record.error_status is None or record.error_code == "draining" else "error"
         for reason in job.finish_reasons:
             known = broken if reason is None else reason
-            self._success[job.model, known if known in FINISHED else "stop"] += 1
+            self._counts["request_success"][job.model, known if known in FINISHED else "stop"] += 1
         if not record.complete:
             return
-        metrics = self.models[job.model]
-        metrics.latency(record.ended - record.arrived)
-        metrics.prompt(job.prompt_tokens)
-        metrics.generation(job.completion_tokens)
+        seconds_and_tokens = {
+            "latency": record.ended - record.arrived,
+            "prompt": job.prompt_tokens,
+            "generation": job.completion_tokens,
+        }
         if job.admitted and job.first:
-            metrics.queue(job.admitted - job.asked)
-            metrics.prefill(job.first - job.admitted)
-            metrics.decode(job.last - job.first)
-
-
-def _pass_over(_: float) -> None:
-    """Observe nothing: only chat models have this metric."""
+            seconds_and_tokens |= {
+                "queue": job.admitted - job.asked,
+                "prefill": job.first - job.admitted,
+                "decode": job.last - job.first,
+            }
+        for key, value in seconds_and_tokens.items():
+            job.meter[key].observe(value)

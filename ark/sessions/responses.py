@@ -52,7 +52,7 @@ class ResponseStore:
         self._release = release
         self._clock = clock
         self._owners: dict[str, Owner] = {}
-        self.evicted: dict[str, int] = {}
+        self.evicted = dict.fromkeys(("age", "count", "bytes"), 0)
         """Responses that went by themselves, by cause."""
 
     def __len__(self) -> int:
@@ -196,7 +196,7 @@ class ResponseStore:
             self._evict(next(iter(owner.recent.values())), "bytes")
 
     def _evict(self, node: Node, cause: str) -> None:
-        self.evicted[cause] = self.evicted.get(cause, 0) + 1
+        self.evicted[cause] += 1
         self._drop(node)
 
     def _drop(self, node: Node) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import uuid
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from ark.chat.prompt.builder import PromptBuilder
 from ark.chat.turn import TurnRequest, begin_turn
 from ark.config import ModelConfig, SessionsConfig
 from ark.engines.chat import ChatBackend, SamplingParams
-from ark.ops.requests import RequestRecord
+from ark.ops.requests import Histogram, RequestRecord
 from ark.sessions.service import Sessions
 from ark.sessions.transcript import read_messages
 from ark_backends.torch_chat import TorchChat
@@ -34,15 +35,6 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
-
-
-class Untold:
-    """Takes the times of tokens, which nobody wants here."""
-
-    def first_token(self, seconds: float) -> None:
-        return
-
-    next_token = first_token
 
 
 class Harness:
@@ -66,7 +58,9 @@ class Harness:
             stops=(),
             reasoning=False,
         )
-        work = RequestRecord("test", "POST", "http", {}).begin("chat", "tiny", request, meter=Untold())
+        work = RequestRecord("test", "POST", "http", {}).begin(
+            "chat", "tiny", request, meter=defaultdict(lambda: Histogram(()))
+        )
         async with (
             await self.sessions.begin("", stateful=stateful) as session,
             begin_turn(request, session, backend=self.backend, prompts=self.prompts, observer=work) as turn,

@@ -12,7 +12,7 @@ from scraped import Scrape, families, scrape
 from ark.app import create_app
 from ark.engines.chat import TokenBatch
 from ark.errors import APIError
-from ark.ops.requests import MAX_REASONS, JobRecord, RequestMetrics, RequestRecord
+from ark.ops.requests import MAX_REASONS, Histogram, JobRecord, RequestMetrics, RequestRecord
 
 pytestmark = pytest.mark.anyio
 
@@ -242,23 +242,24 @@ async def test_the_text_is_prometheus_own() -> None:
     assert "process_resident_memory_bytes" in told
 
 
-class Heard:
-    """A meter that remembers."""
+class Heard(Histogram):
+    """A histogram that remembers."""
 
     def __init__(self) -> None:
-        self.first: list[float] = []
-        self.next: list[float] = []
-        self.first_token = self.first.append
-        self.next_token = self.next.append
+        super().__init__(())
+        self.values: list[float] = []
+
+    def observe(self, value: float) -> None:
+        self.values.append(value)
 
 
 async def test_tokens_are_timed_for_each_reply() -> None:
-    heard = Heard()
+    first, further = Heard(), Heard()
     work = JobRecord(
         operation="chat",
         model="m",
         body=msgspec.defstruct("Body", [])(),
-        meter=heard,
+        meter={"first_token": first, "next_token": further},
         arrived=0.0,
         finish_reasons=[None] * 2,
     )
@@ -270,21 +271,23 @@ async def test_tokens_are_timed_for_each_reply() -> None:
         await anyio.sleep(0.001)
     work.batch(TokenBatch(finish_reason="stop", index=0))
     # The first token is the request's, and each reply has steps of its own.
-    assert len(heard.first) == 1
-    assert len(heard.next) == 3
-    assert sum(heard.next) < 2 * (work.last - work.first)
-    assert heard.first[0] == work.first > work.admitted
+    assert len(first.values) == 1
+    assert len(further.values) == 3
+    assert sum(further.values) < 2 * (work.last - work.first)
+    assert first.values[0] == work.first > work.admitted
 
 
 async def test_the_time_begins_when_the_whole_request_is_there() -> None:
     record = RequestRecord("id", "POST", "http", {})
     await anyio.sleep(0.001)
     record.arrive()
-    heard = Heard()
-    work = record.begin("chat", "m", msgspec.defstruct("Body", [])(), meter=heard)
+    first, further = Heard(), Heard()
+    work = record.begin(
+        "chat", "m", msgspec.defstruct("Body", [])(), meter={"first_token": first, "next_token": further}
+    )
     work.batch(TokenBatch(token_ids=(5,)))
     assert record.begun < record.arrived
-    assert heard.first == [work.first - record.arrived]
+    assert first.values == [work.first - record.arrived]
 
 
 async def test_reasons_that_a_backend_makes_up_end_somewhere() -> None:
