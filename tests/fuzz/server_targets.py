@@ -6,6 +6,7 @@ import asyncio
 import logging
 import re
 import socket
+from contextlib import suppress
 from functools import cache
 from itertools import pairwise
 from typing import Any
@@ -34,7 +35,13 @@ def connection(data: bytes) -> None:
     left behind. The first two bytes say where the rest is cut."""
     cuts, content = sorted(data[:2]), data[2:]
     places = [0, *(len(content) * cut // 256 for cut in cuts), len(content)]
-    _server().send([content[start:end] for start, end in pairwise(places)])
+    try:
+        _server().send([content[start:end] for start, end in pairwise(places)])
+    except AssertionError:
+        # Its threads would keep the fuzzer from ending, and from saving what it has found.
+        _server().close()
+        _server.cache_clear()
+        raise
 
 
 @cache
@@ -65,6 +72,13 @@ class Server(logging.Handler):
         reply = self._loop.run_until_complete(self._exchange(pieces))
         assert not self._problems, self._problems
         assert not reply or BEGINNING.match(reply) or b"".join(pieces).lstrip(b"\r\n").startswith(PREFACE), reply[:200]
+
+    def close(self) -> None:
+        logging.getLogger("ark").removeHandler(self)
+        self._running.cancel()
+        with suppress(asyncio.CancelledError):
+            self._loop.run_until_complete(self._running)
+        self._loop.close()
 
     async def _start(self) -> None:
         started = asyncio.Event()

@@ -145,6 +145,15 @@ def test_a_target_that_is_a_whole_url_is_served(server: Server) -> None:
         assert read_reply(connection)[0] == 403
 
 
+@pytest.mark.parametrize("method", ["head", "Head", "get", "options"])
+def test_a_method_in_small_letters_is_answered(server: Server, method: str) -> None:
+    with connected(server.port) as connection:
+        connection.sendall(head(method, "/health") + head("GET", "/health", "connection: close"))
+        replies = read_to_the_end(connection)
+    assert replies.count(b"HTTP/1.1 ") == 2
+    assert replies.endswith(b'{"status":"ok"}')
+
+
 @pytest.mark.parametrize("version", ["0.9", "2.0", "3.0", "9.9"])
 def test_a_version_that_there_is_not_is_505(server: Server, version: str) -> None:
     request = head("GET", "/health").replace(b"HTTP/1.1", f"HTTP/{version}".encode())
