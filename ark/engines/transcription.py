@@ -14,6 +14,8 @@ class TranscriptionJob(msgspec.Struct, frozen=True, kw_only=True):
     """One recording to be written down."""
 
     request_id: str
+    owner: str = ""
+    """Whose it is: owners get the engine's time in turns."""
     audio: IO[bytes]
     """The file as it was sent, seekable, at its beginning. The backend may read it from any thread until the job's
     generator has been closed; it closes nothing."""

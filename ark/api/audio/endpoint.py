@@ -50,6 +50,7 @@ async def _answer(request: Request, services: Services, kind: type[TranslationRe
     granularities = (body.timestamp_granularities or ()) if isinstance(body, TranscriptionRequest) else ()
     job = TranscriptionJob(
         request_id=request.id,
+        owner=request.owner,
         audio=form.files["file"].file,
         task=parameters.task(body, backend),
         language=parameters.language(body, backend),

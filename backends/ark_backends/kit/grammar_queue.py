@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter, OrderedDict, deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -13,6 +12,7 @@ import anyio
 
 from ark.concurrency import run_in_thread
 from ark.engines.chat import Grammar
+from ark_backends.kit.fair_queue import Turns
 
 if TYPE_CHECKING:
     from ark_backends.kit.grammar import Grammars, Matcher
@@ -84,23 +84,17 @@ class Places:
     """Places for work that takes long, given to owners in turns. Used on one event loop."""
 
     def __init__(self, count: int) -> None:
-        self._count = count
-        self._inside: Counter[str] = Counter()
-        self._waiting: OrderedDict[str, deque[anyio.Event]] = OrderedDict()
-        """By owner; the one whose turn it is comes first."""
+        self._turns = Turns[anyio.Event](count)
+
+    def __len__(self) -> int:
+        """Those who wait or have one."""
+        return len(self._turns)
 
     @asynccontextmanager
     async def place(self, owner: str) -> AsyncIterator[None]:
         """Wait for a place, and have it."""
-        await self._enter(owner)
-        try:
-            yield
-        finally:
-            self._leave(owner)
-
-    async def _enter(self, owner: str) -> None:
         place = anyio.Event()
-        self._waiting.setdefault(owner, deque()).append(place)
+        self._turns.add(owner, place)
         self._give()
         try:
             await place.wait()
@@ -108,25 +102,18 @@ class Places:
             if place.is_set():
                 self._leave(owner)
             else:
-                self._waiting[owner].remove(place)
-                if not self._waiting[owner]:
-                    del self._waiting[owner]
+                self._turns.remove(owner, place)
             raise
+        try:
+            yield
+        finally:
+            self._leave(owner)
 
     def _leave(self, owner: str) -> None:
-        self._inside[owner] -= 1
-        self._inside += Counter()  # those without any are forgotten
+        self._turns.leave(owner)
         self._give()
 
     def _give(self) -> None:
         """Hand out what is free."""
-        while self._inside.total() < self._count:
-            owner = next((owner for owner in self._waiting if self._inside[owner] < max(1, self._count - 1)), None)
-            if owner is None:
-                return
-            self._inside[owner] += 1
-            waiting = self._waiting[owner]
-            waiting.popleft().set()
-            self._waiting.move_to_end(owner)
-            if not waiting:
-                del self._waiting[owner]
+        while (place := self._turns.next()) is not None:
+            place.set()

@@ -13,7 +13,7 @@ from ark.engines.transcription import TranscriptionJob, TranscriptionSegment, Tr
 from ark.errors import APIError, TooManyRequests
 from ark_backends.kit.admission import request_failed
 from ark_backends.kit.engine import Engine
-from ark_backends.kit.fair_queue import FairQueue
+from ark_backends.kit.fair_queue import FairQueue, Turns
 from ark_backends.kit.results import ResultQueue
 from ark_backends.whisper.audio import AudioDecoder
 from ark_backends.whisper.job import Cancelled, Ended, Result, WhisperJob
@@ -32,8 +32,9 @@ class WhisperEngine(Engine[WhisperJob, Result]):
     """Runs jobs on a model.
 
     A job has a thread from its decoding to its end, and asks the engine for a worker before each window. The engine
-    gives the free workers to the recordings in turns, so the model is never idle while there is work, and a long
-    recording does not keep it from short ones. Whoever submitted a job must cancel it in the end.
+    gives the threads and the free workers to the owners in turns, and to each owner's recordings in turns. So the model
+    is never idle while there is work, and neither a long recording nor many keep it from the short one of another.
+    Whoever submitted a job must cancel it in the end.
     """
 
     def __init__(
@@ -52,8 +53,11 @@ class WhisperEngine(Engine[WhisperJob, Result]):
         self._options = options
         self._decoder = decoder or AudioDecoder()
         self._workers = self._free_workers = workers
-        self._windows = FairQueue[WhisperJob, None]()
-        self._pool = ThreadPoolExecutor(options.max_running, thread_name_prefix=f"ark-{name}")
+        self._windows = FairQueue[str, WhisperJob]()
+        """By owner; what is over stays until its turn."""
+        # Beside as many as one owner may have, one for another owner.
+        self._threads = Turns[WhisperJob](options.max_running + 1)
+        self._pool = ThreadPoolExecutor(options.max_running + 1, thread_name_prefix=f"ark-{name}")
         self._jobs: dict[ResultQueue[Result], WhisperJob] = {}
         self._begun = 0
         """Recordings inside that have a thread."""
@@ -131,11 +135,17 @@ class WhisperEngine(Engine[WhisperJob, Result]):
 
     def _begin(self, results: ResultQueue[Result], job: WhisperJob) -> None:
         self._jobs[results] = job
-        job.future = self._pool.submit(self._run_job, job)
+        self._threads.add(job.request.owner, job)
 
     def _step(self) -> None:
-        if self._free_workers:
-            for job, _ in self._windows.take(self._free_workers):
+        while (begun := self._threads.next()) is not None:
+            if begun in self._jobs:
+                self._pool.submit(self._run_job, begun)
+            else:
+                self._threads.leave(begun.request.owner)
+        while self._free_workers and (taken := self._windows.take(1)):
+            job = taken[0][1]
+            if job in self._jobs:
                 self._free_workers -= 1
                 job.computing = True
                 job.turn.set()
@@ -148,7 +158,7 @@ class WhisperEngine(Engine[WhisperJob, Result]):
     def _queue_window(self, job: WhisperJob) -> None:
         self._free_worker(job)
         if job in self._jobs:
-            self._windows.add(job, [(None, 1)])
+            self._windows.add(job.request.owner, [(job, 1)])
 
     def _free_worker(self, job: WhisperJob) -> None:
         self._free_workers += job.computing
@@ -164,6 +174,7 @@ class WhisperEngine(Engine[WhisperJob, Result]):
     def _ended(self, job: WhisperJob) -> None:
         """The thread of a recording has nothing more to do."""
         self._running -= 1
+        self._threads.leave(job.request.owner)
         self._free_worker(job)
 
     def _finished(self, job: WhisperJob, duration: float, seconds: float) -> None:
@@ -194,11 +205,8 @@ class WhisperEngine(Engine[WhisperJob, Result]):
         if job is not None:
             self._begun -= job.begun
             self._audio_seconds += job.transcribed
-            self._windows.remove(job)
             job.over = True
             job.turn.set()
-            if job.future is not None:
-                job.future.cancel()
 
     def _clear(self) -> None:
         for results in list(self._jobs):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from concurrent.futures import Future
 
 import anyio
 
@@ -38,7 +37,6 @@ class WhisperJob(ResultQueue[Result]):
         """Seconds of the recording up to the end of the last segment."""
         self.turn = threading.Event()
         """A worker is free for its next window, or it is over."""
-        self.future: Future[None] | None = None
         self._reading = False
         self._lock = threading.Lock()
         self._file_free = anyio.Event()

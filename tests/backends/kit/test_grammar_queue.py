@@ -83,8 +83,7 @@ async def test_a_client_that_leaves_takes_its_work_with_it(queue: GrammarQueue) 
         tasks.cancel_scope.cancel()
     await queue.compile(pattern, "eve")
     assert time.monotonic() - started < 10
-    assert not queue._places._waiting
-    assert not +queue._places._inside
+    assert len(queue._places) == 0
 
 
 async def test_its_children_end_with_it(queue: GrammarQueue) -> None:
@@ -122,7 +121,7 @@ async def test_places_go_round(queue: GrammarQueue) -> None:
             assert order[-1] == following
         for gate in gates.values():
             gate.set()
-    assert not places._waiting
+    assert len(places) == 0
 
 
 async def test_places_are_given_on_by_those_who_are_cancelled_with_one() -> None:
@@ -143,4 +142,4 @@ async def test_places_are_given_on_by_those_who_are_cancelled_with_one() -> None
         # The place is the second's by now, who has not seen it yet.
         scopes[0].cancel()
     assert reached[-1] == "third"
-    assert not +places._inside
+    assert len(places) == 0

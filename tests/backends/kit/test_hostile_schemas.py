@@ -22,6 +22,7 @@ from ark.engines.chat import Grammar
 from ark.errors import BadRequest, Unavailable
 from ark_backends.kit import child_process
 from ark_backends.kit.grammar import GrammarFailed, Grammars
+from ark_backends.kit.grammar_worker import NICE
 from ark_backends.kit.schema_limits import MAX_NESTING
 from ark_backends.kit.schema_references import nesting
 from ark_backends.kit.simple_schemas import is_simple
@@ -230,6 +231,11 @@ def test_a_child_that_dies_fails_its_grammar_alone() -> None:
         GRAMMARS.compile(given, check=kill)
     # Nor is it held against the schema: something else may have ended the child.
     GRAMMARS.compile(given)
+
+
+def test_a_child_stands_back_behind_the_server() -> None:
+    with GRAMMARS._children.child() as child:
+        assert os.getpriority(os.PRIO_PROCESS, child.pid) == min(19, os.getpriority(os.PRIO_PROCESS, 0) + NICE)
 
 
 def test_where_no_child_can_be_started_it_is_503(monkeypatch: pytest.MonkeyPatch) -> None:

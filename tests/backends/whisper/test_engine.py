@@ -199,13 +199,32 @@ async def test_a_long_recording_does_not_keep_others_waiting(held):
             tasks.start_soon(it.run, job(1.0), done, name)
         await it.until(lambda status: status.running == 3)
         # Both stand in line behind the window that is held.
-        while len(it.engine._windows) < 2:  # noqa: ASYNC110
+        while it.engine._windows.cost < 2:  # noqa: ASYNC110
             await anyio.sleep(0.005)
         it.gate.set()
     assert done[:2] == ["short 1", "short 2"] or done[:2] == ["short 2", "short 1"]
     first, second = it.windows[0], it.windows[3]
     assert first == second
     assert len({*it.windows[:3]}) == 3
+
+
+async def test_many_recordings_of_one_owner_do_not_keep_another_waiting(held):
+    it = held(workers=1, max_running=2)
+    it.hold()
+    done = []
+    async with anyio.create_task_group() as tasks:
+        for number in range(6):
+            tasks.start_soon(it.run, job(65.0, owner="eve"), done, f"eve {number}")
+        await it.reached()
+        await it.until(lambda status: status.running == 2)
+        for number in range(2):
+            tasks.start_soon(it.run, job(1.0, owner="bob"), done, f"bob {number}")
+        # It has a thread though the other's recordings have all that one owner may have.
+        await it.until(lambda status: status.running == 3)
+        while it.engine._windows.cost < 2:  # noqa: ASYNC110
+            await anyio.sleep(0.005)
+        it.gate.set()
+    assert done[:2] == ["bob 0", "bob 1"]
 
 
 async def test_so_many_windows_at_once_and_no_more(held, monkeypatch):
@@ -237,7 +256,7 @@ async def test_leaving_while_it_waits_for_its_turn(held):
         tasks.start_soon(it.run, job())
         await it.reached()
         with anyio.CancelScope() as scope:
-            tasks.start_soon(_cancel_when, scope, lambda: len(it.engine._windows) == 1)
+            tasks.start_soon(_cancel_when, scope, lambda: it.engine._windows.cost == 1)
             await it.run(job())
         assert scope.cancelled_caught
         # Its thread does not wait for the window that is held.
@@ -350,7 +369,7 @@ async def test_closing_ends_what_waits_for_its_turn(held):
         tasks.start_soon(it.fail, job(120.0), errors)
         await it.reached()
         tasks.start_soon(it.fail, job(120.0), errors)
-        while not len(it.engine._windows):  # noqa: ASYNC110
+        while not it.engine._windows.cost:  # noqa: ASYNC110
             await anyio.sleep(0.005)
         tasks.start_soon(it.backend.close)
         while len(errors) < 2:  # noqa: ASYNC110
