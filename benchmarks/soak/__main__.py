@@ -3,8 +3,9 @@
 Each client draws tasks: conversations that state something and ask for it later, in every kind of session, with turns
 that are abandoned and sent again; embeddings; transcriptions if a model for them is served; bad input; requests whose
 client disconnects. The right answers are those that the same server gave before, while no other request ran. Memory and
-file descriptors of the process are sampled every 5 seconds. The exit status is 1 if a requirement of `report.bars` was
-not met.
+file descriptors of the process are sampled every 5 seconds. With `--adversaries`, clients with a key of their own send
+what was made to harm in the second half of the time, and honest ones are to wait little longer. The exit status is 1 if
+a requirement of `report.bars` was not met.
 
     python -m benchmarks.soak --minutes 20 --clients 64 --json soak.json --plot soak.png
 """
@@ -23,6 +24,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parents[1] / "tests" / "support")]
 
+from adversary import Adversary
 from book import Book
 from client import Client, Reference, hold_alone
 from process import Process
@@ -64,6 +66,7 @@ def read_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=20.0)
     parser.add_argument("--clients", type=int, default=64)
+    parser.add_argument("--adversaries", type=int, default=0, help="clients that attack in the second half of the time")
     parser.add_argument("--think", type=float, default=0.5, help="seconds that a client waits between requests (mean)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1, help="of the server's torch")
@@ -96,6 +99,12 @@ async def soak(process: Process, arguments: argparse.Namespace) -> Run:
         asyncio.create_task(run_client(client, reference, arguments.think, stop), name=f"client {number}")
         for number, client in enumerate(clients)
     ]
+    attacked = None
+    if arguments.adversaries:
+        await asyncio.sleep(arguments.minutes * 30 - (time.monotonic() - begun))
+        attacked = time.monotonic()
+        attackers = [Adversary(url, book, random.Random(draw.random())) for _ in range(arguments.adversaries)]
+        working += [asyncio.create_task(one.run(stop), name=f"adversary {i}") for i, one in enumerate(attackers)]
     await asyncio.sleep(arguments.minutes * 60 - (time.monotonic() - begun))
     stop.set()
     seconds = time.monotonic() - begun
@@ -116,7 +125,19 @@ async def soak(process: Process, arguments: argparse.Namespace) -> Run:
     log = process.log
     audio = bool(reference.transcriptions)
     return Run(
-        seconds, warm_up, arguments.clients, book, samples, (before, after), metrics, log, asked, set_aside, audio
+        seconds,
+        warm_up,
+        arguments.clients,
+        book,
+        samples,
+        (before, after),
+        metrics,
+        log,
+        asked,
+        set_aside,
+        audio,
+        arguments.adversaries,
+        attacked,
     )
 
 

@@ -44,7 +44,12 @@ POSTS: Mapping[str, tuple[str, bytes, str, int]] = {
     "too hot": ("/chat/completions", _chat(temperature=9), "application/json", 400),
     "a lone surrogate": ("/chat/completions", _chat()[:-1] + b', "stop": "\\ud800"}', "application/json", 400),
     "a huge number": ("/chat/completions", _chat()[:-1] + b', "max_tokens": 1e400}', "application/json", 400),
-    "too long": ("/chat/completions", _chat(messages=[{"role": "user", "content": "long " * 9000}]), "", 400),
+    "too long": (
+        "/chat/completions",
+        _chat(messages=[{"role": "user", "content": "long " * 9000}]),
+        "application/json",
+        400,
+    ),
     "a bad schema": (
         "/chat/completions",
         _chat(response_format={"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "nothing"}}}),

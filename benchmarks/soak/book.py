@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -20,6 +21,12 @@ class Book:
     failures: Counter[str] = field(default_factory=Counter)
     """Failures by kind."""
     notes: list[str] = field(default_factory=list)
+    waits: list[tuple[str, float, float]] = field(default_factory=list)
+    """Of each honest request its kind, when it was sent by the monotonic clock, and the seconds until its whole answer.
+    """
+
+    def wait(self, kind: str, sent: float) -> None:
+        self.waits.append((kind, sent, time.monotonic() - sent))
 
     def fail(self, kind: str, note: str) -> None:
         self.failures[kind] += 1

@@ -14,8 +14,12 @@ from server import Sample
 
 RSS_BAND = 0.05
 """Share by which resident memory may change after the warm-up."""
+SLOWER = 2.0
+"""How much longer honest clients may wait beside adversaries."""
 MINUTE = 6
 """Smallest number of samples for a minute to count: half of them."""
+FILES_OF_ADVERSARY = 40
+"""File descriptors that an adversary's connections may take."""
 FILES_LEFT = 3
 """File descriptors by which the end may exceed the time before the first client."""
 
@@ -49,6 +53,9 @@ class Run:
     """Conversations that the model got wrong without other requests."""
     audio: bool
     """Whether a model that transcribes was served."""
+    adversaries: int = 0
+    attacked: float | None = None
+    """When the adversaries began, by the monotonic clock."""
 
 
 def bars(run: Run) -> list[Bar]:
@@ -74,7 +81,7 @@ def bars(run: Run) -> list[Bar]:
         Bar(
             "file descriptors in the run",
             f"{max((sample.files for sample in warm), default=0)} at most",
-            all(sample.files <= before + 3 * run.clients for sample in warm),
+            all(sample.files <= before + 3 * run.clients + FILES_OF_ADVERSARY * run.adversaries for sample in warm),
         ),
         Bar(
             "nothing runs or waits at the end",
@@ -85,7 +92,25 @@ def bars(run: Run) -> list[Bar]:
         Bar("every turn was written", f"{run.metrics['ark:session_write_failures_total']:.0f} were not",
             not run.metrics["ark:session_write_failures_total"]),
         Bar("every task was done", _missing(run) or "all", not _missing(run)),
+        *_waits(run),
     ]  # fmt: skip
+
+
+def _waits(run: Run) -> list[Bar]:
+    """What honest clients wait for beside adversaries, and without them."""
+    if run.attacked is None:
+        return []
+    found = []
+    for kind in sorted({kind for kind, _, _ in run.book.waits}):
+        waits = [(sent, seconds) for each, sent, seconds in run.book.waits if each == kind]
+        # What was on its way when they began counts for neither.
+        before = [seconds for sent, seconds in waits if sent + seconds < run.attacked]
+        beside = [seconds for sent, seconds in waits if sent >= run.attacked]
+        alone, attacked = (statistics.quantiles(one, n=100)[-1] if len(one) > 9 else 0.0 for one in (before, beside))
+        figures = f"{alone:.2f} s of {len(before)}, {attacked:.2f} s of {len(beside)} beside adversaries"
+        held = bool(alone) and bool(attacked) and attacked <= SLOWER * alone
+        found.append(Bar(f"99 of 100 {kind}s: at most {SLOWER:g} times the wait", figures, held))
+    return found
 
 
 def by_minute(samples: Sequence[Sample]) -> list[float]:
@@ -117,6 +142,7 @@ def spread_of(values: Sequence[int]) -> tuple[float, float]:
 
 def _missing(run: Run) -> str:
     wanted = ["turns", "embeddings", "bad input", "left", "look around", *(["transcriptions"] if run.audio else [])]
+    wanted += [] if run.attacked is None else ["attacks"]
     return ", ".join(name for name in wanted if not any(done.startswith(name) for done in run.book.done))
 
 
@@ -137,6 +163,7 @@ def as_json(run: Run, found: Sequence[Bar]) -> dict[str, Any]:
         "notes": run.book.notes,
         "set_aside": run.set_aside,
         "audio": run.audio,
+        "attacked": run.attacked is not None,
         "metrics": {name: value for name, value in run.metrics.items() if name.startswith("ark:")},
         "samples": [asdict(sample) for sample in run.samples],
     }

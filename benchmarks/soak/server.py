@@ -20,6 +20,9 @@ from bad import BODY_LIMIT, BODY_TIMEOUT, BROKEN
 from fixture_models import with_tiny_chat
 from process import Process, launch
 
+ADVERSARY = "mallory"
+"""The key of those who send what was made to harm."""
+
 KEYS = ("left", "right")
 """Two keys, so that a leak from one to the other would be seen."""
 
@@ -56,7 +59,7 @@ def configuration(directory: Path) -> str:
         "limits": {"body_bytes": BODY_LIMIT, "body_timeout": BODY_TIMEOUT, "write_timeout": 10.0},
         # What is left behind expires within the warm-up, so that the number of sessions settles.
         "sessions": {"idle_timeout": 60.0, "path": str(directory / "sessions.sqlite")},
-        "keys": [{"name": key, "sha256": hashlib.sha256(key.encode()).hexdigest()} for key in KEYS],
+        "keys": [{"name": key, "sha256": hashlib.sha256(key.encode()).hexdigest()} for key in (*KEYS, ADVERSARY)],
         "models": models,
     }
     return tomli_w.dumps(config)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 
 import httpx
@@ -33,7 +34,9 @@ async def talk(client: Client, reference: Reference, think: float) -> None:
         if mode == "named" and number and draw.random() < LEAVES and await leave_turn(conversation, turn, number):
             # It was committed before the server saw that nobody is there.
             continue
+        sent = time.monotonic()
         answer = await conversation.take(turn, stream=draw.random() < 0.5)
+        client.book.wait("turn", sent)
         if answer.status != 200:
             client.book.fail("chat", f"{answer.status} {answer.content[:300]}")
             return
@@ -57,11 +60,13 @@ async def embed(client: Client, reference: Reference, think: float) -> None:
     """Some texts: every vector is that of the text alone."""
     draw = client.draw
     picked = [draw.randrange(len(reference.texts)) for _ in range(draw.randint(1, 8))]
+    sent = time.monotonic()
     try:
         vectors = await client.embed([reference.texts[number] for number in picked])
     except RuntimeError as error:
         client.book.fail("embeddings", str(error)[:300])
         return
+    client.book.wait("embedding", sent)
     for number, vector in zip(picked, vectors, strict=True):
         if max(abs(a - b) for a, b in zip(vector, reference.vectors[number], strict=True)) > CLOSE_ENOUGH:
             client.book.fail("wrong vector", reference.texts[number][:80])
@@ -71,11 +76,13 @@ async def embed(client: Client, reference: Reference, think: float) -> None:
 async def transcribe(client: Client, reference: Reference, think: float) -> None:
     """A recording: its text is what it was alone."""
     name = client.draw.choice(list(reference.recordings))
+    sent = time.monotonic()
     try:
         text = await client.transcribe(name, reference.recordings[name])
     except RuntimeError as error:
         client.book.fail("transcription", str(error)[:300])
         return
+    client.book.wait("transcription", sent)
     if text != reference.transcriptions[name]:
         client.book.fail("wrong transcription", f"{name}: {text!r}, not {reference.transcriptions[name]!r}")
     client.book.done["transcriptions"] += 1
