@@ -6,8 +6,6 @@ import msgspec
 
 from ark.errors import APIError
 
-_encoder = msgspec.json.Encoder()
-
 
 class ErrorBody(msgspec.Struct, frozen=True, kw_only=True):
     message: str
@@ -22,4 +20,4 @@ class ErrorReply(msgspec.Struct, frozen=True, kw_only=True):
 
 def encode_error(error: APIError) -> bytes:
     body = ErrorBody(message=error.message, type=error.type, param=error.param, code=error.code)
-    return _encoder.encode(ErrorReply(error=body))
+    return msgspec.json.encode(ErrorReply(error=body))

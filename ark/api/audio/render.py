@@ -24,8 +24,6 @@ from ark.http.sse import DONE, json_event
 
 PLAIN = b"text/plain; charset=utf-8"
 
-_encoder = msgspec.json.Encoder()
-
 Spoken = TypeVar("Spoken", Segment, Word)
 
 
@@ -60,7 +58,7 @@ def reply(
     match form:
         case "json":
             usage = DurationUsage(seconds=result.seconds)
-            return Response(body=_encoder.encode(Transcription(text=result.text, usage=usage)), headers=headers)
+            return Response(body=msgspec.json.encode(Transcription(text=result.text, usage=usage)), headers=headers)
         case "verbose_json":
             return Response(body=_verbose(result, task, granularities), headers=headers, content_type=JSON)
         case "text":
@@ -83,9 +81,9 @@ async def events(
             delta = segment.text if begun else segment.text.lstrip()
             if delta:
                 begun = True
-                yield json_event(_encoder.encode(TextDelta(delta=delta)))
+                yield json_event(msgspec.json.encode(TextDelta(delta=delta)))
     usage = TokenUsage(output_tokens=result.tokens, total_tokens=result.tokens)
-    yield json_event(_encoder.encode(TextDone(text=result.text, usage=usage)))
+    yield json_event(msgspec.json.encode(TextDone(text=result.text, usage=usage)))
     yield DONE
 
 
@@ -105,7 +103,7 @@ def _verbose(
         words=words if "word" in granularities else msgspec.UNSET,
         usage=DurationUsage(seconds=round(result.seconds, 3)),
     )
-    return _encoder.encode(whole)
+    return msgspec.json.encode(whole)
 
 
 def _rounded(spoken: Spoken) -> Spoken:

@@ -23,8 +23,6 @@ from ark.http.sse import DONE, json_event, text_event
 
 FINGERPRINT = f"ark-{__version__}"
 
-_encoder = msgspec.json.Encoder()
-
 
 class Head(msgspec.Struct, frozen=True, kw_only=True):
     """What every object of one reply says."""
@@ -45,7 +43,7 @@ def completion(head: Head, turn: Turn) -> bytes:
         usage=usage(turn),
         system_fingerprint=FINGERPRINT,
     )
-    return _encoder.encode(reply)
+    return msgspec.json.encode(reply)
 
 
 def usage(turn: Turn) -> schema.Usage:
@@ -112,7 +110,7 @@ class ChunkRenderer:
         # The chunks of a reply's text differ in nothing but that text.
         mark = f"<{head.id}>"
         event = self._event(schema.ChunkChoice(index=0, delta=schema.ChoiceDelta(content=mark)))
-        self._before, _, self._after = event.partition(_encoder.encode(mark))
+        self._before, _, self._after = event.partition(msgspec.json.encode(mark))
 
     def start(self) -> bytes:
         role = schema.ChoiceDelta(role="assistant", content="", refusal=None)
@@ -121,7 +119,7 @@ class ChunkRenderer:
 
     def delta(self, delta: Delta) -> bytes:
         if delta.content and not (delta.reasoning or delta.calls or delta.logprobs or delta.index):
-            return self._before + _encoder.encode(delta.content) + self._after
+            return self._before + msgspec.json.encode(delta.content) + self._after
         if delta.last:
             self._ended.add(delta.index)
             return self._finish(self._turn.outputs[delta.index])
@@ -176,7 +174,7 @@ class ChunkRenderer:
             usage=used,
             system_fingerprint=FINGERPRINT,
         )
-        return json_event(_encoder.encode(chunk))
+        return json_event(msgspec.json.encode(chunk))
 
 
 class TextRenderer:
@@ -203,7 +201,7 @@ class TextRenderer:
         return text_event(text)
 
     def end(self) -> bytes:
-        return json_event(_encoder.encode(usage(self._turn))) + DONE
+        return json_event(msgspec.json.encode(usage(self._turn))) + DONE
 
 
 def error_event(error: APIError, *, named: bool) -> bytes:

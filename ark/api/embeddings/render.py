@@ -13,8 +13,6 @@ from msgspec import UNSET
 from ark.api.embeddings.schema import EmbeddingList, EmbeddingObject, EmbeddingUsage, Vector
 from ark.engines.embedding import Embedding
 
-_encoder = msgspec.json.Encoder()
-
 
 def size(embeddings: Sequence[Embedding]) -> int:
     """Bytes of all vectors: how much work the reply is."""
@@ -34,8 +32,8 @@ def reply(name: str, embeddings: Sequence[Embedding], *, base64: bool) -> bytes:
     """
     used = tokens(embeddings)
     usage = EmbeddingUsage(prompt_tokens=used, total_tokens=used)
-    before, after = _encoder.encode(EmbeddingList(data=(), model=name, usage=usage)).split(b"[]", 1)
-    objects = [_encoder.encode(_object(index, one, base64)) for index, one in enumerate(embeddings)]
+    before, after = msgspec.json.encode(EmbeddingList(data=(), model=name, usage=usage)).split(b"[]", 1)
+    objects = [msgspec.json.encode(_object(index, one, base64)) for index, one in enumerate(embeddings)]
     return b"".join((before, b"[", b",".join(objects), b"]", after))
 
 
@@ -54,5 +52,5 @@ def _vector(row: bytes, base64: bool) -> Vector:
     if base64:
         encoded = b'"' + binascii.b2a_base64(row, newline=False) + b'"'
     else:
-        encoded = _encoder.encode(struct.unpack(f"<{len(row) // 4}f", row))
+        encoded = msgspec.json.encode(struct.unpack(f"<{len(row) // 4}f", row))
     return cast(Vector, msgspec.Raw(encoded))

@@ -81,8 +81,6 @@ KINDS: Mapping[str, tuple[Literal["llm", "embeddings", "transcription"], tuple[s
 }
 """Task to type and capabilities."""
 
-_encoder = msgspec.json.Encoder()
-
 
 class ModelsQuery(msgspec.Struct, frozen=True, kw_only=True):
     """Which of the models are listed."""
@@ -97,12 +95,12 @@ async def list_models(request: Request, services: Services) -> Response:
     task = convert(request.query_fields(), ModelsQuery).task
     models = [_entry(name, request.key, services) for name in services.registry.names(request.key)]
     data = [model for model in models if task in (UNSET, model.ark.task)]
-    return Response(body=_encoder.encode(ModelList(data=data)))
+    return Response(body=msgspec.json.encode(ModelList(data=data)))
 
 
 async def get_model(request: Request, services: Services) -> Response:
     """A served model or an alias. Raises ModelNotFound."""
-    return Response(body=_encoder.encode(_entry(request.param, request.key, services)))
+    return Response(body=msgspec.json.encode(_entry(request.param, request.key, services)))
 
 
 def _entry(name: str, key: KeyConfig | None, services: Services) -> Model:

@@ -25,8 +25,6 @@ METHODS = "GET, HEAD, POST, DELETE"
 
 _FILES = files(__package__)
 
-_encoder = msgspec.json.Encoder()
-
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):
     """The server is alive."""
@@ -52,7 +50,7 @@ class Index(msgspec.Struct, frozen=True, kw_only=True):
 
 async def health(request: Request, services: Services) -> Response:
     """The server is alive."""
-    return Response(body=_encoder.encode(Health()))
+    return Response(body=msgspec.json.encode(Health()))
 
 
 async def metrics(request: Request, services: Services) -> Response:
@@ -70,7 +68,7 @@ async def ready(request: Request, services: Services) -> Response:
     if waiting:
         failed = "failed" in states.values()
         raise Unavailable(f"Not ready: {', '.join(waiting)}.", code="model_failed" if failed else "model_loading")
-    return Response(body=_encoder.encode(Ready(models=dict.fromkeys(states, "ready"))))
+    return Response(body=msgspec.json.encode(Ready(models=dict.fromkeys(states, "ready"))))
 
 
 async def openapi(request: Request, services: Services) -> Response:
@@ -80,7 +78,7 @@ async def openapi(request: Request, services: Services) -> Response:
         {"url": f"{base}/v1", "description": "Where clients of OpenAI's API look."},
         {"url": base or "/", "description": "The same without the prefix."},
     ]
-    return Response(body=_encoder.encode({"servers": servers, **_document(keys=not services.keys.open)}))
+    return Response(body=msgspec.json.encode({"servers": servers, **_document(keys=not services.keys.open)}))
 
 
 @cache
@@ -97,7 +95,7 @@ def _document(*, keys: bool) -> dict[str, Any]:
 async def index(request: Request, services: Services) -> Response:
     """Where the API describes itself."""
     base = f"{request.root.rstrip('/')}/v1"
-    return Response(body=_encoder.encode(Index(openapi=f"{base}/openapi.json", models=f"{base}/models")))
+    return Response(body=msgspec.json.encode(Index(openapi=f"{base}/openapi.json", models=f"{base}/models")))
 
 
 async def page(request: Request, services: Services) -> Response:

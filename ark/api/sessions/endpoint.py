@@ -44,21 +44,18 @@ class SessionDeleted(msgspec.Struct, frozen=True, kw_only=True):
     object: Literal["session.deleted"] = "session.deleted"
 
 
-_encoder = msgspec.json.Encoder()
-
-
 async def list_sessions(request: Request, services: Services) -> Response:
     """The caller's sessions in pages, the newest first. Raises BadRequest."""
     query = convert(request.query_fields(), SessionsQuery)
     found = services.sessions.store.describe_all(request.owner, limit=query.limit + 1, after=query.after or None)
     data = [_object(info) for info in found[: query.limit]]
-    return Response(body=_encoder.encode(SessionList(data=data, has_more=len(found) > query.limit)))
+    return Response(body=msgspec.json.encode(SessionList(data=data, has_more=len(found) > query.limit)))
 
 
 async def get_session(request: Request, services: Services) -> Response:
     """One of the caller's sessions. Raises NotFound, the same for another key's session as for one that never was."""
     info = services.sessions.store.describe(request.owner, _session_id(request.param))
-    return Response(body=_encoder.encode(_object(info)))
+    return Response(body=msgspec.json.encode(_object(info)))
 
 
 async def delete_session(request: Request, services: Services) -> Response:
@@ -67,7 +64,7 @@ async def delete_session(request: Request, services: Services) -> Response:
     if not services.sessions.delete(request.owner, session_id):
         raise _not_found(session_id)
     await services.sessions.flush()
-    return Response(body=_encoder.encode(SessionDeleted(id=session_id)))
+    return Response(body=msgspec.json.encode(SessionDeleted(id=session_id)))
 
 
 def _session_id(text: str) -> str:
