@@ -129,7 +129,8 @@ class SessionsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     enabled: bool = True
     """False serves every request statelessly: ARK sets no cookie, and ``ark_stateful`` is 400."""
     explicit: bool = True
-    """A request may name its session by ``ark_stateful``. If false, that is 400."""
+    """A request may name what it continues, by ``ark_stateful``, ``previous_response_id`` or ``conversation``. False
+    answers that with 400."""
     cookie: bool = True
     """Set the cookie ``ark_session_id``, and read it."""
     match: Literal["content", "named", "cookie"] = "content"

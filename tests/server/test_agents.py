@@ -115,8 +115,8 @@ def test_an_agents_turns_read_only_what_is_new_and_are_answered_as_by_cookie(ser
         assert usage(reply)[1] >= 0.99 * usage(before)[0]
 
 
-@pytest.mark.parametrize("reasoning", [True, False])
-def test_so_does_a_client_of_responses_that_sends_its_whole_history(server: Running, reasoning: bool) -> None:
+@pytest.mark.parametrize("reasoning", ["sent", "sealed", "dropped"])
+def test_so_does_a_client_of_responses_that_sends_its_whole_history(server: Running, reasoning: str) -> None:
     """As Codex, the Agents SDKs and others do, with or without the items of reasoning."""
     weather = {
         "type": "function",
@@ -126,6 +126,8 @@ def test_so_does_a_client_of_responses_that_sends_its_whole_history(server: Runn
     }
     items: list[dict[str, Any]] = [{"role": "user", "content": f"What is the weather in Paris? {reasoning}"}]
     body = {"model": "gpt-4o", "tools": [weather], "temperature": 0, "max_output_tokens": 200, "store": False}
+    if reasoning == "sealed":
+        body["include"] = ["reasoning.encrypted_content"]
 
     def ask(choice: str) -> httpx.Response:
         url = f"{server.url}/v1/responses"
@@ -135,7 +137,9 @@ def test_so_does_a_client_of_responses_that_sends_its_whole_history(server: Runn
 
     first = ask("required")
     output = first.json()["output"]
-    items += [item for item in output if reasoning or item["type"] != "reasoning"]
+    assert output[0]["type"] == "reasoning"
+    assert bool(output[0].get("encrypted_content")) == (reasoning == "sealed")
+    items += [item for item in output if reasoning != "dropped" or item["type"] != "reasoning"]
     calls = [item for item in output if item["type"] == "function_call"]
     items += [{"type": "function_call_output", "call_id": call["call_id"], "output": "sunny"} for call in calls]
     second = ask("none")

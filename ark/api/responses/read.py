@@ -103,7 +103,8 @@ def ask(
         for index, sealed in reading.input.sealed.items():
             if sealed.fingerprint == served.prompts.fingerprint:
                 place = index + instructed
-                exact = read_message({**messages[place].data, IDS: sealed.ids.hex()})
+                before = messages[place - 1] if place else None
+                exact = read_message({**messages[place].data, IDS: sealed.ids.hex()}, before)
                 messages = (*messages[:place], exact, *messages[place + 1 :])
         asked = parameters.read(chat, messages, request, served, backend, limits=services.config.limits)
     names = [*reading.tools.ignored, *reading.input.ignored, *(own_name(name, (), ()) for name in dropped)]
@@ -119,7 +120,7 @@ def _find_parent(body: InputFields, owner: str, services: Services) -> tuple[Nod
         reason = "A request continues a response or a conversation, not both."
         raise BadRequest(reason, param="conversation", code="invalid_value")
     param = "conversation" if before is None else "previous_response_id"
-    if not services.config.sessions.enabled:
+    if not (services.config.sessions.enabled and services.config.sessions.explicit):
         raise BadRequest("Sessions are switched off.", param=param, code="sessions_disabled")
     if before is None:
         number = reference.id if isinstance(reference, ConversationReference) else reference

@@ -374,6 +374,15 @@ async def test_without_sessions_nothing_is_kept() -> None:
     assert (refused.status, refused.error["code"]) == (400, "sessions_disabled")
 
 
+@pytest.mark.parametrize("field", ["previous_response_id", "conversation"])
+async def test_what_a_request_continues_by_its_id_can_be_switched_off(field: str) -> None:
+    async with running(sessions={"explicit": False}) as client:
+        body = (await post(client)).json()
+        refused = await post(client, **{field: body["id"]})
+    assert (refused.status, refused.error["code"]) == (400, "sessions_disabled")
+    assert refused.error["param"] == field
+
+
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
