@@ -15,9 +15,9 @@ import anyio.to_thread
 
 from ark.api.error_body import encode_error
 from ark.api.request import Request, spend_nothing
-from ark.api.routes import FILES, PREFLIGHT, match
-from ark.config import Config, ConfigError, load_config
-from ark.errors import APIError, Unavailable
+from ark.api.routes import FILES, PREFLIGHT, Route, match
+from ark.config import Config, ConfigError, KeyConfig, load_config
+from ark.errors import APIError, NotFound, Unavailable, shorten
 from ark.http.cors import is_preflight, response_headers
 from ark.http.exchange import CLOSE, FAREWELL, SMALL_BODY, Client, Exchange, Respond
 from ark.http.forms import Form, read_form
@@ -36,12 +36,14 @@ from ark.http.request import (
     request_id,
     route_path,
 )
+from ark.http.websocket import EventSocket, deny, request_scope
 from ark.ops import logs
 from ark.ops.limits import Account, Place
 from ark.ops.requests import RequestRecord
 from ark.ops.tracing import open_tracer
 from ark.process import memory
 from ark.services import Services
+from ark.sessions.response_node import Link
 from ark.sessions.storage import StorageError
 
 log = logging.getLogger("ark.app")
@@ -68,6 +70,8 @@ class Ark:
         self._config = config
         self._services: Services | None = None
         self._exchanges: set[Exchange] = set()
+        self._sockets: set[anyio.CancelScope] = set()
+        """Of the WebSockets that are open."""
         self._idle = anyio.Event()
         self.local = False
         """Set by whoever runs the server where it is reached from this machine alone: then it may be open unwarned."""
@@ -87,8 +91,7 @@ class Ark:
         elif scope["type"] == "lifespan":
             await self._lifespan(receive, send)
         elif scope["type"] == "websocket":
-            await receive()
-            await send({"type": "websocket.close", "code": 1000})
+            await self._websocket(scope, receive, send)
         else:
             raise RuntimeError(f"ARK does not speak {scope['type']!r}")
 
@@ -149,6 +152,8 @@ class Ark:
             await self._wait_until_idle()
         for exchange in self._exchanges:
             exchange.stop()
+        for socket in self._sockets:
+            socket.cancel()
         with anyio.move_on_after(2 * FAREWELL):
             await self._wait_until_idle()
 
@@ -177,6 +182,30 @@ class Ark:
             await send({"type": "lifespan.startup.failed", "message": problem})
         else:
             await send({"type": "lifespan.shutdown.complete"})
+
+    async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """OpenAI's WebSocket of /responses: each message is a request to the route of that name."""
+        await receive()
+        link = Link()
+        requests = request_scope(scope, link=link)
+        call = Call(requests, self._services, self.hosts)
+        try:
+            if route_path(scope).removeprefix("/v1") != "/responses":
+                raise NotFound(f"There is no WebSocket at {shorten(scope['path'])}.", code="unknown_url")
+            call.check()
+        except APIError as error:
+            await deny(scope, send, error.status, encode_error(error))
+            return
+        try:
+            with anyio.CancelScope() as closing:
+                self._sockets.add(closing)
+                await EventSocket(requests, receive, send, self._http).run()
+            if closing.cancelled_caught:
+                await send({"type": "websocket.close", "code": 1001})
+        finally:
+            self._sockets.discard(closing)
+            if link.latest is not None and self._services is not None:
+                self._services.responses.unpin(link.latest)
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         services = self._services
@@ -232,8 +261,8 @@ class Call:
         """Closed by whoever has the call."""
         self._error: str | None = None
 
-    async def admit(self, exchange: Exchange) -> Respond:
-        """Check route, key and limits, then read the body: nothing is read for a request that is refused anyway."""
+    def check(self) -> tuple[Services, Route, tuple[str, str], KeyConfig | None]:
+        """The route of a request, what its path has in place of braces, and its key. Raises APIError."""
         services, headers = self._services, self.headers
         if services is None:
             raise Unavailable("The server has not been started.", code="not_started")
@@ -250,6 +279,12 @@ class Call:
         key = None
         if not (route.open or services.keys.open):
             key = services.keys.check(headers.get(b"authorization", b"").decode("latin-1"))
+        return services, route, params, key
+
+    async def admit(self, exchange: Exchange) -> Respond:
+        """Check route, key and limits, then read the body: nothing is read for a request that is refused anyway."""
+        services, route, params, key = self.check()
+        headers = self.headers
         boundary = check_content(headers, route.reads)
         limits = services.config.limits
         body = Body(
@@ -269,8 +304,8 @@ class Call:
             content = await self._read(body, boundary)
         request = Request(
             id=self._record.id,
-            method=method,
-            path=path,
+            method=self._scope["method"],
+            path=route_path(self._scope),
             root=self._scope.get("root_path", ""),
             query=self._scope.get("query_string", b"").decode("latin-1"),
             headers=headers,
@@ -282,6 +317,7 @@ class Call:
             address=address,
             param=params[0],
             item=params[1],
+            link=self._scope.get("link"),
             spend=spend_nothing if self._account is None else self._account.spend,
         )
         self._record.arrive()

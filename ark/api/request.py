@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from ark.config import KeyConfig
 from ark.http import request
 from ark.ops.requests import RequestRecord
+from ark.sessions.response_node import Link
 
 
 def spend_nothing(tokens: int) -> None:
@@ -28,6 +29,8 @@ class Request(request.Request, frozen=True, kw_only=True):
     """What the path has in place of the route's braces."""
     item: str = ""
     """What it has in place of the second ones."""
+    link: Link | None = None
+    """The WebSocket that it came on."""
     spend: Callable[[int], None] = spend_nothing
     """Counts the tokens that a response cost against the key's rate. Called once, however the response ended."""
 

@@ -155,7 +155,7 @@ class HTTP1(H11Protocol):
 
     async def _check_protocol(self, event: h11.Request) -> None:
         """Fault: a request can change its connection to HTTP/2 (h2c), past what a proxy in front lets through. A server
-        may ignore such a request, here and in `_create_stream`, where a WebSocket would begin.
+        may ignore such a request, here and in `_create_stream`, where a WebSocket begins on its one path.
         Seen by test_a_request_does_not_become_another_protocol."""
         await super()._check_protocol(_without_upgrade(event))
 
@@ -163,7 +163,8 @@ class HTTP1(H11Protocol):
         """Fault: the application is told of a HEAD in small letters as of any, and sends no body, which h11 waits for.
         Seen by the fuzzer of connections, and by test_a_method_in_small_letters_is_answered."""
         self.connection._request_method = request.method.upper()  # type: ignore[union-attr]
-        await super()._create_stream(_without_upgrade(request))
+        path = request.target.partition(b"?")[0].rstrip(b"/")
+        await super()._create_stream(request if path.endswith(b"/responses") else _without_upgrade(request))
 
     async def _send_h11_event(self, event: H11SendableEvent) -> None:
         """Fault: a response's head is a write of its own, which costs as much as the rest of a small one.

@@ -96,6 +96,13 @@ class Node:
         )
 
 
+@dataclass(eq=False)
+class Link:
+    """A client's connection, on which the latest response can be continued whether it was stored or not."""
+
+    latest: Node | None = None
+
+
 def encode_node(node: Node) -> bytes:
     """A node's record."""
     record = Record(

@@ -120,7 +120,7 @@ class ResponseStore:
 
     # Writing.
 
-    async def put(self, node: Node) -> None:
+    async def put(self, node: Node, *, pinned: bool = False) -> None:
         """Store a response. Returns when it would survive the process, if anything does."""
         if (
             node.parent is not None
@@ -137,6 +137,7 @@ class ResponseStore:
             self._hide(owner, before)
             [*self._collect(owner, before)]
         self._insert(node)
+        node.children += pinned
         await self._save(node)
         self._limit(node.owner)
 

@@ -42,7 +42,7 @@ async def create(request: Request, services: Services) -> Response | EventStream
         if not body.stream:
             return Response(body=encode(runner.renderer.body), headers=runner.headers())
         return _follow(run, -1)
-    if not body.stream:
+    if not body.stream and request.link is None:
         async with aclosing(runner.events_of_response()) as events:
             async for _ in events:
                 pass

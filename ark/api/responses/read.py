@@ -41,14 +41,15 @@ class Reading:
     """Where each of the chat's messages comes from."""
 
 
-def read(body: InputFields, owner: str, services: Services) -> Reading:
+def read(body: InputFields, request: Request, services: Services) -> Reading:
     """Raises BadRequest, and NotFound for an earlier response that is not there."""
     if isinstance(body, ResponseRequest) and body.background:
         if not services.config.sessions.enabled:
             raise BadRequest("Sessions are switched off.", param="background", code="sessions_disabled")
         if body.store is False:
             raise invalid_value("background", "A response in the background has to be stored.")
-    parent, conversation = _find_parent(body, owner, services)
+    owner = request.owner
+    parent, conversation = _find_parent(body, request, services)
     if body.input is None and parent is None and conversation is None:
         raise missing_parameter("input")
     found = ItemReader(owner, services).read(body.input or [])
@@ -111,9 +112,11 @@ def ask(
     return asked, [*dict.fromkeys(names)]
 
 
-def _find_parent(body: InputFields, owner: str, services: Services) -> tuple[Node | None, ItemConversation | None]:
+def _find_parent(
+    body: InputFields, request: Request, services: Services
+) -> tuple[Node | None, ItemConversation | None]:
     """What a request continues. Raises BadRequest and NotFound."""
-    before, reference = body.previous_response_id, body.conversation
+    owner, before, reference = request.owner, body.previous_response_id, body.conversation
     if before is None and reference is None:
         return None, None
     if before is not None and reference is not None:
@@ -126,6 +129,8 @@ def _find_parent(body: InputFields, owner: str, services: Services) -> tuple[Nod
         number = reference.id if isinstance(reference, ConversationReference) else reference
         conversation = services.conversations.get(owner, number or "")
         return conversation.tip, conversation
+    if request.link is not None and (latest := request.link.latest) is not None and latest.id == before:
+        return latest, None
     try:
         node = services.responses.get(owner, before)
     except NotFound as error:

@@ -59,7 +59,7 @@ class ResponseRunner(TurnRunner):
             session=await super().session() if explicit is None else None,
             parent=self.reading.parent,
             instructed=self._instructed,
-            keep=self._keep if self._stored or self.reading.conversation is not None else None,
+            keep=self._keep if self._stored or self.reading.conversation or self.request.link else None,
         )
 
     async def events_of_response(self) -> AsyncGenerator[Event, None]:
@@ -134,7 +134,12 @@ class ResponseRunner(TurnRunner):
             created=time.time(),
             readable=self._stored,
         )
-        await self.services.responses.put(node)
+        responses, link = self.services.responses, self.request.link
+        await responses.put(node, pinned=link is not None)
+        if link is not None:
+            link.latest, before = node, link.latest
+            if before is not None:
+                responses.unpin(before)
         conversation = self.reading.conversation
         if conversation is not None and transcript is not None:
             await self.services.conversations.extend(conversation, {item_id(item): item for item in items}, node)
@@ -142,7 +147,7 @@ class ResponseRunner(TurnRunner):
 
 async def begin(body: ResponseRequest, request: Request, services: Services) -> ResponseRunner:
     """Read a request to its end and find its model. Raises APIError."""
-    reading = read(body, request.owner, services)
+    reading = read(body, request, services)
     served = services.registry.find_for(ServedChat, reading.model, request.key)
     meter = services.metrics.requests.models[served.name]
     work = request.record.begin("chat", served.name, reading.chat, meter=meter, replies=1)
@@ -164,7 +169,7 @@ async def begin(body: ResponseRequest, request: Request, services: Services) -> 
 
 async def count_tokens(body: InputFields, request: Request, services: Services) -> int:
     """The tokens of a request's input. Raises APIError."""
-    reading = read(body, request.owner, services)
+    reading = read(body, request, services)
     served = services.registry.find_for(ServedChat, reading.model, request.key)
     backend = await served.ready(services.config.server.load_wait)
     asked, _ = ask(reading, request, services, served, backend)
