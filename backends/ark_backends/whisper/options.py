@@ -43,9 +43,9 @@ class WhisperOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     threads: Positive | None = None
     """CPU threads of one worker; by default the number of cores, at most 4."""
     max_running: Positive = 8
-    """Recordings that are decoded and transcribed at the same time, taking turns by windows. Long ones are in temporary
-    files meanwhile; with `batch` over 1 they are in memory, about 0.35 GB an hour. Further recordings wait as the files
-    that were sent."""
+    """Recordings of one key that are decoded and transcribed at the same time, and one more of another key, taking
+    turns by windows. Long ones are in temporary files meanwhile. Further recordings wait as the files that were
+    sent."""
     vad: bool | VadConfig = False
     """Remove what is not speech before the model gets it: ``true``, or a table with other values than the defaults."""
     batch: Positive = 1

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy
@@ -17,7 +18,7 @@ from ark_backends.kit.text import valid_text
 from ark_backends.whisper.features import Prepared
 from ark_backends.whisper.options import VadConfig, WhisperOptions
 from ark_backends.whisper.protocol import SAMPLE_RATE
-from ark_backends.whisper.recording import Recording
+from ark_backends.whisper.recording import Recording, Stretch
 
 LADDER = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 """Temperatures, each tried where the one before came out badly."""
@@ -100,10 +101,7 @@ def transcribe(
         if isinstance(options.vad, VadConfig):
             vad = options.vad
             given["vad_parameters"] = {name: getattr(vad, name) for name in vad.__struct_fields__}
-        pipeline = BatchedInferencePipeline(model)
-        found, info = pipeline.transcribe(
-            recording.sound, vad_filter=True, batch_size=options.batch, without_timestamps=False, **given
-        )
+        found, info = _together(model, recording.stretches, batch_size=options.batch, **given)
     else:
         model.feature_extractor = Prepared(model.feature_extractor, recording.features)
         found, info = model.transcribe(
@@ -116,6 +114,36 @@ def transcribe(
         found = restore_speech_timestamps(found, [vars(speech) for speech in recording.speech], SAMPLE_RATE)
     duration = recording.duration
     return TranscriptionInfo(language=info.language, duration=duration), _segments(found, duration)
+
+
+def _together(model: Recogniser, stretches: Sequence[Stretch], **given: Any) -> tuple[Iterator[Segment], Any]:
+    """Windows of each stretch, so many at once; what is known of the first one holds for all."""
+
+    def of(stretch: Stretch) -> tuple[Iterable[Segment], Any]:
+        pipeline = BatchedInferencePipeline(model)
+        # It takes something out of the table of the detector.
+        more = given | {"vad_parameters": dict(given["vad_parameters"])} if "vad_parameters" in given else given
+        return pipeline.transcribe(stretch.read(), vad_filter=True, without_timestamps=False, **more)  # type: ignore[no-any-return]
+
+    def following(first: Iterable[Segment]) -> Iterator[Segment]:
+        yield from first
+        for stretch in stretches[1:]:
+            seconds = stretch.start / SAMPLE_RATE
+            for segment in of(stretch)[0]:
+                words = segment.words and [
+                    replace(word, start=word.start + seconds, end=word.end + seconds) for word in segment.words
+                ]
+                yield replace(
+                    segment,
+                    start=segment.start + seconds,
+                    end=segment.end + seconds,
+                    seek=segment.seek + int(seconds * 100),
+                    words=words,
+                )
+
+    first, info = of(stretches[0])
+    given["language"] = info.language
+    return following(first), info
 
 
 def _segments(found: Iterable[Segment], duration: float) -> Iterator[TranscriptionSegment]:

@@ -1,13 +1,18 @@
 """What goes into the model and comes out of it."""
 
+import wave
+from pathlib import Path
+
 import numpy
 import pytest
-from recordings import file_of, noise
+from recordings import RATE, file_of, noise
 
 from ark.engines.transcription import TranscriptionInfo, TranscriptionJob
 from ark.errors import BadRequest
 
 pytestmark = pytest.mark.anyio
+
+TALK = Path(__file__).parents[2] / "data" / "audio" / "talk.wav"
 
 
 async def run(backend, samples, **more):
@@ -54,6 +59,24 @@ async def test_silence(english, opened):
 async def test_prompts(english, opened, prompt, batch):
     async with opened(english, engine={"batch": batch, "max_new_tokens": 220}) as backend:
         assert (await run(backend, noise(0.5), prompt=prompt))[0].duration == 0.5
+
+
+async def test_stretches_of_a_long_recording_are_one_recording(english, opened, monkeypatch):
+    from ark_backends.whisper import recording
+
+    with wave.open(str(TALK)) as file:
+        talk = numpy.frombuffer(file.readframes(file.getnframes()), "<i2") / numpy.float32(32768)
+    talk = numpy.tile(numpy.pad(talk, (0, RATE)), 1 + 100 * RATE // len(talk))
+    monkeypatch.setattr(recording, "LONGEST_STRETCH", 40 * RATE)
+    monkeypatch.setattr(recording, "_CUT_WITHIN", 10 * RATE)
+    async with opened(english, engine={"batch": 2, "max_new_tokens": 8}) as backend:
+        info, segments = await run(backend, talk, words=True)
+    assert info.duration == pytest.approx(len(talk) / RATE, abs=0.01)
+    assert {int(segment.start // 40) for segment in segments} == {0, 1, 2}
+    places = [(segment.start, segment.seek / 100) for segment in segments]
+    assert places == sorted(places)
+    assert all(seek <= start + 0.02 for start, seek in places)
+    assert [segment.id for segment in segments] == list(range(len(segments)))
 
 
 async def test_special_tokens_in_a_prompt_are_text(english, opened):

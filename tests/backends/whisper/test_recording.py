@@ -17,7 +17,7 @@ from faster_whisper.feature_extractor import FeatureExtractor
 
 from ark_backends.whisper import speech
 from ark_backends.whisper.options import VadConfig, WhisperOptions
-from ark_backends.whisper.recording import listen, scratch_file
+from ark_backends.whisper.recording import LONGEST_STRETCH, listen, scratch_file
 from ark_backends.whisper.speech import WINDOW, find_speech
 
 TALK = Path(__file__).parents[2] / "data" / "audio" / "talk.wav"
@@ -124,8 +124,24 @@ def test_speech_is_detected_in_pieces_as_in_one(scratch):
     assert recording.features.shape == EXTRACTOR(spoken).shape
 
 
-def test_windows_that_are_computed_together_need_the_whole_sound(scratch):
+def test_windows_that_are_computed_together_are_read_in_stretches(scratch):
     parts = windows(noise(9.0))
     recording = listen(parts, EXTRACTOR, WhisperOptions(batch=2), scratch)
     assert recording.features is None
-    numpy.testing.assert_array_equal(recording.sound, heard(parts))
+    (whole,) = recording.stretches
+    numpy.testing.assert_array_equal(whole.read(), heard(parts))
+
+
+def test_stretches_are_cut_where_it_is_quiet(scratch):
+    rng = numpy.random.default_rng(1)
+    loud = [rng.integers(-9000, 9000, 4 * RATE).astype(numpy.int16) for _ in range(500)]
+    # A pause of a second in the last minute before the first cut, and none before the second.
+    loud[143][RATE : 2 * RATE] //= 1000
+    recording = listen(loud, EXTRACTOR, WhisperOptions(batch=2), scratch)
+    assert recording.samples == 500 * 4 * RATE
+    first, *others = recording.stretches
+    assert 0 < first.end - (143 * 4 + 1) * RATE < RATE
+    assert [one.start for one in others] == [one.end for one in recording.stretches[:-1]]
+    assert others[-1].end == recording.samples
+    assert all(one.end - one.start <= LONGEST_STRETCH + 4 * RATE for one in recording.stretches)
+    numpy.testing.assert_array_equal(numpy.concatenate([one.read() for one in recording.stretches]), heard(loud))
