@@ -30,12 +30,12 @@ _ROLES = {"developer": "system", "function": "tool"}
 """What templates call them: functions, which came before tools, are tools."""
 
 SESSION_HEADERS = (
-    "x-session-id",
-    "session-id",
-    "session_id",
-    "thread-id",
-    "x-session-affinity",
-    "x-claude-code-session-id",
+    b"x-session-id",
+    b"session-id",
+    b"session_id",
+    b"thread-id",
+    b"x-session-affinity",
+    b"x-claude-code-session-id",
 )
 """Headers in which agents send a name of the session."""
 
@@ -107,7 +107,8 @@ def read_hints(
 ) -> Hints:
     """By what the request's conversation may be found, beside the cookie. `model` is the served name, `cache_key` the
     body's ``prompt_cache_key``."""
-    values = [*(request.header(name) for name in SESSION_HEADERS), cache_key, (metadata or {}).get("session_id")]
+    sent = [request.headers[name].decode("latin-1") for name in SESSION_HEADERS if name in request.headers]
+    values = [*sent, cache_key, (metadata or {}).get("session_id")]
     names = (value for value in values if isinstance(value, str) and 0 < len(value) <= _NAME_LENGTH)
     return Hints(
         model=model,
