@@ -49,7 +49,15 @@ from ark.sessions.storage import StorageError
 log = logging.getLogger("ark.app")
 
 EXPOSED = [
-    *("x-request-id", "x-ark-session", "x-ark-cached-tokens", "x-ark-ignored", "retry-after", "retry-after-ms"),
+    *(
+        "x-request-id",
+        "x-ark-session",
+        "x-ark-cached-tokens",
+        "x-ark-ignored",
+        "x-ark-dropped-messages",
+        "retry-after",
+        "retry-after-ms",
+    ),
     *(f"x-ratelimit-{what}-{unit}" for unit in ("requests", "tokens") for what in ("limit", "remaining", "reset")),
 ]
 """Headers of a response that scripts of other origins may read, beside the few that they always may."""

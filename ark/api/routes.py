@@ -39,6 +39,7 @@ class Route(msgspec.Struct, frozen=True):
 ROUTES: Mapping[str, Mapping[str, Route]] = {
     "/chat/completions": {"POST": Route(chat.create, reads="json", work=True)},
     "/responses": {"POST": Route(responses.create, reads="json", work=True)},
+    "/responses/compact": {"POST": Route(responses.compact, reads="json", work=True)},
     "/responses/input_tokens": {"POST": Route(responses.count_input_tokens, reads="json", work=True)},
     "/responses/{response}": {"GET": Route(responses.retrieve), "DELETE": Route(responses.delete)},
     "/responses/{response}/cancel": {"POST": Route(responses.cancel)},

@@ -29,7 +29,15 @@ from ark.api.models import endpoint as models
 from ark.api.models.endpoint import Model, ModelList
 from ark.api.ops import endpoint as ops
 from ark.api.responses import endpoint as responses
-from ark.api.responses.schema import InputFields, InputTokens, ItemList, ResponseBody, ResponseDeleted, ResponseRequest
+from ark.api.responses.schema import (
+    CompactedResponse,
+    InputFields,
+    InputTokens,
+    ItemList,
+    ResponseBody,
+    ResponseDeleted,
+    ResponseRequest,
+)
 from ark.api.routes import FILES, Route
 from ark.api.sessions import endpoint as sessions
 from ark.api.sessions.endpoint import SessionDeleted, SessionList, SessionObject
@@ -89,6 +97,9 @@ DESCRIPTIONS: Mapping[Callable[..., Any], Description] = {
         body=ResponseRequest,
         session=True,
         errors=[NotFound, Conflict],
+    ),
+    responses.compact: Description(
+        "compactResponse", {JSON: CompactedResponse}, body=InputFields, session=True, errors=[NotFound]
     ),
     responses.count_input_tokens: Description(
         "countInputTokens", {JSON: InputTokens}, body=InputFields, errors=[NotFound]
@@ -246,6 +257,10 @@ HEADERS: dict[str, Schema] = {
         "description": "Parameters that the model does not honour and that were dropped, if the server is configured "
         "to drop them.",
         "schema": _TEXT,
+    },
+    "x-ark-dropped-messages": {
+        "description": "Messages that `truncation: auto` has left out of a conversation that was too long.",
+        "schema": _COUNT,
     },
     "set-cookie": {
         "description": f"`{COOKIE}`, with which the client's next request continues the session.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from functools import partial
+from typing import TypeVar
 from urllib.parse import parse_qs
 
 import msgspec
@@ -12,16 +13,32 @@ import msgspec
 from ark.api.decode import decode
 from ark.api.request import Request
 from ark.api.responses.background import BackgroundRun
+from ark.api.responses.items import SealedReasoning, new_id
 from ark.api.responses.render import encode, sse_event
 from ark.api.responses.run import ResponseRunner, begin, count_tokens
-from ark.api.responses.schema import InputFields, InputTokens, ItemList, ResponseDeleted, ResponseRequest
+from ark.api.responses.schema import (
+    CompactedResponse,
+    InputFields,
+    InputItem,
+    InputTokens,
+    ItemList,
+    OutputMessage,
+    ResponseDeleted,
+    ResponseRequest,
+)
 from ark.concurrency import run_in_thread_if_large
 from ark.errors import APIError, BadRequest, invalid_value
 from ark.http.response import EventStream, Response
 from ark.services import Services
 from ark.sessions.response_node import item_id
 
+T = TypeVar("T")
+
 _decoder = msgspec.json.Decoder(ResponseRequest)
+_SUMMARIZE = (
+    "Summarize our conversation so far for yourself: what was asked for, what was found and decided, the names, "
+    "numbers and files that matter, and what is still to be done. Write the summary and nothing else."
+)
 _fields_decoder = msgspec.json.Decoder(InputFields)
 
 
@@ -30,11 +47,7 @@ async def create(request: Request, services: Services) -> Response | EventStream
 
     What ARK cannot run, hosted tools, is left out and named in `x-ark-ignored`.
     """
-    limits = services.config.limits
-    body = await run_in_thread_if_large(
-        len(request.body),
-        lambda: decode(_decoder, request.body, depth=limits.json_depth, values=limits.json_values),
-    )
+    body = await _decode(_decoder, request, services)
     runner = await begin(body, request, services)
     if body.background:
         run = BackgroundRun(runner)
@@ -52,12 +65,28 @@ async def create(request: Request, services: Services) -> Response | EventStream
 
 async def count_input_tokens(request: Request, services: Services) -> Response:
     """The number of tokens that a response's input would have. Nothing is generated, and nothing is kept."""
-    limits = services.config.limits
-    body = await run_in_thread_if_large(
-        len(request.body),
-        lambda: decode(_fields_decoder, request.body, depth=limits.json_depth, values=limits.json_values),
-    )
+    body = await _decode(_fields_decoder, request, services)
     return Response(body=encode(InputTokens(input_tokens=await count_tokens(body, request, services))))
+
+
+async def compact(request: Request, services: Services) -> Response:
+    """A conversation with the model's summary in the place of its replies, as items for later requests."""
+    body = await _decode(_fields_decoder, request, services)
+    items = [InputItem(role="user", content=body.input)] if isinstance(body.input, str) else body.input or []
+    fields = {field: getattr(body, field) for field in InputFields.__struct_fields__}
+    fields |= {"input": [*items, InputItem(role="user", content=_SUMMARIZE)], "tool_choice": "none", "text": None}
+    runner = await begin(ResponseRequest(**fields, store=False), request, services)
+    async with aclosing(runner.events_of_response()) as events:
+        async for _ in events:
+            pass
+    reply = runner.renderer.body
+    text = "".join(part.text for item in reply.output if isinstance(item, OutputMessage) for part in item.content)
+    sealed = SealedReasoning(text, b"", "")
+    content = services.seal.close(msgspec.msgpack.encode(sealed), request.owner)
+    summary = {"type": "compaction", "id": new_id("compaction"), "encrypted_content": content}
+    said = [item for item in runner.reading.input.items[:-1] if item.get("role") == "user"]
+    compacted = CompactedResponse(id=reply.id, created_at=reply.created_at, output=[*said, summary], usage=reply.usage)
+    return Response(body=encode(compacted), headers=runner.headers())
 
 
 async def retrieve(request: Request, services: Services) -> Response | EventStream:
@@ -128,6 +157,14 @@ def page(items: Sequence[bytes], query: str, *, most: int = 100) -> ItemList:
         first_id=item_id(shown[0]) if shown else "",
         last_id=item_id(shown[-1]) if shown else "",
         has_more=len(shown) < len(items),
+    )
+
+
+async def _decode(decoder: msgspec.json.Decoder[T], request: Request, services: Services) -> T:
+    limits = services.config.limits
+    return await run_in_thread_if_large(
+        len(request.body),
+        lambda: decode(decoder, request.body, depth=limits.json_depth, values=limits.json_values),
     )
 
 

@@ -245,6 +245,14 @@ class _Reader:
         output = item.output if isinstance(item.output, str) else _plain(item.output)
         self._keep(kind, item, call_id=call_id, output=output, status="completed")
 
+    def _compaction(self, item: InputItem, place: str) -> None:
+        """A summary of what came before."""
+        self.flush()
+        text = _required(item.encrypted_content, f"{place}.encrypted_content")
+        summary = self._open(text, f"{place}.encrypted_content").text
+        self._add(place, ChatMessage(role="system", content=f"Summary of the conversation before:\n{summary}"))
+        self._keep("compaction", item, encrypted_content=text)
+
     def _additional_tools(self, item: InputItem, place: str) -> None:
         self.input.tools += item.tools or ()
         self._keep("additional_tools", item, role="developer", tools=msgspec.to_builtins(item.tools or []))

@@ -21,8 +21,8 @@ from ark.api.responses.schema import ConversationReference, InputFields, Respons
 from ark.api.responses.state import ResponseTurn, behind
 from ark.api.responses.translate import ENCRYPTED, LOGPROBS, own_names
 from ark.chat.output.reasoning import OPEN
-from ark.chat.turn import TurnRequest, prepare
-from ark.errors import Conflict
+from ark.chat.turn import Turn, TurnRequest, prepare
+from ark.errors import Conflict, ContextLengthExceeded
 from ark.models.served import ServedChat
 from ark.services import Services
 from ark.sessions.response_node import item_id, new_node
@@ -36,6 +36,9 @@ class ResponseRunner(TurnRunner):
     def __init__(self, body: ResponseRequest, reading: Reading, **turn: object) -> None:
         super().__init__(stateful=None, **turn)  # type: ignore[arg-type]
         self.reading = reading
+        self._session: ResponseTurn | None = None
+        self._drop = 0
+        """Turns to leave out."""
         self._instructed = bool(body.instructions)
         self._stored = body.store is not False and self.services.config.sessions.enabled
         summary = body.reasoning is not None and body.reasoning.summary is not None
@@ -50,17 +53,39 @@ class ResponseRunner(TurnRunner):
         )
         self.work.response_id = self.renderer.body.id
 
+    @asynccontextmanager
+    async def begin(self) -> AsyncGenerator[Turn, None]:
+        """The turn, once the engine has admitted it; with ``truncation: auto`` without the turns that are too many."""
+        known = list(self.known_headers)
+        while True:
+            try:
+                async with super().begin() as turn:
+                    dropped = 0 if self._session is None else self._session.dropped_messages
+                    if dropped:
+                        self.known_headers.append(("x-ark-dropped-messages", str(dropped)))
+                    yield turn
+                    return
+            except ContextLengthExceeded:
+                droppable = 0 if self._session is None else self._session.droppable
+                if self.turn is not None or self.renderer.body.truncation != "auto" or self._drop >= droppable:
+                    raise
+            # More each time: a conversation is read again for each of them.
+            self._drop = min(2 * self._drop or 1, droppable)
+            self.known_headers = list(known)
+
     async def session(self) -> SessionTurn:
         explicit = self.reading.parent or self.reading.conversation
-        return ResponseTurn(
+        self._session = ResponseTurn(
             self.services.sessions,
             self.services.responses,
             number=self.renderer.body.id,
             session=await super().session() if explicit is None else None,
             parent=self.reading.parent,
             instructed=self._instructed,
+            drop=self._drop,
             keep=self._keep if self._stored or self.reading.conversation or self.request.link else None,
         )
+        return self._session
 
     async def events_of_response(self) -> AsyncGenerator[Event, None]:
         """The response is kept before the last event is given."""

@@ -140,7 +140,8 @@ class InputFields(msgspec.Struct, frozen=True, kw_only=True):
     reasoning: ReasoningConfig | None = None
     """`effort`, as `reasoning_effort` of chat completions; `summary` has the reasoning sent as one."""
     truncation: Literal["auto", "disabled"] | None = None
-    """``auto`` is accepted; what is too long is 400 all the same."""
+    """``auto`` leaves whole turns out of the middle of what is too long; the header `x-ark-dropped-messages` says how
+    many messages."""
     chat_template_kwargs: dict[str, Any] | None = None
 
 
@@ -310,6 +311,16 @@ class ResponseBody(msgspec.Struct, frozen=True, kw_only=True):
     prompt_cache_key: str | None = None
     safety_identifier: str | None = None
     user: str | None = None
+
+
+class CompactedResponse(msgspec.Struct, frozen=True, kw_only=True):
+    """A conversation as its user's messages and a summary of all of it."""
+
+    id: str
+    created_at: int
+    output: Sequence[dict[str, Any]]
+    usage: ResponseUsage | None
+    object: Literal["response.compaction"] = "response.compaction"
 
 
 class ResponseDeleted(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
+from ark.api.responses.truncation import count_droppable, drop_turns
 from ark.sessions.owner import Found
 from ark.sessions.response_node import Node
 from ark.sessions.responses import ResponseStore
@@ -27,17 +28,22 @@ class ResponseTurn(SessionTurn):
         session: SessionTurn | None = None,
         parent: Node | None = None,
         instructed: bool = False,
+        drop: int = 0,
         keep: Callable[[Transcript, str], Awaitable[None]] | None = None,
     ) -> None:
         """`number` is the response's id. `instructed`: the request's first message is its instructions, which take the
-        place of the earlier response's. `keep` gets what the turn leaves behind, with the name of its state in the
-        backend; None for a response that is not stored."""
+        place of the earlier response's. `drop` turns are left out. `keep` gets what the turn leaves behind, with the
+        name of its state in the backend; None for a response that is not stored."""
         super().__init__(sessions, None)
         self._store = store
         self._number = number
         self._session = session
         self._parent = parent
         self._instructed = instructed
+        self._drop = drop
+        self.droppable = 0
+        """Turns that can be left out; known after `resume`."""
+        self.dropped_messages = 0
         self._keep = keep
         self._key: str | None = None
         """Of the state that no session owns."""
@@ -59,6 +65,13 @@ class ResponseTurn(SessionTurn):
         return self._key if self._session is None else self._session.key
 
     def resume(self, messages: tuple[Message, ...], model: str) -> Continuation:
+        whole = self._resume(messages, model)
+        self.droppable = count_droppable(whole.messages)
+        left = drop_turns(whole, self._drop)
+        self.dropped_messages = len(whole.messages) - len(left.messages)
+        return left
+
+    def _resume(self, messages: tuple[Message, ...], model: str) -> Continuation:
         if self._session is not None:
             return self._session.resume(messages, model)
         parent = self._parent
