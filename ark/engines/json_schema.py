@@ -7,6 +7,7 @@ from copy import deepcopy
 from typing import Any
 from urllib.parse import unquote
 
+_CHOICES = frozenset({"anyOf", "oneOf", "allOf"})
 _LIMITS = frozenset({"maxLength", "enum", "const", "pattern", "format", "$ref"})
 
 
@@ -52,7 +53,10 @@ def bounded(schema: Mapping[str, Any], length: int) -> dict[str, Any]:
     whole = deepcopy(dict(schema))
     for part in _parts(whole):
         kinds, least = part.get("type"), part.get("minLength", 0)
-        is_text = kinds == "string" or (isinstance(kinds, list) and "string" in kinds)
+        # What has no type may be a string too, unless it is several others.
+        is_text = (
+            not _CHOICES & part.keys() if kinds is None else "string" in (kinds if isinstance(kinds, list) else [kinds])
+        )
         if is_text and not _LIMITS & part.keys() and isinstance(least, int) and least <= length:
             part["maxLength"] = length
     return whole

@@ -346,6 +346,9 @@ def test_a_strict_schema_allows_no_property_that_it_does_not_list(
     [
         ({"type": "string"}, 5),
         ({"type": ["null", "string"]}, 5),
+        ({}, 5),
+        ({"description": "anything", "items": {}}, 5),
+        ({"anyOf": [{"minLength": 1}, {"type": "null"}]}, 5),
         ({"anyOf": [{"type": "null"}, {"$ref": "#/$defs/name"}], "$defs": {"name": {"type": "string"}}}, 5),
         ({"type": "string", "maxLength": 7}, 7),
         ({"type": "string", "minLength": 6}, 20),
