@@ -11,6 +11,7 @@ from ark.api.audio.schema import TranscriptionRequest, TranslationRequest
 from ark.api.chat.schema import ChatRequest
 from ark.api.embeddings.schema import EmbeddingRequest
 from ark.api.models.endpoint import ModelDetails
+from ark.api.ops import endpoint as ops
 from ark.api.responses.schema import ResponseRequest
 from ark.api.routes import PAGE as PAGE_ROUTE
 from ark.api.routes import ROUTES
@@ -133,6 +134,7 @@ def routes() -> Iterator[Sequence[str]]:
         for method, route in methods.items():
             yield f"`{method} {path}`", first(text(route.endpoint)), "" if route.open else "yes"
     yield "`GET /`", f"{first(text(PAGE_ROUTE.endpoint))} Only at the root itself.", ""
+    yield "`GET /v1`", first(text(ops.index)), ""
 
 
 def details() -> Iterator[Sequence[str]]:
