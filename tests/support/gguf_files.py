@@ -41,6 +41,29 @@ def byte_tokens(size: int) -> list[str]:
     return [*tokens, *(f"[PAD{index}]" for index in range(len(tokens), size))][:size]
 
 
+def pair_vocabulary(pre: str, merges: Sequence[str]) -> dict[str, Any]:
+    """A byte-level vocabulary with what these pairs make, for `save_gguf`."""
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    made = dict.fromkeys([*SPECIAL, *letters, *(pair.replace(" ", "") for pair in merges)])
+    return {"pre": pre, "tokens": list(made), "merges": merges}
+
+
+def piece_vocabulary(name: str, pieces: Sequence[str]) -> dict[str, Any]:
+    """One of SentencePiece, with these tokens, of which the first are merged first."""
+    whole = [f"<0x{byte:02X}>" for byte in range(256)]
+    own = [piece for piece in pieces if piece not in SPECIAL]
+    kinds = [2, 3, 3, *[6] * 256, *[1] * len(own)]
+    return {
+        "kind": "llama",
+        "pre": None,
+        "tokens": ["<unk>", *SPECIAL[1:], *whole, *own],
+        "kinds": kinds,
+        "scores": [0.0] * 259 + [-float(rank) for rank in range(len(own))],
+        "unknown_token_id": 0,
+        "add_space_prefix": not name.endswith("without a space"),
+    }
+
+
 def save_gguf(
     path: Path,
     model: Any,
@@ -72,6 +95,8 @@ def save_gguf(
         writer.add_layer_norm_eps(config.norm_epsilon)
     _special(writer, model, NAMES[type(model).__name__])
     for key, value in (more or {}).items():
+        # In the place of the model's own, if there is one.
+        writer.kv_data[0].pop(f"{name}.{key}", None)
         _value(writer, f"{name}.{key}", value)
     add_vocabulary(writer, **({"tokens": byte_tokens(config.vocab_size)} | vocabulary))
     _tensors(writer, model, NAMES[type(model).__name__], numbers)
@@ -80,10 +105,12 @@ def save_gguf(
     _write(writer)
 
 
-def save_vocabulary(path: Path, **vocabulary: Any) -> None:
-    """Write a vocabulary alone."""
+def save_vocabulary(path: Path, name: str = "", **vocabulary: Any) -> None:
+    """Write a vocabulary alone, of a model of a name."""
     writer = GGUFWriter(path, "llama")
+    writer.add_name(name)
     add_vocabulary(writer, **vocabulary)
+    writer.add_tensor("none", np.zeros(1, dtype=np.float32))
     _write(writer)
 
 

@@ -80,8 +80,10 @@ class TensorWeight:
         if self.kind == "F32":
             return raw.view(np.float32).copy()
         loops = _loops()
-        found = None if loops is None else loops.floats(self.kind, raw, self.shape[1])
-        return dequantize(raw, GGMLQuantizationType[self.kind]) if found is None else found
+        # What is not finite stays so, and is no reason for a warning.
+        with np.errstate(all="ignore"):
+            found = None if loops is None else loops.floats(self.kind, raw, self.shape[1])
+            return dequantize(raw, GGMLQuantizationType[self.kind]) if found is None else found
 
     def _in_chunks(self, rows: int, make: Any, threads: int = 1) -> None:
         step = max(1, CHUNK // self.shape[1])
