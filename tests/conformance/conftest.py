@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from fixture_models import with_tiny_chat
+from fixture_models import only_default, with_tiny_chat
 from openai_tokenizer import save_openai_tokenizer
 from running import serve
 from tiny_m3 import save_tiny_m3
@@ -82,6 +82,13 @@ def openai_tokenizer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The table of OpenAI's tokenizer, for the servers in this process."""
     save_openai_tokenizer(tmp_path)
     monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path))
+
+
+@pytest.fixture(scope="module")
+def default_chat_target() -> Iterator[Target]:
+    """ARK with the chat model that it serves by default."""
+    with serve(create_app(make_config(models=only_default("chat").models)), 300) as server:
+        yield ask(server.url)
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 
 import pytest
@@ -35,6 +36,17 @@ def make(call: ConformanceCall, target: Target) -> None:
 )
 def test_ark(conformance_call: ConformanceCall, ark_target: Target) -> None:
     make(conformance_call, ark_target)
+
+
+@pytest.mark.conformance(profile="ark", only=["chat", "sessions-named"])
+def test_the_default_chat_model(conformance_call: ConformanceCall, default_chat_target: Target) -> None:
+    """Its template has neither tools nor reasoning, and what it answers only the other model is known to."""
+    reason = ""
+    try:
+        conformance_call(default_chat_target)
+    except pytest.skip.Exception as skipped:
+        reason = str(skipped)
+    assert not reason or re.search("does not honour|is known to answer this|not known to reason", reason), reason
 
 
 @pytest.mark.usefixtures("openai_tokenizer")
