@@ -67,7 +67,7 @@ async def ready(request: Request, services: Services) -> Response:
     waiting = [f"{served.name} is {served.description}" for served in models if served.state != "ready"]
     if waiting:
         failed = "failed" in states.values()
-        raise Unavailable(f"Not ready: {', '.join(waiting)}.", code="model_failed" if failed else "model_loading")
+        raise Unavailable(f"Not ready: {'; '.join(waiting)}.", code="model_failed" if failed else "model_loading")
     return Response(body=msgspec.json.encode(Ready(models=dict.fromkeys(states, "ready"))))
 
 
