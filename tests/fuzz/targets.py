@@ -42,7 +42,8 @@ def json_door(data: bytes) -> None:
         except BadRequest as error:
             error.message.encode()
     try:
-        depth = _depth(json.loads(data))
+        # With both values of a name that stands twice.
+        depth = _depth(json.loads(data, object_pairs_hook=lambda pairs: dict(enumerate(value for _, value in pairs))))
     except (ValueError, RecursionError):
         return
     assert not _is_deeper(data, depth)

@@ -294,5 +294,5 @@ def test_a_model_named_on_the_command_line_behind_a_key_of_it(tmp_path: Path) ->
         refused = httpx.get(f"{address}/models")
         listed = httpx.get(f"{address}/models", headers={"authorization": "Bearer secret"})
         assert refused.status_code == 401
-        assert [entry["id"] for entry in listed.json()["data"] if entry["ark"]["alias_of"] is None] == ["chat"]
-        assert "model chat: chat on torch_chat, for plain weights" in server.log
+        assert [entry["id"] for entry in listed.json()["data"] if entry["ark"]["alias_of"] is None] == [TINY_CHAT.name]
+        assert f"model {TINY_CHAT.name}: chat on torch_chat, for plain weights" in server.log
