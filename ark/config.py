@@ -240,7 +240,8 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Entry point of the group ``ark.backends``, or ``package.module:Class``. By default the installed backend that
     fits the model's files best."""
     path: str | None = None
-    """A directory, a hub id (``name@revision`` too) or the name of a default model. By default the model's name."""
+    """A directory, a GGUF file, a hub id (``name@revision`` and ``name:TYPE`` too) or the name of a default model. By
+    default the model's name."""
     revision: str | None = None
     """Branch, tag or commit of a hub id."""
     aliases: tuple[Name, ...] = ()
