@@ -30,7 +30,7 @@ def test_its_programs_run(capsys: pytest.CaptureFixture[str]) -> None:
     names: dict[str, Any] = {}
     with serve(create_app(only_default("chat"))) as server:
         exec(client.replace("http://127.0.0.1:8000", server.url), names)
-        assert "Shakespeare" in capsys.readouterr().out
+        assert "Nile" in capsys.readouterr().out
         exec(session, names)
         names["client"].close()
     first, second, third = (int(line.split()[-1]) for line in capsys.readouterr().out.splitlines())
