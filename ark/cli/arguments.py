@@ -50,7 +50,7 @@ def find_model(text: str) -> ModelConfig:
         name = whole.name if whole.is_dir() else re.sub(r"-\d{5}-of-\d{5}$", "", whole.stem)
         return ModelConfig(name=name, path=str(directory), task=read_files(text).task)
     name, _, revision = text.partition("@")
-    if name.startswith(("/", ".", "~")) or name.count("/") > 1:
+    if name.startswith(("/", ".", "~")) or hub.split(name)[0].count("/") > 1:
         raise CommandError(f"{text} does not exist")
     if not hub.installed():
         raise CommandError(f"{name} is no directory here, and hub models need: pip install 'ark-server[torch]'")

@@ -120,7 +120,7 @@ def _directory(model: ModelConfig, finding: Finding) -> Path | None:
     if model.backend not in {None, *(backend.name for backend in installed_backends() if backend.detects)}:
         # A backend that looks at no files need not have a directory at all.
         return None
-    if model.source.startswith(("/", ".", "~")) or model.source.count("/") > 1:
+    if model.source.startswith(("/", ".", "~")) or hub.split(model.source)[0].count("/") > 1:
         _say_what_is_missing(model, finding)
         return None
     if not hub.installed():

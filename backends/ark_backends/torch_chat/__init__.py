@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ark.config import ConfigError, ModelConfig, Task
-from ark.engines import hub
 from ark.engines.backend import Capabilities, Detection, ReportProgress
 from ark.engines.chat import ChatBackend
-from ark.engines.model_files import ModelFiles, find_local
+from ark.engines.model_files import ModelFiles
 from ark_backends.kit import pinned_models
 from ark_backends.kit.chat import PARAMETERS, ChatBackendBase
 from ark_backends.kit.local_models import LocalModels
@@ -59,7 +58,7 @@ class TorchChat(LocalModels, ChatBackendBase):
 
     @classmethod
     def _is_on_hub(cls, model: ModelConfig) -> bool:
-        return pinned_models.find_pinned(model) is None and find_local(model.source) is None and hub.installed()
+        return pinned_models.find_pinned(model) is None and sources.is_on_hub(model.source)
 
     @classmethod
     def detect(cls, files: ModelFiles) -> Detection | None:

@@ -10,7 +10,6 @@ import torch
 
 from ark.config import ModelConfig
 from ark.engines.chat import SamplingParams
-from ark.engines.model_files import find_local
 from ark_backends.kit import weights
 from ark_backends.kit.sampling_defaults import sampling_by_name
 from ark_backends.kit.tokenizer import HFTokenizer, load_tokenizer
@@ -28,7 +27,7 @@ from ark_backends.torch_chat.structure import FAMILIES
 def resolve(model: ModelConfig) -> Path:
     """The directory or file of a model, downloaded if need be. Raises ConfigError."""
     found = sources.find_file(model.source)
-    if found is None and find_local(model.source) is None:
+    if found is None and sources.is_on_hub(model.source):
         found = sources.download(model.source, model.revision)
     return weights.resolve(model.source, model.revision) if found is None else found
 

@@ -38,6 +38,13 @@ def find_file(source: str) -> Path | None:
     return local / names[0] if names else None
 
 
+def is_on_hub(source: str) -> bool:
+    """Whether a source may be a name on the hub: it is nothing on this machine, and looks like no path."""
+    repo, _ = hub.split(source)
+    looks_like_a_path = source.startswith(("/", ".", "~")) or repo.count("/") > 1
+    return find_local(source) is None and not looks_like_a_path and hub.installed()
+
+
 def hub_files(source: str, revision: str | None) -> dict[str, int]:
     """The files that a source on the hub stands for, with their sizes, in order; none where they are no GGUF. Without
     the hub these are the ones that are here."""
