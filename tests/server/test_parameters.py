@@ -47,6 +47,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     engine = {"dtype": "float32", "threads": 1, "self_check": False}
     plain = tmp_path_factory.mktemp("plain")
     save_tiny_llama(plain, hidden=32, layers=1)
+    for directory in (path, plain):
+        # From their whole distribution: filters would leave a random model few letters to choose from.
+        (directory / "generation_config.json").write_text('{"temperature": 1.0}')
     models = (
         ModelConfig(name="tiny", path=str(path), engine=engine),
         ModelConfig(name="plain", path=str(plain), engine=engine),

@@ -30,7 +30,7 @@ def test_the_command_line_takes_a_file(file: Path) -> None:
 
 
 def test_check_says_what_it_is(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert check.run(argparse.Namespace(models=[str(file)], config=None)) == 0
+    assert check.run(argparse.Namespace(models=[str(file)], config=None, security=False)) == 0
     out = capsys.readouterr().out
     assert f"file: {file}" in out
     assert "model: Qwen3ForCausalLM, gguf weights" in out
