@@ -9,6 +9,8 @@ from typing import TypeVar
 
 import msgspec
 
+from ark.concurrency import run_in_thread_if_large
+from ark.config import LimitsConfig
 from ark.errors import BadRequest, missing_parameter, shorten
 
 T = TypeVar("T")
@@ -50,6 +52,13 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes, *, depth: int = DEPTH,
         raise BadRequest("The body is not valid UTF-8.", code="invalid_json") from error
     except RecursionError as error:
         raise BadRequest("The body is nested too deeply.", code="invalid_json") from error
+
+
+async def decode_body(decoder: msgspec.json.Decoder[T], body: bytes, limits: LimitsConfig) -> T:
+    """`decode` by the configured limits, a large body in a thread."""
+    return await run_in_thread_if_large(
+        len(body), lambda: decode(decoder, body, depth=limits.json_depth, values=limits.json_values)
+    )
 
 
 def convert(fields: Mapping[str, object], kind: type[T]) -> T:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from hashlib import blake2b
@@ -275,6 +275,15 @@ class SessionLocks:
     def __init__(self) -> None:
         self._semaphores: dict[SessionName, anyio.Semaphore] = {}
         self._users: dict[SessionName, int] = {}
+
+    @asynccontextmanager
+    async def hold(self, name: SessionName, wait: float) -> AsyncGenerator[None, None]:
+        """The block is the only one of its name. Raises Conflict `session_busy` after `wait` seconds."""
+        await self.acquire(name, wait)
+        try:
+            yield
+        finally:
+            self.release(name)
 
     async def acquire(self, name: SessionName, wait: float) -> None:
         """Raises Conflict `session_busy` after `wait` seconds."""

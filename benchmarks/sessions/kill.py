@@ -104,9 +104,9 @@ def main() -> int:
         for kill in range(1, arguments.kills + 1):
             live_and_die(path, ledger, draw)
             interrupted += len(ledger.begun)
-            aside = [file.name for file in Path(folder).iterdir() if "damaged" in file.name]
-            if ledger.problems or aside:
-                print(*ledger.problems[:20], *aside, sep="\n")
+            damaged = [file.name for file in Path(folder).iterdir() if "damaged" in file.name]
+            if ledger.problems or damaged:
+                print(*ledger.problems[:20], *damaged, sep="\n")
                 return 1
             if kill % 500 == 0 or kill == arguments.kills:
                 print(

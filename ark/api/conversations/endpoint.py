@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
-from ark.api.decode import decode
+from ark.api.decode import decode_body
 from ark.api.request import Request
 from ark.api.responses.endpoint import page
 from ark.api.responses.read import ItemReader
 from ark.api.responses.render import encode
 from ark.api.responses.schema import InputItem, Metadata
-from ark.concurrency import run_in_thread_if_large
 from ark.errors import BadRequest, NotFound, shorten
 from ark.http.response import Response
 from ark.services import Services
@@ -65,7 +64,7 @@ async def create(request: Request, services: Services) -> Response:
     """Begin a conversation, with items or without."""
     if not services.config.sessions.enabled:
         raise BadRequest("Sessions are switched off.", code="sessions_disabled")
-    body = await _decode(_new, request, services) if request.body else NewConversation()
+    body = await decode_body(_new, request.body, services.config.limits) if request.body else NewConversation()
     items = _read(body.items or [], request, services)
     made = await services.conversations.create(request.owner, body.metadata or {}, items)
     return _response(made)
@@ -78,7 +77,7 @@ async def retrieve(request: Request, services: Services) -> Response:
 
 async def update(request: Request, services: Services) -> Response:
     """Replace a conversation's metadata. Raises NotFound."""
-    body = await _decode(_update, request, services)
+    body = await decode_body(_update, request.body, services.config.limits)
     found = services.conversations.get(request.owner, request.param)
     found.metadata = body.metadata or {}
     await services.conversations.save(found)
@@ -100,7 +99,7 @@ async def list_items(request: Request, services: Services) -> Response:
 
 async def add_items(request: Request, services: Services) -> Response:
     """Add items behind those of a conversation. Raises NotFound."""
-    body = await _decode(_add, request, services)
+    body = await decode_body(_add, request.body, services.config.limits)
     items = _read(body.items, request, services)
     async with _alone(request, services) as found:
         await services.conversations.extend(found, items)
@@ -126,20 +125,8 @@ async def delete_item(request: Request, services: Services) -> Response:
 async def _alone(request: Request, services: Services) -> AsyncGenerator[ItemConversation, None]:
     """The conversation that a request names, while no turn of it runs. Raises Conflict."""
     found = services.conversations.get(request.owner, request.param)
-    name, locks = (request.owner, found.id), services.conversations.locks
-    await locks.acquire(name, services.config.sessions.busy_wait)
-    try:
+    async with services.conversations.locks.hold((request.owner, found.id), services.config.sessions.busy_wait):
         yield found
-    finally:
-        locks.release(name)
-
-
-async def _decode(decoder: msgspec.json.Decoder[Any], request: Request, services: Services) -> Any:
-    limits = services.config.limits
-    return await run_in_thread_if_large(
-        len(request.body),
-        lambda: decode(decoder, request.body, depth=limits.json_depth, values=limits.json_values),
-    )
 
 
 def _read(items: list[InputItem], request: Request, services: Services) -> dict[str, bytes]:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from functools import partial
-from typing import TypeVar
 from urllib.parse import parse_qs
 
 import msgspec
 
-from ark.api.decode import decode
+from ark.api.decode import decode_body
 from ark.api.request import Request
 from ark.api.responses.background import BackgroundRun
 from ark.api.responses.items import SealedReasoning, new_id
@@ -26,20 +25,17 @@ from ark.api.responses.schema import (
     ResponseDeleted,
     ResponseRequest,
 )
-from ark.concurrency import run_in_thread_if_large
 from ark.errors import APIError, BadRequest, invalid_value
 from ark.http.response import EventStream, Response
 from ark.services import Services
 from ark.sessions.response_node import item_id
 
-T = TypeVar("T")
-
 _decoder = msgspec.json.Decoder(ResponseRequest)
+_fields_decoder = msgspec.json.Decoder(InputFields)
 _SUMMARIZE = (
     "Summarize our conversation so far for yourself: what was asked for, what was found and decided, the names, "
     "numbers and files that matter, and what is still to be done. Write the summary and nothing else."
 )
-_fields_decoder = msgspec.json.Decoder(InputFields)
 
 
 async def create(request: Request, services: Services) -> Response | EventStream:
@@ -47,7 +43,7 @@ async def create(request: Request, services: Services) -> Response | EventStream
 
     What ARK cannot run, hosted tools, is left out and named in `x-ark-ignored`.
     """
-    body = await _decode(_decoder, request, services)
+    body = await decode_body(_decoder, request.body, services.config.limits)
     runner = await begin(body, request, services)
     if body.background:
         run = BackgroundRun(runner)
@@ -65,13 +61,13 @@ async def create(request: Request, services: Services) -> Response | EventStream
 
 async def count_input_tokens(request: Request, services: Services) -> Response:
     """The number of tokens that a response's input would have. Nothing is generated, and nothing is kept."""
-    body = await _decode(_fields_decoder, request, services)
+    body = await decode_body(_fields_decoder, request.body, services.config.limits)
     return Response(body=encode(InputTokens(input_tokens=await count_tokens(body, request, services))))
 
 
 async def compact(request: Request, services: Services) -> Response:
     """A conversation with the model's summary in the place of its replies, as items for later requests."""
-    body = await _decode(_fields_decoder, request, services)
+    body = await decode_body(_fields_decoder, request.body, services.config.limits)
     items = [InputItem(role="user", content=body.input)] if isinstance(body.input, str) else body.input or []
     fields = {field: getattr(body, field) for field in InputFields.__struct_fields__}
     fields |= {"input": [*items, InputItem(role="user", content=_SUMMARIZE)], "tool_choice": "none", "text": None}
@@ -157,14 +153,6 @@ def page(items: Sequence[bytes], query: str, *, most: int = 100) -> ItemList:
         first_id=item_id(shown[0]) if shown else "",
         last_id=item_id(shown[-1]) if shown else "",
         has_more=len(shown) < len(items),
-    )
-
-
-async def _decode(decoder: msgspec.json.Decoder[T], request: Request, services: Services) -> T:
-    limits = services.config.limits
-    return await run_in_thread_if_large(
-        len(request.body),
-        lambda: decode(decoder, request.body, depth=limits.json_depth, values=limits.json_values),
     )
 
 

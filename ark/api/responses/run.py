@@ -100,14 +100,11 @@ class ResponseRunner(TurnRunner):
         if conversation is None:
             yield
             return
-        name, locks = (self.asked.owner, conversation.id), services.conversations.locks
-        await locks.acquire(name, services.config.sessions.busy_wait)
-        try:
+        name = (self.asked.owner, conversation.id)
+        async with services.conversations.locks.hold(name, services.config.sessions.busy_wait):
             if conversation.tip is not self.reading.parent:
                 raise Conflict(f"The conversation {conversation.id} has changed meanwhile.", code="session_busy")
             yield
-        finally:
-            locks.release(name)
 
     async def _events(self) -> AsyncGenerator[Event, None]:
         renderer = self.renderer
