@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import msgspec
 
 from ark.config import ResponsesConfig
-from ark.errors import NotFound, shorten
+from ark.errors import BadRequest, NotFound, shorten
 from ark.sessions.response_node import Node
 from ark.sessions.responses import ResponseStore
 from ark.sessions.service import SessionLocks, Sessions
@@ -122,6 +122,16 @@ class ConversationStore:
         self._limit(owner)
         await self.save(made)
         return made
+
+    def check_room(self, conversation: ItemConversation, size: int = 0) -> None:
+        """Raises BadRequest `conversation_too_large` where so many bytes more would be over `bytes_per_key`: the last
+        conversation of a key is never dropped, so it must not grow for ever."""
+        if conversation.size + size > self._config.bytes_per_key:
+            raise BadRequest(
+                f"The conversation has {conversation.size} bytes, and at most {self._config.bytes_per_key} are kept.",
+                param="conversation",
+                code="conversation_too_large",
+            )
 
     async def save(self, conversation: ItemConversation) -> None:
         """Write a conversation that has changed, unless it was deleted meanwhile."""

@@ -102,6 +102,7 @@ async def add_items(request: Request, services: Services) -> Response:
     body = await decode_body(_add, request.body, services.config.limits)
     items = _read(body.items, request, services)
     async with _alone(request, services) as found:
+        services.conversations.check_room(found, sum(map(len, items.values())))
         await services.conversations.extend(found, items)
     return Response(body=encode(page([*items.values()], f"order=asc&limit={len(items)}", most=len(items))))
 

@@ -128,6 +128,7 @@ def _find_parent(
     if before is None:
         number = reference.id if isinstance(reference, ConversationReference) else reference
         conversation = services.conversations.get(owner, number or "")
+        services.conversations.check_room(conversation)
         return conversation.tip, conversation
     if request.link is not None and (latest := request.link.latest) is not None and latest.id == before:
         return latest, None

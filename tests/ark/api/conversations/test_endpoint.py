@@ -161,6 +161,21 @@ async def test_limits_drop_the_least_recently_used() -> None:
         assert found == [200, 404, 200]
 
 
+async def test_one_conversation_does_not_grow_for_ever() -> None:
+    async with running(models=[MODEL], responses={"bytes_per_key": 4000}) as client:
+        made = (await ask(client, "POST")).json()["id"]
+        small, large = ({"items": [{"role": "user", "content": "x" * size}]} for size in (2500, 3500))
+        refused = await ask(client, "POST", f"/{made}/items", json=large)
+        assert (refused.status, refused.error["code"]) == (400, "conversation_too_large")
+        assert await texts(client, made) == []
+        assert (await ask(client, "POST", f"/{made}/items", json=small)).status == 200
+        # Its reply is kept whole, and then it is full.
+        assert (await respond(client, "y" * 500, made)).status == 200
+        full = await respond(client, "z", made)
+        assert (full.status, full.error["code"]) == (400, "conversation_too_large")
+        assert (await ask(client, "DELETE", f"/{made}")).status == 200
+
+
 async def test_what_a_conversation_keeps_is_freed_with_it() -> None:
     async with running(models=[MODEL]) as client:
         made = (await ask(client, "POST", json={})).json()["id"]
