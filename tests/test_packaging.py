@@ -232,7 +232,8 @@ def answers(server: Process, whole: Environment) -> None:
     program = (
         "import httpx, os, time\n"
         "while httpx.get(os.environ['ARK_URL'] + '/ready', timeout=120).status_code != 200: time.sleep(1)\n"
-        "ask = {'model': 'gpt-4o', 'messages': [{'role': 'user', 'content': 'What can you do?'}]}\n"
+        "said = [{'role': 'user', 'content': 'What is the longest river in Africa?'}]\n"
+        "ask = {'model': 'gpt-4o', 'messages': said, 'temperature': 0, 'max_tokens': 48}\n"
         "reply = httpx.post(os.environ['ARK_URL'] + '/v1/chat/completions', json=ask, timeout=120)\n"
         "print(reply.json()['choices'][0]['message']['content'])\n"
     )

@@ -1,5 +1,6 @@
 """Threads that end with their work, and how many CPU threads one model leaves to others."""
 
+import ctypes
 import sys
 import threading
 
@@ -87,13 +88,20 @@ async def test_the_threads_of_a_chat_model_are_its_own():
     assert _new_thread() == before
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="reads the threads' stacks from /proc")
+@pytest.mark.skipif(sys.platform != "linux", reason="asks glibc for the size of the stack")
 def test_a_thread_has_the_stack_that_it_is_given_and_others_have_theirs():
-    def sizes():
-        with open("/proc/self/maps") as file:
-            areas = [tuple(int(place, 16) for place in line.split()[0].split("-")) for line in file]
-        return {(end - start) >> 20 for start, end in areas}
+    libc = ctypes.CDLL(None)
+    libc.pthread_self.restype = ctypes.c_ulong
 
-    assert 77 not in sizes()
-    assert 77 in run_on_own_thread(sizes, stack_size=77 << 20)
+    def stack_size() -> int:
+        attributes, size = ctypes.create_string_buffer(256), ctypes.c_size_t()
+        assert libc.pthread_getattr_np(ctypes.c_ulong(libc.pthread_self()), attributes) == 0
+        assert libc.pthread_attr_getstacksize(attributes, ctypes.byref(size)) == 0
+        libc.pthread_attr_destroy(attributes)
+        return size.value
+
+    usual = run_on_own_thread(stack_size)
+    assert usual != 77 << 20
+    assert run_on_own_thread(stack_size, stack_size=77 << 20) == 77 << 20
+    assert run_on_own_thread(stack_size) == usual
     assert threading.stack_size() == 0
