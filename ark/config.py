@@ -245,7 +245,7 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     revision: str | None = None
     """Branch, tag or commit of a hub id."""
     aliases: tuple[Name, ...] = ()
-    """Other names for the same model."""
+    """Other names for the same model. In a pattern, such as ``gpt-*``, a star stands for any letters."""
     context_length: Positive | None = None
     """Tokens of prompt and reply together, or of one input to embed. By default the model's own."""
     max_queue: Positive = 256

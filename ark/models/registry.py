@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import TypeVar
 
 import anyio
@@ -21,11 +22,11 @@ _KINDS: Mapping[str, type[ServedChat] | type[ServedEmbedding] | type[ServedTrans
 }
 
 DEFAULT_ALIASES: Mapping[str, Sequence[str]] = {
-    "chat": ("gpt-3.5-turbo", "gpt-4o", "gpt-4o-mini"),
-    "embedding": ("text-embedding-ada-002", "text-embedding-3-small", "text-embedding-3-large"),
-    "transcription": ("whisper-1", "gpt-4o-transcribe", "gpt-4o-mini-transcribe"),
+    "chat": ("gpt-3.5-turbo", "gpt-4o", "gpt-4o-mini", "gpt-*", "chatgpt-*", "codex-*", "o1*", "o3*", "o4*"),
+    "embedding": ("text-embedding-ada-002", "text-embedding-3-small", "text-embedding-3-large", "text-embedding-*"),
+    "transcription": ("whisper-1", "gpt-4o-transcribe", "gpt-4o-mini-transcribe", "whisper-*", "gpt-*-transcribe*"),
 }
-"""Task to the names that OpenAI's clients ask for most."""
+"""Task to the names that OpenAI's clients ask for most, which are listed, and to patterns for the others."""
 
 
 class Registry:
@@ -44,6 +45,8 @@ class Registry:
         ]
         self._by_name = {served.name: served for served in self.models}
         self._by_name.update({alias: self._by_name[target] for alias, target in aliases.items()})
+        # Of two patterns that fit, the longer one says more about the name.
+        self._patterns = sorted((alias for alias in aliases if "*" in alias), key=len, reverse=True)
 
     @property
     def ready(self) -> bool:
@@ -84,8 +87,10 @@ class Registry:
             await served.close()
 
     def find(self, name: str, key: KeyConfig | None) -> AnyServed:
-        """The model behind a name or an alias. Raises ModelNotFound, naming what the key may use."""
+        """The model behind a name, an alias or a pattern. Raises ModelNotFound, naming what the key may use."""
         served = self._by_name.get(name)
+        if served is None and (pattern := next((it for it in self._patterns if fnmatchcase(name, it)), None)):
+            served = self._by_name[pattern]
         if served is None or not (key is None or key.may_use(served.name)):
             known = ", ".join(self.names(key)) or "none"
             raise ModelNotFound(f"The model '{shorten(name)}' does not exist here. There is: {known}.", param="model")
@@ -104,11 +109,11 @@ class Registry:
         return served
 
     def names(self, key: KeyConfig | None) -> list[str]:
-        """Served names and aliases that a key may use, served names first."""
+        """Served names and aliases that a key may use, served names first. Patterns are none of them."""
         allowed = [served for served in self.models if key is None or key.may_use(served.name)]
         return [
             *(served.name for served in allowed),
-            *(alias for served in allowed for alias in served.aliases),
+            *(alias for served in allowed for alias in served.aliases if "*" not in alias),
         ]
 
 

@@ -74,7 +74,8 @@ written as in TOML: `ARK_SERVER__LOG_LEVEL=debug`, `ARK_LIMITS__BODY_BYTES=10000
 
 `[aliases]` gives any name to any served model, in addition to the `aliases` of each model. Without the table, the names
 that OpenAI's clients use most are aliases of the first model of their task:
-{NAMES}. An empty table removes them.
+{NAMES}. An empty table removes them. A star stands for any letters: such a pattern is not listed, the name of a served
+model or an alias comes before it, and of two patterns the longer one.
 
 In the tables below, "-" means that there is no fixed default.
 """

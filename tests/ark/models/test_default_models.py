@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from ark.config import Config, ConfigError, KeyConfig, ModelConfig, SamplingConfig, load_config
+from ark.errors import ModelNotFound
 from ark.models.default_models import default_models, find_default, served_models
 from ark.models.registry import Registry, all_aliases
 from ark.models.served import ServedEmbedding, ServedTranscription
@@ -175,8 +176,48 @@ def test_the_defaults_are_known_without_loading_an_engine() -> None:
 
 def test_openais_names_point_at_the_first_chat_model() -> None:
     models = (ModelConfig(name="m"), ModelConfig(name="gpt-4o", aliases=("gpt-3.5-turbo",)))
-    assert all_aliases(models, None) == {"gpt-3.5-turbo": "gpt-4o", "gpt-4o-mini": "m"}
+    listed = {alias: name for alias, name in all_aliases(models, None).items() if "*" not in alias}
+    assert listed == {"gpt-3.5-turbo": "gpt-4o", "gpt-4o-mini": "m"}
     assert all_aliases(models, {}) == {"gpt-3.5-turbo": "gpt-4o"}
+
+
+@pytest.mark.parametrize(
+    ("name", "served"),
+    [
+        ("gpt-4o", "own"),
+        ("gpt-5.2-codex", "chat"),
+        ("o3-mini", "chat"),
+        ("gpt-4o-mini-transcribe-2025-12-15", "speech"),
+        ("gpt-served", "gpt-served"),
+        ("GPT-5", None),
+        ("my-gpt-5", None),
+        ("gpt*", None),
+    ],
+)
+def test_patterns_catch_the_names_that_nothing_else_has(name: str, served: str | None) -> None:
+    models = (
+        ModelConfig(name="chat"),
+        ModelConfig(name="own", aliases=("gpt-4o",)),
+        ModelConfig(name="gpt-served"),
+        ModelConfig(name="speech", task="transcription"),
+    )
+    registry = Registry(Config(models=models))
+    if served is None:
+        with pytest.raises(ModelNotFound):
+            registry.find(name, None)
+    else:
+        assert registry.find(name, None).name == served
+    assert not [listed for listed in registry.names(None) if "*" in listed]
+
+
+def test_a_pattern_of_the_configuration_stands_for_one_model_and_keeps_to_the_keys() -> None:
+    models = (ModelConfig(name="a"), ModelConfig(name="b", aliases=("team/*",)))
+    registry = Registry(Config(models=models, aliases={"team/*-small": "a"}))
+    assert [registry.find(name, None).name for name in ("team/x", "team/x-small")] == ["b", "a"]
+    with pytest.raises(ModelNotFound):
+        registry.find("gpt-5", None)
+    with pytest.raises(ModelNotFound, match=r"There is: a\."):
+        registry.find("team/x", KeyConfig(name="k", sha256="0" * 64, models=("a",)))
 
 
 def test_the_shipped_example_has_the_names_of_the_founding_document() -> None:
