@@ -58,6 +58,7 @@ class ByteTokenizer:
 
     vocab_size = END + 1
     stop_token_ids = frozenset({END})
+    opening_ids = ()
     special_texts = ()
     chat_template = None
 

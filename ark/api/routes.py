@@ -9,6 +9,7 @@ import msgspec
 
 from ark.api.audio import endpoint as audio
 from ark.api.chat import endpoint as chat
+from ark.api.completions import endpoint as completions
 from ark.api.conversations import endpoint as conversations
 from ark.api.embeddings import endpoint as embeddings
 from ark.api.models import endpoint as models
@@ -38,6 +39,7 @@ class Route(msgspec.Struct, frozen=True):
 
 ROUTES: Mapping[str, Mapping[str, Route]] = {
     "/chat/completions": {"POST": Route(chat.create, reads="json", work=True)},
+    "/completions": {"POST": Route(completions.create, reads="json", work=True)},
     "/responses": {"POST": Route(responses.create, reads="json", work=True)},
     "/responses/compact": {"POST": Route(responses.compact, reads="json", work=True)},
     "/responses/input_tokens": {"POST": Route(responses.count_input_tokens, reads="json", work=True)},

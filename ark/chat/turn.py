@@ -7,7 +7,6 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
 import msgspec
@@ -20,7 +19,7 @@ from ark.chat.tools.formats import ToolFormat
 from ark.chat.tools.parser import ToolParser
 from ark.chat.tools.toolbox import Toolbox
 from ark.concurrency import run_in_thread_if_large
-from ark.engines.chat import ChatBackend, GenerationJob, Grammar, SamplingParams, TokenBatch, Tokenizer
+from ark.engines.chat import ChatBackend, GenerationJob, Grammar, SamplingParams, TokenBatch, Tokenizer, TokenLogprob
 from ark.errors import APIError, BadRequest
 from ark.sessions.service import Turn as SessionTurn
 from ark.sessions.transcript import Continuation, Message, Transcript
@@ -66,7 +65,7 @@ class TurnRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Observer(Protocol):
-    """Takes the times of a turn."""
+    """Takes the times of a job."""
 
     def ask(self) -> None:
         """The engine gets the job now."""
@@ -105,7 +104,7 @@ async def begin_turn(
         outputs = [_new_output(request, backend.tokenizer, reasoning, index) for index in range(request.n)]
         observer.ask()
         async with aclosing(backend.generate(job)) as batches:
-            turn = Turn(request, session, prompt, job, batches, observer, outputs)
+            turn = Turn(request, session, prompt, job=job, batches=batches, outputs=outputs, observer=observer)
             await turn.read()
             yield turn
         if turn.complete and session.session_id is not None:
@@ -116,23 +115,29 @@ async def begin_turn(
         raise
 
 
-@dataclass(eq=False)
-class Turn:
-    """An admitted turn: an iterator over the deltas of its reply, or of its `n` replies."""
+class Replies:
+    """The replies to a job that the engine has admitted: an iterator over their deltas."""
 
-    request: TurnRequest
-    session: SessionTurn
-    prompt: Prompt
-    job: GenerationJob
-    batches: AsyncGenerator[TokenBatch, None]
-    observer: Observer
-    outputs: Sequence[OutputProcessor]
-    """The replies so far."""
-    cached_tokens: int = 0
-    """Of the prompt, not computed again. An engine may find more of them after it has admitted the job."""
-
-    def __post_init__(self) -> None:
-        self._running = len(self.outputs)
+    def __init__(
+        self,
+        job: GenerationJob,
+        batches: AsyncGenerator[TokenBatch, None],
+        outputs: Sequence[OutputProcessor],
+        *,
+        observer: Observer,
+        seconds: float,
+    ) -> None:
+        """`outputs` are the replies so far. They may take so many `seconds` from the first token on."""
+        self.job = job
+        self.outputs = outputs
+        self.cached_tokens = 0
+        """Of the prompt, not computed again. An engine may find more of them after it has admitted the job."""
+        self.prompt_logprobs: list[TokenLogprob] = []
+        """Of the prompt from its second token on, where the job asks for them."""
+        self._batches = batches
+        self._observer = observer
+        self._seconds = seconds
+        self._running = len(outputs)
         self._deltas: deque[Delta] = deque()
         self._deadline = math.inf
 
@@ -142,28 +147,8 @@ class Turn:
         return not self._running and not self._deltas
 
     @property
-    def legacy(self) -> bool:
-        """The request says ``functions`` where a newer one says ``tools``, and is answered so."""
-        return self.request.tools is not None and self.request.tools.legacy
-
-    @property
-    def how(self) -> str:
-        """What the request did to its session: created, continued, rewound, rebuilt or stateless."""
-        rebuilt = self.session.session_id is not None and self.prompt.retained - self.cached_tokens > REREAD
-        return "rebuilt" if rebuilt else self.prompt.continuation.how
-
-    @property
-    def headers(self) -> list[tuple[str, str]]:
-        """What the response says of its session."""
-        found = f"; {self.session.found}" if self.session.found in ("name", "content") else ""
-        return [
-            ("x-ark-session", f"{self.session.session_id or 'none'}; {self.how}{found}"),
-            ("x-ark-cached-tokens", str(self.cached_tokens)),
-        ]
-
-    @property
     def prompt_tokens(self) -> int:
-        return len(self.prompt.ids)
+        return len(self.job.prompt)
 
     @property
     def completion_tokens(self) -> int:
@@ -191,7 +176,7 @@ class Turn:
         good as far as it goes. The time is looked at when tokens come: a timer for each wait would cost a quarter of
         what a token does.
         """
-        batch = await anext(self.batches, None)
+        batch = await anext(self._batches, None)
         if batch is None:
             raise RuntimeError("the backend ended a job without a finish reason")
         if batch.finish_reason is not None or time.monotonic() < self._deadline:
@@ -201,9 +186,11 @@ class Turn:
                 self._take(TokenBatch(index=output.index, finish_reason="length"))
 
     def _take(self, batch: TokenBatch) -> None:
-        self.observer.batch(batch)
+        self._observer.batch(batch)
         if batch.cached_tokens is not None:
             self.cached_tokens = batch.cached_tokens
+        if batch.prompt_logprobs:
+            self.prompt_logprobs += batch.prompt_logprobs
         output = self.outputs[batch.index]
         ended = output.finish_reason is not None
         if ended:
@@ -211,7 +198,7 @@ class Turn:
             return
         self._deltas += output.push(batch)
         if batch.token_ids and self._deadline == math.inf:
-            self._deadline = time.monotonic() + self.request.seconds
+            self._deadline = time.monotonic() + self._seconds
         if output.finish_reason is None:
             return
         self._running -= 1
@@ -219,6 +206,46 @@ class Turn:
             if batch.finish_reason is None:
                 self.job.dropped.add(output.index)
             self._deltas.append(Delta(index=output.index, last=True))
+
+
+class Turn(Replies):
+    """An admitted turn of a conversation."""
+
+    def __init__(
+        self,
+        request: TurnRequest,
+        session: SessionTurn,
+        prompt: Prompt,
+        *,
+        job: GenerationJob,
+        batches: AsyncGenerator[TokenBatch, None],
+        outputs: Sequence[OutputProcessor],
+        observer: Observer,
+    ) -> None:
+        super().__init__(job, batches, outputs, observer=observer, seconds=request.seconds)
+        self.request = request
+        self.session = session
+        self.prompt = prompt
+
+    @property
+    def legacy(self) -> bool:
+        """The request says ``functions`` where a newer one says ``tools``, and is answered so."""
+        return self.request.tools is not None and self.request.tools.legacy
+
+    @property
+    def how(self) -> str:
+        """What the request did to its session: created, continued, rewound, rebuilt or stateless."""
+        rebuilt = self.session.session_id is not None and self.prompt.retained - self.cached_tokens > REREAD
+        return "rebuilt" if rebuilt else self.prompt.continuation.how
+
+    @property
+    def headers(self) -> list[tuple[str, str]]:
+        """What the response says of its session."""
+        found = f"; {self.session.found}" if self.session.found in ("name", "content") else ""
+        return [
+            ("x-ark-session", f"{self.session.session_id or 'none'}; {self.how}{found}"),
+            ("x-ark-cached-tokens", str(self.cached_tokens)),
+        ]
 
     def transcript(self) -> Transcript:
         """The conversation with the first reply."""

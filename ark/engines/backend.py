@@ -26,6 +26,8 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     """Request parameters that are honoured, by their names in the API."""
     reasoning: bool = False
     """The chat template has think tags: replies are split into reasoning and content."""
+    prompt_logprobs: bool = False
+    """A chat model can tell how likely the tokens of a prompt are."""
     deterministic: bool | None = None
     """A token's logits are the same bits whatever is cached and whatever runs beside; None where that is not known."""
 

@@ -72,6 +72,9 @@ class GenerationJob(msgspec.Struct, frozen=True, kw_only=True):
     grammar: Grammar | None = None
     top_logprobs: int | None = None
     """None for no log-probabilities; else those of the chosen tokens, and of so many most likely ones beside them."""
+    prompt_logprobs: bool = False
+    """Those of the prompt's tokens too, in the model's own distribution at temperature 1; then none of it is taken from
+    what is retained. Only for a backend whose `Capabilities` have it, and with `top_logprobs`."""
 
 
 class TokenLogprob(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,6 +103,9 @@ class TokenBatch(msgspec.Struct, frozen=True, kw_only=True):
     """Which of the job's `n` replies this is of. Each has its own last batch; only reply 0 tells `cached_tokens`."""
     logprobs: Sequence[TokenLogprob] = ()
     """One for each of `token_ids` where the job asks for them."""
+    prompt_logprobs: Sequence[TokenLogprob] = ()
+    """One for each further token of the prompt, beginning with its second, where the job asks for them. They come with
+    reply 0, and all of them before its first token or with it."""
 
 
 class BackendStatus(EngineStatus, frozen=True, kw_only=True):
@@ -135,6 +141,12 @@ class Tokenizer(Protocol):
     @property
     def stop_token_ids(self) -> frozenset[int]:
         """The model's own ids that end a turn."""
+        ...
+
+    @property
+    def opening_ids(self) -> Sequence[int]:
+        """What the model reads before a bare text, such as its token for the beginning; may be empty. A chat template
+        writes it itself."""
         ...
 
     @property

@@ -16,6 +16,7 @@ Need = Literal["engine", "tools", "thinking", "template"]
 """What honours a parameter: an engine, with a chat template that knows tools, that can switch thinking, or any."""
 
 Text = Annotated[str, Meta(min_length=1)]
+TokenLimit = Annotated[int, Meta(ge=0)]
 TokenCount = Annotated[int, Meta(ge=1)]
 Temperature = Annotated[float, Meta(ge=0, le=2)]
 Probability = Annotated[float, Meta(ge=0, le=1)]
@@ -37,6 +38,8 @@ ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "
 TokenId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 TokenIds = Annotated[list[TokenId], Meta(min_length=1)]
 Input = Text | Annotated[list[Text | TokenId | TokenIds], Meta(min_length=1)]
+Prompt = str | Annotated[list[str | TokenId | TokenIds], Meta(min_length=1)]
+LegacyLogprobs = Annotated[int, Meta(ge=0, le=20)]
 Encoding = Literal["float", "base64"]
 Dimensions = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 MAX_INPUTS = 2048
@@ -160,6 +163,27 @@ CHAT = _table(
     Parameter("ark_stateful", bool | str, "which session, see below", needs=None, document=True),
 )
 """POST /chat/completions."""
+
+_COMMON = (
+    *("temperature", "top_p", "top_k", "min_p", "seed", "frequency_penalty", "presence_penalty", "repetition_penalty"),
+    *("logit_bias", "n", "stop", "stop_token_ids", "min_tokens", "ignore_eos"),
+)
+
+COMPLETIONS = _table(
+    Parameter("model", Text, "a served name or an alias", needs=None),
+    Parameter("prompt", Prompt, f"one text or list of token ids, or up to {MAX_INPUTS:,} of them", needs=None),
+    Parameter("suffix", str, "text that comes after the reply, for a model that was trained to fill in", needs=None),
+    Parameter("stream", bool, "server-sent events", needs=None),
+    Parameter("stream_options", None, "`include_usage`: the usage as the last chunk", needs=None),
+    Parameter("max_tokens", TokenLimit, "16 when it is not sent, as at OpenAI; 0 with `echo`", needs=None),
+    Parameter("echo", bool, "the prompt before the reply", needs=None),
+    Parameter("logprobs", LegacyLogprobs, "of the tokens, and of so many of the most likely ones", needs=None),
+    Parameter("best_of", ReplyCount, "so many replies are made, and the `n` most likely are sent", needs=None),
+    Parameter("add_special_tokens", bool, "false: nothing is put before a text", needs=None),
+    *(CHAT[name] for name in _COMMON),
+    Parameter("user", str, "accepted, without effect", needs=None),
+)
+"""POST /completions."""
 
 EMBEDDINGS = _table(
     Parameter("model", Text, "a served name or an alias", needs=None),

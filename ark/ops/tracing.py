@@ -33,6 +33,9 @@ UNTRACED = frozenset({"/health", "/ready", "/metrics"})
 CLOSE_SECONDS = 5.0
 """How long the last spans may take to leave when the server stops."""
 
+GENERATING = ("chat", "text_completion")
+"""Operations whose result comes token by token."""
+
 _NUMBERS = {
     "temperature": "gen_ai.request.temperature",
     "top_p": "gen_ai.request.top_p",
@@ -148,7 +151,7 @@ class Tracer:
 
 def _stages(job: JobRecord) -> list[tuple[str, float, float]]:
     """What the engine did: names, and when each began and ended."""
-    if job.operation != "chat":
+    if job.operation not in GENERATING:
         return [("engine", job.asked, job.last)]
     return [
         ("queue", job.asked, job.admitted),
@@ -202,15 +205,15 @@ def _attributes(record: RequestRecord) -> dict[str, Any]:
             "gen_ai.request.encoding_formats": None if encoding is None else [encoding],
             "gen_ai.usage.input_tokens": job.prompt_tokens or None,
         }
-        if job.operation == "chat":
-            found |= _chat(job, body)
+        if job.operation in GENERATING:
+            found |= _generation(job, body)
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _chat(job: JobRecord, body: Any) -> dict[str, Any]:
-    form = body.response_format
+def _generation(job: JobRecord, body: Any) -> dict[str, Any]:
+    form = getattr(body, "response_format", None)
     found: dict[str, Any] = {
-        "gen_ai.request.max_tokens": body.max_completion_tokens or body.max_tokens,
+        "gen_ai.request.max_tokens": getattr(body, "max_completion_tokens", None) or body.max_tokens,
         "gen_ai.request.choice.count": body.n if body.n != 1 else None,
         "gen_ai.output.type": None if form is None else "text" if form.type == "text" else "json",
         "gen_ai.response.id": job.response_id or None,

@@ -71,7 +71,7 @@ def read(
 ) -> TurnRequest:
     """The turn that is asked for. Raises BadRequest with `param`."""
     tokenizer = backend.tokenizer
-    sampling = _sampling(body, served.default_sampling, tokenizer.vocab_size)
+    sampling = read_sampling(body, served.default_sampling, tokenizer.vocab_size)
     answer = _answer(body)
     tools = read_tools(body) if any((body.tools, body.tool_choice, body.functions, body.function_call)) else None
     # A reply that is held to a form always ends with it: when it is complete nothing else can follow.
@@ -120,7 +120,7 @@ def read_hints(
     )
 
 
-def _sampling(body: ChatRequest, defaults: SamplingParams, vocab_size: int) -> SamplingParams:
+def read_sampling(body: Any, defaults: SamplingParams, vocab_size: int) -> SamplingParams:
     """What the request does not say comes from the model's defaults."""
     values: dict[str, Any] = {name: value for name in _SAMPLING if (value := getattr(body, name)) is not None}
     if "top_p" in values:

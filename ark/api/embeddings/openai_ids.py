@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ark.api.embeddings.inputs import Inputs
+from ark.api.inputs import Inputs
 from ark.errors import BadRequest
 from ark.models.registry import DEFAULT_ALIASES
 

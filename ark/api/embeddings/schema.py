@@ -19,7 +19,7 @@ class EmbeddingRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     model: parameters.Text
     input: parameters.Input
-    """A list is all texts, all ids or all lists of ids: `ark.api.embeddings.inputs` checks what the type cannot say."""
+    """A list is all texts, all ids or all lists of ids: `ark.api.inputs` checks what the type cannot say."""
     encoding_format: parameters.Encoding | None = None
     dimensions: parameters.Dimensions | None = None
     user: str | None = None

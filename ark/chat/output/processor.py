@@ -135,7 +135,7 @@ class OutputProcessor:
             self._length += len(text)
             reasoning, content = ("", text) if self._splitter is None else self._split(text, self._splitter)
             if self._token_bytes is not None and number != stop_id:
-                self._note_logprob(_with_text(token, batch.logprobs[number], self._token_bytes), text)
+                self._note_logprob(with_text(token, batch.logprobs[number], self._token_bytes), text)
             if reasoning or content:
                 self._emit(reasoning, content, deltas)
             if self.finish_reason is not None:
@@ -217,8 +217,8 @@ class OutputProcessor:
             self.finish_reason = "tool_calls"
 
 
-def _with_text(token_id: int, found: TokenLogprob, token_bytes: Callable[[int], bytes]) -> TokenLogprobs:
-    """`token_bytes` gives what an id adds to the text."""
+def with_text(token_id: int, found: TokenLogprob, token_bytes: Callable[[int], bytes]) -> TokenLogprobs:
+    """What an engine tells of a token, with its text. `token_bytes` gives what an id adds to it."""
     data = token_bytes(token_id)
     top: list[TopLogprob] = []
     for other, logprob in found.top:

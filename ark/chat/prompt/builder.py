@@ -6,6 +6,7 @@ reply is encoded and appended. `Prompt.finish` gives the transcript that the tur
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,13 +14,14 @@ from functools import partial
 from hashlib import blake2b
 from typing import Any
 
+from ark.chat.prompt.infill import find_format
 from ark.chat.prompt.splice import RenderedPrompt, RenderTemplate, splice
 from ark.chat.prompt.verbatim import Verbatim
 from ark.chat.tools.formats import ToolFormat
 from ark.chat.tools.in_prompt import write_tools
 from ark.chat.tools.toolbox import function_call_id
 from ark.engines.chat import Tokenizer
-from ark.errors import BadRequest, ContextLengthExceeded, invalid_value, shorten
+from ark.errors import BadRequest, ContextLengthExceeded, UnsupportedParameter, invalid_value, shorten
 from ark.sessions.transcript import Continuation, Message, Seam, Transcript, common_tokens, pack_tokens, read_message
 
 _ENDING = 64
@@ -100,6 +102,28 @@ class PromptBuilder:
             opening=None if continuation.how == "stateless" else self._find_opening(rendered, render),
             builder=self,
         )
+
+    def encode(self, text: str, suffix: str | None = None, *, opening: bool = True) -> list[int]:
+        """The ids of a bare prompt, in which special tokens are what they are; with a `suffix`, of one that asks for
+        what comes between the two.
+
+        Raises ContextLengthExceeded, and UnsupportedParameter for a suffix that the model knows nothing of.
+        """
+        form = None if suffix is None else find_format(self.tokenizer)
+        if suffix is not None and form is None:
+            reason = f"The model '{self.model}' was not trained to fill in: its tokenizer has no tokens for it."
+            raise UnsupportedParameter(reason, param="suffix")
+        try:
+            if form is None:
+                self._verbatim.check_length(text)
+                ids = self.tokenizer.encode(text)
+            else:
+                parts = {"prefix": self._verbatim.mark(text), "suffix": self._verbatim.mark(suffix)}
+                # Not by str.format, which would read braces of the texts.
+                ids = self._verbatim.encode("".join(parts.get(part) or part for part in re.split("[{}]", form)))
+        except ContextLengthExceeded as error:
+            raise ContextLengthExceeded(error.message.replace("messages are", "prompt is"), param="prompt") from error
+        return [*self.tokenizer.opening_ids, *ids] if opening else ids
 
     def _find_opening(self, rendered: RenderedPrompt, render: RenderTemplate) -> Opening:
         text, ids = rendered.text, rendered.ids

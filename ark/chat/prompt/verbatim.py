@@ -88,12 +88,7 @@ class Verbatim:
     def encode(self, text: str) -> list[int]:
         """Ids of a rendering of marked messages. Raises ContextLengthExceeded for one that is far too long."""
         parts = text.split(_MARK)
-        # Shorter text is never far too long.
-        if len(text) > CHUNK_SIZE and over_budget("".join(parts), self._context_length, self._count):
-            raise ContextLengthExceeded(
-                f"The messages are far longer than the model's context of {self._context_length} tokens.",
-                param="messages",
-            )
+        self.check_length("".join(parts))
         if len(parts) == 1 and _IDS not in text:
             return self._tokenizer.encode(text)
         ids: list[int] = []
@@ -102,6 +97,15 @@ class Verbatim:
             for number, piece in enumerate(_WRITTEN_IDS.split(part)):
                 ids += unpack_tokens(bytes.fromhex(piece)) if number % 2 else self._tokenizer.encode(piece)
         return ids
+
+    def check_length(self, text: str) -> None:
+        """Raises ContextLengthExceeded for one that is far too long, before it is encoded whole."""
+        # Shorter text never is.
+        if len(text) > CHUNK_SIZE and over_budget(text, self._context_length, self._count):
+            raise ContextLengthExceeded(
+                f"The messages are far longer than the model's context of {self._context_length} tokens.",
+                param="messages",
+            )
 
     def decode(self, token_ids: Sequence[int]) -> str:
         return self._tokenizer.decode(token_ids)

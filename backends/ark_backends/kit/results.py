@@ -85,6 +85,7 @@ class TokenQueue(ResultQueue[TokenBatch]):
             finish_reason=last.finish_reason,
             index=last.index,
             logprobs=tuple(logprob for batch in batches for logprob in batch.logprobs),
+            prompt_logprobs=tuple(logprob for batch in batches for logprob in batch.prompt_logprobs),
         )
 
 

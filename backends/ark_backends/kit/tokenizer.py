@@ -42,12 +42,17 @@ class HFTokenizer:
     threads would share that state.
     """
 
-    def __init__(self, wrapped: Any, stop_token_ids: Collection[int] = ()) -> None:
+    def __init__(
+        self, wrapped: Any, stop_token_ids: Collection[int] = (), opening_ids: Sequence[int] | None = None
+    ) -> None:
+        """`opening_ids` are by default those that the tokenizer itself puts before a text."""
         self._wrapped = wrapped
         self._core: Core = wrapped.backend_tokenizer
         self._core.no_truncation()
         self._core.no_padding()
         self.vocab_size = len(wrapped)
+        # What stands behind a text is for models that read texts, and would end a prompt.
+        self.opening_ids: Sequence[int] = opening_ids if opening_ids is not None else _before_text(self._core)
         added = self._core.get_added_tokens_decoder().values()
         # Other added tokens may be any frequent text, such as line breaks or HTML.
         marked = [token for token in added if token.special or PARSED.search(token.content)]
@@ -146,6 +151,13 @@ def check_template(tokenizer: HFTokenizer, path: Path) -> None:
         # Other errors may be about this message.
         if isinstance(error.__cause__, TemplateSyntaxError):
             raise ConfigError(f"the chat template in {path} is broken: {error.__cause__}") from error
+
+
+def _before_text(core: Core) -> list[int]:
+    ids = core.encode("x", add_special_tokens=True).ids
+    plain = core.encode("x", add_special_tokens=False).ids
+    start = next((at for at in range(len(ids) - len(plain) + 1) if ids[at : at + len(plain)] == plain), 0)
+    return list(ids[:start])
 
 
 def _eos(file: Path) -> list[int]:

@@ -34,7 +34,7 @@ class TorchChat(LocalModels, ChatBackendBase):
     @property
     def capabilities(self) -> Capabilities:
         deterministic = self._engine.deterministic  # type: ignore[attr-defined]
-        return msgspec.structs.replace(super().capabilities, deterministic=deterministic)
+        return msgspec.structs.replace(super().capabilities, deterministic=deterministic, prompt_logprobs=True)
 
     @classmethod
     def default_for(cls, task: Task) -> ModelConfig | None:

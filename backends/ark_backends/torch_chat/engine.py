@@ -12,6 +12,7 @@ from ark.engines.chat import BackendStatus, GenerationJob, TokenBatch
 from ark.errors import ContextLengthExceeded
 from ark_backends.kit.chat_engine import ChatEngine, ChatLimits
 from ark_backends.kit.grammar import GrammarFailed, Matcher
+from ark_backends.kit.logits import log_probabilities
 from ark_backends.kit.results import ResultQueue
 from ark_backends.kit.threads import set_num_threads
 from ark_backends.torch_chat.attention import Piece
@@ -109,7 +110,10 @@ class TorchEngine(ChatEngine[Sequence]):
             pieces.append(Piece(kv, sequence.tokens[kv.length : kv.length + count]))
         wanted = [i for i, (sequence, count) in enumerate(scheduled) if count == sequence.pending]
         done = [scheduled[i][0] for i in wanted]
-        logits = self._runner.forward(pieces, wanted)
+        if any(sequence.unscored for sequence, _ in scheduled):
+            logits = self._score(scheduled, pieces, wanted)
+        else:
+            logits = self._runner.forward(pieces, wanted)
         sampled = sample(logits, [sequence.sampling for sequence in done])
         prompt_tokens = 0
         for (sequence, _), piece in zip(scheduled, pieces, strict=True):
@@ -123,6 +127,32 @@ class TorchEngine(ChatEngine[Sequence]):
         self._count_step(failed=False)
         self._counters["steps"] += 1
         self._counters["prompt_tokens_computed"] += prompt_tokens
+
+    def _score(self, scheduled: list[tuple[Sequence, int]], pieces: list[Piece], wanted: list[int]) -> torch.Tensor:
+        """The same forward pass, which also tells how likely the prompts' tokens are."""
+        rows: list[int] = []
+        last: list[int] = []
+        parts: list[tuple[Sequence, int, int]] = []
+        start = 0
+        for index, ((sequence, count), piece) in enumerate(zip(scheduled, pieces, strict=True)):
+            before = piece.kv.length
+            # One that was preempted is computed again, and told of only once.
+            first, end = max(before, sequence.scored), min(before + count, len(sequence.job.prompt) - 1)
+            if first < end:
+                parts.append((sequence, len(rows), end - first))
+                rows.extend(range(start + first - before, start + end - before))
+            start += count
+            if index in wanted:
+                last.append(len(rows))
+                rows.append(start - 1)
+        logits = self._runner.rows(pieces, rows)
+        for sequence, row, count in parts:
+            following = sequence.job.prompt[sequence.scored + 1 : sequence.scored + 1 + count]
+            found = log_probabilities(logits[row : row + count], following, [sequence.job.top_logprobs or 0] * count)
+            sequence.scored += count
+            told = [logprob for logprob in found if logprob is not None]
+            self._results.add(sequence.results, TokenBatch(prompt_logprobs=told))
+        return logits[last]
 
     def _accept(self, sequence: Sequence, sampled: SampledToken) -> None:
         error, token = sampled.error, sampled.token

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,17 +61,20 @@ class Runner:
         Pieces of one token come first. Returns the logits after the last token of each piece whose index is
         `wanted`, in ascending order: (len(wanted), vocabulary).
         """
+        ends = list(accumulate(len(piece.token_ids) for piece in pieces))
+        return self.rows(pieces, [ends[index] - 1 for index in wanted])
+
+    def rows(self, pieces: Sequence[Piece], wanted: Sequence[int]) -> torch.Tensor:
+        """The same after tokens anywhere, by their places among those of all pieces, in ascending order."""
         if self.compiled is not None:
-            return self.compiled.forward(pieces, wanted)
+            return self.compiled.rows(pieces, wanted)
         ids: list[int] = []
         positions: list[int] = []
-        ends: list[int] = []
         for piece in pieces:
             ids.extend(piece.token_ids)
             positions.extend(range(piece.kv.length, piece.kv.length + len(piece.token_ids)))
-            ends.append(len(ids) - 1)
         with torch.inference_mode():
-            return self._call(ids, positions, [ends[index] for index in wanted], Plan(self.spec, pieces))
+            return self._call(ids, positions, list(wanted), Plan(self.spec, pieces))
 
     def logits(self, *sequences: Sequence[int]) -> torch.Tensor:
         """Logits (tokens, vocabulary) after each token of some sequences, one behind the other, which follow nothing.

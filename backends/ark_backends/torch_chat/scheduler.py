@@ -43,6 +43,8 @@ class Sequence(Reply):
         """Its KV; None while it waits."""
         self.began_session = False
         """Its session had no KV when it was admitted."""
+        self.scored = 0 if job.prompt_logprobs and index == 0 else len(job.prompt) - 1
+        """Places of the prompt, from its beginning, of which it is told how likely the token behind them was."""
         self.announced = index > 0
         """Its consumer knows of the admission, which is told once for all replies."""
 
@@ -57,6 +59,10 @@ class Sequence(Reply):
     def pending(self) -> int:
         """Tokens whose KV is not computed yet; the last one has none until it has been read."""
         return len(self.tokens) - self.entry.kv.length
+
+    @property
+    def unscored(self) -> bool:
+        return self.scored < len(self.job.prompt) - 1
 
     @property
     def generated(self) -> int:
@@ -146,7 +152,8 @@ class Scheduler:
         job, cache = sequence.job, self.cache
         if not sequence.announced:
             sequence.began_session = not cache.has(job.session)
-        source, found = cache.find(job.owner, job.session, sequence.tokens[:-1])
+        # What is found in the cache has no logits.
+        source, found = (None, 0) if sequence.unscored else cache.find(job.owner, job.session, sequence.tokens[:-1])
         capacity = self._capacity(sequence, len(sequence.tokens))
         size = cache.spec.nbytes(capacity)
         if source is not None and self._movable(source, job, found):

@@ -75,15 +75,10 @@ class CompiledModel:
         self._work = self._made(*self._room)
         self._compute = self._compiled()
 
-    def forward(self, pieces: Sequence[Piece], wanted: Sequence[int]) -> torch.Tensor:
-        """Logits (len(wanted), vocabulary), float32, after the last token of each piece whose index is `wanted`, in
+    def rows(self, pieces: Sequence[Piece], wanted: Sequence[int]) -> torch.Tensor:
+        """Logits (len(wanted), vocabulary), float32, after the tokens at these places among those of all pieces, in
         ascending order. Keys and values are written behind the length of each sequence, which is left to the caller to
         raise. Raises ValueError where a sequence has no room for them."""
-        ends = np.cumsum([len(piece.token_ids) for piece in pieces], dtype=np.int64)
-        return self.rows(pieces, ends[list(wanted)] - 1)
-
-    def rows(self, pieces: Sequence[Piece], wanted: Sequence[int] | Any) -> torch.Tensor:
-        """The same after tokens anywhere, by their place among all of the pieces."""
         counts = [len(piece.token_ids) for piece in pieces]
         starts = np.cumsum([0, *counts[:-1]])
         columns = [(p.kv.data.data_ptr(), p.kv.capacity, p.kv.length) for p in pieces]

@@ -126,7 +126,8 @@ def tokenizer(gguf: GGUF) -> HFTokenizer:
         **{role: text for role, text in roles.items() if text is not None},
     )
     ends = {end for key in ENDS if (end := vocabulary.id(key)) is not None}
-    made = HFTokenizer(wrapped, ends)
+    begin = vocabulary.id("bos_token_id")
+    made = HFTokenizer(wrapped, ends, [] if first is None or begin is None else [begin])
     check_template(made, gguf.path)
     return made
 

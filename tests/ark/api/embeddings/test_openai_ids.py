@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ark.api.embeddings import openai_ids
-from ark.api.embeddings.inputs import Inputs, read_inputs
+from ark.api.inputs import Inputs, read_inputs
 from ark.errors import BadRequest
 
 WORDS = ["he", "ll", "hell", "hello", " w", "or", " wor", " world", "\n\n", "é"]

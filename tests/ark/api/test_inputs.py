@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ark.api.embeddings.inputs import Inputs, read_inputs
+from ark.api.inputs import Inputs, read_inputs
 from ark.errors import BadRequest, ContextLengthExceeded
 
 TEXT = st.text(min_size=1)
