@@ -9,6 +9,7 @@ import msgspec
 
 from ark.api.audio.schema import TranscriptionRequest, TranslationRequest
 from ark.api.chat.schema import ChatRequest
+from ark.api.completions.schema import CompletionRequest
 from ark.api.embeddings.schema import EmbeddingRequest
 from ark.api.models.endpoint import ModelDetails
 from ark.api.ops import endpoint as ops
@@ -63,6 +64,12 @@ With `stream`, `ark_simplified` sends each token's text as an event and nothing 
 [Sessions](sessions.md).
 """
 
+COMPLETIONS = """\
+## `POST /completions`
+
+Bare text, without a chat template and without a session. [Chat](chat.md#bare-text) says more.
+"""
+
 RESPONSES = """\
 ## `POST /responses`
 
@@ -108,6 +115,8 @@ def page() -> str:
         CHAT,
         table(["parameter", "values", "what it does", "ARK's engines", "specification"], chat()),
         CHAT_MORE,
+        COMPLETIONS,
+        table(["parameter", "values", "what it does"], completions()),
         RESPONSES,
         table(["parameter", "values", "what it does"], responses()),
         EMBEDDINGS,
@@ -149,6 +158,11 @@ def chat() -> Iterator[Sequence[str]]:
         engine = "yes" if row.needs is None or row.name in PARAMETERS else "-"
         document = "-" if row.name in parameters.beyond_document(parameters.CHAT) else engine
         yield f"`{row.name}`", values(field.type), row.meaning, engine, document
+
+
+def completions() -> Iterator[Sequence[str]]:
+    for field in msgspec.structs.fields(CompletionRequest):
+        yield f"`{field.name}`", values(field.type), parameters.COMPLETIONS[field.name].meaning
 
 
 def responses() -> Iterator[Sequence[str]]:

@@ -21,8 +21,7 @@ from ark.api.audio.schema import (
 from ark.api.chat import endpoint as chat
 from ark.api.chat.schema import ChatRequest, Chunk, Completion
 from ark.api.completions import endpoint as completions
-from ark.api.completions.schema import Completion as TextCompletion
-from ark.api.completions.schema import CompletionRequest
+from ark.api.completions.schema import CompletionRequest, TextCompletion
 from ark.api.conversations import endpoint as conversations
 from ark.api.conversations.endpoint import ConversationObject
 from ark.api.embeddings import endpoint as embeddings

@@ -12,7 +12,7 @@ from ark.api.chat.parameters import read_sampling
 from ark.api.chat.render import error_event
 from ark.api.completions import render
 from ark.api.completions.render import ChoiceText, Token, tokens_of
-from ark.api.completions.schema import Choice, CompletionRequest
+from ark.api.completions.schema import CompletionRequest, TextChoice
 from ark.api.decode import decode_body
 from ark.api.inputs import read_inputs
 from ark.api.request import Request, ignored_header
@@ -84,7 +84,7 @@ class CompletionRunner:
 
     async def run(self) -> bytes:
         """The whole completion. Raises the first prompt's error that comes."""
-        choices: dict[int, list[Choice]] = {}
+        choices: dict[int, list[TextChoice]] = {}
         errors: list[APIError] = []
         places = anyio.Semaphore(AT_ONCE)
 
@@ -148,7 +148,7 @@ class CompletionRunner:
             await replies.read()
             yield replies
 
-    def _choices(self, number: int, replies: Replies) -> list[Choice]:
+    def _choices(self, number: int, replies: Replies) -> list[TextChoice]:
         body, wanted = self.body, self.body.n or 1
         outputs = replies.outputs
         if len(outputs) > wanted:
@@ -162,7 +162,7 @@ class CompletionRunner:
             choices.append(choice.add(text, tokens, "length" if body.max_tokens == 0 else output.finish_reason))
         return choices
 
-    async def _chunks(self, number: int, replies: Replies) -> AsyncGenerator[Choice, None]:
+    async def _chunks(self, number: int, replies: Replies) -> AsyncGenerator[TextChoice, None]:
         logprobs = self.body.logprobs is not None
         count = len(replies.outputs)
         texts = [ChoiceText(number * count + index, logprobs=logprobs) for index in range(count)]

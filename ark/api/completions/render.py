@@ -11,6 +11,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from ark.api.chat.render import FINGERPRINT, Head
+from ark.api.chat.schema import CompletionTokensDetails, PromptTokensDetails, Usage
 from ark.api.completions import schema
 from ark.chat.output.processor import OutputProcessor, TokenLogprobs
 from ark.chat.turn import Replies
@@ -23,9 +24,9 @@ def new_head(model: str) -> Head:
     return Head(model=model, id=f"cmpl-{random.getrandbits(128):032x}")
 
 
-def completion(head: Head, choices: Sequence[schema.Choice], used: schema.Usage | UnsetType | None = UNSET) -> bytes:
+def completion(head: Head, choices: Sequence[schema.TextChoice], used: Usage | UnsetType | None = UNSET) -> bytes:
     """The JSON of a whole reply or of a chunk."""
-    body = schema.Completion(
+    body = schema.TextCompletion(
         id=head.id,
         created=head.created,
         model=head.model,
@@ -46,20 +47,20 @@ class ChoiceText:
         self._length = 0
         self.ended = False
 
-    def add(self, text: str, tokens: Sequence[Token] = (), finish_reason: str | None = None) -> schema.Choice:
+    def add(self, text: str, tokens: Sequence[Token] = (), finish_reason: str | None = None) -> schema.TextChoice:
         """A choice that has what is new."""
         logprobs = self._read(tokens) if self._logprobs else None
-        choice = schema.Choice(index=self.index, text=text, logprobs=logprobs)
+        choice = schema.TextChoice(index=self.index, text=text, logprobs=logprobs)
         if finish_reason is None:
             return choice
         return msgspec.structs.replace(choice, finish_reason="length" if finish_reason == "length" else "stop")
 
-    def _read(self, tokens: Sequence[Token]) -> schema.Logprobs:
+    def _read(self, tokens: Sequence[Token]) -> schema.TextLogprobs:
         offsets = []
         for data, _ in tokens:
             offsets.append(self._length)
             self._length += len(self._decoder.decode(data))
-        return schema.Logprobs(
+        return schema.TextLogprobs(
             tokens=[_name(data) for data, _ in tokens],
             token_logprobs=[None if found is None else found.logprob for _, found in tokens],
             top_logprobs=[None if found is None else _top(found) for _, found in tokens],
@@ -89,11 +90,13 @@ def likelihood(output: OutputProcessor) -> float:
     return sum(token.logprob for token in found) / max(1, len(found))
 
 
-def usage(replies: Sequence[Replies], completion_tokens: int) -> schema.Usage:
+def usage(replies: Sequence[Replies], completion_tokens: int) -> Usage:
     prompt_tokens = sum(one.prompt_tokens for one in replies)
-    return schema.Usage(
+    cached_tokens = sum(one.cached_tokens for one in replies)
+    return Usage(
         prompt_tokens=prompt_tokens,
         completion_tokens=completion_tokens,
         total_tokens=prompt_tokens + completion_tokens,
-        prompt_tokens_details=schema.PromptTokensDetails(cached_tokens=sum(one.cached_tokens for one in replies)),
+        prompt_tokens_details=PromptTokensDetails(cached_tokens=cached_tokens),
+        completion_tokens_details=CompletionTokensDetails(reasoning_tokens=0),
     )

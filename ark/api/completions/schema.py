@@ -11,7 +11,7 @@ from typing import Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from ark.api.chat.schema import StreamOptions
+from ark.api.chat.schema import StreamOptions, Usage
 from ark.engines import parameters
 
 
@@ -49,7 +49,7 @@ class CompletionRequest(msgspec.Struct, frozen=True, kw_only=True):
     user: str | None = None
 
 
-class Logprobs(msgspec.Struct, frozen=True, kw_only=True):
+class TextLogprobs(msgspec.Struct, frozen=True, kw_only=True):
     """Of the tokens of a choice, in parallel lists."""
 
     tokens: Sequence[str]
@@ -62,32 +62,20 @@ class Logprobs(msgspec.Struct, frozen=True, kw_only=True):
     """Where each token begins in the text, in characters."""
 
 
-class Choice(msgspec.Struct, frozen=True, kw_only=True):
+class TextChoice(msgspec.Struct, frozen=True, kw_only=True):
     index: int
     text: str
-    logprobs: Logprobs | None = None
+    logprobs: TextLogprobs | None = None
     finish_reason: Literal["stop", "length"] | None = None
 
 
-class PromptTokensDetails(msgspec.Struct, frozen=True, kw_only=True):
-    cached_tokens: int
-    """Of the prompts, not computed again."""
-
-
-class Usage(msgspec.Struct, frozen=True, kw_only=True):
-    prompt_tokens: int
-    completion_tokens: int
-    total_tokens: int
-    prompt_tokens_details: PromptTokensDetails
-
-
-class Completion(msgspec.Struct, frozen=True, kw_only=True):
+class TextCompletion(msgspec.Struct, frozen=True, kw_only=True):
     """A whole reply, or a chunk of a stream."""
 
     id: str
     created: int
     model: str
-    choices: Sequence[Choice]
+    choices: Sequence[TextChoice]
     usage: Usage | UnsetType | None = UNSET
     """Null in every chunk but the last when usage was asked for, and not there when it was not."""
     object: Literal["text_completion"] = "text_completion"

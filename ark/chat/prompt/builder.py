@@ -6,7 +6,6 @@ reply is encoded and appended. `Prompt.finish` gives the transcript that the tur
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from typing import Any
 
 from ark.chat.prompt.infill import find_format
 from ark.chat.prompt.splice import RenderedPrompt, RenderTemplate, splice
-from ark.chat.prompt.verbatim import Verbatim
+from ark.chat.prompt.verbatim import Verbatim, mark_texts
 from ark.chat.tools.formats import ToolFormat
 from ark.chat.tools.in_prompt import write_tools
 from ark.chat.tools.toolbox import function_call_id
@@ -118,9 +117,8 @@ class PromptBuilder:
                 self._verbatim.check_length(text)
                 ids = self.tokenizer.encode(text)
             else:
-                parts = {"prefix": self._verbatim.mark(text), "suffix": self._verbatim.mark(suffix)}
-                # Not by str.format, which would read braces of the texts.
-                ids = self._verbatim.encode("".join(parts.get(part) or part for part in re.split("[{}]", form)))
+                before, after = (mark_texts(self._verbatim.mark(one), form.tokens) for one in (text, suffix or ""))
+                ids = self._verbatim.encode(form.prompt(before, after))
         except ContextLengthExceeded as error:
             raise ContextLengthExceeded(error.message.replace("messages are", "prompt is"), param="prompt") from error
         return [*self.tokenizer.opening_ids, *ids] if opening else ids

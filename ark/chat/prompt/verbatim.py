@@ -123,6 +123,11 @@ class Verbatim:
         return marked
 
 
+def mark_texts(value: Value, texts: Iterable[str]) -> Value:
+    """A value with marks inside these texts too, wherever they are in it."""
+    return cast(Value, _mark(value, _pattern(texts)))
+
+
 def _pattern(texts: Iterable[str]) -> re.Pattern[str] | None:
     """Finds any of the texts, the longest at its place."""
     choice = "|".join(re.escape(text) for text in sorted(texts, key=len, reverse=True))

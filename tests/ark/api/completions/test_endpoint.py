@@ -30,12 +30,9 @@ async def test_a_whole_completion() -> None:
     assert body["id"].startswith("cmpl-")
     assert (body["object"], body["model"]) == ("text_completion", "echo")
     assert body["choices"] == [{"index": 0, "text": "hello", "logprobs": None, "finish_reason": "stop"}]
-    assert body["usage"] == {
-        "prompt_tokens": len("user: hello"),
-        "completion_tokens": len("hello") + 1,
-        "total_tokens": 2 * len("hello") + 7,
-        "prompt_tokens_details": {"cached_tokens": 0},
-    }
+    usage = body["usage"]
+    assert (usage["prompt_tokens"], usage["completion_tokens"]) == (len("user: hello"), len("hello") + 1)
+    assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"]
     # It has no session: nothing remembers a bare text.
     assert "set-cookie" not in reply.headers
 
