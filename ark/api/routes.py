@@ -17,6 +17,7 @@ from ark.api.ops import endpoint as ops
 from ark.api.request import Request
 from ark.api.responses import endpoint as responses
 from ark.api.sessions import endpoint as sessions
+from ark.api.tokens import endpoint as tokens
 from ark.errors import MethodNotAllowed, NotFound
 from ark.http.request import Reads
 from ark.http.response import EventStream, Response
@@ -63,6 +64,8 @@ ROUTES: Mapping[str, Mapping[str, Route]] = {
     "/embeddings": {"POST": Route(embeddings.create, reads="json", work=True)},
     "/audio/transcriptions": {"POST": Route(audio.transcribe, reads="form", work=True)},
     "/audio/translations": {"POST": Route(audio.translate, reads="form", work=True)},
+    "/tokenize": {"POST": Route(tokens.tokenize, reads="json", work=True)},
+    "/detokenize": {"POST": Route(tokens.detokenize, reads="json", work=True)},
     "/models": {"GET": Route(models.list_models)},
     "/models/{model}": {"GET": Route(models.get_model)},
     "/sessions": {"GET": Route(sessions.list_sessions)},

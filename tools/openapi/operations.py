@@ -43,6 +43,7 @@ from ark.api.responses.schema import (
 from ark.api.routes import FILES, Route
 from ark.api.sessions import endpoint as sessions
 from ark.api.sessions.endpoint import SessionDeleted, SessionList, SessionObject
+from ark.api.tokens import endpoint as tokens
 from ark.errors import (
     APIError,
     BadRequest,
@@ -146,6 +147,10 @@ DESCRIPTIONS: Mapping[Callable[..., Any], Description] = {
     embeddings.create: Description("createEmbedding", {JSON: EmbeddingList}, body=EmbeddingRequest, errors=[NotFound]),
     audio.transcribe: Description("createTranscription", _SPEECH, body=TranscriptionRequest, errors=[NotFound]),
     audio.translate: Description("createTranslation", _SPEECH, body=TranslationRequest, errors=[NotFound]),
+    tokens.tokenize: Description("tokenize", {JSON: tokens.TokenList}, body=tokens.TokenizeRequest, errors=[NotFound]),
+    tokens.detokenize: Description(
+        "detokenize", {JSON: tokens.TokenText}, body=tokens.DetokenizeRequest, errors=[NotFound]
+    ),
     models.list_models: Description("listModels", {JSON: ModelList}, query=["task"]),
     models.get_model: Description("retrieveModel", {JSON: Model}, errors=[NotFound]),
     sessions.list_sessions: Description("listSessions", {JSON: SessionList}, query=["limit", "after"]),
