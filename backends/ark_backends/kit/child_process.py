@@ -14,7 +14,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from ark_backends.kit.sandbox import FAILED, HEADER, READY
 
@@ -49,8 +49,9 @@ class ChildFailedToStart(Exception):
 class ChildProcess:
     """One child. Used by one thread at a time, but for `interrupt`."""
 
-    def __init__(self, module: str) -> None:
-        """Start ``python -P -m module``. Raises ChildFailedToStart."""
+    def __init__(self, module: str, *, nice: int = 0) -> None:
+        """Start ``python -P -m module``. `nice` is how far it stands back behind the server where there are too few
+        processors. Raises ChildFailedToStart."""
         given = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
         # It finds what this process finds, however that was started.
         given["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
@@ -62,10 +63,14 @@ class ChildProcess:
                 bufsize=0,
                 cwd="/",
                 env=given,
-                start_new_session=True,
+                # Out of reach of a terminal's signals. Not in a session of its own: Linux gives each session an equal
+                # share of the processors, so a child would have as much as the whole server, however nice it is.
+                process_group=0,
             )
         except OSError as error:
             raise ChildFailedToStart(str(error)) from error
+        with suppress(OSError):  # where a sandbox forbids it, or the child is gone
+            os.setpriority(os.PRIO_PROCESS, self._process.pid, os.getpriority(os.PRIO_PROCESS, 0) + nice)
         # Also when nobody has called `kill` before this is collected, or before the interpreter ends.
         self._end = weakref.finalize(self, _end, self._process, os.getpid())
         assert self._process.stdin is not None
@@ -163,9 +168,11 @@ def _end(process: subprocess.Popen[bytes], owner: int) -> None:
 class ChildPool:
     """Children of one program. Safe to use from any thread."""
 
-    def __init__(self, module: str, *, idle: int) -> None:
-        """So many children stay when nothing is to be done; how many there are at once is the caller's to limit."""
+    def __init__(self, module: str, *, idle: int, nice: int = 0) -> None:
+        """So many children stay when nothing is to be done; how many there are at once is the caller's to limit.
+        `nice` is that of `ChildProcess`."""
         self._module = module
+        self._nice = nice
         self._most_idle = idle
         self._lock = threading.Lock()
         self._idle: list[ChildProcess] = []
@@ -192,7 +199,7 @@ class ChildPool:
         """A child for one job. It is ended when the job raises anything. Raises ChildFailedToStart."""
         if self._closed.is_set():
             raise ChildFailedToStart("no more are started")
-        child = self._take() or ChildProcess(self._module)
+        child = self._take() or ChildProcess(self._module, nice=self._nice)
         with self._lock:
             self._busy.add(child)
             if self._closed.is_set():

@@ -33,6 +33,9 @@ STACK = 4 * WORKER_STACK
 MAX_REMEMBERED = 512
 """Grammars of which it is remembered what became of them in the child process."""
 
+NICE = 10
+"""Grammars that take long are hardly ever honest, and would take the processor from the replies of others."""
+
 QUICK = 0.1
 """Seconds of compiling that nobody else need be kept waiting for."""
 
@@ -91,7 +94,7 @@ class Grammars:
         """Length of a mask's row."""
         self._lock = threading.Lock()
         self._known: dict[bytes, Accepted | Refusal] = {}
-        self._children = ChildPool("ark_backends.kit.grammar_worker", idle=2)
+        self._children = ChildPool("ark_backends.kit.grammar_worker", idle=2, nice=NICE)
 
     def close(self) -> None:
         """End the child processes. What is tried out there is refused, and all that would be."""

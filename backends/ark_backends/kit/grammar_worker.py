@@ -21,9 +21,6 @@ CPU_SECONDS = 5.0
 MEMORY = 192 * MEGABYTE
 """What one may add to the process, and hardly more to the server."""
 
-NICE = 10
-"""Grammars that take long are hardly ever honest, and would take the processor from the replies of others."""
-
 STACK = 8 * MEGABYTE
 """Of the thread that compiles here. The server's has four times as much, so that what ends well here does there."""
 
@@ -63,7 +60,7 @@ def main() -> None:
         else:
             channel.send(ACCEPTED, msgspec.json.encode(Accepted(lark, time.process_time() - started)))
 
-    serve(handle, memory=MEMORY, nice=NICE)
+    serve(handle, memory=MEMORY)
 
 
 if __name__ == "__main__":

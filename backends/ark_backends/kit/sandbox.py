@@ -56,13 +56,11 @@ class Channel:
         return b"".join(parts)
 
 
-def serve(handle: Callable[[Channel], None], *, memory: int, nice: int = 0) -> None:
+def serve(handle: Callable[[Channel], None], *, memory: int) -> None:
     """Call `handle`, which receives and answers the messages of one job, until the server closes the channel.
 
-    `memory` is how many bytes the jobs may add to what the process has now. `nice` is how far it stands back behind the
-    server where there are too few processors.
+    `memory` is how many bytes the jobs may add to what the process has now.
     """
-    os.nice(nice)
     restrict(memory)
     channel = Channel()
     try:

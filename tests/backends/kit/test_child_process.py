@@ -68,6 +68,16 @@ def test_signals_to_the_group_do_not_end_it(pool: ChildPool) -> None:
         assert ask(pool, b"S", str(int(number))) == "alive"
 
 
+def test_it_stands_back_behind_the_server() -> None:
+    """In another session it would not: there Linux gives it the share of a whole session, however nice it is."""
+    with closing(ChildPool("echo_child", idle=1, nice=3)) as pool:
+        child = pid(pool)
+        assert os.getpriority(os.PRIO_PROCESS, child) == min(19, os.getpriority(os.PRIO_PROCESS, 0) + 3)
+        assert os.getsid(child) == os.getsid(0)
+        # A terminal's signals reach the server's group only.
+        assert os.getpgid(child) == child
+
+
 def test_a_crash_costs_one_job(pool: ChildPool) -> None:
     first = pid(pool)
     with pytest.raises(ChildDied, match="ended"):
