@@ -24,7 +24,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parents[1] / "tests" / "support")]
 
-from adversary import Adversary
+from adversary import attacking
 from book import Book
 from client import Client, Reference, hold_alone
 from process import Process
@@ -103,9 +103,10 @@ async def soak(process: Process, arguments: argparse.Namespace) -> Run:
     if arguments.adversaries:
         await asyncio.sleep(arguments.minutes * 30 - (time.monotonic() - begun))
         attacked = time.monotonic()
-        attackers = [Adversary(url, book, random.Random(draw.random())) for _ in range(arguments.adversaries)]
-        working += [asyncio.create_task(one.run(stop), name=f"adversary {i}") for i, one in enumerate(attackers)]
-    await asyncio.sleep(arguments.minutes * 60 - (time.monotonic() - begun))
+        async with attacking(url, book, clients=arguments.adversaries, seed=draw.randrange(2**31), ending=ENDING):
+            await asyncio.sleep(arguments.minutes * 60 - (time.monotonic() - begun))
+    else:
+        await asyncio.sleep(arguments.minutes * 60 - (time.monotonic() - begun))
     stop.set()
     seconds = time.monotonic() - begun
     _, hanging = await asyncio.wait(working, timeout=ENDING)

@@ -1,14 +1,23 @@
-"""Clients that send what was made to harm, one after the other and without a pause, with a key of their own."""
+"""Clients that send what was made to harm, one after the other and without a pause, with a key of their own.
+
+They run in a process of their own, so that honest clients do not wait for what it takes to make an attack.
+"""
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import random
+import sys
 import uuid
-from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parents[1] / "tests" / "support")]
 
 import httpx
 from bad import BODY_LIMIT
@@ -69,6 +78,8 @@ CHAIN = {f"a{i}": {"properties": {"x": {"$ref": f"#/$defs/a{i + 1}"}}} for i in 
 PATTERNS = {"allOf": [{"type": "string", "pattern": f".*{chr(97 + i % 26)}.{{{i}}}z"} for i in range(30)]}
 WIDE = {"properties": {f"p{i}": {"type": "string", "pattern": f"^[a-z]{{1,{i % 9 + 1}}}$"} for i in range(450)}}
 CALL = {"id": "1", "function": {"name": "f", "arguments": _many("[[1]]")}}
+LISTS = b'{"model": "%s", "input": %s}' % (EMBEDDING.encode(), _many("[1]").encode())
+BRACKETS = b"[" * (BODY_LIMIT - 10)
 
 REQUESTS: Mapping[str, Callable[[random.Random], Request]] = {
     "a chain of references": lambda _: _schema({"$defs": CHAIN, "$ref": "#/$defs/a0"}),
@@ -81,12 +92,10 @@ REQUESTS: Mapping[str, Callable[[random.Random], Request]] = {
     "a session of ports": lambda _: _recording(sdp(500)),
     "a playlist": lambda _: _recording(CONCAT % b"sessions.sqlite"),
     "noise": lambda draw: _recording(draw.randbytes(200_000)),
-    "lists of an id": lambda _: _raw(
-        "/embeddings", b'{"model": "%s", "input": %s}' % (EMBEDDING.encode(), _many("[1]").encode())
-    ),
+    "lists of an id": lambda _: _raw("/embeddings", LISTS),
     "one long word": lambda _: ("/embeddings", {"json": {"model": EMBEDDING, "input": "a" * (BODY_LIMIT - 1000)}}),
     "lists in arguments": lambda _: _chat(messages=[{"role": "assistant", "tool_calls": [CALL]}]),
-    "brackets": lambda _: _raw("/chat/completions", b"[" * (BODY_LIMIT - 10)),
+    "brackets": lambda _: _raw("/chat/completions", BRACKETS),
     "a session each": _sessions,
     "a foreign host": lambda _: ("/sessions", {"json": {}, "headers": {"host": "evil.example"}}),
 }
@@ -144,3 +153,49 @@ class Adversary:
                 length = ("content-type: application/json", f"content-length: {len(body)}")
                 await each.send(head(http, "POST", "/v1/chat/completions", *length) + body)
             await asyncio.sleep(self._draw.random())
+
+
+@asynccontextmanager
+async def attacking(url: str, book: Book, *, clients: int, seed: int, ending: float) -> AsyncIterator[None]:
+    """Adversaries in a process of their own, until the block ends, and for the seconds of `ending` that their last
+    requests may take. What they did is added to the book."""
+    command = [sys.executable, __file__, url, str(clients), str(seed)]
+    process = await asyncio.create_subprocess_exec(
+        *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    )
+    written = b""
+    try:
+        yield
+        with suppress(TimeoutError):
+            # The end of its standard input is the sign to end.
+            written, _ = await asyncio.wait_for(process.communicate(), ending)
+    finally:
+        if process.returncode is None:
+            process.kill()
+    if not written:
+        book.fail("adversary", f"their process did not end well: {process.returncode}")
+        return
+    found = json.loads(written)
+    book.done.update(found["done"])
+    book.failures.update(found["failures"])
+    book.statuses.update({int(status): count for status, count in found["statuses"].items()})
+    book.notes += found["notes"]
+
+
+async def main(url: str, clients: int, seed: int) -> None:
+    """Attack until standard input ends, and write what was done to standard output."""
+    book, draw, stop = Book(), random.Random(seed), asyncio.Event()
+    attacks = asyncio.gather(*(Adversary(url, book, random.Random(draw.random())).run(stop) for _ in range(clients)))
+    await asyncio.to_thread(sys.stdin.read)
+    stop.set()
+    await attacks
+    found = {"done": book.done, "statuses": book.statuses, "failures": book.failures, "notes": book.notes}
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("url")
+    parser.add_argument("clients", type=int)
+    parser.add_argument("seed", type=int)
+    asyncio.run(main(**vars(parser.parse_args())))
