@@ -177,7 +177,7 @@ def look_into(wheel: Path, name: str, packages: Mapping[str, Path]) -> tuple[set
 def test_only_the_suite_registers_a_plugin_of_pytest(wheel: Path, conformance: Path) -> None:
     """It would be loaded into every run of pytest where the server is installed."""
     assert "pytest11" not in entry_points(wheel)
-    assert entry_points(wheel)["console_scripts"] == {"ark": "ark.cli:main"}
+    assert entry_points(wheel)["console_scripts"] == {"ark": "ark.__main__:main"}
     assert entry_points(only(conformance, "*.whl")) == {
         "console_scripts": {"ark-conformance": "ark_conformance.cli:main"},
         "pytest11": {"ark_conformance": "ark_conformance.plugin"},

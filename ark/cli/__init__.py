@@ -81,6 +81,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ConfigError, CommandError) as error:
         print(f"ark: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        return 130
     return status

@@ -29,6 +29,27 @@ def test_it_runs_as_a_program() -> None:
     assert done.stdout == f"ark {__version__}\n"
 
 
+INTERRUPTED = """
+import os, runpy, signal, sys
+
+class Interrupt:
+    def find_spec(self, name, *_):
+        if name == sys.argv[1]:
+            sys.argv[1:] = ["key", "team"]
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupt())
+runpy.run_module("ark", run_name="__main__")
+"""
+"""Ctrl-C when a module is imported."""
+
+
+@pytest.mark.parametrize("module", ["ark.cli", "argparse", "msgspec", "ark.cli.usage", "ark.app"])
+def test_ctrl_c_ends_it_quietly_while_it_is_still_imported(module: str) -> None:
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED, module], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
 def test_whoever_reads_its_output_may_stop() -> None:
     command = [sys.executable, "-m", "ark", "key", "team"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
