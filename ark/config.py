@@ -104,6 +104,8 @@ class LimitsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     string_length: Positive = 65_536
     """Characters of a string that its JSON schema does not limit, in a reply without ``max_tokens``. A model that never
     closes one would use up its context. White space between values is bounded in any case."""
+    array_items: Positive = 4096
+    """Items of an array that its JSON schema does not limit, likewise."""
     write_timeout: Seconds = 60.0
     """Seconds for which a client may leave unread what ARK has sent. Then its reply is aborted and its job cancelled.
     Until then about 100 KiB of the reply wait for the client."""

@@ -19,7 +19,7 @@ from ark.chat.tools.tagged import CALL_END, VALUE_END
 from ark.chat.tools.toolbox import Tool, Toolbox
 from ark.chat.tools.value_schema import ValueSchema
 from ark.engines.chat import Grammar
-from ark.engines.json_schema import bounded, closed
+from ark.engines.json_schema import Bounds, bounded, closed
 from ark.errors import BadRequest, invalid_value
 
 SCHEMA_PARAM = "response_format.json_schema.schema"
@@ -28,7 +28,18 @@ WHITESPACE = r"[ \t]|\r?\n[ \t]{0,40}"
 """White space between the parts of a JSON value: a space, or a line break with its indentation. Without a bound a model
 in doubt writes white space until its tokens are used up."""
 
-ANY_OBJECT: dict[str, Any] = {"type": "object"}
+_VALUE = {"$ref": "#/$defs/value"}
+_KINDS = [{"type": kind} for kind in ("string", "number", "boolean", "null")]
+ANY_OBJECT: dict[str, Any] = {
+    "type": "object",
+    "additionalProperties": _VALUE,
+    "$defs": {
+        "value": {
+            "anyOf": [*_KINDS, {"type": "array", "items": _VALUE}, {"type": "object", "additionalProperties": _VALUE}]
+        }
+    },
+}
+"""JSON objects, with all values that they may hold, so that those can be limited too."""
 
 Reasoning = Literal["none", "possible", "opened"]
 """Whether the reply begins with reasoning: never, if the model likes, or inside the prompt's opening tag."""
@@ -50,11 +61,10 @@ def grammar(
     form: ToolFormat | None,
     *,
     reasoning: Reasoning = "none",
-    string_length: int | None = None,
+    bounds: Bounds | None = None,
 ) -> Grammar | None:
-    """The grammar of a reply; None where any text will do. `string_length`: characters of a string that its schema does
-    not limit."""
-    writer = _Writer(reasoning, string_length)
+    """The grammar of a reply; None where any text will do."""
+    writer = _Writer(reasoning, bounds)
     if box is None or form is None:
         if answer is None:
             return None
@@ -67,9 +77,9 @@ def grammar(
 class _Writer:
     """Collects the rules of a grammar in llguidance's dialect of Lark."""
 
-    def __init__(self, reasoning: Reasoning, string_length: int | None) -> None:
+    def __init__(self, reasoning: Reasoning, bounds: Bounds | None) -> None:
         self._reasoning = reasoning
-        self._string_length = string_length
+        self._bounds = bounds
         self._rules: list[str] = []
         self._schemas: list[tuple[str, str]] = []
 
@@ -125,8 +135,8 @@ class _Writer:
             options["lenient"] = True
         if strict:
             schema = closed(schema)
-        if self._string_length is not None:
-            schema = bounded(schema, self._string_length)
+        if self._bounds is not None:
+            schema = bounded(schema, self._bounds)
         text = json.dumps(schema | {"x-guidance": options})
         if param is not None:
             self._schemas.append((param, text))

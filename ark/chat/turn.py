@@ -20,6 +20,7 @@ from ark.chat.tools.parser import ToolParser
 from ark.chat.tools.toolbox import Toolbox
 from ark.concurrency import run_in_thread_if_large
 from ark.engines.chat import ChatBackend, GenerationJob, Grammar, SamplingParams, TokenBatch, Tokenizer, TokenLogprob
+from ark.engines.json_schema import Bounds
 from ark.errors import APIError, BadRequest
 from ark.sessions.service import Turn as SessionTurn
 from ark.sessions.transcript import Continuation, Message, Transcript
@@ -58,8 +59,8 @@ class TurnRequest(msgspec.Struct, frozen=True, kw_only=True):
     """As in `GenerationJob`."""
     size: int = 0
     """Bytes of the request: how long it may take to work on it."""
-    string_length: int | None = None
-    """Characters of a string that its schema does not limit."""
+    bounds: Bounds | None = None
+    """Of what its schemas do not limit."""
     seconds: float = math.inf
     """How long the reply may take from its first token on."""
 
@@ -275,7 +276,7 @@ async def prepare(
                 request.tools,
                 request.tool_format,
                 reasoning=reasoning,
-                string_length=request.string_length,
+                bounds=request.bounds,
             )
             return prompt, reasoning, form
         except RecursionError as error:

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 _CHOICES = frozenset({"anyOf", "oneOf", "allOf"})
-_LIMITS = frozenset({"maxLength", "enum", "const", "pattern", "format", "$ref"})
+_GIVEN = frozenset({"enum", "const", "$ref"})
+_STRING_LIMITS = _GIVEN | {"maxLength", "pattern", "format"}
+_ARRAY_LIMITS = _GIVEN | {"maxItems"}
+
+
+class Bounds(NamedTuple):
+    """Of what a schema does not limit."""
+
+    string_length: int
+    array_items: int
 
 
 def resolve(reference: str, root: Mapping[str, Any]) -> Any:
@@ -48,18 +57,26 @@ def closed(schema: Mapping[str, Any]) -> dict[str, Any]:
     return whole
 
 
-def bounded(schema: Mapping[str, Any], length: int) -> dict[str, Any]:
-    """A copy in which strings that the schema does not limit have at most `length` characters."""
+def bounded(schema: Mapping[str, Any], bounds: Bounds) -> dict[str, Any]:
+    """A copy in which strings and arrays that the schema does not limit have an end."""
     whole = deepcopy(dict(schema))
     for part in _parts(whole):
-        kinds, least = part.get("type"), part.get("minLength", 0)
-        # What has no type may be a string too, unless it is several others.
-        is_text = (
-            not _CHOICES & part.keys() if kinds is None else "string" in (kinds if isinstance(kinds, list) else [kinds])
-        )
-        if is_text and not _LIMITS & part.keys() and isinstance(least, int) and least <= length:
-            part["maxLength"] = length
+        kinds = part.get("type")
+        if kinds is None and not _CHOICES & part.keys():
+            # What has no type may be anything, unless it is several others.
+            kinds = ["string", "array"]
+        kinds = kinds if isinstance(kinds, list) else [kinds]
+        if "string" in kinds and not _STRING_LIMITS & part.keys():
+            _bound(part, "minLength", "maxLength", bounds.string_length)
+        if "array" in kinds and not _ARRAY_LIMITS & part.keys():
+            _bound(part, "minItems", "maxItems", bounds.array_items)
     return whole
+
+
+def _bound(part: dict[str, Any], least: str, most: str, bound: int) -> None:
+    lower = part.get(least, 0)
+    if isinstance(lower, int) and lower <= bound:
+        part[most] = bound
 
 
 def _parts(schema: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

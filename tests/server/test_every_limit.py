@@ -31,6 +31,7 @@ LIMITS: dict[str, Any] = {
     "messages": 3,
     "generation_seconds": 0.5,
     "string_length": 50,
+    "array_items": 5,
     "write_timeout": 0.5,
     "concurrent_requests": 4,
     "key_concurrent_requests": 2,
@@ -40,6 +41,7 @@ LIMITS: dict[str, Any] = {
 ELSEWHERE = {
     "header_timeout": "tests/server/faults/test_heads.py",
     "string_length": "tests/server/test_tool_formats.py",
+    "array_items": "tests/server/test_tool_formats.py",
     "write_timeout": "tests/server/test_limits.py",
 }
 FREE = {"concurrent_requests": 0, "requests_per_minute": 0, "tokens_per_minute": 0}

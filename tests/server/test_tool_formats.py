@@ -53,7 +53,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[openai.OpenAI]:
         ModelConfig(name="qwen_xml", path=str(path), engine=engine, tool_format="qwen_xml"),
     )
     with (
-        serve(create_app(Config(models=models, limits=LimitsConfig(string_length=50)))) as running,
+        serve(create_app(Config(models=models, limits=LimitsConfig(string_length=50, array_items=5)))) as running,
         openai.OpenAI(
             base_url=f"{running.url}/v1", api_key="none", max_retries=0, timeout=60, _strict_response_validation=True
         ) as made,
@@ -102,6 +102,21 @@ def test_a_string_ends_in_a_reply_without_max_tokens(client: openai.OpenAI) -> N
     assert len(json.loads(choice.message.content)) == 50
     cut = ask(client, "qwen_xml", response_format=form, max_tokens=200, **fields).choices[0]
     assert cut.finish_reason == "length"
+
+
+def test_a_model_that_closes_no_array_ends_where_nobody_says_how_long(client: openai.OpenAI) -> None:
+    schema = {"type": "array", "items": {"type": "boolean"}}
+    form: Any = {"type": "json_schema", "json_schema": {"name": "list", "schema": schema}}
+    fields: dict[str, Any] = {
+        "tools": openai.omit,
+        "tool_choice": openai.omit,
+        "logit_bias": {str(ord("]") - 33): -100},
+        "response_format": form,
+    }
+    choice = ask(client, "qwen_xml", max_tokens=None, **fields).choices[0]
+    assert choice.finish_reason == "stop"
+    assert len(json.loads(choice.message.content)) == 5
+    assert ask(client, "qwen_xml", max_tokens=100, **fields).choices[0].finish_reason == "length"
 
 
 @pytest.mark.parametrize("model", ["mistral_args", "qwen_xml"])

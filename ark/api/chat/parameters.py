@@ -19,6 +19,7 @@ from ark.chat.tools.toolbox import call_for_template, function_call_id
 from ark.chat.turn import TurnRequest
 from ark.config import LimitsConfig
 from ark.engines.chat import ChatBackend, SamplingParams
+from ark.engines.json_schema import Bounds
 from ark.engines.parameters import SMALLEST_TOP_P
 from ark.errors import BadRequest, invalid_value, missing_parameter, shorten
 from ark.models.served import ServedChat
@@ -97,7 +98,7 @@ def read(
         template_kwargs=_template_kwargs(body, tokenizer.chat_template or ""),
         top_logprobs=(body.top_logprobs or 0) if body.logprobs else None,
         size=len(request.body),
-        string_length=limits.string_length if max_tokens is None else None,
+        bounds=Bounds(limits.string_length, limits.array_items) if max_tokens is None else None,
         seconds=limits.generation_seconds,
     )
 

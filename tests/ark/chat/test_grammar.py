@@ -18,6 +18,7 @@ from ark.chat.tools.formats import FORMATS, HERMES, LLAMA, MISTRAL, MISTRAL_ARGS
 from ark.chat.tools.parser import ToolParser
 from ark.chat.tools.toolbox import Tool, Toolbox
 from ark.engines.chat import Grammar
+from ark.engines.json_schema import Bounds
 from ark.errors import BadRequest
 from ark_backends.kit.grammar import GrammarFailed, Grammars
 
@@ -359,10 +360,11 @@ def test_a_strict_schema_allows_no_property_that_it_does_not_list(
 def test_strings_that_a_schema_leaves_unbounded_end(grammars: Grammars, schema: dict[str, Any], longest: int) -> None:
     whole, over = json.dumps("a" * longest), json.dumps("a" * (longest + 1))
     unbounded = grammar(Answer(schema), None, None)
-    bounded = grammar(Answer(schema), None, None, string_length=5)
+    bounds = Bounds(string_length=5, array_items=3)
+    bounded = grammar(Answer(schema), None, None, bounds=bounds)
     tool = Tool(name="f", parameters={"type": "object", "properties": {"a": schema}}, param="p")
     tools = Toolbox(tools=(tool,), callable=(tool,))
-    for made, before in ((bounded, ""), (grammar(None, tools, HERMES, string_length=5), call("f", '{"a": ')[:-15])):
+    for made, before in ((bounded, ""), (grammar(None, tools, HERMES, bounds=bounds), call("f", '{"a": ')[:-15])):
         assert made is not None
         if "$defs" in schema and before:
             continue
@@ -370,6 +372,41 @@ def test_strings_that_a_schema_leaves_unbounded_end(grammars: Grammars, schema: 
         assert accepts(grammars, made, before + over) is (longest == 20)
     assert unbounded is not None
     assert accepts(grammars, unbounded, over) is (longest in (5, 20))
+
+
+@pytest.mark.parametrize(
+    ("schema", "most"),
+    [
+        ({"type": "array"}, 3),
+        ({"type": ["array", "null"], "items": {"type": "integer"}}, 3),
+        ({}, 3),
+        ({"type": "array", "maxItems": 4}, 4),
+        ({"type": "array", "minItems": 4}, None),
+        ({"const": [1, 1, 1, 1]}, 4),
+        ({"type": 5}, 0),
+    ],
+)
+def test_arrays_that_a_schema_leaves_open_end(grammars: Grammars, schema: dict[str, Any], most: int | None) -> None:
+    bounded = grammar(Answer(schema), None, None, bounds=Bounds(string_length=5, array_items=3))
+    assert bounded is not None
+    if most == 0:
+        # Whatever is no schema is refused as before.
+        with pytest.raises(BadRequest):
+            grammars.compile(bounded)
+        return
+    assert accepts(grammars, bounded, json.dumps([1] * (most or 20)))
+    assert accepts(grammars, bounded, json.dumps([1] * ((most or 20) + 1))) is (most is None)
+
+
+def test_in_json_mode_what_an_object_holds_ends(grammars: Grammars) -> None:
+    made = grammar(Answer(ANY_OBJECT), None, None, bounds=Bounds(string_length=5, array_items=3))
+    assert made is not None
+    for text, expected in (
+        ('{"a": {"b": [1, true, {"c": "12345"}]}}', True),
+        ('{"a": {"b": "123456"}}', False),
+        ('{"a": [{"b": [1, 2, 3, 4]}]}', False),
+    ):
+        assert accepts(grammars, made, text) is expected
 
 
 def accepts(grammars: Grammars, made: Grammar, text: str) -> bool:
