@@ -68,7 +68,7 @@ def main() -> None:
         work(*options.worker)
         return
     logging.disable(logging.CRITICAL)
-    from ark_backends.torch_chat.gguf.pretokenizers import PATTERNS
+    from ark_backends.kit.gguf.pretokenizers import PATTERNS
 
     chosen = texts()
     with tempfile.TemporaryDirectory() as directory:
@@ -138,8 +138,8 @@ def save(file: Path, name: str, pairs: list[str], pieces: list[str]) -> None:
 
 def compare(name: str, file: Path, chosen: list[str], peer: str, work_in: Path) -> list[list[int]] | None:
     """llama.cpp's tokens, None where it does not know such a tokenizer; says how many texts differ."""
-    from ark_backends.torch_chat.gguf.file import GGUF
-    from ark_backends.torch_chat.gguf.vocabulary import tokenizer
+    from ark_backends.kit.gguf.file import GGUF
+    from ark_backends.kit.gguf.vocabulary import tokenizer
 
     source, target = work_in / "texts.json", work_in / "ids.json"
     source.write_text(json.dumps(chosen))

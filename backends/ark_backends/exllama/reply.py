@@ -12,8 +12,9 @@ from ark.engines.chat import GenerationJob, TokenBatch, TokenLogprob
 from ark.errors import APIError
 from ark_backends.kit import chat_engine
 from ark_backends.kit.admission import request_failed
-from ark_backends.kit.grammar import GrammarFailed, Matcher, apply_masks
+from ark_backends.kit.grammar import GrammarFailed, Matcher
 from ark_backends.kit.logits import Penalties, apply_penalties, log_probabilities
+from ark_backends.kit.masks import apply_masks
 from ark_backends.kit.results import ResultQueue
 
 log = logging.getLogger("ark.exllama")

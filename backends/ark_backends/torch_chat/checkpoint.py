@@ -11,14 +11,14 @@ import torch
 from ark.config import ModelConfig
 from ark.engines.chat import SamplingParams
 from ark_backends.kit import weights
+from ark_backends.kit.gguf.file import GGUF
+from ark_backends.kit.gguf.vocabulary import tokenizer
 from ark_backends.kit.sampling_defaults import sampling_by_name
 from ark_backends.kit.tokenizer import HFTokenizer, load_tokenizer
 from ark_backends.kit.weights import recommended_sampling
 from ark_backends.torch_chat import compiled, devices, runner
 from ark_backends.torch_chat.gguf import sources
-from ark_backends.torch_chat.gguf.file import GGUF
 from ark_backends.torch_chat.gguf.model import build
-from ark_backends.torch_chat.gguf.vocabulary import tokenizer
 from ark_backends.torch_chat.options import TorchChatOptions
 from ark_backends.torch_chat.stored import load_stored
 from ark_backends.torch_chat.structure import FAMILIES

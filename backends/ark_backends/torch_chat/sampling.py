@@ -9,8 +9,9 @@ import torch
 from ark.engines.chat import GenerationJob, TokenLogprob
 from ark.errors import APIError
 from ark_backends.kit.admission import request_failed
-from ark_backends.kit.grammar import GrammarFailed, Matcher, apply_masks, fill_masks
+from ark_backends.kit.grammar import GrammarFailed, Matcher
 from ark_backends.kit.logits import Penalties, apply_penalties, log_probabilities
+from ark_backends.kit.masks import apply_masks, fill_masks
 from ark_backends.torch_chat.sampler import NotFinite, Sampler, choose
 
 

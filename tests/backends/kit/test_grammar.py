@@ -19,7 +19,8 @@ from ark.chat.tools.formats import LLAMA
 from ark.chat.tools.toolbox import Tool, Toolbox
 from ark.engines.chat import Grammar
 from ark.errors import BadRequest
-from ark_backends.kit.grammar import GrammarFailed, Grammars, Matcher, apply_masks, fill_masks
+from ark_backends.kit.grammar import GrammarFailed, Grammars, Matcher
+from ark_backends.kit.masks import apply_masks, fill_masks
 
 PERSON = {
     "type": "object",

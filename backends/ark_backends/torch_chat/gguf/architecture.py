@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ark.config import ConfigError
-from ark_backends.torch_chat.gguf.file import GGUF
+from ark_backends.kit.gguf.file import GGUF
 
 MOST = 1 << 20
 """Largest size, number of heads or of layers that is believed."""

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from ark.engines import hub
 from ark.engines.model_files import ModelFiles, find_local
+from ark_backends.kit.gguf.file import EXACT, GGUF, MAGIC
 from ark_backends.torch_chat.gguf.architecture import configuration
-from ark_backends.torch_chat.gguf.file import EXACT, GGUF, MAGIC
 from ark_backends.torch_chat.gguf.sources import find_file, hub_files
 
 UNKNOWN = {"architectures": ["known when it is downloaded"], "quantization_config": {"quant_method": "gguf"}}

@@ -10,8 +10,8 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from ark.config import ConfigError
+from ark_backends.kit.gguf.file import GGUF, StoredTensor
 from ark_backends.torch_chat.gguf.architecture import ARCHITECTURES, OUTER, configuration
-from ark_backends.torch_chat.gguf.file import GGUF, StoredTensor
 from ark_backends.torch_chat.gguf.weights import TensorWeight
 from ark_backends.torch_chat.stored import StoredEmbedding, StoredLinear
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from ark.config import ConfigError
 from ark.engines import hub
 from ark.engines.model_files import CONFIG, find_local
-from ark_backends.torch_chat.gguf.file import SPLIT, parts
+from ark_backends.kit.gguf.file import SPLIT, parts
 
 USUAL = "Q4_K_M"
 """The type that is taken of several where none is named, as llama.cpp does."""

@@ -12,8 +12,8 @@ import torch
 from gguf.constants import GGMLQuantizationType
 from gguf.quants import dequantize
 
+from ark_backends.kit.gguf.file import StoredTensor
 from ark_backends.torch_chat import compiled
-from ark_backends.torch_chat.gguf.file import StoredTensor
 from ark_backends.torch_chat.int8 import GROUP, Rounded, rounded
 
 CHUNK = 1 << 18

@@ -14,8 +14,8 @@ from compiled_runner import a_model
 from gguf_files import byte_tokens, save_gguf
 
 from ark.config import ConfigError
+from ark_backends.kit.gguf.file import GGUF
 from ark_backends.torch_chat.checkpoint import checkpoint
-from ark_backends.torch_chat.gguf.file import GGUF
 from ark_backends.torch_chat.options import TorchChatOptions
 
 EXACT = TorchChatOptions(quantization="none", dtype="float32")

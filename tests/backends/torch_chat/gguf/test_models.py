@@ -12,10 +12,10 @@ from gguf_files import plain_logits, save_gguf
 
 from ark.config import ConfigError, ModelConfig
 from ark.engines.chat import GenerationJob, SamplingParams
+from ark_backends.kit.gguf.file import GGUF
 from ark_backends.torch_chat import TorchChat, compiled
 from ark_backends.torch_chat.check import divergence, relative_errors
 from ark_backends.torch_chat.checkpoint import checkpoint
-from ark_backends.torch_chat.gguf.file import GGUF
 from ark_backends.torch_chat.gguf.model import build
 from ark_backends.torch_chat.options import TorchChatOptions
 from ark_backends.torch_chat.runner import Runner

@@ -15,7 +15,7 @@ from hub import Hub, hub
 
 from ark.cli.arguments import find_model
 from ark.config import ConfigError
-from ark_backends.torch_chat.gguf.file import GGUF
+from ark_backends.kit.gguf.file import GGUF
 from ark_backends.torch_chat.gguf.sources import choose, find_file
 
 NAMES = {

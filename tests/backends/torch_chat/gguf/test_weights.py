@@ -10,8 +10,8 @@ import pytest
 import torch
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
+from ark_backends.kit.gguf.file import EXACT, TYPES, StoredTensor
 from ark_backends.torch_chat import compiled
-from ark_backends.torch_chat.gguf.file import EXACT, TYPES, StoredTensor
 from ark_backends.torch_chat.gguf.weights import TensorWeight
 from ark_backends.torch_chat.int8 import rounded
 

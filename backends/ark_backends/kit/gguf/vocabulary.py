@@ -11,9 +11,9 @@ from tokenizers import Tokenizer as Core
 from transformers import PreTrainedTokenizerFast
 
 from ark.config import ConfigError
+from ark_backends.kit.gguf.file import GGUF
+from ark_backends.kit.gguf.pretokenizers import PATTERNS, WHOLE_WORDS
 from ark_backends.kit.tokenizer import HFTokenizer, check_template
-from ark_backends.torch_chat.gguf.file import GGUF
-from ark_backends.torch_chat.gguf.pretokenizers import PATTERNS, WHOLE_WORDS
 
 log = logging.getLogger("ark.torch_chat")
 

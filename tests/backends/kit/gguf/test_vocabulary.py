@@ -10,10 +10,10 @@ from zlib import crc32
 import pytest
 from gguf_files import pair_vocabulary, piece_vocabulary, save_vocabulary
 
+from ark_backends.kit.gguf.file import GGUF
+from ark_backends.kit.gguf.pretokenizers import PATTERNS
+from ark_backends.kit.gguf.vocabulary import tokenizer
 from ark_backends.kit.tokenizer import HFTokenizer
-from ark_backends.torch_chat.gguf.file import GGUF
-from ark_backends.torch_chat.gguf.pretokenizers import PATTERNS
-from ark_backends.torch_chat.gguf.vocabulary import tokenizer
 
 # `benchmarks/quality/tokens.py --write` makes it.
 KNOWN: dict[str, Any] = json.loads((Path(__file__).parents[3] / "data" / "gguf_tokens.json").read_text())
