@@ -83,7 +83,7 @@ $(VENV)/.serve: $(VENV)/.python pyproject.toml constraints.txt
 
 $(VENV)/.dev: $(VENV)/.serve pyproject.toml conformance/pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[all,otel]' --editable ./conformance \
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[all,otel,remote]' --editable ./conformance \
 		--group dev --group browser --group docs --group mounts --group clients
 	touch $@
 

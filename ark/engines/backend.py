@@ -32,6 +32,17 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     """A token's logits are the same bits whatever is cached and whatever runs beside; None where that is not known."""
 
 
+class UpstreamStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """An engine elsewhere that computes for a backend. Counters only grow."""
+
+    url: str
+    up: bool
+    running: int
+    finished: int
+    cancelled: int
+    failed: int
+
+
 class EngineStatus(msgspec.Struct, frozen=True, kw_only=True):
     """A snapshot of an engine, cheap enough to take at every request. Counters only grow."""
 
@@ -44,6 +55,8 @@ class EngineStatus(msgspec.Struct, frozen=True, kw_only=True):
     jobs_finished: int = 0
     jobs_cancelled: int = 0
     jobs_failed: int = 0
+    upstreams: tuple[UpstreamStatus, ...] = ()
+    """Of a backend whose engines are elsewhere."""
 
 
 class Detection(msgspec.Struct, frozen=True):

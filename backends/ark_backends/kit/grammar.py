@@ -62,6 +62,11 @@ class Matcher:
         """Nothing can follow any more but the end of the turn."""
         return bool(self._inner.is_stopped())
 
+    @property
+    def may_end(self) -> bool:
+        """The reply may end here."""
+        return bool(self._inner.is_accepting())
+
     def fork(self) -> Matcher:
         """A matcher at the same place, for another reply to the same prompt."""
         return Matcher(self._inner.deep_copy(), self._ends, self.words)

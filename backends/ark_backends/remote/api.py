@@ -1,0 +1,93 @@
+"""What differs from engine to engine: how a job is asked for, and how its tokens come back."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncGenerator
+from typing import Any, Protocol
+
+import httpx2
+import msgspec
+
+from ark.engines.chat import GenerationJob, TokenBatch
+from ark_backends.remote.client import Connection
+
+FORMATS = frozenset({"response_format", "tools", "tool_choice", "parallel_tool_calls", "functions", "function_call"})
+"""Parameters that need a grammar."""
+
+
+class Description(msgspec.Struct, frozen=True, kw_only=True):
+    """What an engine says of itself."""
+
+    model: str
+    context_length: int
+    replies: int = 128
+    """The most replies to one prompt."""
+    detail: str = ""
+    """For the log."""
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """What a job is asked for with, beside itself."""
+
+    model: str
+    salt: str
+    """Of the owner: engines that have salts share state only within one."""
+    priority: int | None = None
+    """Smaller is earlier; None where the engine has no priorities."""
+    stream: bool = True
+
+
+class EngineAPI(Protocol):
+    """The API of a kind of engine."""
+
+    name: str
+    path: str
+    """Of the route that generates."""
+    unsupported: frozenset[str]
+    """Parameters that it does not honour, or not with ARK's meaning."""
+
+    def describe(self, http: httpx2.Client, model: str | None) -> Description | None:
+        """What the engine says of itself; None where it is another one. Raises httpx2's errors, and LookupError where
+        it has no such model."""
+        ...
+
+    def tokenize(self, http: httpx2.Client, model: str, text: str) -> list[int]:
+        """The ids of a text in which special tokens stand as text, without any that the engine adds."""
+        ...
+
+    def body(self, job: GenerationJob, asked: Asked) -> dict[str, Any]:
+        """The request for a job."""
+        ...
+
+    def ids(self, reply: Any) -> list[int]:
+        """The tokens of a reply that was not streamed."""
+        ...
+
+    def generate(self, engine: Connection, job: GenerationJob, asked: Asked) -> AsyncGenerator[TokenBatch, None]:
+        """The batches of a job. Raises the errors of `ark_backends.remote.client`."""
+        ...
+
+
+def found(http: httpx2.Client, path: str) -> Any:
+    """The JSON at a path; None where there is none. Raises httpx2's errors."""
+    response = http.get(path)
+    if response.status_code in (404, 405):
+        return None
+    response.raise_for_status()
+    try:
+        return response.json()
+    except ValueError:
+        return None
+
+
+def posted(http: httpx2.Client, path: str, body: Any) -> Any:
+    """The JSON of a reply. Raises httpx2's errors."""
+    return http.post(path, json=body).raise_for_status().json()
+
+
+def seed(job: GenerationJob, bits: int) -> int | None:
+    """The seed of a job, for engines whose seeds have fewer bits than ARK's."""
+    if job.sampling.seed is None:
+        return None
+    return int.from_bytes(hashlib.blake2b(str(job.sampling.seed).encode(), digest_size=8).digest()) >> (64 - bits)

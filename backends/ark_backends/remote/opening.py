@@ -1,0 +1,160 @@
+"""What is asked of an engine before it gets a job: which kind it is, and whether it reads the same tokens as ARK."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+
+import httpx2
+import msgspec
+
+from ark.config import ConfigError, ModelConfig
+from ark.engines import hub
+from ark.engines.chat import GenerationJob, Grammar, SamplingParams
+from ark.engines.model_files import find_local
+from ark_backends.kit.gguf.file import GGUF
+from ark_backends.kit.gguf.vocabulary import tokenizer as gguf_tokenizer
+from ark_backends.kit.sampling_defaults import sampling_by_name
+from ark_backends.kit.tokenizer import HFTokenizer, load_tokenizer
+from ark_backends.kit.weights import NEEDED, recommended_sampling
+from ark_backends.remote.api import Asked, Description, EngineAPI
+from ark_backends.remote.client import Clients
+from ark_backends.remote.llama_cpp import LlamaCpp
+from ark_backends.remote.options import RemoteOptions
+from ark_backends.remote.upstreams import Unfit
+
+log = logging.getLogger("ark.remote")
+
+CHECK_TIMEOUT = 10.0
+"""Seconds for an answer to one question."""
+
+PROBES = (
+    "The quick brown fox, 12345 times:  two spaces\n\n\tand a tab.",
+    "d\u00e9j\u00e0 vu \u4f60\u597d \u3053\u3093\u306b \u0645\u0631\u062d\u0628\u0627 \U0001f642 \U0001f468\u200d",
+    'def f(x):\n    return {"a": [x**2, 0x1F, -1.5e-3]}  # ok\r\n',
+    " leading and trailing ",
+)
+"""Texts that tokenizers treat differently."""
+
+SENTENCE = "ark, that is"
+TRIAL = Grammar(lark=f'%llguidance {{"no_forcing": true}}\nstart: "{SENTENCE}"\n')
+
+
+class Opened(msgspec.Struct, frozen=True, kw_only=True):
+    """An engine that serves the model."""
+
+    api: EngineAPI
+    description: Description
+    grammars: bool
+    """It keeps to grammars in llguidance's dialect."""
+
+
+def find_tokenizer(model: ModelConfig) -> Path:
+    """The directory or file of a model's tokenizer, downloaded if need be; no weights. Raises ConfigError."""
+    if (local := find_local(model.source)) is not None:
+        return local
+    if model.source.startswith(("/", ".", "~")) or model.source.count("/") > 1:
+        raise ConfigError(f"the tokenizer {model.source!r} does not exist")
+    return hub.download(model.source, model.revision, NEEDED)
+
+
+def open_tokenizer(path: Path) -> tuple[HFTokenizer, SamplingParams]:
+    """A tokenizer, and what its model's makers recommend. Raises ConfigError."""
+    if path.is_dir():
+        return load_tokenizer(path), recommended_sampling(path)
+    gguf = GGUF(path)
+    return gguf_tokenizer(gguf), sampling_by_name(path.name, str(gguf.metadata.get("general.name", "")))
+
+
+class Checker:
+    """Checks engines, in a thread."""
+
+    def __init__(self, options: RemoteOptions, clients: Clients, tokenizer: HFTokenizer) -> None:
+        self._options = options
+        self._clients = clients
+        self._tokenizer = tokenizer
+        apis: list[EngineAPI] = [LlamaCpp(tokenizer, prefix_cache=options.prefix_cache)]
+        self._apis = [api for api in apis if options.server in ("auto", api.name)]
+
+    def wait(self) -> Opened:
+        """The first engine that answers, of all that serve the model. Raises ConfigError."""
+        deadline = time.monotonic() + self._options.open_timeout
+        while True:
+            problems = []
+            for url in self._options.urls:
+                try:
+                    return self.check(url)
+                except Unfit as error:
+                    problems.append(f"{url}: {error}")
+            if time.monotonic() >= deadline:
+                raise ConfigError("no engine can be used: " + "; ".join(problems))
+            time.sleep(1.0)
+
+    def ask(self, url: str) -> None:
+        """Raises Unfit where an engine is not well."""
+        with self._clients.checking(url, CHECK_TIMEOUT) as http:
+            try:
+                http.get("/health").raise_for_status()
+            except (httpx2.HTTPError, OSError) as error:
+                raise Unfit(str(error) or type(error).__name__) from error
+
+    def check(self, url: str) -> Opened:
+        """What serves the model at a URL. Raises Unfit where it does not answer yet, and ConfigError where it is not
+        this model's engine."""
+        self.ask(url)
+        with self._clients.checking(url, CHECK_TIMEOUT) as http:
+            try:
+                return self._check(http, url)
+            except (httpx2.HTTPError, OSError) as error:
+                raise Unfit(str(error) or type(error).__name__) from error
+            except (KeyError, TypeError, ValueError) as error:
+                raise ConfigError(f"{url} answers as no engine that ARK knows: {error!r}") from error
+
+    def _check(self, http: httpx2.Client, url: str) -> Opened:
+        for api in self._apis:
+            try:
+                description = api.describe(http, self._options.model)
+            except LookupError as error:
+                raise ConfigError(f"{url}: {error}") from error
+            if description is not None:
+                break
+        else:
+            raise ConfigError(f"{url} is none of: {', '.join(api.name for api in self._apis)}")
+        self._check_tokens(api, http, url, description.model)
+        return Opened(api=api, description=description, grammars=self._keeps_to_grammars(api, http, description))
+
+    def _check_tokens(self, api: EngineAPI, http: httpx2.Client, url: str, model: str) -> None:
+        """Raises ConfigError where the engine reads other tokens: it would answer what nobody has asked."""
+        # Between letters, which are no part of them.
+        special = "".join(f"x{text}" for text in sorted(self._tokenizer.special_texts))
+        for text in (*PROBES, special):
+            own, theirs = self._tokenizer.encode(text), api.tokenize(http, model, text)
+            if own == theirs:
+                continue
+            place = next((i for i, (a, b) in enumerate(zip(own, theirs, strict=False)) if a != b), len(own))
+            near = self._tokenizer.decode(own[max(0, place - 2) : place + 3])
+            raise ConfigError(
+                f"{url} has another tokenizer: near {near!r} it reads {theirs[place : place + 3]}, and ARK "
+                f"{own[place : place + 3]}; 'path' has to name the model that it serves"
+            )
+
+    def _keeps_to_grammars(self, api: EngineAPI, http: httpx2.Client, description: Description) -> bool:
+        """Whether the engine writes what a grammar says: some ignore one that they cannot read."""
+        prompt = self._tokenizer.encode("x")
+        job = GenerationJob(
+            request_id="trial",
+            prompt=prompt,
+            max_tokens=min(32, description.context_length - len(prompt)),
+            sampling=SamplingParams(temperature=0.0),
+            stop_token_ids=self._tokenizer.stop_token_ids,
+            grammar=TRIAL,
+        )
+        body = api.body(job, Asked(model=description.model, salt="", stream=False))
+        response = http.post(api.path, json=body)
+        if response.status_code in (400, 422, 500):
+            return False
+        ids = api.ids(response.raise_for_status().json())
+        ends = self._tokenizer.hidden | self._tokenizer.stop_token_ids
+        text = self._tokenizer.decode([token for token in ids if token not in ends])
+        return text == SENTENCE
