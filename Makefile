@@ -8,7 +8,7 @@ SECONDS ?= 60
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: serve models test test-clients check format pages lock docs bench fuzz clean
+.PHONY: serve models test test-clients test-engines check format pages lock docs bench fuzz clean
 
 serve: $(VENV)/.serve
 	-@$(BIN)/ark pull >/dev/null
@@ -25,6 +25,10 @@ test: $(VENV)/.dev models
 # Other people's clients from npm, against a server on this machine. It needs Node 20 or newer.
 test-clients: $(VENV)/.dev $(VENV)/.agents models tests/clients/npm/node_modules
 	$(BIN)/pytest -m npm $(PYTEST_OPTIONS) tests/clients
+
+# The backend `remote` against vLLM, which `make test` has no room for: 3.5 GB, and a minute to start.
+test-engines: $(VENV)/.dev $(VENV)/.vllm
+	$(BIN)/pytest -m engines $(PYTEST_OPTIONS) tests/engines
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -95,6 +99,10 @@ tests/clients/npm/node_modules: tests/clients/npm/package-lock.json
 $(VENV)/.agents: tests/clients/python/requirements.txt
 	$(PYTHON) -m venv $(VENV)/agents
 	$(VENV)/agents/bin/python -m pip install --quiet --requirement tests/clients/python/requirements.txt
+	touch $@
+
+$(VENV)/.vllm: tests/engines/install_vllm.sh
+	tests/engines/install_vllm.sh $(VENV)/vllm
 	touch $@
 
 $(VENV)/.bench: $(VENV)/.dev

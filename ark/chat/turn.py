@@ -133,6 +133,8 @@ class Replies:
         self.outputs = outputs
         self.cached_tokens = 0
         """Of the prompt, not computed again. An engine may find more of them after it has admitted the job."""
+        self.cached_known = False
+        """Whether the engine has told it: some do so with the end of the reply."""
         self.prompt_logprobs: list[TokenLogprob] = []
         """Of the prompt from its second token on, where the job asks for them."""
         self._batches = batches
@@ -189,7 +191,7 @@ class Replies:
     def _take(self, batch: TokenBatch) -> None:
         self._observer.batch(batch)
         if batch.cached_tokens is not None:
-            self.cached_tokens = batch.cached_tokens
+            self.cached_tokens, self.cached_known = batch.cached_tokens, True
         if batch.prompt_logprobs:
             self.prompt_logprobs += batch.prompt_logprobs
         output = self.outputs[batch.index]
@@ -236,17 +238,15 @@ class Turn(Replies):
     @property
     def how(self) -> str:
         """What the request did to its session: created, continued, rewound, rebuilt or stateless."""
-        rebuilt = self.session.session_id is not None and self.prompt.retained - self.cached_tokens > REREAD
-        return "rebuilt" if rebuilt else self.prompt.continuation.how
+        again = self.prompt.retained - self.cached_tokens if self.cached_known else 0
+        return "rebuilt" if self.session.session_id is not None and again > REREAD else self.prompt.continuation.how
 
     @property
     def headers(self) -> list[tuple[str, str]]:
         """What the response says of its session."""
         found = f"; {self.session.found}" if self.session.found in ("name", "content") else ""
-        return [
-            ("x-ark-session", f"{self.session.session_id or 'none'}; {self.how}{found}"),
-            ("x-ark-cached-tokens", str(self.cached_tokens)),
-        ]
+        session = ("x-ark-session", f"{self.session.session_id or 'none'}; {self.how}{found}")
+        return [session, ("x-ark-cached-tokens", str(self.cached_tokens))] if self.cached_known else [session]
 
     def transcript(self) -> Transcript:
         """The conversation with the first reply."""

@@ -91,7 +91,8 @@ class TokenBatch(msgspec.Struct, frozen=True, kw_only=True):
 
     The first batch of a job is sent when the engine admits it, before the prompt is computed: it has no tokens, and
     `cached_tokens` is set. It may come again, with a larger number, before the first tokens, where more was found than
-    could be seen then. The last one has a `finish_reason`.
+    could be seen then. An engine that knows it only at the end tells it with the last batch. The last
+    one has a `finish_reason`.
     """
 
     token_ids: Sequence[int] = ()

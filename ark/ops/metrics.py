@@ -98,6 +98,7 @@ def _engines(models: Sequence[AnyServed]) -> Iterator[Metric]:
         for outcome in ("finished", "cancelled", "failed"):
             jobs.add_metric([served.name, outcome], getattr(status, f"jobs_{outcome}"))
     yield jobs
+    yield from _upstreams(opened)
     for task, metrics in ENGINE_METRICS.items():
         statuses = [(served.name, status) for served, status in opened if served.config.task == task]
         for kind, name, text, value in metrics:
@@ -105,6 +106,23 @@ def _engines(models: Sequence[AnyServed]) -> Iterator[Metric]:
             for model, status in statuses:
                 metric.add_metric([model], value(status) if callable(value) else getattr(status, value))
             yield metric
+
+
+def _upstreams(opened: Sequence[tuple[AnyServed, Any]]) -> Iterator[Metric]:
+    """The metrics of engines elsewhere, where there are any."""
+    found = [([served.name, one.url], one) for served, status in opened for one in status.upstreams]
+    if not found:
+        return
+    labels = ["model_name", "url"]
+    up = GAUGE("ark:upstream_up", "1 while an engine elsewhere is well.", labels=labels)
+    running = GAUGE("ark:upstream_jobs_running", "Jobs at an engine elsewhere.", labels=labels)
+    jobs = COUNTER("ark:upstream_jobs", "Jobs that have ended there, by how they did.", labels=[*labels, "outcome"])
+    for place, one in found:
+        up.add_metric(place, float(one.up))
+        running.add_metric(place, one.running)
+        for outcome in ("finished", "cancelled", "failed"):
+            jobs.add_metric([*place, outcome], getattr(one, outcome))
+    yield from (up, running, jobs)
 
 
 def _kv_usage(status: BackendStatus) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-CONTEXT = 1024
+CONTEXT = 16384
 """Tokens that it was made for."""
 
 

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncGenerator
-from typing import Any, Protocol
+from collections.abc import AsyncGenerator, Callable
+from typing import Any, Protocol, TypeVar
 
 import httpx2
 import msgspec
 
 from ark.engines.chat import GenerationJob, TokenBatch
-from ark_backends.remote.client import Connection
+from ark_backends.remote.client import Connection, EngineDown
+
+UNLIKELY = -9999.0
+"""The log-probability of a token of which nothing else is known, as at OpenAI."""
 
 FORMATS = frozenset({"response_format", "tools", "tool_choice", "parallel_tool_calls", "functions", "function_call"})
 """Parameters that need a grammar."""
+
+
+class Event(Protocol):
+    """Of a stream."""
+
+    error: Any
+
+
+E = TypeVar("E", bound=Event)
 
 
 class Description(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,6 +68,10 @@ class EngineAPI(Protocol):
         """The ids of a text in which special tokens stand as text, without any that the engine adds."""
         ...
 
+    def detokenize(self, http: httpx2.Client, model: str, ids: list[int]) -> str:
+        """The text of ids, special tokens included."""
+        ...
+
     def body(self, job: GenerationJob, asked: Asked) -> dict[str, Any]:
         """The request for a job."""
         ...
@@ -84,6 +100,26 @@ def found(http: httpx2.Client, path: str) -> Any:
 def posted(http: httpx2.Client, path: str, body: Any) -> Any:
     """The JSON of a reply. Raises httpx2's errors."""
     return http.post(path, json=body).raise_for_status().json()
+
+
+def listed(models: Any, name: str | None) -> Any:
+    """The entry of a model in what OpenAI's route lists, by default the first. Raises LookupError."""
+    entries = models["data"]
+    chosen = [entry for entry in entries if name in (None, entry["id"])]
+    if not chosen:
+        raise LookupError(f"there is no model {name!r}; there is: {', '.join(entry['id'] for entry in entries)}")
+    return chosen[0]
+
+
+def read(decode: Callable[[bytes], E], data: bytes) -> E:
+    """An event of a stream. Raises EngineDown where it is an error, or none that can be read."""
+    try:
+        event = decode(data)
+    except msgspec.MsgspecError as error:
+        raise EngineDown(f"it sends an event that cannot be read: {error}") from error
+    if event.error is not None:
+        raise EngineDown(f"it sends an error: {str(event.error)[:500]}")
+    return event
 
 
 def seed(job: GenerationJob, bits: int) -> int | None:

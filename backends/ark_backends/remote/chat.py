@@ -23,7 +23,7 @@ from ark_backends.remote.api import FORMATS, Asked
 from ark_backends.remote.client import Clients, Connection, EngineBusy, EngineDown, EngineRefused
 from ark_backends.remote.opening import Checker, Opened, find_tokenizer, open_tokenizer
 from ark_backends.remote.options import RemoteOptions
-from ark_backends.remote.reply import Reply
+from ark_backends.remote.reply import Reply, loosened
 from ark_backends.remote.upstreams import HealthChecks, Unfit, Upstream, Upstreams
 
 log = logging.getLogger("ark.remote")
@@ -149,7 +149,7 @@ class RemoteChat:
         self._check(job)
         matcher = None
         if job.grammar is not None:
-            matcher = await self._grammars.compile(job.grammar, job.owner)
+            matcher = await self._grammars.compile(loosened(job.grammar), job.owner)
         forks = [matcher, *(None if matcher is None else matcher.fork() for _ in range(1, job.n))]
         run = _Run(job, [Reply(job, index, fork, self.tokenizer.hidden) for index, fork in enumerate(forks)])
         outcome = "jobs_cancelled"
@@ -217,7 +217,7 @@ class RemoteChat:
         job = run.job
         upstream.running += 1
         upstream.waiting += 1
-        waits, outcome = True, "cancelled"
+        waits, admitted, outcome = True, False, "cancelled"
         try:
             asked = self._asked(job, goes_on=self._upstreams.is_at(job.session, upstream))
             engine = Connection(self._clients, upstream.url)
@@ -233,7 +233,8 @@ class RemoteChat:
                     ended = [last for one in run.replies if (last := one.drop()) is not None]
                     if all(one.over for one in run.replies):
                         outcome = "finished"
-                    if passed is not None and (passed != EMPTY):
+                    if passed is not None and not (admitted and passed == EMPTY):
+                        admitted = True
                         yield passed
                     for last in ended:
                         yield last

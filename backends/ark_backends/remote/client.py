@@ -74,9 +74,11 @@ class Clients:
             return await response.aread()
 
     async def events(self, url: str, body: Any) -> AsyncGenerator[bytes, None]:
-        """The data of the server-sent events that a request is answered with, up to ``[DONE]``. Closing the generator
-        closes the connection, by which the engine knows that nobody waits. Raises the errors of this module."""
+        """The data of the server-sent events that a request is answered with, up to ``[DONE]``; an empty one when
+        the engine has accepted it. Closing the generator closes the connection, by which the engine knows that nobody
+        waits. Raises the errors of this module."""
         async with self._send(url, body) as response:
+            yield b""
             rest = b""
             async for chunk in response.aiter_bytes():
                 *lines, rest = (rest + chunk).split(b"\n")

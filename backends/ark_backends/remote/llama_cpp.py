@@ -11,7 +11,7 @@ import httpx2
 import msgspec
 
 from ark.engines.chat import GenerationJob, SamplingParams, TokenBatch, TokenLogprob
-from ark_backends.remote.api import Asked, Description, found, posted, seed
+from ark_backends.remote.api import UNLIKELY, Asked, Description, found, posted, read, seed
 from ark_backends.remote.client import Connection, EngineDown
 
 if TYPE_CHECKING:
@@ -25,9 +25,6 @@ CERTAIN = 1000.0
 
 LOOKED_UP = 1000
 """Of the most likely tokens in one place, those among which a token is looked for."""
-
-UNLIKELY = -9999.0
-"""The log-probability of a token of which nothing else is known, as at OpenAI."""
 
 SEED_BITS = 31
 
@@ -86,6 +83,9 @@ class LlamaCpp:
         ids: list[int] = posted(http, "/tokenize", body)["tokens"]
         return ids
 
+    def detokenize(self, http: httpx2.Client, model: str, ids: list[int]) -> str:
+        return str(posted(http, "/detokenize", {"tokens": ids})["content"])
+
     def body(self, job: GenerationJob, asked: Asked) -> dict[str, Any]:
         params = job.sampling
         body: dict[str, Any] = {
@@ -128,6 +128,8 @@ class LlamaCpp:
         admitted = False
         async with aclosing(engine.events(self.path, self.body(job, asked))) as events:
             async for data in events:
+                if not data:
+                    continue
                 event = _read(data, job.n)
                 if event.prompt_progress is not None:
                     # Its tokens are none of the reply.
@@ -199,12 +201,7 @@ class LlamaCpp:
 
 
 def _read(data: bytes, replies: int) -> _Event:
-    try:
-        event = _decode(data)
-    except msgspec.MsgspecError as error:
-        raise EngineDown(f"it sends an event that cannot be read: {error}") from error
-    if event.error is not None:
-        raise EngineDown(f"it sends an error: {str(event.error)[:500]}")
+    event = read(_decode, data)
     if not 0 <= event.index < replies:
         raise EngineDown("it sends a reply that nobody asked for")
     return event

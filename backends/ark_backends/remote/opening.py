@@ -22,7 +22,9 @@ from ark_backends.remote.api import Asked, Description, EngineAPI
 from ark_backends.remote.client import Clients
 from ark_backends.remote.llama_cpp import LlamaCpp
 from ark_backends.remote.options import RemoteOptions
+from ark_backends.remote.sglang import Sglang
 from ark_backends.remote.upstreams import Unfit
+from ark_backends.remote.vllm import Vllm
 
 log = logging.getLogger("ark.remote")
 
@@ -74,7 +76,7 @@ class Checker:
         self._options = options
         self._clients = clients
         self._tokenizer = tokenizer
-        apis: list[EngineAPI] = [LlamaCpp(tokenizer, prefix_cache=options.prefix_cache)]
+        apis: list[EngineAPI] = [Vllm(), Sglang(), LlamaCpp(tokenizer, prefix_cache=options.prefix_cache)]
         self._apis = [api for api in apis if options.server in ("auto", api.name)]
 
     def wait(self) -> Opened:
@@ -129,7 +131,15 @@ class Checker:
         # Between letters, which are no part of them.
         special = "".join(f"x{text}" for text in sorted(self._tokenizer.special_texts))
         for text in (*PROBES, special):
-            own, theirs = self._tokenizer.encode(text), api.tokenize(http, model, text)
+            own = self._tokenizer.encode(text)
+            if self._options.tokenizer_check == "ids":
+                said = api.detokenize(http, model, own)
+                if said != self._tokenizer.decode(own):
+                    raise ConfigError(
+                        f"{url} has another vocabulary: ARK's ids of {text[:40]!r} are {said[:40]!r} there"
+                    )
+                continue
+            theirs = api.tokenize(http, model, text)
             if own == theirs:
                 continue
             place = next((i for i, (a, b) in enumerate(zip(own, theirs, strict=False)) if a != b), len(own))
@@ -150,7 +160,7 @@ class Checker:
             stop_token_ids=self._tokenizer.stop_token_ids,
             grammar=TRIAL,
         )
-        body = api.body(job, Asked(model=description.model, salt="", stream=False))
+        body = api.body(job, Asked(model=description.model, salt="trial", stream=False))
         response = http.post(api.path, json=body)
         if response.status_code in (400, 422, 500):
             return False

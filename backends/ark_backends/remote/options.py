@@ -25,6 +25,9 @@ class RemoteOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """The model's name at the engine. By default the first one that the engine lists."""
     api_key_env: str | None = None
     """The environment variable that holds the engine's API key."""
+    tokenizer_check: Literal["text", "ids"] = "text"
+    """What has to agree before ARK uses an engine. ``text``: the ids of texts. ``ids``: the texts of ids alone, for an
+    engine that is known to cut texts otherwise than the model has learned; ARK does that for it."""
     ca_file: str | None = None
     """PEM file of the authorities that signed the engines' certificates. By default the system's."""
     client_certificate: str | None = None

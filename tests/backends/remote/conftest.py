@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from llama_server import LlamaServer, llama_server
-from tiny_gguf import save_tiny_gguf
+from tiny_gguf import CONTEXT, save_tiny_gguf
 
 
 @pytest.fixture(scope="session")
@@ -19,12 +19,12 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def engine(weights: Path) -> Iterator[LlamaServer]:
-    with llama_server(weights, slots=4, slot_tokens=1024) as server:
+    with llama_server(weights, slots=4, slot_tokens=CONTEXT) as server:
         yield server
 
 
 @pytest.fixture
 def two_engines(weights: Path) -> Iterator[tuple[LlamaServer, LlamaServer]]:
     """Two with the same model, of which a test may kill one."""
-    with llama_server(weights) as one, llama_server(weights) as other:
+    with llama_server(weights, slot_tokens=CONTEXT) as one, llama_server(weights, slot_tokens=CONTEXT) as other:
         yield one, other

@@ -11,6 +11,7 @@ import pytest
 from asgi_client import until
 from gguf_files import byte_tokens, save_vocabulary
 from llama_server import LlamaServer
+from tiny_gguf import CONTEXT
 
 from ark.config import ConfigError, ModelConfig
 from ark.engines.chat import GenerationJob, Grammar, SamplingParams, TokenBatch
@@ -67,7 +68,7 @@ async def test_greedy_tokens_are_the_engines_own(backend: RemoteChat, engine: Ll
     assert batches[0].cached_tokens is not None
     assert batches[-1].finish_reason == "length"
     assert backend.status().jobs_finished == 1
-    assert backend.context_length == 1024
+    assert backend.context_length == CONTEXT
 
 
 async def test_what_a_conversation_has_computed_is_not_computed_again(backend: RemoteChat) -> None:
@@ -127,7 +128,7 @@ async def test_several_replies(backend: RemoteChat) -> None:
 
 
 async def test_replies_that_nobody_reads_on_end(backend: RemoteChat) -> None:
-    wanted = job(n=2, max_tokens=900)
+    wanted = job(n=2, max_tokens=16000)
     batches = []
     async with aclosing(backend.generate(wanted)) as generated:
         async for batch in generated:
@@ -169,12 +170,12 @@ async def test_what_the_engine_cannot_do_is_refused(backend: RemoteChat) -> None
     assert not {"frequency_penalty", "presence_penalty", "ignore_eos", "min_tokens"} & honoured
     with pytest.raises(BadRequest, match="before penalties"):
         await run(backend, job(top_logprobs=0, sampling=SamplingParams(logit_bias={5: 1.0})))
-    with pytest.raises(BadRequest, match="at most 1024 tokens"):
-        await run(backend, job(max_tokens=1024))
+    with pytest.raises(BadRequest, match="at most 16384 tokens"):
+        await run(backend, job(max_tokens=CONTEXT))
 
 
 async def test_closing_a_reply_ends_it_in_the_engine(backend: RemoteChat, engine: LlamaServer) -> None:
-    async with aclosing(backend.generate(job(max_tokens=900))) as batches:
+    async with aclosing(backend.generate(job(max_tokens=16000))) as batches:
         async for batch in batches:
             if batch.token_ids:
                 break
@@ -212,7 +213,7 @@ async def test_an_engine_that_is_killed(weights: Path, two_engines: tuple[LlamaS
     try:
         expected = await tokens(backend, job(session="a"))
         url = next(one.url for one in backend.status().upstreams if one.finished)
-        batches = backend.generate(job(session="a", max_tokens=900))
+        batches = backend.generate(job(session="a", max_tokens=16000))
         assert not (await anext(batches)).token_ids
         assert (await anext(batches)).token_ids
         servers[url].kill()
