@@ -19,6 +19,7 @@ from ark.http.cors import CORSConfig
 from ark.models.registry import DEFAULT_ALIASES
 from ark_backends.bge.options import BgeOptions
 from ark_backends.exllama.options import ExLlamaV2Options, ExLlamaV3Options
+from ark_backends.remote.options import RemoteOptions
 from ark_backends.torch_chat.options import TorchChatOptions
 from ark_backends.whisper.options import VadConfig, WhisperOptions
 from fields import default, docstrings, values
@@ -92,6 +93,7 @@ TABLES: tuple[tuple[str, type], ...] = (
     ("`[models.engine]` of torch_chat", TorchChatOptions),
     ("`[models.engine]` of exllamav2", ExLlamaV2Options),
     ("`[models.engine]` of exllamav3", ExLlamaV3Options),
+    ("`[models.engine]` of remote", RemoteOptions),
     ("`[models.engine]` of bge", BgeOptions),
     ("`[models.engine]` of whisper", WhisperOptions),
     ("`[models.engine.vad]` of whisper", VadConfig),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from typing import Annotated, Literal
 
@@ -11,13 +12,14 @@ from msgspec import Meta
 from ark.config import ConfigError
 
 Seconds = Annotated[float, Meta(gt=0)]
-Url = Annotated[str, Meta(pattern=r"^https?://[^/?#\s]+[^?#\s]*\Z", description="an http:// or https:// URL")]
+
+_URL = re.compile(r"https?://[^/?#\s]+[^?#\s]*")
 
 
 class RemoteOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[models.engine]`` of a model served by ``remote``."""
 
-    url: Url | Annotated[list[Url], Meta(min_length=1)]
+    url: str | list[str]
     """Where the engine listens, such as ``http://gpu-1:8000``; or a list, of engines that serve the same model."""
     server: Literal["auto", "vllm", "sglang", "llama.cpp"] = "auto"
     """The kind of engine. ``auto`` asks it."""
@@ -46,6 +48,11 @@ class RemoteOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     priority: bool = False
     """Let turns of conversations that go on pass others, by the engine's own priorities. vLLM needs
     ``--scheduling-policy priority``, SGLang ``--enable-priority-scheduling``."""
+
+    def __post_init__(self) -> None:
+        for url in self.urls or [""]:
+            if _URL.fullmatch(url) is None:
+                raise ValueError(f"url has {url!r}, which is no URL such as http://gpu-1:8000")
 
     @property
     def urls(self) -> list[str]:
