@@ -39,7 +39,7 @@ closes it. The status is 1 if there is any such thing.
 
 MB = 1 << 20
 _BY = "by the server or by "
-SHOWN = ("anyio", "hypercorn", "msgspec", "torch", "transformers", "FlagEmbedding", "ctranslate2", "faster-whisper")
+SHOWN = ("anyio", "hypercorn", "msgspec", "torch", "transformers", "ctranslate2", "faster-whisper")
 
 
 def add(commands: Any) -> None:

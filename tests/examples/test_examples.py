@@ -14,7 +14,7 @@ import pytest
 
 pytest.importorskip("torch")
 pytest.importorskip("requests")
-pytest.importorskip("FlagEmbedding")
+pytest.importorskip("tiktoken")
 pytest.importorskip("faster_whisper")
 
 from fixture_models import with_tiny_chat
@@ -51,7 +51,7 @@ PROGRAMS = {
 HYBRID = r"How often .*\n(-?\d\.\d{3} = -?\d\.\d{3} by meaning \+ 0\.3 \* \d+\.\d{3} by words: .+\n){4}"
 
 LOADING = 300.0
-"""Seconds. Importing FlagEmbedding is slow, and the machine may be busy."""
+"""Seconds: the machine may be busy."""
 
 
 @pytest.fixture(scope="module")

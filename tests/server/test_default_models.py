@@ -9,7 +9,7 @@ import openai
 import pytest
 
 pytest.importorskip("torch")
-pytest.importorskip("FlagEmbedding")
+pytest.importorskip("tiktoken")
 
 from running import Running, serve
 
@@ -20,7 +20,7 @@ from ark.models.default_models import default_models
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Running]:
-    # FlagEmbedding imports much.
+    # Their engines import much.
     with serve(create_app(Config()), 300) as running:
         yield running
 

@@ -17,7 +17,7 @@ import httpx
 import openai
 import pytest
 
-pytest.importorskip("FlagEmbedding")
+pytest.importorskip("tiktoken")
 
 import numpy
 from fixture_models import only, real_model
@@ -36,7 +36,7 @@ SIZE = 384
 LENGTH = 256
 
 LOADING = 300.0
-"""Seconds: FlagEmbedding imports much, and the machine may have other work."""
+"""Seconds: the machine may have other work."""
 
 TEXTS = [
     "A cat sleeps on the sofa.",

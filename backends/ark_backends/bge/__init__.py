@@ -1,6 +1,6 @@
-"""Embeddings by any encoder-only model of FlagEmbedding: BGE, BGE-M3 and BERT's relatives.
+"""Embeddings by any encoder-only model: BGE, BGE-M3 and BERT's relatives.
 
-This module is light: torch, transformers and FlagEmbedding are imported when a model is opened.
+This module is light: torch and transformers are imported when a model is opened.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ READING = 4
 
 
 class Bge(LocalModels, EngineBackend):
-    """`ark.engines.embedding.EmbeddingBackend` on FlagEmbedding's models."""
+    """`ark.engines.embedding.EmbeddingBackend` on encoders of transformers."""
 
     extras = "ark-server[embeddings]"
-    modules = ("torch", "transformers", "FlagEmbedding")
+    modules = ("torch", "transformers", "tiktoken")
 
     _engine: BgeEngine
 
@@ -69,7 +69,7 @@ class Bge(LocalModels, EngineBackend):
     def _load(cls, model: ModelConfig) -> tuple[Any, ...]:
         options = model.engine_options(BgeOptions)
         try:
-            from ark_backends.bge.opening import open_model  # noqa: PLC0415 - FlagEmbedding is loaded only here
+            from ark_backends.bge.opening import open_model  # noqa: PLC0415 - torch is loaded only here
         except ImportError as error:
             raise ConfigError(f"the backend bge needs {cls.extras}: {error}") from error
         return open_model(model, options)

@@ -11,7 +11,7 @@ from ark.config import ConfigError
 from ark_backends.bge.options import Pooling
 
 HEADS = ("sparse_linear.pt", "colbert_linear.pt")
-"""The files with BGE-M3's heads. FlagEmbedding loads both or neither, and leaves random heads in the latter case."""
+"""The files with BGE-M3's heads. One without the other is no use."""
 
 MODULES = ("Transformer", "Pooling", "Normalize")
 """The modules of sentence-transformers that the backend computes."""

