@@ -150,7 +150,8 @@ def log_softmax(logits: Any) -> Any:
 def ark(model: Path, kind: str) -> Logits:
     import torch
 
-    from ark_backends.torch_chat.runner import Runner, load
+    from ark_backends.torch_chat.pretrained import load
+    from ark_backends.torch_chat.runner import Runner
 
     dtype = "bfloat16" if kind == "bfloat16" else "float32"
     loaded, _ = load(model, device="cpu", dtype=dtype)

@@ -12,7 +12,6 @@ from typing import Any
 from jinja2 import TemplateError, TemplateSyntaxError
 from tokenizers import AddedToken
 from tokenizers import Tokenizer as Core
-from transformers import AutoTokenizer
 
 from ark.config import ConfigError
 from ark.engines.model_files import read_json
@@ -129,6 +128,9 @@ class HFTokenizer:
 
 def load_tokenizer(path: Path) -> HFTokenizer:
     """The tokenizer in a model's directory. Raises ConfigError."""
+    # Only here: its import takes seconds, which other forms of models need not wait for.
+    from transformers import AutoTokenizer  # noqa: PLC0415
+
     try:
         wrapped = AutoTokenizer.from_pretrained(path, local_files_only=True)
     except Exception as error:  # tokenizers raises bare exceptions for a broken file
@@ -193,8 +195,7 @@ def token_table(core: Core) -> list[bytes]:
     kinds = set(_kinds(json.loads(core.to_str()).get("decoder")))
     convert: Callable[[str], bytes]
     if "ByteLevel" in kinds:
-        letters = byte_letters()
-        convert = lambda token: b"".join(letters.get(letter) or letter.encode() for letter in token)  # noqa: E731
+        convert = _letters_to_bytes()
     elif kinds & {"ByteFallback", "Metaspace"} or ("Replace" in kinds and "\u2581" in core.to_str()):
         convert = _sentencepiece
     else:
@@ -205,6 +206,19 @@ def token_table(core: Core) -> list[bytes]:
         # Added tokens stand in the text as they are.
         table[number] = added.content.encode()
     return table
+
+
+def _letters_to_bytes() -> Callable[[str], bytes]:
+    letters = byte_letters()
+    bytes_of = {ord(letter): ord(byte) for letter, byte in letters.items()}
+
+    def convert(token: str) -> bytes:
+        try:
+            return bytes([bytes_of[ord(letter)] for letter in token])
+        except KeyError:  # of a vocabulary that also has letters that stand for themselves
+            return b"".join(letters.get(letter) or letter.encode() for letter in token)
+
+    return convert
 
 
 def byte_letters() -> dict[str, bytes]:

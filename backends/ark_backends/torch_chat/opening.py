@@ -16,7 +16,7 @@ from ark_backends.torch_chat.check import cases, self_check, stored_case
 from ark_backends.torch_chat.checkpoint import Checkpoint, checkpoint, resolve
 from ark_backends.torch_chat.engine import TorchEngine, TorchLimits
 from ark_backends.torch_chat.options import TorchChatOptions
-from ark_backends.torch_chat.quantize import SAMPLE, STORED_TOKENS, Unfit, quantize
+from ark_backends.torch_chat.quantize import SAMPLE, STORED_TOKENS, Report, Unfit, quantize
 from ark_backends.torch_chat.runner import Runner, longest_context
 from ark_backends.torch_chat.stored import has_stored, load_stored
 
@@ -54,6 +54,10 @@ def _runner(model: ModelConfig, options: TorchChatOptions, files: Checkpoint, sa
 def _prepared(
     model: ModelConfig, options: TorchChatOptions, files: Checkpoint, sample: list[int], *, compile: bool = True
 ) -> Runner:
+    if compile and (found := files.compiled(options, sample)) is not None:
+        runner, report = found
+        _log_report(model, report)
+        return runner
     loaded, quantized = files.load(options)
     name = type(loaded).__name__
     try:
@@ -69,15 +73,7 @@ def _prepared(
         # So that each layer is freed as soon as it is replaced.
         del loaded
         if quantized:
-            report = quantize(runner, sample, known)
-            log.info(
-                "%s: quantization int8: %d of %d linear layers, next tokens diverge by %.4f nats; "
-                "quantization = 'none' is exact",
-                model.name,
-                report.quantized,
-                report.total,
-                report.divergence,
-            )
+            _log_report(model, quantize(runner, sample, known))
         elif reason is None and compile:
             runner.compile()
             try:
@@ -93,6 +89,18 @@ def _prepared(
     if reason is not None:
         log.info("%s: compiled kernels are not used: %s", model.name, reason)
     return runner
+
+
+def _log_report(model: ModelConfig, report: Report | None) -> None:
+    if report is not None:
+        log.info(
+            "%s: quantization int8: %d of %d linear layers, next tokens diverge by %.4f nats; "
+            "quantization = 'none' is exact",
+            model.name,
+            report.quantized,
+            report.total,
+            report.divergence,
+        )
 
 
 def _engine(model: ModelConfig, options: TorchChatOptions, runner: Runner) -> TorchEngine:

@@ -33,4 +33,5 @@ class TorchChatOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     kv_bytes: Positive | None = None
     """Bytes of KV cache, of running jobs and retained conversations together. By default a share of the free memory."""
     self_check: bool = True
-    """Compare the packed forward pass with the model's own at load, and refuse the model if they differ."""
+    """Compare the packed forward pass with the model's own at load, and refuse the model if they differ. A GGUF is
+    compared the first time, in a process of its own."""

@@ -67,16 +67,26 @@ def quantize(runner: Runner, tokens: list[int], known: Sequence[Case] = ()) -> R
             total = replaced = runner.compiled.linears
         else:
             total, replaced = _replace_modules(runner)
-        windows, tokens, before = sample
-        with windows_of(runner, windows):
-            cost = divergence(runner.logits(tokens), before)
-        worst = max([cost, *(divergence(*compared(runner, case)) for case in known)])
+        cost = judge(runner, sample, known)
     except (AttributeError, RuntimeError, TypeError) as problem:
         # Odd models look into their layers' weights.
         raise Unfit(str(problem)) from problem
+    return Report(total, replaced, cost)
+
+
+def judge(
+    runner: Runner, sample: tuple[tuple[int | None, ...], list[int], torch.Tensor], known: Sequence[Case]
+) -> float:
+    """How far the next tokens of a text diverge from what they were, in nats; `sample` has the windows of layers, the
+    text's tokens, and the logits before. Raises Unfit where the model is not what it was, there or in a `known` case.
+    """
+    windows, tokens, before = sample
+    with windows_of(runner, windows):
+        cost = divergence(runner.logits(tokens), before)
+    worst = max([cost, *(divergence(*compared(runner, case)) for case in known)])
     if not worst <= LIMIT:
         raise Unfit(f"its next tokens diverge by {worst:.2g} nats")
-    return Report(total, replaced, cost)
+    return cost
 
 
 def _replace_modules(runner: Runner) -> tuple[int, int]:

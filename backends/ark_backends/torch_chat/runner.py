@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import accumulate
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import AttentionInterface, AutoConfig, AutoModelForCausalLM
-from transformers.utils import logging as transformers_logging
 
-from ark.config import ConfigError
 from ark_backends.kit.packed import pack
-from ark_backends.torch_chat import compiled, devices
+from ark_backends.torch_chat import compiled
 from ark_backends.torch_chat.attention import NAME, Piece, Plan, Probe, UnsupportedModel, packed_attention
 from ark_backends.torch_chat.kv import KVBuffer, KVSpec
 from ark_backends.torch_chat.stored import shapes_only
-from ark_backends.torch_chat.structure import FAMILIES, Structure
+from ark_backends.torch_chat.structure import Structure, architecture_of
 
 if TYPE_CHECKING:
     from ark_backends.torch_chat.compiled.model import CompiledModel
@@ -33,22 +28,19 @@ LAYER_TYPES = {"full_attention", "sliding_attention"}
 class Runner:
     """A transformers model whose attention is packed. Used on one thread."""
 
-    def __init__(self, model: Any) -> None:
-        """Take over a loaded causal LM. Raises UnsupportedModel."""
-        guard(model)
-        AttentionInterface.register(NAME, packed_attention)
-        self.plain_attention: str = model.config._attn_implementation
-        model.eval().requires_grad_(False)
-        model.set_attn_implementation(NAME)
+    def __init__(self, model: Any, spec: KVSpec | None = None) -> None:
+        """Take over a loaded causal LM, or with its `spec` the parts of one, which are to be compiled before anything
+        is computed. Raises UnsupportedModel."""
+        self.plain_attention = "" if spec is not None else _take_attention(model)
         self.model = model
-        self.name = type(model).__name__
+        self.name = architecture_of(model)
         self.config = model.config
         self.device: torch.device = model.device
         self.dtype: torch.dtype = model.dtype
         self.vocab_size: int = model.get_input_embeddings().num_embeddings
         self.compiled: CompiledModel | None = None
         """What computes instead of the model; see `compile`."""
-        self.spec = self.probe()
+        self.spec = self.probe() if spec is None else spec
 
     @property
     def deterministic(self) -> bool:
@@ -142,61 +134,17 @@ class Runner:
         return pack(self.model)
 
 
-def load(path: Path, *, device: str, dtype: str, quantization: str = "none") -> tuple[Any, bool]:
-    """The model in a directory, on its device, and whether it is to be quantized.
+def _take_attention(model: Any) -> str:
+    """Have a model call ARK's attention, and return the name of its own. Raises UnsupportedModel."""
+    # Only here: models that the kernels compute may have come without transformers.
+    from transformers import AttentionInterface  # noqa: PLC0415
 
-    Raises ConfigError when it cannot be loaded whole.
-    """
-    target = devices.device(device)
-    size = devices.checkpoint_bytes(path)
-    try:
-        config = AutoConfig.from_pretrained(path, local_files_only=True)
-    except Exception as error:  # as below
-        raise _unloadable(path, error) from error
-    quantized = devices.int8_wanted(quantization, target, devices.float32_bytes(config, size))
-    exact = bool(FAMILIES & set(getattr(config, "architectures", None) or ())) and compiled.unable() is None
-    kind = devices.dtype(dtype, target, config, size, exact=exact)
-    try:
-        with _without_bar():
-            model, report = AutoModelForCausalLM.from_pretrained(
-                path,
-                config=config,
-                dtype=kind,
-                local_files_only=True,
-                output_loading_info=True,
-                # Refused below, by their names; transformers itself would only point at its log.
-                ignore_mismatched_sizes=True,
-            )
-        model = model.to(target)
-    except Exception as error:  # files can be broken in any way, and each library has its own errors for it
-        raise _unloadable(path, error) from error
-    # transformers fills these with random numbers, and says so in the log only.
-    absent, other = sorted(report["missing_keys"]), sorted(str(key[0]) for key in report["mismatched_keys"])
-    if absent:
-        raise ConfigError(f"the weights in {path} lack {len(absent)} parameters, such as {absent[0]}")
-    if other:
-        raise ConfigError(
-            f"the weights in {path} have {len(other)} parameters of another shape than config.json says, "
-            f"such as {other[0]}"
-        )
-    return model, quantized
-
-
-def _unloadable(path: Path, error: Exception) -> ConfigError:
-    return ConfigError(f"cannot load a chat model from {path}: {error}")
-
-
-@contextmanager
-def _without_bar() -> Iterator[None]:
-    """No progress bar of transformers: a server's standard error is its log, one line of JSON for each record."""
-    if not transformers_logging.is_progress_bar_enabled():
-        yield
-        return
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        transformers_logging.enable_progress_bar()
+    guard(model)
+    AttentionInterface.register(NAME, packed_attention)
+    plain: str = model.config._attn_implementation
+    model.eval().requires_grad_(False)
+    model.set_attn_implementation(NAME)
+    return plain
 
 
 def guard(model: Any) -> None:

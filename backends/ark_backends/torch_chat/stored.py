@@ -88,8 +88,8 @@ class StoredLinear(torch.nn.Module):  # type: ignore[misc]
 class StoredEmbedding(torch.nn.Module):  # type: ignore[misc]
     """An embedding of a stored weight (ids, width)."""
 
-    def __init__(self, stored: StoredWeight, module: torch.nn.Embedding) -> None:
-        """In the place of a module without numbers."""
+    def __init__(self, stored: StoredWeight, module: torch.nn.Embedding | None = None) -> None:
+        """In the place of a module without numbers, if it is in one's place."""
         super().__init__()
         self.num_embeddings, self.embedding_dim = stored.shape
         self.stored = stored
@@ -110,6 +110,7 @@ class StoredEmbedding(torch.nn.Module):  # type: ignore[misc]
     def loaded(self, weight: torch.nn.Parameter) -> torch.nn.Embedding:
         """The module in whose place this one stands, with a weight."""
         (module,) = self._module
+        assert module is not None
         module.weight = weight
         if self._scale != 1.0:
             module.embed_scale = torch.tensor(self._scale, device=weight.device)

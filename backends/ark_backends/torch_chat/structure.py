@@ -36,7 +36,8 @@ class Structure:
     def __init__(self, model: Any) -> None:
         body, config = model.model, model.config.get_text_config()
         attention = body.layers[0].self_attn
-        gemma = type(model).__name__ in GEMMAS
+        architecture = architecture_of(model)
+        gemma = architecture in GEMMAS
         self.heads = int(config.num_attention_heads)
         self.kv_heads = int(config.num_key_value_heads)
         self.head_dim = int(attention.head_dim)
@@ -60,7 +61,7 @@ class Structure:
         self.embedding_scale = float(torch.tensor(self.hidden**0.5, dtype=model.dtype)) if gemma else 1.0
         self._added = 1.0 if gemma else 0.0
         self._model = model
-        kinds = getattr(config, "layer_types", None) if type(model).__name__ == "Gemma3ForCausalLM" else None
+        kinds = getattr(config, "layer_types", None) if architecture == "Gemma3ForCausalLM" else None
         self.ropes = [Rope(body.rotary_emb, model.device, kind) for kind in sorted(set(kinds))] if kinds else []
         self.rotations = [sorted(set(kinds)).index(kind) for kind in kinds] if kinds else [0] * len(body.layers)
         self.ropes = self.ropes or [Rope(body.rotary_emb, model.device)]
@@ -116,6 +117,11 @@ class Structure:
     def _gain(self, norm: Any) -> torch.Tensor:
         gain: torch.Tensor = norm.weight.detach().float() + self._added
         return gain
+
+
+def architecture_of(model: Any) -> str:
+    """The class of transformers that a model is of, or has the parts of."""
+    return str(getattr(model, "architecture", type(model).__name__))
 
 
 def _activation(config: Any) -> str:

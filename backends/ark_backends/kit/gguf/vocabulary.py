@@ -8,11 +8,11 @@ from typing import Any
 
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as Core
-from transformers import PreTrainedTokenizerFast
 
 from ark.config import ConfigError
 from ark_backends.kit.gguf.file import GGUF
 from ark_backends.kit.gguf.pretokenizers import PATTERNS, WHOLE_WORDS
+from ark_backends.kit.template import TemplatedTokenizer
 from ark_backends.kit.tokenizer import HFTokenizer, check_template
 
 log = logging.getLogger("ark.torch_chat")
@@ -120,10 +120,10 @@ def tokenizer(gguf: GGUF) -> HFTokenizer:
         # llama.cpp puts it there when a template does not.
         template = "{{ bos_token }}" + template
     roles = {f"{role}_token": vocabulary.token(f"{name}_token_id") for role, name in _ROLES.items()}
-    wrapped = PreTrainedTokenizerFast(
-        tokenizer_object=core,
-        chat_template=template if isinstance(template, str) else None,
-        **{role: text for role, text in roles.items() if text is not None},
+    wrapped = TemplatedTokenizer(
+        core,
+        template if isinstance(template, str) else None,
+        {role: text for role, text in roles.items() if text is not None},
     )
     ends = {end for key in ENDS if (end := vocabulary.id(key)) is not None}
     begin = vocabulary.id("bos_token_id")

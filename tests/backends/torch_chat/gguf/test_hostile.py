@@ -16,6 +16,7 @@ from gguf_files import byte_tokens, save_gguf
 from ark.config import ConfigError
 from ark_backends.kit.gguf.file import GGUF
 from ark_backends.torch_chat.checkpoint import checkpoint
+from ark_backends.torch_chat.gguf.decoder import Decoder
 from ark_backends.torch_chat.options import TorchChatOptions
 
 EXACT = TorchChatOptions(quantization="none", dtype="float32")
@@ -104,6 +105,8 @@ def test_numbers_that_do_not_fit(more: dict[str, Any], reason: str, tmp_path: Pa
     save_gguf(path, a_model(), more=more)
     with pytest.raises(ConfigError, match=reason):
         checkpoint(path).load(EXACT)
+    with pytest.raises((ConfigError, LookupError)):
+        Decoder(GGUF(path))
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,10 @@ from ark_backends.kit.gguf.file import GGUF
 from ark_backends.torch_chat import TorchChat, compiled
 from ark_backends.torch_chat.check import divergence, relative_errors
 from ark_backends.torch_chat.checkpoint import checkpoint
+from ark_backends.torch_chat.gguf import opening
+from ark_backends.torch_chat.gguf.decoder import Decoder
 from ark_backends.torch_chat.gguf.model import build
+from ark_backends.torch_chat.gguf.referee import NoVerdict, Referee, described
 from ark_backends.torch_chat.options import TorchChatOptions
 from ark_backends.torch_chat.runner import Runner
 from ark_backends.torch_chat.stored import load_stored
@@ -37,8 +41,8 @@ def saved(path: Path, model: Any, **more: Any) -> Path:
 
 
 def compiled_logits(path: Path, *, quantized: bool = False) -> torch.Tensor:
-    runner = Runner(build(GGUF(path)))
-    assert compiled.unfit(runner.model, runner.spec) is None
+    decoder = Decoder(GGUF(path))
+    runner = Runner(decoder, decoder.spec)
     runner.compile(quantized=quantized)
     return runner.logits(TOKENS)
 
@@ -98,9 +102,26 @@ def test_an_architecture_computes_what_it_was_made_from(case: str, tmp_path: Pat
     stored = build(GGUF(path))
     assert error(plain_logits(stored, TOKENS), expected) < 1e-4
     if compiled.unable() is None and type(model).__name__ in FAMILIES:
-        assert error(compiled_logits(path), expected) < 1e-4
+        check_decoder(path, expected)
     load_stored(stored, torch.float32, torch.device("cpu"))
     assert error(plain_logits(stored, TOKENS), expected) < 1e-4
+
+
+def check_decoder(path: Path, expected: torch.Tensor) -> None:
+    """The kernels compute the same from a file's own parts and from the model of transformers."""
+    runner = Runner(build(GGUF(path)))
+    assert compiled.unfit(runner.model, runner.spec) is None
+    spec = described(runner.spec)
+    runner.compile()
+    got = runner.logits(TOKENS)
+    assert error(got, expected) < 1e-4
+    try:
+        decoder = Decoder(GGUF(path))
+    except LookupError:
+        assert "yarn" in GGUF(path).metadata.values()
+        return
+    assert described(decoder.spec) == spec
+    assert torch.equal(compiled_logits(path), got)
 
 
 def test_frequencies_with_factors(tmp_path: Path) -> None:
@@ -117,7 +138,10 @@ def test_frequencies_with_factors(tmp_path: Path) -> None:
     factors = plain / model.model.rotary_emb.inv_freq
     assert factors.min() < factors.max()
     path = saved(tmp_path, model, tensors={"rope_freqs.weight": factors})
-    assert error(plain_logits(build(GGUF(path)), TOKENS), plain_logits(model, TOKENS)) < 1e-4
+    expected = plain_logits(model, TOKENS)
+    assert error(plain_logits(build(GGUF(path)), TOKENS), expected) < 1e-4
+    if compiled.unable() is None:
+        check_decoder(path, expected)
 
 
 @pytest.mark.parametrize("kind", ["Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "F16", "BF16"])
@@ -135,7 +159,7 @@ def test_types_of_numbers(kind: str, tmp_path: Path) -> None:
 async def test_a_file_is_served(tmp_path: Path) -> None:
     model = a_model("Llama", vocab_size=300)
     path = saved(tmp_path, model)
-    backend = await TorchChat.open(ModelConfig(name="m", path=str(path), engine={"threads": 1}))
+    backend = await TorchChat.open(ModelConfig(name="m", path=str(path), engine={"threads": 1, "self_check": False}))
     try:
         assert backend.context_length == 8192
         text = backend.tokenizer.render([{"role": "user", "content": "hi"}])
@@ -152,15 +176,51 @@ async def test_a_file_is_served(tmp_path: Path) -> None:
 
 
 @on_kernels
-async def test_a_file_is_served_in_int8(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_file_is_compared_with_transformers_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     caplog.set_level("INFO")
     model = a_model("Llama", vocab_size=300)
     with torch.no_grad():
         model.get_input_embeddings().weight[LOUD] /= 1000.0
     path = saved(tmp_path, model, numbers="Q4_1")
-    backend = await TorchChat.open(ModelConfig(name="m", path=str(path), engine={"quantization": "int8"}))
-    await backend.close()
-    assert "quantization int8: 9 of 9 linear layers" in caplog.text
+    asked: list[Path] = []
+
+    class Counted(Referee):
+        def __init__(self, path: Path, *arguments: Any) -> None:
+            asked.append(path)
+            super().__init__(path, *arguments)
+
+    monkeypatch.setattr(opening, "Referee", Counted)
+
+    async def open_once() -> None:
+        caplog.clear()
+        backend = await TorchChat.open(ModelConfig(name="m", path=str(path), engine={"quantization": "int8"}))
+        await backend.close()
+        assert "quantization int8: 9 of 9 linear layers" in caplog.text
+
+    for _ in range(2):
+        await open_once()
+    assert asked == [path]
+    first = caplog.text
+
+    def refuses(self: Referee, spec: Any) -> Any:
+        raise NoVerdict("it computes something else")
+
+    monkeypatch.setattr(Referee, "case", refuses)
+    os.utime(path, (1, 1))
+    await open_once()
+    assert asked == [path, path]
+    assert "opened by transformers, because without it: it computes something else" in caplog.text
+    assert "opened by transformers" not in first
+
+
+def test_a_referee_that_ends_says_why(tmp_path: Path) -> None:
+    path = saved(tmp_path, a_model("Llama"))
+    path.write_bytes(path.read_bytes()[:-1000])
+    referee = Referee(path, None, [1, 2, 3])
+    with pytest.raises(NoVerdict, match="lies outside of it"):
+        referee.case(Runner(a_model("Llama")).spec)
 
 
 def test_an_architecture_that_is_not_run_is_named(tmp_path: Path) -> None:
