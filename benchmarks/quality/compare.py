@@ -1,11 +1,12 @@
 """How far ARK's number formats, and llama.cpp's, are from float32 on real text.
 
-The model of a directory reads a manual, a licence and a program, which every machine with Python has, in windows of
-512 tokens. transformers in float32 is the reference: perplexity, the mean Kullback-Leibler divergence of next tokens in
-nats, and how often the most likely next token is the same.
+The model reads a manual, a licence and a program, which every machine with Python has, in windows of 512 tokens.
+transformers in float32 is the reference, for a GGUF with the numbers that are in the file: perplexity, the mean
+Kullback-Leibler divergence of next tokens in nats, and how often the most likely next token is the same.
 
-    python benchmarks/quality/compare.py MODEL
-    python benchmarks/quality/compare.py MODEL --gguf MODEL.gguf --peer /tmp/peers/bin/python
+    python benchmarks/quality/compare.py DIRECTORY
+    python benchmarks/quality/compare.py DIRECTORY --gguf MODEL.gguf --peer /tmp/peers/bin/python
+    python benchmarks/quality/compare.py MODEL.gguf --gguf MODEL.gguf --peer /tmp/peers/bin/python
 
 llama.cpp comes in the package cyllama, in an environment of its own (`benchmarks/environment.py`); it makes its formats
 from the file given.
@@ -34,8 +35,9 @@ WINDOWS = 4
 
 TEXTS = ("manual", "licence", "program")
 ARK = ("float32", "bfloat16", "int8")
-LLAMA = {"float32": 0, "bfloat16": 32, "q8_0": 7}
-"""The numbers that llama.cpp has for them."""
+STORED = "as stored"
+LLAMA = {"float32": 0, "bfloat16": 32, "q8_0": 7, STORED: None}
+"""The numbers that llama.cpp has for them; it makes all but the last."""
 
 Logits = Callable[[list[int]], Any]
 """Tokens, which follow nothing -> logits (tokens, vocabulary) after each."""
@@ -68,7 +70,7 @@ def main() -> None:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path, help="a directory that transformers loads")
+    parser.add_argument("model", type=Path, help="a directory that transformers loads, or a GGUF")
     parser.add_argument("--ark", nargs="*", default=ARK, choices=ARK)
     parser.add_argument("--gguf", type=Path, help="the same weights as llama.cpp reads them")
     parser.add_argument("--llama", nargs="*", default=list(LLAMA), choices=list(LLAMA))
@@ -93,12 +95,12 @@ def texts() -> dict[str, str]:
 
 
 def save_windows(model: Path, work: Path) -> None:
-    from transformers import AutoTokenizer
+    from ark_backends.torch_chat.checkpoint import checkpoint
 
-    tokenizer = AutoTokenizer.from_pretrained(model)
+    tokenizer = checkpoint(model).tokenizer()
     windows = {}
     for name, text in texts().items():
-        tokens = tokenizer.encode(text, add_special_tokens=False)
+        tokens = tokenizer.encode(text)
         windows[name] = [tokens[WINDOW * i : WINDOW * (i + 1)] for i in range(WINDOWS)]
     (work / "windows.json").write_text(json.dumps(windows))
 
@@ -114,7 +116,15 @@ def reference(model: Path, work: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM
 
-    plain = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).eval()
+    from ark_backends.kit.gguf.file import GGUF
+    from ark_backends.torch_chat.gguf.model import build
+    from ark_backends.torch_chat.stored import load_stored
+
+    if model.is_file():
+        plain = build(GGUF(model))
+        load_stored(plain, torch.float32, torch.device("cpu"))
+    else:
+        plain = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).eval()
     for _, tokens, path in windows(work):
         with torch.inference_mode():
             np.save(path, plain(torch.tensor([tokens]), use_cache=False).logits[0].numpy())
@@ -150,13 +160,16 @@ def log_softmax(logits: Any) -> Any:
 def ark(model: Path, kind: str) -> Logits:
     import torch
 
+    from ark_backends.kit.gguf.file import GGUF
+    from ark_backends.torch_chat.gguf.decoder import Decoder
     from ark_backends.torch_chat.pretrained import load
     from ark_backends.torch_chat.runner import Runner
 
-    dtype = "bfloat16" if kind == "bfloat16" else "float32"
-    loaded, _ = load(model, device="cpu", dtype=dtype)
-    runner = Runner(loaded)
-    del loaded
+    if model.is_file():
+        decoder = Decoder(GGUF(model), torch.bfloat16 if kind == "bfloat16" else None)
+        runner = Runner(decoder, decoder.spec)
+    else:
+        runner = Runner(load(model, device="cpu", dtype="bfloat16" if kind == "bfloat16" else "float32")[0])
     runner.compile(quantized=kind == "int8")
 
     def logits(tokens: list[int]) -> Any:
@@ -173,7 +186,7 @@ def llama(gguf: Path, kind: str, vocabulary: int) -> Logits:
         # What a context of cyllama 0.2 asks its model for, which has no such thing.
         n_vocab = vocabulary
 
-    made = gguf.with_name(f"{gguf.stem}.{kind}.gguf")
+    made = gguf if kind == STORED else gguf.with_name(f"{gguf.stem}.{kind}.gguf")
     if not made.exists():
         how = llama_cpp.LlamaModelQuantizeParams()
         how.ftype, how.allow_requantize = LLAMA[kind], True
