@@ -19,8 +19,8 @@ from msgspec import UNSET, Meta
 from ark_conformance.methods import find_method
 from ark_conformance.paths import PathError, parse_path
 
-Profile = Literal["openai", "ark", "document"]
-PROFILES: tuple[Profile, ...] = ("openai", "ark", "document")
+Profile = Literal["openai", "ark", "document", "state"]
+PROFILES: tuple[Profile, ...] = ("openai", "ark", "document", "state")
 
 Variant = Literal["sync", "async", "raw", "async-raw", "stream", "async-stream", "raw-stream", "async-raw-stream"]
 """How a case is replayed: with the plain or the asyncio client; with its ``with_raw_response`` methods; as a stream."""
@@ -136,12 +136,19 @@ class Saved(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """A regular expression whose first group is taken."""
 
 
+class Sum(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A number of a reply. Each part is a path, or a named value as ``${name}``."""
+
+    plus: Annotated[tuple[str, ...], Meta(min_length=1)]
+    minus: tuple[str, ...] = ()
+
+
 class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename={"arguments": "with"}):
     """One call and what must hold of its reply."""
 
     call: str
     """A method of the client, as ``chat.completions.create``; or ``http``, a request as it stands; or ``close``, which
-    leaves a stream that an earlier step has held."""
+    leaves a stream that an earlier step has held; or ``restart``, which restarts the server."""
     arguments: dict[str, Any] = {}
     """Written ``with``. What the client's method does not know is sent in the body."""
     stream_with: dict[str, Any] = {}
@@ -157,6 +164,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """The client goes after so many events of the stream."""
     hold: str | None = None
     """The stream stays open, behind `leave_after` events, until ``close`` names it. Several may have one name."""
+    repeat: Annotated[int, Meta(ge=1)] = 1
+    """The step is made so often, and everything must hold each time; ``${round}`` counts from 1."""
     within: float | None = None
     """The step is repeated for so many seconds until everything holds, or `until` does."""
     times: int | None = None
@@ -168,6 +177,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     error: Fault | None = None
     holds: tuple[str, ...] = ()
     """Shapes that hold of the reply."""
+    measure: dict[Name, Sum] = {}
+    """Numbers that checks find at ``measured.NAME``. The report shows them where a step of the case repeats."""
     expect: tuple[Check, ...] = ()
     save: dict[Name, str | Saved] = {}
 
@@ -200,7 +211,7 @@ class CallFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     area: CaseName
     about: str
-    profiles: tuple[Profile, ...] = PROFILES
+    profiles: tuple[Profile, ...] = ("openai", "ark", "document")
     variants: tuple[Variant, ...] = ("sync",)
     needs: tuple[str, ...] = ()
     defaults: dict[str, dict[str, Any]] = {}
@@ -331,7 +342,7 @@ def _case_of(table: Any, message: str) -> str:
 
 def _check_step(step: Step, variants: Sequence[Variant]) -> None:
     """What types cannot say. Raises ValueError and PathError."""
-    if step.call not in ("http", "close"):
+    if step.call not in ("http", "close", "restart"):
         method = find_method(step.call)
         if not method.streams and (step.stream or step.leave_after is not None or step.hold is not None):
             raise ValueError(f"{step.call} has no streams")
@@ -342,6 +353,9 @@ def _check_step(step: Step, variants: Sequence[Variant]) -> None:
         raise ValueError("or_skip says why until never holds, and there is no until")
     _check_checks(step.expect)
     _check_checks(step.until)
+    for part in (part for measured in step.measure.values() for part in (*measured.plus, *measured.minus)):
+        if not part.startswith("${"):
+            parse_path(part)
     for saved in step.save.values():
         at = saved if isinstance(saved, str) else saved.at
         parse_path(at)

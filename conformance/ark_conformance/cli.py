@@ -7,6 +7,7 @@ import json
 import logging
 import math
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -23,6 +24,8 @@ from ark_conformance.report import as_json, as_junit, print_results
 from ark_conformance.suite import Run, choose, run_all
 from ark_conformance.target import Target, TargetError
 
+ASK = "ask"
+"""For a command: a person restarts the server."""
 PASSED, FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
 """Exit statuses: no call failed; a call failed; nothing could run; Ctrl-C."""
 
@@ -34,7 +37,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from ark_conformance.record import main as record  # noqa: PLC0415 - it changes the HTTP client
 
         return record(given[1:])
-    options = _parser().parse_args(given)
+    parser = _parser()
+    options = parser.parse_args(given)
+    if options.restart is not None and options.jobs > 1:
+        parser.error("--restart would interrupt the other calls of --jobs")
     # Calls give the client bad arguments on purpose, and it warns of them.
     logging.getLogger("openai").setLevel(logging.ERROR)
     console = Console(stderr=False, soft_wrap=True)
@@ -151,7 +157,20 @@ def _target(options: argparse.Namespace) -> Target:
         embedding=options.embedding_model,
         transcription=options.transcription_model,
         body_timeout=options.body_timeout,
+        restart=None if options.restart is None else lambda: _restart(options.restart),
     )
+
+
+def _restart(command: str) -> None:
+    """Raises TargetError."""
+    if command == ASK:
+        print("Restart the server now, then press Enter. ", end="", file=sys.stderr, flush=True)
+        if not sys.stdin.readline():
+            raise TargetError("nobody pressed Enter")
+        return
+    status = subprocess.run(command, shell=True, stdin=subprocess.DEVNULL, check=False).returncode
+    if status:
+        raise TargetError(f"{command!r} ended with the status {status}")
 
 
 def _positive(kind: Callable[[str], float]) -> Callable[[str], float]:
@@ -196,6 +215,11 @@ def _parser() -> argparse.ArgumentParser:
         type=_positive(float),
         metavar="SECONDS",
         help="how long the server waits for the next part of a body",
+    )
+    parser.add_argument(
+        "--restart",
+        metavar="COMMAND",
+        help="restarts the server; the calls that need it are skipped otherwise. `ask` lets you do it and press Enter",
     )
     parser.add_argument("--profile", choices=PROFILES, help="default: ark if GET /models shows ARK, else openai")
     parser.add_argument("--chat-model", metavar="NAME", help="default: the first of GET /models")

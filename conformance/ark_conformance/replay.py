@@ -11,12 +11,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ark_conformance.calls import Call, CallSet, Profile, Saved, Step, Variant
+from ark_conformance.calls import Call, CallSet, Profile, Saved, Step, Sum, Variant
 from ark_conformance.checks import fault_problems, problems, show
 from ark_conformance.clients import AnyCaller, AsyncCaller, Caller, Outcome, Request
 from ark_conformance.methods import find_method
 from ark_conformance.paths import select
-from ark_conformance.target import Target
+from ark_conformance.target import Target, TargetError
 from ark_conformance.values import MissingValue, Variables
 from ark_conformance.views import view
 
@@ -51,6 +51,8 @@ class Result:
     """Number of requests made."""
     answered: bool = True
     """Whether the last request got a reply."""
+    measured: list[dict[str, float]] = field(default_factory=list)
+    """What the steps of a case with a repeated one measured, by name, for each time that one was made."""
 
     @property
     def name(self) -> str:
@@ -100,16 +102,21 @@ class _Replay:
         self._variant = result.variant
         self._calls = calls
         self._profile = profile
+        self._target = target
         self._caller = caller
         self._result = result
+        # One number is no series: it is for the checks alone.
+        self._shows_measures = any(step.repeat > 1 for step in call.case.step)
         self._variables = Variables(target.known(), target.missing(), call.directory)
 
     def run(self) -> None:
         for number, step in enumerate(self._call.case.step, 1):
             self._result.step = number
-            if not self._repeated(step):
-                self._result.status = "failed"
-                return
+            for round_ in range(1, step.repeat + 1):
+                self._variables.save("round", round_)
+                if not self._repeated(step):
+                    self._result.status = "failed"
+                    return
         self._result.problems = []
 
     def _repeated(self, step: Step) -> bool:
@@ -141,6 +148,8 @@ class _Replay:
                 self._result.problems = [f"no stream is held as {error.args[0]!r}"]
                 return False
             return True
+        if step.call == "restart":
+            return self._restarted()
         try:
             request = self._request(step)
         except KeyError as error:
@@ -161,14 +170,44 @@ class _Replay:
         self._result.reply = show_reply(outcome) if found else ""
         return None if waited_for else not found
 
+    def _restarted(self) -> bool:
+        try:
+            self._target.restart_and_wait()
+        except TargetError as error:
+            self._result.problems = [f"the server was not restarted: {error}"]
+            return False
+        return True
+
     def _judged(self, step: Step, outcome: Outcome) -> tuple[list[str], list[str]]:
         """The failed checks of `until`, and those of the step."""
         seen = view(outcome.exchange, outcome.parsed, outcome.error)
         if step.call == "http" and seen.get("status", 0) >= 400:
             # A plain HTTP client does not raise: the error is read from the reply.
             seen["error"] = _error_of(seen)
+        seen["measured"] = self._measured(step, seen)
         waited_for = problems(step.until, seen, self._profile, self._variables)
-        return waited_for, waited_for or self._problems(step, outcome, seen) or self._save(step, seen)
+        found = waited_for or self._problems(step, outcome, seen) or self._save(step, seen)
+        if self._shows_measures and step.measure:
+            self._result.measured.append(seen["measured"])
+        return waited_for, found
+
+    def _measured(self, step: Step, seen: dict[str, Any]) -> dict[str, float]:
+        """The numbers of a step, without those of which the reply lacks a part."""
+        found: dict[str, float] = {}
+        for name, asked in step.measure.items():
+            number = self._sum(asked, {**seen, "measured": found})
+            if number is not None:
+                found[name] = number
+        return found
+
+    def _sum(self, asked: Sum, seen: dict[str, Any]) -> float | None:
+        def value(part: str) -> Any:
+            return self._variables.fill(part) if part.startswith("${") else next(iter(select(seen, part)), None)
+
+        plus, minus = ([value(part) for part in parts] for parts in (asked.plus, asked.minus))
+        if not all(isinstance(part, (int, float)) for part in (*plus, *minus)):
+            return None
+        return float(sum(plus) - sum(minus))
 
     def _request(self, step: Step) -> Request:
         stream = _streams(step, self._variant)

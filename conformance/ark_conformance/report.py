@@ -27,6 +27,9 @@ def print_results(console: Console, results: Sequence[Result]) -> None:
         if result.status == "failed":
             console.rule(f"[red]{escape(result.name)}")
             console.print(result.explanation, markup=False, highlight=False)
+    for result in results:
+        if result.measured:
+            _print_measured(console, result)
     table = Table("area", *(("passed", "failed", "skipped", "requests", "seconds")), box=None, pad_edge=False)
     for column in table.columns[1:]:
         column.justify = "right"
@@ -88,6 +91,18 @@ def versions() -> dict[str, str]:
     except PackageNotFoundError:
         own = "unknown"
     return {"ark-conformance": own, "openai": openai.__version__, "python": platform.python_version()}
+
+
+def _print_measured(console: Console, result: Result) -> None:
+    """What a call measured, a row for each time that its step was made."""
+    names = list(dict.fromkeys(name for row in result.measured for name in row))
+    table = Table("", *names, box=None, pad_edge=False, title=escape(result.name), title_justify="left")
+    for column in table.columns:
+        column.justify = "right"
+    for number, row in enumerate(result.measured, 1):
+        table.add_row(str(number), *(f"{row[name]:g}" if name in row else "-" for name in names))
+    console.print()
+    console.print(table)
 
 
 def _cells(tally: Tally) -> list[str]:

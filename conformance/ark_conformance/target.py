@@ -31,14 +31,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import msgspec
 
-from ark_conformance.calls import Call
+from ark_conformance.calls import Call, Step
 from ark_conformance.clients import Server, tls
 
 TINY_CHAT = "tiny-chat"
@@ -78,6 +79,8 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     transcription: str | None
     body_timeout: float | None = None
     """Seconds that the server waits for the next part of a body."""
+    restart: Callable[[], None] | None = None
+    """Ends the server, and starts it again. Raises TargetError."""
 
     @classmethod
     def ask(
@@ -88,6 +91,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
         embedding: str | None = None,
         transcription: str | None = None,
         body_timeout: float | None = None,
+        restart: Callable[[], None] | None = None,
     ) -> Target:
         """Read GET /models. Model names that are given take precedence. Raises TargetError.
 
@@ -106,7 +110,18 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
             embedding=embedding or _first(models, "embedding"),
             transcription=transcription or _first(models, "transcription"),
             body_timeout=body_timeout,
+            restart=restart,
         )
+
+    def restart_and_wait(self, seconds: float = 300.0) -> None:
+        """Restart the server, and wait until it answers. Raises TargetError."""
+        assert self.restart is not None
+        self.restart()
+        deadline = time.monotonic() + seconds
+        while not self.answers():
+            if time.monotonic() > deadline:
+                raise TargetError(f"it has not answered within {seconds:g} seconds")
+            time.sleep(0.2)
 
     def answers(self) -> bool:
         """Whether the server still answers."""
@@ -177,10 +192,9 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
                 return reason
         missing = self.missing()
         for step in call.case.step:
-            if step.key == "other" and self.server.other_key is None:
-                return "there is no second API key: --other-key"
-            if step.key == "limited" and self.server.limited_key is None:
-                return "there is no API key whose limits may be used up: --limited-key"
+            reason = self._not_given(step)
+            if reason is not None:
+                return reason
             for name in names_in(msgspec.to_builtins(step)):
                 if name in missing:
                     return missing[name]
@@ -189,6 +203,15 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
                 reason = self._unsupported(step.arguments)
                 if reason is not None:
                     return reason
+        return None
+
+    def _not_given(self, step: Step) -> str | None:
+        if step.call == "restart" and self.restart is None:
+            return "nothing restarts the server: --restart"
+        if step.key == "other" and self.server.other_key is None:
+            return "there is no second API key: --other-key"
+        if step.key == "limited" and self.server.limited_key is None:
+            return "there is no API key whose limits may be used up: --limited-key"
         return None
 
     def _lacks(self, need: str) -> str | None:

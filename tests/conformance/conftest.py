@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,23 @@ def other_models_target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ta
     )
     with serve(create_app(make_config(models=models)), 120) as server:
         yield ask(server.url)
+
+
+@pytest.fixture(scope="module")
+def restarted_target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
+    """ARK that keeps its sessions on disk, and can be ended and started again on the same port."""
+    config = make_config(models=change_chat()[:1])
+    sessions = msgspec.structs.replace(config.sessions, path=str(tmp_path_factory.mktemp("kept") / "sessions.sqlite"))
+    config = msgspec.structs.replace(config, sessions=sessions)
+    with ExitStack() as running:
+        server = running.enter_context(serve(create_app(config), 120))
+
+        def restart() -> None:
+            running.close()
+            running.enter_context(serve(create_app(config), 120, port=server.port))
+
+        target = ask(server.url)
+        yield msgspec.structs.replace(target, restart=restart)
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,9 @@ LIMITS = [*RATES, "limits/a-full-queue", "*/*slow*", "audio*/*too-large*"]
 OTHERS = ["embeddings/sparse", "embeddings/colbert", "audio/*translation"]
 """Calls for a model with three kinds of vectors, and for one that translates."""
 
+RESTARTS = ["state/*restart*"]
+"""Calls for a server that can be restarted."""
+
 
 def make(call: ConformanceCall, target: Target) -> None:
     """Make a call. It may not be skipped: the server is set up for it."""
@@ -32,7 +35,7 @@ def make(call: ConformanceCall, target: Target) -> None:
 
 @pytest.mark.conformance(
     profile="ark",
-    exclude=[*LIMITS, *OTHERS, "ignored", "loading", "sessions-lost", "embeddings/ids-of-openais-tokenizer"],
+    exclude=[*LIMITS, *OTHERS, *RESTARTS, "ignored", "loading", "sessions-lost", "embeddings/ids-of-openais-tokenizer"],
 )
 def test_ark(conformance_call: ConformanceCall, ark_target: Target) -> None:
     make(conformance_call, ark_target)
@@ -73,6 +76,11 @@ def test_ark_that_is_lenient_and_not_all_there(conformance_call: ConformanceCall
 @pytest.mark.conformance(profile="ark", only=["sessions-lost/*rebuilt"])
 def test_ark_with_little_room_for_state(conformance_call: ConformanceCall, crowded_target: Target) -> None:
     make(conformance_call, crowded_target)
+
+
+@pytest.mark.conformance(profile="ark", only=RESTARTS)
+def test_ark_that_is_restarted(conformance_call: ConformanceCall, restarted_target: Target) -> None:
+    make(conformance_call, restarted_target)
 
 
 @pytest.mark.conformance(profile="ark", only=OTHERS)

@@ -59,6 +59,7 @@ def target(url: str, needs: tuple[str, ...]) -> Target:
         embedding=embedding,
         transcription=transcription,
         body_timeout=0.001,
+        restart=lambda: None,
     )
 
 

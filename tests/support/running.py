@@ -52,7 +52,13 @@ class Running:
 
 @contextmanager
 def serve(
-    app: Ark, seconds: float = 180.0, *, ready: bool = True, never: Sequence[str] = (), send_buffer: int | None = None
+    app: Ark,
+    seconds: float = 180.0,
+    *,
+    ready: bool = True,
+    never: Sequence[str] = (),
+    send_buffer: int | None = None,
+    port: int = 0,
 ) -> Iterator[Running]:
     """Serve an app until the block ends. When it begins, every model answers, or with ``ready=False`` may have failed.
 
@@ -60,7 +66,7 @@ def serve(
     for. `send_buffer` is the number of bytes that the kernel buffers for a
     client that does not read, instead of some megabytes.
     """
-    listening = socket.create_server(("127.0.0.1", 0))
+    listening = socket.create_server(("127.0.0.1", port))
     port = listening.getsockname()[1]
     if send_buffer is not None:
         # A connection inherits the buffer of its listening socket.
