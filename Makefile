@@ -23,7 +23,7 @@ test: $(VENV)/.dev models
 	$(BIN)/pytest -n 2 --dist loadfile $(PYTEST_OPTIONS)
 
 # Other people's clients from npm, against a server on this machine. It needs Node 20 or newer.
-test-clients: $(VENV)/.dev $(VENV)/.agents models tests/clients/npm/node_modules
+test-clients: $(VENV)/.dev $(VENV)/.agents $(VENV)/.openai-tests models tests/clients/npm/node_modules
 	$(BIN)/pytest -m npm $(PYTEST_OPTIONS) tests/clients
 
 # The backend `remote` against vLLM, which `make test` has no room for: 3.5 GB, and a minute to start.
@@ -103,6 +103,16 @@ $(VENV)/.agents: tests/clients/python/requirements.txt
 
 $(VENV)/.vllm: tests/engines/install_vllm.sh
 	tests/engines/install_vllm.sh $(VENV)/vllm
+	touch $@
+
+# The client of OpenAI with its tests, which are in its sdist alone.
+$(VENV)/.openai-tests: tests/clients/python/openai_tests.txt
+	rm -rf $(VENV)/openai-tests
+	$(PYTHON) -m venv $(VENV)/openai-tests
+	$(VENV)/openai-tests/bin/python -m pip install --quiet --requirement tests/clients/python/openai_tests.txt
+	$(VENV)/openai-tests/bin/python -m pip download --quiet --no-deps --no-binary openai --dest $(VENV)/openai-tests \
+		"openai==$$($(VENV)/openai-tests/bin/python -c 'import openai; print(openai.__version__)')"
+	tar -xzf $(VENV)/openai-tests/openai-*.tar.gz -C $(VENV)/openai-tests
 	touch $@
 
 $(VENV)/.bench: $(VENV)/.dev

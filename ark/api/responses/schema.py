@@ -159,7 +159,7 @@ class ResponseRequest(InputFields, frozen=True, kw_only=True):
     """`message.output_text.logprobs`, `reasoning.encrypted_content`; others have no effect."""
     max_output_tokens: parameters.TokenCount | None = None
     """The largest number of tokens, reasoning included."""
-    max_tool_calls: Annotated[int, Meta(ge=1)] | None = None
+    max_tool_calls: Annotated[int, Meta(ge=0)] | None = None
     """Accepted; it counts the calls of tools that OpenAI runs itself."""
     metadata: Metadata | None = None
     """Up to 16 texts, which the response repeats."""
