@@ -38,6 +38,7 @@ from ark.http.request import (
 )
 from ark.http.websocket import EventSocket, deny, request_scope
 from ark.ops import logs
+from ark.ops.keys import sent_key
 from ark.ops.limits import Account, Place
 from ark.ops.requests import RequestRecord
 from ark.ops.tracing import open_tracer
@@ -224,7 +225,7 @@ class Ark:
             receive,
             send,
             public_error=call.public_error,
-            encode_error=encode_error,
+            encode_error=call.encode_error,
             extra_headers=call.extra_headers,
             keep_alive=math.inf if services is None else services.config.server.keep_alive,
             write_timeout=math.inf if services is None else services.config.limits.write_timeout,
@@ -268,6 +269,7 @@ class Call:
         self.form: Form | None = None
         """Closed by whoever has the call."""
         self._error: str | None = None
+        self._encode_error: Callable[[APIError], bytes] = encode_error
 
     def check(self) -> tuple[Services, Route, tuple[str, str], KeyConfig | None]:
         """The route of a request, what its path has in place of braces, and its key. Raises APIError."""
@@ -282,11 +284,12 @@ class Call:
             route, params = PREFLIGHT, ("", "")
         else:
             route, self._record.route, params = match(path, method)
+            self._encode_error = route.encode_error
         if services.draining and not route.open:
             raise Unavailable("The server is shutting down.", code="draining")
         key = None
         if not (route.open or services.keys.open):
-            key = services.keys.check(headers.get(b"authorization", b"").decode("latin-1"))
+            key = services.keys.check(sent_key(headers))
         return services, route, params, key
 
     async def admit(self, exchange: Exchange) -> Respond:
@@ -359,6 +362,10 @@ class Call:
             if self._services.draining and is_http1(self._scope):
                 headers.append(CLOSE)
         return headers
+
+    def encode_error(self, error: APIError) -> bytes:
+        """An error in the shape of the route's API."""
+        return self._encode_error(error)
 
     def public_error(self, error: BaseException) -> APIError:
         """The error itself if it is meant for clients. Any other is logged and hidden."""

@@ -12,13 +12,16 @@ from ark.api.chat import endpoint as chat
 from ark.api.completions import endpoint as completions
 from ark.api.conversations import endpoint as conversations
 from ark.api.embeddings import endpoint as embeddings
+from ark.api.error_body import encode_error
+from ark.api.messages import endpoint as messages
+from ark.api.messages.render import encode_error as messages_error
 from ark.api.models import endpoint as models
 from ark.api.ops import endpoint as ops
 from ark.api.request import Request
 from ark.api.responses import endpoint as responses
 from ark.api.sessions import endpoint as sessions
 from ark.api.tokens import endpoint as tokens
-from ark.errors import MethodNotAllowed, NotFound
+from ark.errors import APIError, MethodNotAllowed, NotFound
 from ark.http.request import Reads
 from ark.http.response import EventStream, Response
 from ark.services import Services
@@ -36,6 +39,8 @@ class Route(msgspec.Struct, frozen=True):
     """Needs no key."""
     work: bool = False
     """Asks an engine for work, so that the limits of `ark.ops.limits` hold."""
+    encode_error: Callable[[APIError], bytes] = encode_error
+    """The body of a reply that is an error."""
 
 
 ROUTES: Mapping[str, Mapping[str, Route]] = {
@@ -66,6 +71,10 @@ ROUTES: Mapping[str, Mapping[str, Route]] = {
     "/audio/translations": {"POST": Route(audio.translate, reads="form", work=True)},
     "/tokenize": {"POST": Route(tokens.tokenize, reads="json", work=True)},
     "/detokenize": {"POST": Route(tokens.detokenize, reads="json", work=True)},
+    "/messages": {"POST": Route(messages.create, reads="json", work=True, encode_error=messages_error)},
+    "/messages/count_tokens": {
+        "POST": Route(messages.count_tokens, reads="json", work=True, encode_error=messages_error)
+    },
     "/models": {"GET": Route(models.list_models)},
     "/models/{model}": {"GET": Route(models.get_model)},
     "/sessions": {"GET": Route(sessions.list_sessions)},

@@ -22,11 +22,14 @@ _KINDS: Mapping[str, type[ServedChat] | type[ServedEmbedding] | type[ServedTrans
 }
 
 DEFAULT_ALIASES: Mapping[str, Sequence[str]] = {
-    "chat": ("gpt-3.5-turbo", "gpt-4o", "gpt-4o-mini", "gpt-*", "chatgpt-*", "codex-*", "o1*", "o3*", "o4*"),
+    "chat": (
+        *("gpt-3.5-turbo", "gpt-4o", "gpt-4o-mini"),
+        *("gpt-*", "chatgpt-*", "codex-*", "o1*", "o3*", "o4*", "claude-*"),
+    ),
     "embedding": ("text-embedding-ada-002", "text-embedding-3-small", "text-embedding-3-large", "text-embedding-*"),
     "transcription": ("whisper-1", "gpt-4o-transcribe", "gpt-4o-mini-transcribe", "whisper-*", "gpt-*-transcribe*"),
 }
-"""Task to the names that OpenAI's clients ask for most, which are listed, and to patterns for the others."""
+"""Task to the names that clients of OpenAI and Anthropic ask for: those that are listed, and patterns."""
 
 
 class Registry:

@@ -6,7 +6,7 @@ import hashlib
 import hmac
 import logging
 import secrets
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import anyio
@@ -23,6 +23,14 @@ WATCH_INTERVAL = 1.0
 _BLANK = " \t"
 """Stripped from around a header's value, and nothing else: headers are read as Latin-1, where the last byte of a key in
 UTF-8 may be a no-break space."""
+
+
+def sent_key(headers: Mapping[bytes, bytes]) -> str:
+    """The ``Authorization`` header, or what Anthropic's clients send in its place."""
+    sent = headers.get(b"authorization", b"").decode("latin-1")
+    if not sent and (key := headers.get(b"x-api-key", b"").decode("latin-1").strip(_BLANK)):
+        return key if key.lower().startswith("bearer ") else f"Bearer {key}"
+    return sent
 
 
 class Keys:

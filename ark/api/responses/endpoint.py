@@ -10,9 +10,10 @@ from urllib.parse import parse_qs
 import msgspec
 
 from ark.api.decode import decode_body
+from ark.api.reasoning import SealedReasoning
 from ark.api.request import Request
 from ark.api.responses.background import BackgroundRun
-from ark.api.responses.items import SealedReasoning, new_id
+from ark.api.responses.items import new_id
 from ark.api.responses.render import encode, sse_event
 from ark.api.responses.run import ResponseRunner, begin, count_tokens
 from ark.api.responses.schema import (

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from ark.api.chat.schema import ChatMessage, FunctionCall, RefusalPart, TextPart, ToolCall
+from ark.api.reasoning import SealedReasoning
 from ark.api.responses.schema import Content, InputItem, Part, ToolSpec
 from ark.chat.tools.custom import INPUT
 from ark.errors import BadRequest, invalid_value, missing_parameter, shorten
@@ -23,16 +24,6 @@ Item = dict[str, Any]
 """An item as it is kept and listed."""
 
 FindItem = Callable[[str], Item | None]
-
-
-class SealedReasoning(msgspec.Struct, frozen=True, array_like=True):
-    """What `encrypted_content` holds."""
-
-    text: str
-    ids: bytes
-    """The exact tokens, packed, with the tags and the white space around them."""
-    fingerprint: str
-    """Of the tokenizer that gave them."""
 
 
 Unseal = Callable[[str], SealedReasoning]

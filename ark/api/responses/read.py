@@ -9,12 +9,12 @@ import msgspec
 
 from ark.api.chat import parameters
 from ark.api.chat.schema import ChatRequest
+from ark.api.reasoning import SealedReasoning, unseal_reasoning, with_exact_reasoning
 from ark.api.request import Request
-from ark.api.responses.items import Input, Item, SealedReasoning, read_input
+from ark.api.responses.items import Input, Item, read_input
 from ark.api.responses.schema import ConversationReference, InputFields, InputItem, ResponseRequest
 from ark.api.responses.tools import Tools
 from ark.api.responses.translate import chat_request, own_name, own_names
-from ark.chat.prompt.verbatim import IDS
 from ark.chat.turn import TurnRequest
 from ark.config import LimitsConfig
 from ark.engines.chat import ChatBackend
@@ -23,7 +23,6 @@ from ark.models.served import ServedChat
 from ark.services import Services
 from ark.sessions.conversations import ItemConversation
 from ark.sessions.response_node import Node
-from ark.sessions.transcript import read_message
 
 
 @dataclass
@@ -89,7 +88,7 @@ class ItemReader:
         return self._services.responses.find_item(self._owner, number)
 
     def _unseal(self, text: str) -> SealedReasoning:
-        return msgspec.msgpack.decode(self._services.seal.open(text, self._owner), type=SealedReasoning)
+        return unseal_reasoning(text, self._services.seal, self._owner)
 
 
 def ask(
@@ -101,12 +100,8 @@ def ask(
         chat = parameters.without(reading.chat, dropped)
         messages = parameters.read_messages(chat.messages)
         instructed = len(messages) - len(reading.input.messages)
-        for index, sealed in reading.input.sealed.items():
-            if sealed.fingerprint == served.prompts.fingerprint:
-                place = index + instructed
-                before = messages[place - 1] if place else None
-                exact = read_message({**messages[place].data, IDS: sealed.ids.hex()}, before)
-                messages = (*messages[:place], exact, *messages[place + 1 :])
+        sealed = {index + instructed: one for index, one in reading.input.sealed.items()}
+        messages = with_exact_reasoning(messages, sealed, served.prompts.fingerprint)
         asked = parameters.read(chat, messages, request, served, backend, limits=services.config.limits)
     names = [*reading.tools.ignored, *reading.input.ignored, *(own_name(name, (), ()) for name in dropped)]
     return asked, [*dict.fromkeys(names)]

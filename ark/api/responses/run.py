@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import secrets
 import time
 from collections.abc import AsyncGenerator
@@ -12,22 +11,21 @@ import msgspec
 
 from ark.api.chat.endpoint import TurnRunner
 from ark.api.chat.parameters import read_hints
+from ark.api.reasoning import seal_reasoning
 from ark.api.request import Request, ignored_header
 from ark.api.responses import schema
-from ark.api.responses.items import SealedReasoning
 from ark.api.responses.read import Reading, ask, read
 from ark.api.responses.render import Event, ResponseRenderer, encode
 from ark.api.responses.schema import ConversationReference, InputFields, ResponseRequest
 from ark.api.responses.state import ResponseTurn, behind
 from ark.api.responses.translate import ENCRYPTED, LOGPROBS, own_names
-from ark.chat.output.reasoning import OPEN
 from ark.chat.turn import Turn, TurnRequest, prepare
 from ark.errors import Conflict, ContextLengthExceeded
 from ark.models.served import ServedChat
 from ark.services import Services
 from ark.sessions.response_node import item_id, new_node
 from ark.sessions.service import Turn as SessionTurn
-from ark.sessions.transcript import Continuation, Transcript, pack_tokens
+from ark.sessions.transcript import Continuation, Transcript
 
 
 class ResponseRunner(TurnRunner):
@@ -122,19 +120,8 @@ class ResponseRunner(TurnRunner):
 
     def _seal(self) -> str:
         """The reasoning so far, exactly."""
-        turn = self.turn
-        assert turn is not None
-        output, prompt = turn.outputs[0], turn.prompt
-        ids = output.token_ids[: output.reasoning_end]
-        tokenizer = prompt.builder.tokenizer
-        gap = output.token_ids[output.reasoning_end :]
-        ids += itertools.takewhile(lambda token: tokenizer.decode([token]).isspace(), gap)
-        _, tag, after = prompt.ending.rpartition(OPEN)
-        if tag and not after.strip():
-            # The prompt opens the reasoning.
-            ids = [*tokenizer.encode(tag + after), *ids]
-        sealed = SealedReasoning(output.reasoning, pack_tokens(ids), prompt.builder.fingerprint)
-        return self.services.seal.close(msgspec.msgpack.encode(sealed), self.asked.owner)
+        assert self.turn is not None
+        return seal_reasoning(self.turn, self.services.seal, self.asked.owner)
 
     async def keep_unfinished(self) -> None:
         """Store the response as it is, so that it can be asked for, but not continued."""

@@ -22,14 +22,16 @@ _SAME = (
 )
 """Parameters of the same name."""
 
-_NAMES = (
+Names = Sequence[tuple[re.Pattern[str], str]]
+"""Names of a chat's parameters, and what they are in another API."""
+
+_NAMES: Names = (
     (re.compile(r"^response_format(\.json_schema)?"), "text.format"),
     (re.compile(r"^max(_completion)?_tokens$"), "max_output_tokens"),
     (re.compile(r"^reasoning_effort$"), "reasoning.effort"),
     (re.compile(r"^logprobs$"), "include"),
     (re.compile(r"^messages$"), "input"),
 )
-"""Names of a chat's parameters, and what they are here."""
 _INDEXED = re.compile(r"^(?P<list>messages|tools)\[(?P<index>\d+)\](\.function|\.custom)?")
 
 
@@ -62,25 +64,25 @@ def chat_request(body: InputFields, model: str, read: Input, tools: Tools) -> Ch
 
 
 @contextmanager
-def own_names(places: Sequence[str], tools: Sequence[str]) -> Iterator[None]:
+def own_names(places: Sequence[str], tools: Sequence[str], names: Names = _NAMES) -> Iterator[None]:
     """Let errors name the request's own parameters. `places` are those of the messages, `tools` of the tools."""
     try:
         yield
     except APIError as error:
         if error.param is not None:
-            param = own_name(error.param, places, tools)
+            param = own_name(error.param, places, tools, names)
             error.message = error.message.replace(f"'{error.param}'", f"'{param}'")
             error.param = param
         raise
 
 
-def own_name(name: str, places: Sequence[str], tools: Sequence[str]) -> str:
+def own_name(name: str, places: Sequence[str], tools: Sequence[str], names: Names = _NAMES) -> str:
     """A chat's parameter as the request's own."""
     if found := _INDEXED.match(name):
-        names = places if found["list"] == "messages" else tools
+        listed = places if found["list"] == "messages" else tools
         index = int(found["index"])
-        return names[index] + name[found.end() :] if index < len(names) else name
-    for pattern, own in _NAMES:
+        return listed[index] + name[found.end() :] if index < len(listed) else name
+    for pattern, own in names:
         name = pattern.sub(own, name)
     return name
 

@@ -96,6 +96,11 @@ class OutputProcessor:
         return [ToolCall(number, name, "".join(arguments)) for number, name, arguments in self._calls]
 
     @property
+    def stop(self) -> str | None:
+        """The stop string that ended the reply."""
+        return None if self._stops is None else self._stops.matched
+
+    @property
     def logprobs(self) -> list[TokenLogprobs] | None:
         """Of the tokens behind the reasoning; None where they were not asked for."""
         return None if self._token_bytes is None else self._logprobs

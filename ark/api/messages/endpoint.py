@@ -1,0 +1,135 @@
+"""POST /messages and /messages/count_tokens: Anthropic's API, on the same turns and sessions as chat completions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncGenerator
+from contextlib import AbstractContextManager, asynccontextmanager
+from dataclasses import dataclass
+
+import msgspec
+
+from ark.api.chat import parameters
+from ark.api.chat.endpoint import TurnRunner
+from ark.api.chat.parameters import read_hints
+from ark.api.decode import decode_body
+from ark.api.messages.read import Reading, chat_request, read
+from ark.api.messages.render import MessageRenderer, error_event
+from ark.api.messages.schema import CountTokensRequest, InputTokenCount, MessagesRequest
+from ark.api.reasoning import seal_reasoning, unseal_reasoning, with_exact_reasoning
+from ark.api.request import Request, ignored_header
+from ark.api.responses.translate import Names, own_names
+from ark.chat.turn import Turn, TurnRequest, prepare
+from ark.engines.chat import ChatBackend
+from ark.errors import BadRequest
+from ark.http.response import EventStream, Response
+from ark.models.served import ServedChat
+from ark.services import Services
+from ark.sessions.transcript import Continuation
+
+_NAMES: Names = (
+    (re.compile(r"^max_completion_tokens$"), "max_tokens"),
+    (re.compile(r"^stop$"), "stop_sequences"),
+    (re.compile(r"^reasoning_effort$"), "thinking"),
+)
+
+_decoder = msgspec.json.Decoder(MessagesRequest)
+_count_decoder = msgspec.json.Decoder(CountTokensRequest)
+
+
+@dataclass(eq=False, kw_only=True)
+class MessageRunner(TurnRunner):
+    """Runs the turn of a message."""
+
+    reading: Reading
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncGenerator[Turn, None]:
+        with _own_names(self.reading):
+            async with super().begin() as turn:
+                yield turn
+
+
+async def create(request: Request, services: Services) -> Response | EventStream:
+    """A message, whole or as a stream.
+
+    Tools that Anthropic runs or describes are left out and named in `x-ark-ignored`.
+    """
+    body = await decode_body(_decoder, request.body, services.config.limits)
+    reading = _read(body, request, services)
+    served = services.registry.find_for(ServedChat, body.model, request.key)
+    chat = chat_request(body, reading)
+    meter = services.metrics.requests.models[served.name]
+    work = request.record.begin("chat", served.name, chat, meter=meter)
+    backend = await served.ready(services.config.server.load_wait)
+    asked, ignored = _ask(body, reading, request, services, served=served, backend=backend)
+    runner = MessageRunner(
+        reading=reading,
+        asked=asked,
+        hints=read_hints(request, asked, served.name, cache_key=None, metadata=body.metadata),
+        stateful=None,
+        request=request,
+        services=services,
+        served=served,
+        backend=backend,
+        work=work,
+        known_headers=ignored_header(ignored),
+    )
+
+    def renderer(turn: Turn) -> MessageRenderer:
+        return MessageRenderer(turn, model=body.model, seal=lambda: seal_reasoning(turn, services.seal, request.owner))
+
+    if body.stream:
+        return EventStream(events=runner.events(renderer), headers=runner.headers, error_event=error_event)
+    async with runner.begin() as turn:
+        rendered = renderer(turn)
+        async for delta in turn:
+            rendered.delta(delta)
+    return Response(body=msgspec.json.encode(rendered.message()), headers=runner.headers())
+
+
+async def count_tokens(request: Request, services: Services) -> Response:
+    """The tokens of a message's prompt. Nothing is generated, and nothing is kept."""
+    body = await decode_body(_count_decoder, request.body, services.config.limits)
+    reading = _read(body, request, services)
+    served = services.registry.find_for(ServedChat, body.model, request.key)
+    backend = await served.ready(services.config.server.load_wait)
+    asked, _ = _ask(body, reading, request, services, served=served, backend=backend)
+    with _own_names(reading):
+        prompt, *_ = await prepare(asked, Continuation(asked.messages, how="stateless"), served.prompts)
+    return Response(body=msgspec.json.encode(InputTokenCount(input_tokens=len(prompt.ids))))
+
+
+def _own_names(reading: Reading) -> AbstractContextManager[None]:
+    return own_names(reading.places, reading.tool_places, _NAMES)
+
+
+def _read(body: CountTokensRequest, request: Request, services: Services) -> Reading:
+    limits = services.config.limits
+    if len(body.messages) > limits.messages:
+        raise BadRequest(
+            f"Invalid 'messages': there are {len(body.messages)}, and at most {limits.messages} are read.",
+            param="messages",
+            code="array_above_max_length",
+        )
+    return read(body, lambda text: unseal_reasoning(text, services.seal, request.owner))
+
+
+def _ask(
+    body: CountTokensRequest,
+    reading: Reading,
+    request: Request,
+    services: Services,
+    *,
+    served: ServedChat,
+    backend: ChatBackend,
+) -> tuple[TurnRequest, list[str]]:
+    """The turn that a request asks for, and what of it is ignored. Raises BadRequest."""
+    with _own_names(reading):
+        chat = chat_request(body, reading)
+        dropped = served.check(chat, ignore=services.config.server.unsupported_parameters == "ignore")
+        chat = parameters.without(chat, dropped)
+        messages = parameters.read_messages(chat.messages)
+        messages = with_exact_reasoning(messages, reading.sealed, served.prompts.fingerprint)
+        asked = parameters.read(chat, messages, request, served, backend, limits=services.config.limits)
+    return asked, [*dict.fromkeys([*reading.ignored, *dropped])]
