@@ -99,3 +99,36 @@ wire_api = "responses"
     second = codex("resume", "--last", "What is my name?")
     assert second["input_tokens"] > first["input_tokens"] > 5_000
     assert second["cached_input_tokens"] > 0.9 * first["input_tokens"]
+
+
+def test_claude_code_runs_a_prompt_to_its_end(roomy: Running, tmp_path: Path) -> None:
+    """It speaks Anthropic's API, and sends everything again at each turn."""
+
+    def claude(*arguments: str) -> dict[str, Any]:
+        own = {
+            "HOME": str(tmp_path),
+            "ANTHROPIC_BASE_URL": roomy.url,
+            "ANTHROPIC_API_KEY": KEY,
+            "DISABLE_TELEMETRY": "1",
+            "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+        }
+        done = subprocess.run(
+            [NPM / "node_modules" / ".bin" / "claude", *arguments, "--output-format", "json", "--model", "gpt-4o"],
+            env=os.environ | own,
+            cwd=tmp_path,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=280,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        result: dict[str, Any] = json.loads(done.stdout)
+        assert result["terminal_reason"] == "completed", result
+        assert result["result"]
+        return result["usage"]  # type: ignore[no-any-return]
+
+    first = claude("-p", "Hello! My name is Ada.")
+    second = claude("--continue", "-p", "What is my name?")
+    assert first["input_tokens"] > 5_000
+    assert second["cache_read_input_tokens"] >= 0.99 * (first["input_tokens"] + first["output_tokens"])

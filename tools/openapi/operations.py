@@ -27,6 +27,8 @@ from ark.api.conversations.endpoint import ConversationObject
 from ark.api.embeddings import endpoint as embeddings
 from ark.api.embeddings.schema import EmbeddingList, EmbeddingRequest
 from ark.api.error_body import ErrorReply
+from ark.api.messages import endpoint as messages
+from ark.api.messages.schema import CountTokensRequest, InputTokenCount, MessageReply, MessagesRequest
 from ark.api.models import endpoint as models
 from ark.api.models.endpoint import Model, ModelList
 from ark.api.ops import endpoint as ops
@@ -150,6 +152,16 @@ DESCRIPTIONS: Mapping[Callable[..., Any], Description] = {
     tokens.tokenize: Description("tokenize", {JSON: tokens.TokenList}, body=tokens.TokenizeRequest, errors=[NotFound]),
     tokens.detokenize: Description(
         "detokenize", {JSON: tokens.TokenText}, body=tokens.DetokenizeRequest, errors=[NotFound]
+    ),
+    messages.create: Description(
+        "createMessage",
+        {JSON: MessageReply, EVENT_STREAM: dict[str, Any]},
+        body=MessagesRequest,
+        session=True,
+        errors=[NotFound, Conflict],
+    ),
+    messages.count_tokens: Description(
+        "countMessageTokens", {JSON: InputTokenCount}, body=CountTokensRequest, errors=[NotFound]
     ),
     models.list_models: Description("listModels", {JSON: ModelList}, query=["task"]),
     models.get_model: Description("retrieveModel", {JSON: Model}, errors=[NotFound]),

@@ -60,7 +60,9 @@ def read(body: CountTokensRequest, unseal: Unseal) -> Reading:
         found.add("system", ChatMessage(role="system", content=system))
     for index, message in enumerate(body.messages):
         place = f"messages[{index}]"
-        if message.role == "user":
+        if message.role == "system":
+            found.add(place, ChatMessage(role="system", content=_text(message.content, f"{place}.content")))
+        elif message.role == "user":
             _read_user(message, place, found)
         else:
             _read_reply(message, place, found, unseal)

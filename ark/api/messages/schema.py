@@ -34,7 +34,8 @@ Blocks = str | Annotated[list[Block], Meta(max_length=4096)]
 
 
 class InputMessage(msgspec.Struct, frozen=True, kw_only=True):
-    role: Literal["user", "assistant"]
+    role: Literal["user", "assistant", "system"]
+    """``system`` as newer clients send it, between the others."""
     content: Blocks
 
 
@@ -82,23 +83,20 @@ class MessagesRequest(CountTokensRequest, frozen=True, kw_only=True):
     metadata: dict[str, Any] | None = None
 
 
-class TextBlock(msgspec.Struct, frozen=True, kw_only=True):
+class TextBlock(msgspec.Struct, frozen=True, kw_only=True, tag="text", tag_field="type"):
     text: str
-    type: Literal["text"] = "text"
 
 
-class ThinkingBlock(msgspec.Struct, frozen=True, kw_only=True):
+class ThinkingBlock(msgspec.Struct, frozen=True, kw_only=True, tag="thinking", tag_field="type"):
     thinking: str
     signature: str
     """The exact reasoning, sealed for the key: it may come back with the next request."""
-    type: Literal["thinking"] = "thinking"
 
 
-class ToolUseBlock(msgspec.Struct, frozen=True, kw_only=True):
+class ToolUseBlock(msgspec.Struct, frozen=True, kw_only=True, tag="tool_use", tag_field="type"):
     id: str
     name: str
     input: dict[str, Any]
-    type: Literal["tool_use"] = "tool_use"
 
 
 class MessagesUsage(msgspec.Struct, frozen=True, kw_only=True):

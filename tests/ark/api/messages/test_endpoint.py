@@ -134,7 +134,7 @@ async def test_a_token_count() -> None:
         ({"max_tokens": None}, "invalid_request_error", "max_tokens"),
         ({"max_tokens": 0}, "invalid_request_error", "max_tokens"),
         ({"messages": []}, "invalid_request_error", "messages"),
-        ({"messages": [{"role": "system", "content": "x"}]}, "invalid_request_error", "messages[0].role"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "invalid_request_error", "messages[0].role"),
         (
             {"messages": [{"role": "user", "content": [{"type": "image", "source": {}}]}]},
             "invalid_request_error",
