@@ -113,7 +113,7 @@ class Generator(ABC):
                 generator.cancel(reply.run)
             except Exception:
                 log.exception("the pages of a failed reply could not be freed one by one")
-        if generator.active_jobs:
+        if generator.active_jobs or self.pages.held():
             generator.active_jobs.clear()
             self.pages.reset()
         generator.filter_queue.clear()

@@ -92,6 +92,10 @@ class Pages:
         """Bytes of the pages that jobs run on, and of those with valid tokens."""
         return self.page_bytes * sum(1 for page in self._table.all_pages if page.ref_count or page.kv_position)
 
+    def held(self) -> bool:
+        """Whether a page is counted as one that jobs run on, or as left by more than there were."""
+        return any(page.ref_count for page in self._table.all_pages)
+
     @contextmanager
     def shown_to(self, owner: str) -> Iterator[None]:
         """Hide the first pages of other owners' conversations inside the block."""

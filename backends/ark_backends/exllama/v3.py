@@ -54,6 +54,15 @@ class Job(Tracked, exllamav3.Job):  # type: ignore[misc]
         table.build_eviction_order = self._eviction_order
         super().allocate_pages()
 
+    def hash_completed_page(self, seq: Any, page_idx: int) -> None:
+        # Another job may wait to compute the same page, and so hold its hash. It finds this one when it gets there.
+        before = seq.allocated_pages[page_idx - 1].phash if page_idx else None
+        ids = seq.sequence_ids.torch_slice(page_idx * PAGE, (page_idx + 1) * PAGE)
+        other = self.pagetable.referenced_pages.get(pagetable.tensor_hash_checksum(ids, before))
+        if other is not None and not other.kv_position:
+            other.make_unique()
+        super().hash_completed_page(seq, page_idx)
+
     def _eviction_order(self, protected_hashes: Collection[bytes] | None = None) -> deque[Any]:
         return deque(self.pages.order(self.reply.job.session, protected_hashes or ()))
 

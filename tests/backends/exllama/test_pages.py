@@ -57,6 +57,36 @@ async def test_a_prompt_that_repeats_itself_is_right(opened, words):
         await converse(chat, page * 2 + words(3))
 
 
+async def test_a_reply_fills_a_page_that_another_prompt_waits_to_compute(opened, words):
+    """The prompt is the conversation that the reply is about to make, and waits for others to be read."""
+    async with opened(by_hand=True, pages=32) as chat:
+
+        async def turn(count):
+            for _ in range(count):
+                for _ in range(6):
+                    await asyncio.sleep(0)
+                chat.engine.run_once(wait=False)
+
+        async def ask(prompt, count):
+            replies.append((await chat.run(prompt, count)).tokens)
+
+        replies = []
+        first = words(740)
+        whole = first + paged_model.greedy(first, 40)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(ask(first, 40))
+            await turn(27)
+            # The third page of `first` is nearly full.
+            tasks.create_task(ask(words(600), 2))
+            await turn(1)
+            tasks.create_task(ask(whole[:780], 5))
+            await turn(60)
+        assert sorted(map(len, replies)) == [2, 5, 40]
+        assert whole[740:] in replies
+        assert paged_model.greedy(whole[:780], 5) in replies
+        assert all(page.ref_count == 0 for page in chat.generator.pages._table.all_pages)
+
+
 async def test_live_sessions_outlive_what_has_none(opened, words):
     async with opened(pages=16) as chat:
         talk, _ = await converse(chat, words(700), session="s")
