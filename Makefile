@@ -18,9 +18,10 @@ serve: $(VENV)/.serve
 models: $(VENV)/.serve
 	@$(BIN)/ark pull --config /dev/null >/dev/null
 
-# In two processes, a file of tests in one of them: much of a test's time is that of the servers it starts.
+# In two processes, a file of tests in one of them: much of a test's time is that of the servers it starts. Their order
+# is that of tests/conftest.py.
 test: $(VENV)/.dev models
-	$(BIN)/pytest -n 2 --dist loadfile $(PYTEST_OPTIONS)
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_OPTIONS)
 
 # Other people's clients from npm, against a server on this machine. It needs Node 20 or newer.
 test-clients: $(VENV)/.dev $(VENV)/.agents $(VENV)/.openai-tests models tests/clients/npm/node_modules
