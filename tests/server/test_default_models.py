@@ -25,9 +25,12 @@ def server() -> Iterator[Running]:
         yield running
 
 
+HELLO: list[openai.types.chat.ChatCompletionMessageParam] = [{"role": "user", "content": "Hello!"}]
+
+
 def test_both_answer_to_openais_names(server: Running) -> None:
     with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as client:
-        chat = client.chat.completions.create(model="gpt-4o", messages=[{"role": "user", "content": "Hello!"}])
+        chat = client.chat.completions.create(model="gpt-4o", messages=HELLO, max_tokens=16)
         vectors = client.embeddings.create(model="text-embedding-ada-002", input=["Hello!", "Good morning!"])
         listed = {model.id for model in client.models.list()}
     assert chat.choices[0].message.content

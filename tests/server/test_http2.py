@@ -28,7 +28,7 @@ def server() -> Iterator[Running]:
 
 @pytest.fixture
 def client(server: Running) -> Iterator[httpx.Client]:
-    with httpx.Client(http1=False, http2=True, base_url=f"{server.url}/v1", timeout=20) as client:
+    with httpx.Client(http1=False, http2=True, base_url=f"{server.url}/v1", timeout=120) as client:
         yield client
 
 
@@ -63,7 +63,7 @@ def test_a_refused_body(client: httpx.Client, size: int) -> None:
 
 def test_a_client_that_closes_its_connection_cancels_its_job(server: Running) -> None:
     before = server.status(1).jobs_cancelled
-    with httpx.Client(http1=False, http2=True, timeout=20) as client:
+    with httpx.Client(http1=False, http2=True, timeout=120) as client:
         slow = body("hello " * 200, model="slow", stream=True)
         with client.stream("POST", f"{server.url}/v1/chat/completions", json=slow) as stream:
             next(stream.iter_lines())

@@ -45,7 +45,7 @@ def client(server: Running) -> Iterator[openai.OpenAI]:
 
 def make_client(server: Running, key: str = "sk-all") -> openai.OpenAI:
     return openai.OpenAI(
-        base_url=f"{server.url}/v1", api_key=key, max_retries=0, timeout=20, _strict_response_validation=True
+        base_url=f"{server.url}/v1", api_key=key, max_retries=0, timeout=120, _strict_response_validation=True
     )
 
 
@@ -108,7 +108,7 @@ def test_reasoning(client: openai.OpenAI) -> None:
 @pytest.mark.anyio
 async def test_the_async_client(server: Running) -> None:
     async with openai.AsyncOpenAI(
-        base_url=f"{server.url}/v1", api_key="sk-all", max_retries=0, timeout=20, _strict_response_validation=True
+        base_url=f"{server.url}/v1", api_key="sk-all", max_retries=0, timeout=120, _strict_response_validation=True
     ) as client:
         reply = await client.chat.completions.create(model="echo", messages=HELLO)
         stream = await client.chat.completions.create(model="echo", messages=HELLO, stream=True)

@@ -77,7 +77,7 @@ def undisturbed(server: Server) -> Iterator[None]:
 def client(server: Server) -> Iterator[openai.OpenAI]:
     url = f"http://127.0.0.1:{server.port}/v1"
     with openai.OpenAI(
-        base_url=url, api_key="none", max_retries=0, timeout=20, _strict_response_validation=True
+        base_url=url, api_key="none", max_retries=0, timeout=120, _strict_response_validation=True
     ) as client:
         yield client
 
@@ -233,7 +233,7 @@ def test_a_start_that_fails_says_why(program: Program, tmp_path: Path) -> None:
             assert process.wait() != 0
         else:
             # Granian starts a worker that failed anew; it never listens.
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + 120
             while "server.keep_alive" not in process.log:
                 assert time.monotonic() < deadline, process.log
                 time.sleep(0.1)

@@ -18,7 +18,7 @@ BODY = {"model": "echo", "messages": [{"role": "user", "content": "hello"}]}
 
 
 def post(server: Process, **fields: Any) -> httpx.Response:
-    return httpx.post(f"http://127.0.0.1:{server.port}/v1/chat/completions", json=BODY | fields, timeout=20)
+    return httpx.post(f"http://127.0.0.1:{server.port}/v1/chat/completions", json=BODY | fields, timeout=120)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_a_stream_may_finish_after_sigterm(tmp_path: Path) -> None:
     with launch(tmp_path, ECHO_TOML + "engine = {tokens_per_second = 20}") as server:
         server.listening()
         url = f"http://127.0.0.1:{server.port}/v1/chat/completions"
-        with httpx.stream("POST", url, json=BODY | {"stream": True}, timeout=20) as reply:
+        with httpx.stream("POST", url, json=BODY | {"stream": True}, timeout=120) as reply:
             lines = reply.iter_lines()
             next(lines)
             server.terminate()
@@ -85,7 +85,7 @@ def test_a_stream_may_finish_after_sigterm(tmp_path: Path) -> None:
 
 def connected(server: Process) -> None:
     """Wait until a client's request is being served: then its connection is one of the server's."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while not any(
         place.laddr.port == server.port and place.status == psutil.CONN_ESTABLISHED
         for place in psutil.Process(server.pid).net_connections("tcp")
@@ -107,8 +107,8 @@ def test_a_reply_that_does_not_finish_in_time_is_broken_off(tmp_path: Path, stre
         begun = time.monotonic()
         server.terminate()
         assert server.wait() == 0
-        asking.join(10)
-    assert time.monotonic() - begun < 10
+        asking.join(60)
+    assert time.monotonic() - begun < 50
     (reply,) = replies
     if stream:
         *_, last = reply.text.strip().split("\n\n")
@@ -164,7 +164,7 @@ def test_it_can_be_mounted_below_another_application(tmp_path: Path) -> None:
     (tmp_path / "parent.py").write_text(MOUNTED)
     with launch(tmp_path, app="parent:app") as server:
         server.listening()
-        with httpx.Client(base_url=f"http://127.0.0.1:{server.port}", timeout=20) as client:
+        with httpx.Client(base_url=f"http://127.0.0.1:{server.port}", timeout=120) as client:
             assert client.get("/").text == "parent"
             for query in ("", "?stripped"):
                 assert client.get(f"/ark/v1/models/gpt-4o{query}").json()["id"] == "gpt-4o"

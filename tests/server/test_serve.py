@@ -37,7 +37,7 @@ def url(server: Process, path: str = "/v1/chat/completions") -> str:
 
 
 def post(server: Process, **fields: Any) -> httpx.Response:
-    return httpx.post(url(server), json=BODY | fields, timeout=20)
+    return httpx.post(url(server), json=BODY | fields, timeout=120)
 
 
 def accepts(server: Process) -> bool:
@@ -52,7 +52,7 @@ def accepts(server: Process) -> bool:
 def serving(directory: Path, config: str = SLOW) -> Iterator[Process]:
     with launch(directory, config, program="ark") as server:
         server.listening()
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 120
         while httpx.get(url(server, "/ready")).status_code != 200:
             assert time.monotonic() < deadline
             time.sleep(0.02)
@@ -96,17 +96,17 @@ def test_while_streams_end_new_requests_are_told_to_go_elsewhere(tmp_path: Path)
     content = [{"role": "user", "content": "hello " * 20}]
     with (
         serving(tmp_path) as server,
-        httpx.Client(timeout=20) as kept,
+        httpx.Client(timeout=120) as kept,
         openai.OpenAI(base_url=url(server, "/v1"), api_key="none", max_retries=0) as client,
     ):
         client.models.list()
         assert kept.get(url(server, "/health")).status_code == 200
         asked = {"stream": True, "messages": content}
-        with httpx.stream("POST", url(server), json=BODY | asked, timeout=20) as reply:
+        with httpx.stream("POST", url(server), json=BODY | asked, timeout=120) as reply:
             lines = reply.iter_lines()
             next(lines)
             server.terminate()
-            deadline = time.monotonic() + 10
+            deadline = time.monotonic() + 120
             while kept.get(url(server, "/ready")).status_code == 200:
                 assert time.monotonic() < deadline
             refused = [post(server), kept.post(url(server), json=BODY), httpx.get(url(server, "/ready"))]
@@ -141,7 +141,7 @@ def test_what_takes_too_long_is_broken_off_and_told_so(tmp_path: Path, stream: b
             time.sleep(0.5)
             server.terminate()
         assert server.wait() == 0
-        asking.join(10)
+        asking.join(60)
     (reply,) = replies
     assert reply.status_code == (200 if stream else 503)
     assert '"code":"draining"' in reply.text
@@ -160,7 +160,7 @@ def test_a_client_of_https_that_keeps_its_connection_does_not_keep_the_server(id
             time.sleep(idle)
             server.terminate()
             # TLS by itself would wait for the client for half a minute.
-            assert server.wait(20) == 0
+            assert server.wait(25) == 0
     assert "Traceback" not in server.log
 
 
@@ -171,7 +171,7 @@ def test_a_connection_of_http_2_is_closed_behind_its_last_reply(tmp_path: Path) 
     head.append(("content-type", "application/json"))
     with (
         serving(tmp_path) as server,
-        socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection,
+        socket.create_connection(("127.0.0.1", server.port), timeout=120) as connection,
     ):
         link.initiate_connection()
         link.send_headers(1, head)
@@ -199,7 +199,7 @@ def test_clients_that_ask_again_and_leave_keep_nothing(tmp_path: Path) -> None:
     request = f"{head}content-length: {len(asked)}\r\n\r\n".encode() + asked
     with serving(tmp_path) as server:
         for _ in range(20):
-            with socket.create_connection(("127.0.0.1", server.port), timeout=20) as client:
+            with socket.create_connection(("127.0.0.1", server.port), timeout=120) as client:
                 client.sendall(request * 3)
                 client.recv(100)
         assert post(server).status_code == 200

@@ -177,7 +177,7 @@ def test_a_slow_body_is_408(server: Running, trickle: bytes) -> None:
         connection.sendall(head("POST", "/v1/chat/completions", "content-length: 100") + trickle)
         begun = time.monotonic()
         status, headers, body, _ = read_reply(connection)
-        assert 0.2 < time.monotonic() - begun < 5
+        assert 0.2 < time.monotonic() - begun < 60
         assert status == 408
         assert headers["connection"] == "close"
         assert json.loads(body)["error"]["code"] == "request_timeout"

@@ -185,7 +185,7 @@ class Client:
                 exchange.failure = error
             exchange.done.set()
 
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(call)
                 yield exchange
@@ -260,7 +260,7 @@ async def settled(app: Ark) -> None:
 
 async def until(condition: Callable[[], bool]) -> None:
     """Wait until a condition holds, for at most 10 s."""
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         while True:
             if condition():
                 return

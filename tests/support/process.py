@@ -44,11 +44,11 @@ class Process:
     def terminate(self, how: signal.Signals = signal.SIGTERM) -> None:
         self._process.send_signal(how)
 
-    def wait(self, seconds: float = 20.0) -> int:
+    def wait(self, seconds: float = 45.0) -> int:
         """The exit status."""
         return self._process.wait(seconds)
 
-    def listening(self, seconds: float = 20.0) -> None:
+    def listening(self, seconds: float = 120.0) -> None:
         """Wait until the port answers."""
         deadline = time.monotonic() + seconds
         while True:

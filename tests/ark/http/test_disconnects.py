@@ -36,7 +36,7 @@ async def left(client: Client) -> None:
 @pytest.mark.parametrize("send_fails", [False, True])
 @pytest.mark.parametrize("fields", [{}, {"stream": True}, {"stream": True, "ark_simplified": True}])
 async def test_a_client_that_leaves_during_the_prefill(fields: dict[str, Any], send_fails: bool) -> None:
-    async with running(models=echo(prefill_seconds=10.0), server={"keep_alive": 0.05}) as client:
+    async with running(models=echo(prefill_seconds=100.0), server={"keep_alive": 0.05}) as client:
         async with client.open(*CHAT, **chat_request(**fields), send_fails=send_fails) as request:
             await until(lambda: backend_of(client).status().running == 1)
             # Behind a comment: nothing is on its way for a while.
@@ -108,7 +108,7 @@ async def test_a_client_that_does_not_read_is_given_up(stream: bool, caplog: pyt
     models = echo(tokens_per_second=1000) if stream else echo()
     connection = Stuck(5 if stream else 2, "hello " * 100, stream=stream)
     async with running(models=models, limits={"write_timeout": 0.05}) as client:
-        with anyio.fail_after(10):
+        with anyio.fail_after(60):
             await connection.ask(client)
         assert backend_of(client).status().running == client.app.services.limiter.running == 0
     assert len(connection.sent) == (5 if stream else 2)
@@ -125,7 +125,7 @@ async def test_a_reply_is_stopped_in_the_middle_of_a_message(
     connection = Stuck(place, "hello", stream=stream)
     sent = connection.sent
     async with running() as client:
-        with anyio.fail_after(10):
+        with anyio.fail_after(60):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(connection.ask, client)
                 await until(lambda: len(sent) == place)
@@ -142,20 +142,20 @@ async def test_a_reply_is_stopped_in_the_middle_of_a_message(
 
 async def test_a_slow_client_has_its_time_for_each_piece_of_a_large_reply() -> None:
     sent: list[bytes] = []
-    body = json.dumps(chat_request("x" * 300_000)["json"]).encode()
+    body = json.dumps(chat_request("x" * 700_000)["json"]).encode()
     messages = [{"type": "http.request", "body": body}]
 
     async def receive() -> dict[str, Any]:
         return messages.pop() if messages else await anyio.sleep_forever()
 
     async def send(message: Any) -> None:
-        await anyio.sleep(len(message.get("body", b"")) / 150_000)
+        await anyio.sleep(len(message.get("body", b"")) / 320_000)
         sent.append(message.get("body", b""))
 
-    async with running(models=[ECHO | {"context_length": 1_000_000}], limits={"write_timeout": 1.5}) as client:
+    async with running(models=[ECHO | {"context_length": 1_000_000}], limits={"write_timeout": 2.0}) as client:
         scope = {"type": "http", "method": "POST", "path": "/chat/completions", "headers": HEADERS}
         await client.app(scope, receive, send)
-    assert json.loads(b"".join(sent))["choices"][0]["message"]["content"] == "x" * 300_000
+    assert json.loads(b"".join(sent))["choices"][0]["message"]["content"] == "x" * 700_000
     assert max(map(len, sent)) <= 64 * 1024
 
 
@@ -180,10 +180,12 @@ async def test_a_server_that_stops_says_so(stream: bool) -> None:
         await anyio.lowlevel.checkpoint()
         sent.append(message)
 
-    async with running(models=echo(prefill_seconds=10.0)) as client:
-        with anyio.move_on_after(0.05):
+    async with running(models=echo(prefill_seconds=100.0)) as client:
+        async with anyio.create_task_group() as tasks:
             scope = {"type": "http", "method": "POST", "path": "/chat/completions", "headers": HEADERS}
-            await client.app(scope, receive, send)
+            tasks.start_soon(client.app, scope, receive, send)
+            await until(lambda: backend_of(client).status().running == 1)
+            tasks.cancel_scope.cancel()
         assert backend_of(client).status().jobs_cancelled == 1
     assert [message["status"] for message in sent if "status" in message] == [200 if stream else 503]
     assert b'"code":"draining"' in sent[-1]["body"]

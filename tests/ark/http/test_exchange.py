@@ -271,7 +271,7 @@ async def test_every_request_is_logged(
 
 async def test_a_client_that_left_is_logged_as_such(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    async with running(models=echo(prefill_seconds=10.0)) as client:
+    async with running(models=echo(prefill_seconds=100.0)) as client:
         async with client.open(*CHAT, **chat_request(stream=True)) as request:
             await request.until(1)
             request.disconnect()

@@ -100,7 +100,7 @@ class Client:
         headers = {} if declared is None else {b"content-length": declared.encode()}
 
         async def run() -> bytes:
-            with anyio.fail_after(20), anyio.CancelScope() as scope:
+            with anyio.fail_after(60), anyio.CancelScope() as scope:
                 times = {
                     "expire_at": partial(setattr, scope, "deadline"),
                     "chunk_timeout": piece,

@@ -58,7 +58,7 @@ async def status(client: Client, key: str) -> int:
 
 
 async def becomes(client: Client, key: str, expected: int) -> None:
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         while True:
             if await status(client, key) == expected:
                 return

@@ -48,7 +48,7 @@ async def written(*messages: dict[str, Any], method: str = "GET") -> list[list[b
 
     config = Config()
     config.include_date_header = config.include_server_header = False
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         async with TaskGroup(asyncio.get_running_loop()) as tasks:
             context, state = WorkerContext(None), ConnectionState({})
             protocol = HTTP1(ASGIWrapper(app), config, context, tasks, state, False, None, None, send)

@@ -266,7 +266,7 @@ async def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 async def test_a_closed_storage_refuses_turns_instead_of_keeping_them_waiting(started: Any, say: Any) -> None:
     sessions = await started()
     await sessions.close()
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         await say(sessions, "a", stateful=NAMES[0])
     assert sessions.write_failures == 1
 

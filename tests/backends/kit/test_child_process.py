@@ -136,7 +136,7 @@ def test_what_the_check_raises_ends_the_wait_and_the_child(pool: ChildPool) -> N
     started = time.monotonic()
     with pytest.raises(KeyError):
         ask(pool, b"Z", "60", check=check)
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 50
     assert pid(pool) != first
 
 
@@ -166,7 +166,7 @@ def test_closing_ends_what_runs(pool: ChildPool) -> None:
     while not pool._busy:
         time.sleep(0.01)
     pool.close()
-    thread.join(10)
+    thread.join(60)
     assert outcome
     assert not idle.alive
     with pytest.raises(ChildFailedToStart):

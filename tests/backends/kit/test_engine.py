@@ -109,12 +109,12 @@ async def held(engine):
 
 
 async def read(results, count):
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         return [await results.get() for _ in range(count)]
 
 
 async def until(condition):
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         while not condition():  # noqa: ASYNC110 - the engine's thread makes it true
             await anyio.sleep(0.001)
 

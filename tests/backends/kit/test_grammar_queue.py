@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from typing import Any
 
 import anyio
@@ -41,32 +40,34 @@ def queue() -> GrammarQueue:
     return GrammarQueue(Grammars(TOKENS, hidden=[START], ends=[END]))
 
 
-async def refused(queue: GrammarQueue, given: Grammar, owner: str) -> None:
+async def refused(queue: GrammarQueue, given: Grammar, owner: str, ended: list[Grammar] | None = None) -> None:
     with pytest.raises(BadRequest):
         await queue.compile(given, owner)
+    if ended is not None:
+        ended.append(given)
 
 
 async def test_simple_grammars_do_not_wait(queue: GrammarQueue) -> None:
+    ended: list[Grammar] = []
     async with anyio.create_task_group() as tasks:
         for number in range(4):
-            tasks.start_soon(refused, queue, expensive(number), "eve")
+            tasks.start_soon(refused, queue, expensive(number), "eve", ended)
         await anyio.sleep(0.1)
-        started = time.monotonic()
         await queue.compile(of(ANY_OBJECT), "eve")
         await queue.compile(of({"type": "object", "properties": {"a": {"type": "integer"}}}), "bob")
-        assert time.monotonic() - started < 2
+        assert len(ended) < 4
         tasks.cancel_scope.cancel()
 
 
 async def test_what_one_owner_sends_does_not_hold_up_another(queue: GrammarQueue) -> None:
     pattern = of({"type": "string", "pattern": "^[a-z]{1,9}x$"})
+    ended: list[Grammar] = []
     async with anyio.create_task_group() as tasks:
         for number in range(4):
-            tasks.start_soon(refused, queue, expensive(number), "eve")
+            tasks.start_soon(refused, queue, expensive(number), "eve", ended)
         await anyio.sleep(0.1)
-        started = time.monotonic()
         await queue.compile(pattern, "bob")
-        assert time.monotonic() - started < 3
+        assert len(ended) < 4
         tasks.cancel_scope.cancel()
 
 
@@ -79,10 +80,9 @@ async def test_a_client_that_leaves_takes_its_work_with_it(queue: GrammarQueue) 
         for number in range(8):
             tasks.start_soon(refused, queue, expensive(number), "eve")
         await anyio.sleep(0.1)
-        started = time.monotonic()
         tasks.cancel_scope.cancel()
-    await queue.compile(pattern, "eve")
-    assert time.monotonic() - started < 10
+    with anyio.fail_after(60):
+        await queue.compile(pattern, "eve")
     assert len(queue._places) == 0
 
 

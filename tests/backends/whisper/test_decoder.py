@@ -73,7 +73,7 @@ def test_a_small_file_costs_little(decoder, name):
     with pytest.raises(errors) as caught:
         seconds_of(decoder, data, max_seconds=7200.0)
     assert caught.value.param == "file"
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 60
     # It has taken no part of the gigabytes that it asks for.
     assert child_of(decoder) == before
     assert memory_of(before) < 200
@@ -143,7 +143,7 @@ def test_rates_that_recorders_have(decoder, rate):
     started = time.monotonic()
     found = seconds_of(decoder, au(rate, samples=noise(1.0).astype("<i2").tobytes()[: 2 * rate]))
     assert found == pytest.approx(min(rate, RATE) / rate, abs=0.02)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 60
 
 
 def test_more_than_is_allowed_ends_it_early_and_not_the_child(decoder):
@@ -175,7 +175,7 @@ def test_leaving_ends_what_ffmpeg_does(decoder):
 
     with pytest.raises(KeyError):
         seconds_of(decoder, file_of(noise(1.0)), check=check)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 60
     assert seconds_of(decoder, file_of(noise(1.0))) == 1.0
 
 

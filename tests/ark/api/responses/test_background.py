@@ -34,7 +34,7 @@ async def get(client: Client, number: str, query: str = "") -> Any:
 
 
 async def ended(client: Client, number: str) -> Any:
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         while True:
             body = check_body((await get(client, number)).json())
             if body["status"] not in ("queued", "in_progress"):
