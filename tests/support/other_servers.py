@@ -18,6 +18,8 @@ CONFIG = f"""
 name = "own"
 sha256 = "{hashlib.sha256(KEY.encode()).hexdigest()}"
 """
+WHISPERS = ["*async*", "*raw*", "*-and-m*", "language", "prompt", "temperature", "words*", "segments*"]
+"""Calls that take seconds of the model's, and differ from others in what it does with a recording alone."""
 
 
 def run_openais_profile(program: Program, directory: Path) -> None:
@@ -25,7 +27,7 @@ def run_openais_profile(program: Program, directory: Path) -> None:
     with serving(directory, CONFIG, program=program) as server:
         url = f"http://127.0.0.1:{server.port}/v1"
         command = ["-m", "ark_conformance", "--base-url", url, "--api-key", KEY, "--profile", "openai", "--jobs", "4"]
-        # Each costs a second of Whisper's, and the client's ways of asking make no difference to the server.
-        command += ["--exclude", "audio/*async*", "--exclude", "audio/*raw*"]
+        for call in WHISPERS:
+            command += ["--exclude", f"audio/{call}"]
         done = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
