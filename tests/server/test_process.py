@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import psutil
 import pytest
 from process import ECHO_TOML, EXAMPLES, Process, launch
 
@@ -83,19 +82,6 @@ def test_a_stream_may_finish_after_sigterm(tmp_path: Path) -> None:
         assert server.wait() == 0
 
 
-def connected(server: Process) -> None:
-    """Wait until a client's request is being served: then its connection is one of the server's."""
-    deadline = time.monotonic() + 120
-    while not any(
-        place.laddr.port == server.port and place.status == psutil.CONN_ESTABLISHED
-        for place in psutil.Process(server.pid).net_connections("tcp")
-    ):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    # For the request to follow its connection.
-    time.sleep(0.3)
-
-
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_reply_that_does_not_finish_in_time_is_broken_off(tmp_path: Path, stream: bool) -> None:
     with launch(tmp_path, ECHO_TOML + "engine = {prefill_seconds = 60}", graceful=1) as server:
@@ -103,7 +89,7 @@ def test_a_reply_that_does_not_finish_in_time_is_broken_off(tmp_path: Path, stre
         replies: list[httpx.Response] = []
         asking = threading.Thread(target=lambda: replies.append(post(server, stream=stream)))
         asking.start()
-        connected(server)
+        server.asked()
         begun = time.monotonic()
         server.terminate()
         assert server.wait() == 0

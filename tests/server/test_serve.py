@@ -134,8 +134,7 @@ def test_what_takes_too_long_is_broken_off_and_told_so(tmp_path: Path, stream: b
         replies: list[httpx.Response] = []
         asking = threading.Thread(target=lambda: replies.append(post(server, stream=stream)))
         asking.start()
-        # For the request to be with the engine.
-        time.sleep(1)
+        server.asked()
         server.terminate()
         if hurry:
             time.sleep(0.5)

@@ -390,14 +390,14 @@ class TestRaces:
             assert client.get(f"/sessions/{name}").json()["messages"] == 4
 
     def test_expiry_in_a_turn_and_between_turns(self, tiny: str) -> None:
-        with serve(create_app(make_config(tiny, idle_timeout=0.5))) as server, client_of(server, "alice") as client:
+        with serve(create_app(make_config(tiny, idle_timeout=1.5))) as server, client_of(server, "alice") as client:
             name = str(uuid.uuid4())
             text(ask(client, "alpha", ark_stateful=name))
             with running_turn(server, ark_stateful=name, max_tokens=1500) as stream:
-                time.sleep(0.6)
+                time.sleep(1.6)
                 stream.read()
             assert client.get(f"/sessions/{name}").json()["messages"] == 4
-            time.sleep(0.6)
+            time.sleep(1.6)
             assert code(ask(client, "beta", ark_stateful=name)) == (404, "session_expired")
             assert code(client.get(f"/sessions/{name}")) == (404, "session_expired")
 

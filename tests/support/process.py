@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
+import httpx
+
 Program = Literal["ark", "hypercorn", "uvicorn", "granian"]
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -47,6 +49,13 @@ class Process:
     def wait(self, seconds: float = 45.0) -> int:
         """The exit status."""
         return self._process.wait(seconds)
+
+    def asked(self, seconds: float = 120.0) -> None:
+        """Wait until it works on a request."""
+        deadline = time.monotonic() + seconds
+        while "\nark:requests_in_hand 0.0" in httpx.get(f"http://127.0.0.1:{self.port}/metrics", timeout=60).text:
+            assert time.monotonic() < deadline, self.log
+            time.sleep(0.02)
 
     def listening(self, seconds: float = 120.0) -> None:
         """Wait until the port answers."""

@@ -152,7 +152,7 @@ async def test_a_slow_client_has_its_time_for_each_piece_of_a_large_reply() -> N
         await anyio.sleep(len(message.get("body", b"")) / 320_000)
         sent.append(message.get("body", b""))
 
-    async with running(models=[ECHO | {"context_length": 1_000_000}], limits={"write_timeout": 2.0}) as client:
+    async with running(models=[ECHO | {"context_length": 2_000_000}], limits={"write_timeout": 2.0}) as client:
         scope = {"type": "http", "method": "POST", "path": "/chat/completions", "headers": HEADERS}
         await client.app(scope, receive, send)
     assert json.loads(b"".join(sent))["choices"][0]["message"]["content"] == "x" * 700_000
