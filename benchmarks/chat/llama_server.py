@@ -16,6 +16,7 @@ def main() -> None:
     parser.add_argument("--slot-tokens", type=int, required=True, help="what each of them may hold")
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--cache-mib", type=int, help="memory for conversations without a slot; its default otherwise")
+    parser.add_argument("--embeddings", action="store_true", help="serve vectors, the mean of all tokens' ones")
     options = parser.parse_args()
     params = xllamacpp.CommonParams()
     params.model.path = options.weights
@@ -26,6 +27,9 @@ def main() -> None:
     params.use_jinja = True
     params.verbosity = 0
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = options.threads
+    if options.embeddings:
+        params.embedding = True
+        params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
     if options.cache_mib is not None:
         params.cache_ram_mib = options.cache_mib
     server = xllamacpp.Server(params)

@@ -25,8 +25,14 @@ CALLS = [
 ]
 """Those of chat, for a server without limits."""
 
-OTHERWISE = ["completions/sixteen-tokens", "completions/logprobs", "sampling/an-endless-bias", "errors/another-task"]
-"""They use what llama.cpp's server does not have, beside what they are about."""
+OTHERWISE = [
+    "completions/sixteen-tokens",
+    "completions/logprobs",
+    "sampling/an-endless-bias",
+    "errors/another-task",
+    "errors/a-wrong-method",
+]
+"""They also use what llama.cpp's server does not have, or another model."""
 
 OWN, OTHER = "sk-own", "sk-other"
 

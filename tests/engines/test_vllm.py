@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import aclosing
 from typing import Any
@@ -13,7 +14,7 @@ from fixture_models import TINY_CHAT
 from running import serve
 
 from ark.app import create_app
-from ark.config import Config, ModelConfig, SamplingConfig
+from ark.config import Config, KeyConfig, ModelConfig, SamplingConfig
 from ark.engines.chat import GenerationJob, Grammar, SamplingParams, TokenBatch
 from ark.errors import BadRequest
 from ark_backends.remote import Remote
@@ -24,6 +25,15 @@ from ark_conformance.plugin import ConformanceCall
 from ark_conformance.target import Target
 
 pytestmark = [pytest.mark.anyio, pytest.mark.engines]
+
+OWN, OTHER = "sk-own", "sk-other"
+KEYS = tuple(KeyConfig(name=key, sha256=hashlib.sha256(key.encode()).hexdigest()) for key in (OWN, OTHER))
+
+CALLS = [
+    *("bad-values", "chat", "completions", "disconnects", "errors", "formats", "responses", "sampling"),
+    *("sessions-cookie", "sessions-named", "simplified", "skills", "streaming", "tools"),
+]
+OTHERWISE = ["sampling/an-endless-bias", "errors/another-task", "errors/a-wrong-method"]
 
 GREEDY = SamplingParams(temperature=0.0)
 QUESTION = "My name is Ada. What is the weather? "
@@ -74,8 +84,9 @@ async def test_owners_share_no_state(backend: RemoteChat) -> None:
     first = await run(backend, job(backend, owner=owner))
     again = await run(backend, job(backend, owner=owner))
     other = await run(backend, job(backend, owner=f"not {owner}"))
-    # In whole blocks, which are of 128 tokens on a CPU.
-    assert [batches[-1].cached_tokens for batches in (first, again, other)] == [0, 384, 0]
+    # In whole blocks, and of the last token there is no state.
+    whole = (len(job(backend).prompt) - 1) // 16 * 16
+    assert [batches[-1].cached_tokens for batches in (first, again, other)] == [0, whole, 0]
 
 
 async def test_log_probabilities(backend: RemoteChat, vllm: str) -> None:
@@ -142,16 +153,10 @@ def vllm_target(vllm: str) -> Iterator[Target]:
         engine={"url": vllm},
         sampling=SamplingConfig(temperature=0.0),
     )
-    with serve(create_app(Config(models=(model,)))) as server:
-        yield Target.ask(Server(base_url=f"{server.url}/v1", api_key="none"))
+    with serve(create_app(Config(models=(model,), keys=KEYS))) as server:
+        yield Target.ask(Server(base_url=f"{server.url}/v1", api_key=OWN, other_key=OTHER))
 
 
-CALLS = [
-    *("bad-values", "chat", "completions", "disconnects", "errors", "formats", "responses", "sampling"),
-    *("sessions-cookie", "sessions-named", "simplified", "skills", "streaming", "tools"),
-]
-
-
-@pytest.mark.conformance(profile="ark", only=CALLS)
+@pytest.mark.conformance(profile="ark", only=CALLS, exclude=OTHERWISE)
 def test_ark_in_front_of_vllm(conformance_call: ConformanceCall, vllm_target: Target) -> None:
     conformance_call(vllm_target)

@@ -56,12 +56,15 @@ class LlamaServer:
 
 
 @contextmanager
-def llama_server(weights: Path, *, slots: int = 4, slot_tokens: int = 2048) -> Iterator[LlamaServer]:
+def llama_server(
+    weights: Path, *, slots: int = 4, slot_tokens: int = 2048, embeddings: bool = False
+) -> Iterator[LlamaServer]:
     """Serve a GGUF. One thread: several wait for each other by spinning, which takes long where other programs run."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = [sys.executable, str(PROGRAM), "--weights", str(weights), "--port", str(port), "--threads", "1"]
     command += ["--slots", str(slots), "--slot-tokens", str(slot_tokens)]
+    command += ["--embeddings"] if embeddings else []
     server = LlamaServer(_started(command, port), port, command)
     try:
         yield server

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ark.config import ConfigError, ModelConfig
-from ark.engines.backend import ReportProgress
+from ark.engines.backend import Backend, ReportProgress
 from ark.engines.model_files import ModelFiles
 from ark_backends.remote.options import RemoteOptions
 
 if TYPE_CHECKING:
     from ark.engines.chat import GenerationJob, TokenBatch
-    from ark_backends.remote.chat import RemoteChat
+    from ark.engines.embedding import Embedding, EmbeddingJob
+    from ark.engines.transcription import TranscriptionInfo, TranscriptionJob, TranscriptionSegment
 
 __all__ = ["Remote", "RemoteOptions"]
 
@@ -41,19 +42,40 @@ class Remote:
 
     @classmethod
     def fetch(cls, model: ModelConfig, report: ReportProgress) -> Path:
-        if missing := cls.missing_requirements():
-            raise ConfigError(f"the backend remote needs {'; '.join(missing)}")
+        cls._check_installed()
         from ark_backends.remote.opening import find_tokenizer  # noqa: PLC0415 - needs the tokenizer's libraries
 
-        return find_tokenizer(model)
+        # Only chat needs any file.
+        return find_tokenizer(model) if model.task == "chat" else Path(model.source)
 
     @classmethod
-    async def open(cls, model: ModelConfig) -> RemoteChat:
-        if missing := cls.missing_requirements():
-            raise ConfigError(f"the backend remote needs {'; '.join(missing)}")
-        from ark_backends.remote.chat import RemoteChat  # noqa: PLC0415 - needs httpx2
+    async def open(cls, model: ModelConfig) -> Backend:
+        cls._check_installed()
+        # They need httpx2.
+        if model.task == "embedding":
+            from ark_backends.remote.embedding import RemoteEmbedding  # noqa: PLC0415
+
+            return await RemoteEmbedding.open(model)
+        if model.task == "transcription":
+            from ark_backends.remote.transcription import RemoteTranscription  # noqa: PLC0415
+
+            return await RemoteTranscription.open(model)
+        from ark_backends.remote.chat import RemoteChat  # noqa: PLC0415
 
         return await RemoteChat.open(model)
 
+    @classmethod
+    def _check_installed(cls) -> None:
+        if missing := cls.missing_requirements():
+            raise ConfigError(f"the backend remote needs {'; '.join(missing)}")
+
+    # By these methods the server knows which tasks a backend does; what `open` returns has the one of its task.
+
     def generate(self, job: GenerationJob) -> AsyncGenerator[TokenBatch, None]:
+        raise NotImplementedError
+
+    async def embed(self, job: EmbeddingJob) -> Sequence[Embedding]:
+        raise NotImplementedError
+
+    def transcribe(self, job: TranscriptionJob) -> AsyncGenerator[TranscriptionInfo | TranscriptionSegment, None]:
         raise NotImplementedError

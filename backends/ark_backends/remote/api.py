@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import AsyncGenerator, Callable
 from typing import Any, Protocol, TypeVar
 
 import httpx2
 import msgspec
 
-from ark.engines.chat import GenerationJob, TokenBatch
+from ark.engines.chat import GenerationJob, Grammar, TokenBatch
 from ark_backends.remote.client import Connection, EngineDown
 
 UNLIKELY = -9999.0
@@ -83,6 +84,20 @@ class EngineAPI(Protocol):
     def generate(self, engine: Connection, job: GenerationJob, asked: Asked) -> AsyncGenerator[TokenBatch, None]:
         """The batches of a job. Raises the errors of `ark_backends.remote.client`."""
         ...
+
+
+_WHITESPACE = re.compile(r'"whitespace_pattern": "(?:[^"\\]|\\.)*"')
+
+
+_SPACED = '"whitespace_flexible": false, "item_separator": ", ", "key_separator": ": "'
+
+
+def with_usual_spaces(grammar: Grammar) -> Grammar:
+    """The grammar with a space behind the colons and commas of JSON, as models write them, and no other white space.
+
+    Older versions of llguidance let what a schema allows once be repeated, and models in doubt do so without end.
+    """
+    return msgspec.structs.replace(grammar, lark=_WHITESPACE.sub(_SPACED, grammar.lark))
 
 
 def found(http: httpx2.Client, path: str) -> Any:

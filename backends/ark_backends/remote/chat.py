@@ -10,6 +10,8 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
+import msgspec
+
 from ark.concurrency import load_in_thread
 from ark.config import ModelConfig
 from ark.engines.backend import Capabilities
@@ -19,12 +21,12 @@ from ark.errors import BadRequest, ContextLengthExceeded, TooManyRequests, Unava
 from ark_backends.kit.grammar import Grammars
 from ark_backends.kit.grammar_queue import GrammarQueue
 from ark_backends.kit.tokenizer import HFTokenizer
-from ark_backends.remote.api import FORMATS, Asked
+from ark_backends.remote.api import FORMATS, Asked, with_usual_spaces
 from ark_backends.remote.client import Clients, Connection, EngineBusy, EngineDown, EngineRefused
 from ark_backends.remote.opening import Checker, Opened, find_tokenizer, open_tokenizer
 from ark_backends.remote.options import RemoteOptions
-from ark_backends.remote.reply import Reply, loosened
-from ark_backends.remote.upstreams import HealthChecks, Unfit, Upstream, Upstreams
+from ark_backends.remote.reply import Reply
+from ark_backends.remote.upstreams import HealthChecks, Unfit, Upstream, Upstreams, beginnings
 
 log = logging.getLogger("ark.remote")
 
@@ -33,9 +35,6 @@ TRIES = 2
 
 EMPTY = TokenBatch()
 
-SHARED = 256
-"""Tokens at the beginning of a prompt by which jobs without a conversation go where others with the same have been."""
-
 
 @dataclass
 class _Run:
@@ -43,6 +42,7 @@ class _Run:
 
     job: GenerationJob
     replies: list[Reply]
+    beginnings: list[bytes]
     tried: list[Upstream] = field(default_factory=list)
     begun: bool = False
     """Tokens have been passed on, so that no other engine may begin anew."""
@@ -97,8 +97,7 @@ class RemoteChat:
         return backend
 
     def _check_all(self) -> None:
-        for upstream in self._upstreams.all:
-            self._health.check(upstream)
+        self._health.check_all()
         kind, found = self._opened.api, self._opened.description
         log.info("%s: %s %s, context %d", self._name, kind.name, found.detail, self.context_length)
         if not self._opened.grammars:
@@ -115,8 +114,8 @@ class RemoteChat:
             raise Unfit(
                 f"it is not like the first engine: {found.api.name}, context {found.description.context_length}"
             )
-        if first.grammars and not found.grammars:
-            raise Unfit("it keeps to no grammars, which the first engine does")
+        if (found.grammars, found.repeats_spaces) != (first.grammars, first.repeats_spaces):
+            raise Unfit("it does not keep to grammars as the first engine does")
 
     @property
     def capabilities(self) -> Capabilities:
@@ -149,9 +148,12 @@ class RemoteChat:
         self._check(job)
         matcher = None
         if job.grammar is not None:
-            matcher = await self._grammars.compile(loosened(job.grammar), job.owner)
+            matcher = await self._grammars.compile(job.grammar, job.owner)
+            if self._opened.repeats_spaces:
+                job = msgspec.structs.replace(job, grammar=with_usual_spaces(job.grammar))
         forks = [matcher, *(None if matcher is None else matcher.fork() for _ in range(1, job.n))]
-        run = _Run(job, [Reply(job, index, fork, self.tokenizer.hidden) for index, fork in enumerate(forks)])
+        replies = [Reply(job, index, fork, self.tokenizer.hidden) for index, fork in enumerate(forks)]
+        run = _Run(job, replies, beginnings(job.owner, job.prompt) if len(self._upstreams.all) > 1 else [])
         outcome = "jobs_cancelled"
         try:
             async with aclosing(self._tried(run)) as batches:
@@ -185,10 +187,9 @@ class RemoteChat:
 
     async def _tried(self, run: _Run) -> AsyncGenerator[TokenBatch, None]:
         """The batches of a job, at another engine where the first one fails before the first token."""
-        key = f"{run.job.owner}\0{run.job.prompt[:SHARED]}" if run.job.session is None else ""
         reason: EngineDown | None = None
         while len(run.tried) < TRIES:
-            upstream = self._upstreams.choose(run.job.session, key, run.tried)
+            upstream = self._upstreams.choose(run.job.session, run.beginnings, run.tried)
             if upstream is None:
                 break
             run.tried.append(upstream)
@@ -225,7 +226,7 @@ class RemoteChat:
                 async for batch in batches:
                     if batch.token_ids and waits:
                         upstream.waiting, waits, run.begun = upstream.waiting - 1, False, True
-                        self._upstreams.stay(job.session, upstream)
+                        self._upstreams.stay(job.session, run.beginnings, upstream)
                     reply = run.replies[batch.index]
                     passed = None if reply.over else reply.take(batch)
                     if passed is not None:

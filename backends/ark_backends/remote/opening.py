@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import httpx2
 import msgspec
@@ -23,8 +25,10 @@ from ark_backends.remote.client import Clients
 from ark_backends.remote.llama_cpp import LlamaCpp
 from ark_backends.remote.options import RemoteOptions
 from ark_backends.remote.sglang import Sglang
-from ark_backends.remote.upstreams import Unfit
+from ark_backends.remote.upstreams import Silent, Unfit
 from ark_backends.remote.vllm import Vllm
+
+T = TypeVar("T")
 
 log = logging.getLogger("ark.remote")
 
@@ -40,6 +44,9 @@ PROBES = (
 """Texts that tokenizers treat differently."""
 
 SENTENCE = "ark, that is"
+SPACES = Grammar(
+    lark='%llguidance {"no_forcing": true}\nstart: %json {"const": [1], "x-guidance": {"whitespace_pattern": " "}}\n'
+)
 TRIAL = Grammar(lark=f'%llguidance {{"no_forcing": true}}\nstart: "{SENTENCE}"\n')
 
 
@@ -50,6 +57,8 @@ class Opened(msgspec.Struct, frozen=True, kw_only=True):
     description: Description
     grammars: bool
     """It keeps to grammars in llguidance's dialect."""
+    repeats_spaces: bool
+    """What a JSON schema allows of white space in one place it lets be repeated."""
 
 
 def find_tokenizer(model: ModelConfig) -> Path:
@@ -69,6 +78,32 @@ def open_tokenizer(path: Path) -> tuple[HFTokenizer, SamplingParams]:
     return gguf_tokenizer(gguf), sampling_by_name(path.name, str(gguf.metadata.get("general.name", "")))
 
 
+def first_that_answers(options: RemoteOptions, look: Callable[[str], T]) -> T:
+    """What `look` finds at the first URL where it does not raise Unfit. Raises ConfigError after a time."""
+    deadline = time.monotonic() + options.open_timeout
+    while True:
+        problems = []
+        for url in options.urls:
+            try:
+                return look(url)
+            except Unfit as error:
+                problems.append(f"{url}: {error}")
+        if time.monotonic() >= deadline:
+            raise ConfigError("no engine can be used: " + "; ".join(problems))
+        time.sleep(1.0)
+
+
+def asked_for_health(clients: Clients, url: str) -> None:
+    """Raises Unfit where an engine is not well."""
+    with clients.checking(url, CHECK_TIMEOUT) as http:
+        try:
+            http.get("/health").raise_for_status()
+        except (httpx2.ReadTimeout, httpx2.RemoteProtocolError, httpx2.ReadError) as error:
+            raise Silent(str(error) or type(error).__name__) from error
+        except (httpx2.HTTPError, OSError) as error:
+            raise Unfit(str(error) or type(error).__name__) from error
+
+
 class Checker:
     """Checks engines, in a thread."""
 
@@ -80,26 +115,12 @@ class Checker:
         self._apis = [api for api in apis if options.server in ("auto", api.name)]
 
     def wait(self) -> Opened:
-        """The first engine that answers, of all that serve the model. Raises ConfigError."""
-        deadline = time.monotonic() + self._options.open_timeout
-        while True:
-            problems = []
-            for url in self._options.urls:
-                try:
-                    return self.check(url)
-                except Unfit as error:
-                    problems.append(f"{url}: {error}")
-            if time.monotonic() >= deadline:
-                raise ConfigError("no engine can be used: " + "; ".join(problems))
-            time.sleep(1.0)
+        """The first engine that answers. Raises ConfigError."""
+        return first_that_answers(self._options, self.check)
 
     def ask(self, url: str) -> None:
         """Raises Unfit where an engine is not well."""
-        with self._clients.checking(url, CHECK_TIMEOUT) as http:
-            try:
-                http.get("/health").raise_for_status()
-            except (httpx2.HTTPError, OSError) as error:
-                raise Unfit(str(error) or type(error).__name__) from error
+        asked_for_health(self._clients, url)
 
     def check(self, url: str) -> Opened:
         """What serves the model at a URL. Raises Unfit where it does not answer yet, and ConfigError where it is not
@@ -124,7 +145,10 @@ class Checker:
         else:
             raise ConfigError(f"{url} is none of: {', '.join(api.name for api in self._apis)}")
         self._check_tokens(api, http, url, description.model)
-        return Opened(api=api, description=description, grammars=self._keeps_to_grammars(api, http, description))
+        grammars = self._try_out(api, http, description, TRIAL) == SENTENCE
+        spaces = self._tokenizer.encode(" ")
+        list_ = self._try_out(api, http, description, SPACES, prefer=spaces[-1]) if grammars else ""
+        return Opened(api=api, description=description, grammars=grammars, repeats_spaces="  " in list_)
 
     def _check_tokens(self, api: EngineAPI, http: httpx2.Client, url: str, model: str) -> None:
         """Raises ConfigError where the engine reads other tokens: it would answer what nobody has asked."""
@@ -149,22 +173,24 @@ class Checker:
                 f"{own[place : place + 3]}; 'path' has to name the model that it serves"
             )
 
-    def _keeps_to_grammars(self, api: EngineAPI, http: httpx2.Client, description: Description) -> bool:
-        """Whether the engine writes what a grammar says: some ignore one that they cannot read."""
+    def _try_out(
+        self, api: EngineAPI, http: httpx2.Client, description: Description, grammar: Grammar, prefer: int | None = None
+    ) -> str:
+        """What the engine writes by a grammar, with a token where it can; nothing where it refuses the grammar. Some
+        engines ignore one that they cannot read."""
         prompt = self._tokenizer.encode("x")
         job = GenerationJob(
             request_id="trial",
             prompt=prompt,
             max_tokens=min(32, description.context_length - len(prompt)),
-            sampling=SamplingParams(temperature=0.0),
+            sampling=SamplingParams(temperature=0.0, logit_bias={} if prefer is None else {prefer: 100.0}),
             stop_token_ids=self._tokenizer.stop_token_ids,
-            grammar=TRIAL,
+            grammar=grammar,
         )
         body = api.body(job, Asked(model=description.model, salt="trial", stream=False))
         response = http.post(api.path, json=body)
         if response.status_code in (400, 422, 500):
-            return False
+            return ""
         ids = api.ids(response.raise_for_status().json())
         ends = self._tokenizer.hidden | self._tokenizer.stop_token_ids
-        text = self._tokenizer.decode([token for token in ids if token not in ends])
-        return text == SENTENCE
+        return self._tokenizer.decode([token for token in ids if token not in ends])

@@ -30,6 +30,8 @@ class RemoteOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     tokenizer_check: Literal["text", "ids"] = "text"
     """What has to agree before ARK uses an engine. ``text``: the ids of texts. ``ids``: the texts of ids alone, for an
     engine that is known to cut texts otherwise than the model has learned; ARK does that for it."""
+    languages: list[str] = []
+    """Codes of the languages that a speech model knows. By default those of Whisper's multilingual models."""
     ca_file: str | None = None
     """PEM file of the authorities that signed the engines' certificates. By default the system's."""
     client_certificate: str | None = None

@@ -3,28 +3,17 @@
 from __future__ import annotations
 
 import logging
-import re
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from ark.engines.chat import GenerationJob, Grammar, TokenBatch
+from ark.engines.chat import GenerationJob, TokenBatch
 from ark_backends.kit.grammar import GrammarFailed
 
 if TYPE_CHECKING:
     from ark_backends.kit.grammar import Matcher
 
 log = logging.getLogger("ark.remote")
-
-
-_WHITESPACE = re.compile(r'("whitespace_pattern": ")((?:[^"\\]|\\.)*)"')
-
-
-def loosened(grammar: Grammar) -> Grammar:
-    """The grammar with any number of the white spaces that a JSON schema allows once: older versions of llguidance, as
-    llama.cpp has one, let them be repeated."""
-    lark = _WHITESPACE.sub(lambda found: f'{found[1]}(?:{found[2]})+"', grammar.lark)
-    return msgspec.structs.replace(grammar, lark=lark)
 
 
 class Reply:

@@ -6,6 +6,7 @@ import hashlib
 import logging
 import threading
 import time
+from array import array
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
@@ -18,11 +19,22 @@ LONGEST_INTERVAL = 60.0
 """Seconds between two checks of an engine that does not answer, at most."""
 
 MAX_REMEMBERED = 100_000
-"""Conversations of which it is remembered where they are; of others the hash says it."""
+"""Conversations and beginnings of prompts of which it is remembered where they are."""
+
+BLOCK = 64
+"""Tokens by which one beginning of a prompt is longer than another."""
+
+BUSIER, MORE = 2, 4
+"""A prompt goes where its beginning is known to an engine with at most so many times the jobs of another one, and so
+many more."""
 
 
 class Unfit(Exception):
     """An engine does not answer, or not as the model's."""
+
+
+class Silent(Unfit):
+    """An engine has taken a question and not answered it."""
 
 
 @dataclass(eq=False)
@@ -60,40 +72,55 @@ class Upstreams:
         """`max_waiting`: jobs without a token that an engine may have; more go elsewhere."""
         self.all = [Upstream(url) for url in dict.fromkeys(urls)]
         self._max_waiting = max_waiting
-        self._places: OrderedDict[str, Upstream] = OrderedDict()
+        self._places: OrderedDict[str | bytes, Upstream] = OrderedDict()
+        """Where conversations are, and beginnings of prompts."""
 
-    def choose(self, session: str | None, key: str, tried: Collection[Upstream]) -> Upstream | None:
-        """The engine for a job of a conversation, or of a `key` that similar jobs share; None where none is well that
-        has not been tried and has room.
+    def choose(self, session: str | None, beginnings: Sequence[bytes], tried: Collection[Upstream]) -> Upstream | None:
+        """The engine for a job; None where none is well that has not been tried and has room.
 
-        By rendezvous hashing: of all that are well the one whose hash with the key is highest. When one goes down its
-        conversations spread over the others, and no others move.
+        A conversation stays where it was. Another one, as one that was rewound, goes where most of its prompt is known,
+        unless that engine has far more to do than others. What is new is spread by rendezvous hashing: it goes to that
+        of all engines whose hash with its name is highest, so that where one goes down no others move.
         """
         fit = [one for one in self.all if one.up and one not in tried and one.waiting < self._max_waiting]
-        if not fit:
-            return None
+        if len(fit) < 2:
+            return fit[0] if fit else None
         place = None if session is None else self._places.get(session)
-        return place if place in fit else max(fit, key=lambda one: _score(one.url, session or key))
+        if place in fit:
+            return place
+        for number in range(len(beginnings), len(beginnings) // 2, -1):
+            place = self._places.get(beginnings[number - 1])
+            if place in fit:
+                if place.running <= BUSIER * min(one.running for one in fit) + MORE:
+                    return place
+                break
+        name = session or (beginnings[0].hex() if beginnings else "")
+        return max(fit, key=lambda one: hashlib.blake2b(f"{one.url}\0{name}".encode(), digest_size=8).digest())
 
     def is_at(self, session: str | None, upstream: Upstream) -> bool:
         """Whether a conversation had its last turn at an engine."""
         return session is not None and self._places.get(session) is upstream
 
-    def stay(self, session: str | None, upstream: Upstream) -> None:
-        """Remember where a conversation is."""
-        if session is None:
-            return
-        self._places[session] = upstream
-        self._places.move_to_end(session)
-        if len(self._places) > MAX_REMEMBERED:
+    def stay(self, session: str | None, beginnings: Sequence[bytes], upstream: Upstream) -> None:
+        """Remember where a job's state is."""
+        for name in (*beginnings, *(() if session is None else (session,))):
+            self._places[name] = upstream
+            self._places.move_to_end(name)
+        while len(self._places) > MAX_REMEMBERED:
             self._places.popitem(last=False)
 
     def forget(self, session: str) -> None:
         self._places.pop(session, None)
 
 
-def _score(url: str, key: str) -> bytes:
-    return hashlib.blake2b(f"{url}\0{key}".encode(), digest_size=8).digest()
+def beginnings(owner: str, prompt: Sequence[int]) -> list[bytes]:
+    """Names of the beginnings of a prompt, each a block longer than the one before."""
+    data, found = array("q", prompt).tobytes(), []
+    hashed = hashlib.blake2b(owner.encode(), digest_size=16)
+    for start in range(0, len(data) - 8 * BLOCK + 1, 8 * BLOCK):
+        hashed.update(data[start : start + 8 * BLOCK])
+        found.append(hashed.digest())
+    return found
 
 
 class HealthChecks:
@@ -131,12 +158,24 @@ class HealthChecks:
             self._wake.wait(max(0.0, min(upstream.due for upstream in self._upstreams) - time.monotonic()))
             self._wake.clear()
 
+    def check_all(self) -> None:
+        for upstream in self._upstreams:
+            self.check(upstream)
+
     def check(self, upstream: Upstream) -> None:
         """Ask one engine, and note what it says."""
         try:
             (self._ask if upstream.up else self._join)(upstream.url)
         except Unfit as error:
-            (log.warning if upstream.up or not upstream.failures else log.debug)("%s is down: %s", upstream.url, error)
+            if isinstance(error, Silent) and upstream.up and (upstream.running or not upstream.failures):
+                # It may be busy: llama.cpp's server answers nobody while all its threads have jobs. These see it if it
+                # is gone.
+                upstream.failures += 1
+                upstream.due = time.monotonic() + self._interval / 5
+                return
+            if upstream.up:
+                upstream.failures = 0
+            (log.debug if upstream.failures else log.warning)("%s is down: %s", upstream.url, error)
             upstream.up = False
             upstream.due = time.monotonic() + min(LONGEST_INTERVAL, self._interval / 5 * 2**upstream.failures)
             upstream.failures = min(upstream.failures + 1, 10)
