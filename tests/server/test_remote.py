@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
 from llama_server import LlamaServer, llama_server
+from remote_conversations import LENGTH, kill_one, new_client, said, wrong_turns
 from running import Running, serve
 from tiny_gguf import CONTEXT, save_tiny_gguf
 
 from ark.app import create_app
 from ark.config import Config, ModelConfig, SamplingConfig
-from ark_backends.remote.opening import open_tokenizer
 
-LENGTH = 24
-TURNS = 4
 SESSIONS = 12
 
 
@@ -55,16 +51,8 @@ def client(server: Running) -> Iterator[openai.OpenAI]:
         yield client
 
 
-def new_client(server: Running) -> openai.OpenAI:
-    return openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0, timeout=120)
-
-
 def ask(client: openai.OpenAI, messages: list[Any], **fields: Any) -> Any:
     return client.chat.completions.with_raw_response.create(model="far", messages=messages, max_tokens=LENGTH, **fields)
-
-
-def said(role: str, content: str | None) -> dict[str, str]:
-    return {"role": role, "content": content or ""}
 
 
 def test_a_session_goes_on_is_rewound_and_shows_what_was_cached(client: openai.OpenAI) -> None:
@@ -111,59 +99,14 @@ def test_a_client_that_leaves_ends_its_job(server: Running, client: openai.OpenA
     assert server.settle().jobs_cancelled == before + 1
 
 
-class Conversation:
-    """Takes turns, and sends one again that failed."""
-
-    def __init__(self, server: Running, number: int) -> None:
-        self._server = server
-        self.messages: list[Any] = [said("user", f"this is conversation {number} " * 2)]
-        self.failed = 0
-
-    def run(self, killed: threading.Event) -> None:
-        with new_client(self._server) as client:
-            for turn in range(TURNS):
-                if turn == TURNS // 2:
-                    killed.wait()
-                self.messages.append(said("assistant", self._turn(client)))
-                self.messages.append(said("user", f"turn {turn}"))
-
-    def _turn(self, client: openai.OpenAI) -> str:
-        for _ in range(10):
-            text = ""
-            try:
-                stream = client.chat.completions.create(
-                    model="far", messages=self.messages, max_tokens=LENGTH, stream=True
-                )
-                for chunk in stream:
-                    text += chunk.choices[0].delta.content or ""
-            except openai.APIError:
-                self.failed += 1
-            else:
-                return text
-        raise AssertionError("a turn failed ten times")
-
-
 def test_no_turn_is_lost_or_wrong_where_an_engine_is_killed(
     server: Running, engines: list[LlamaServer], weights: Path
 ) -> None:
     """Each answer is the one that the engine that stays gives to the whole conversation by itself."""
-    killed = threading.Event()
-    conversations = [Conversation(server, number) for number in range(SESSIONS)]
-    with ThreadPoolExecutor(SESSIONS) as pool:
-        done = [pool.submit(one.run, killed) for one in conversations]
-        # While turns run.
-        while server.status().upstreams[0].running == 0 and not all(one.done() for one in done):
-            pass
-        engines[0].kill()
-        killed.set()
-        for one in done:
-            one.result()
+    conversations = kill_one(server, engines[0], SESSIONS, turns=4)
     status = server.settle()
     assert [one.up for one in status.upstreams] == [False, True]
     assert status.upstreams[0].finished + status.upstreams[0].failed > 0
-    tokenizer, _ = open_tokenizer(weights)
-    for conversation in conversations:
-        for end in range(1, len(conversation.messages) - 1, 2):
-            prompt = tokenizer.encode(tokenizer.render(conversation.messages[:end]))
-            own = engines[1].ask("/completion", prompt=prompt, n_predict=LENGTH, temperature=0)
-            assert conversation.messages[end]["content"] == own["content"]
+    assert wrong_turns(conversations, engines[1], weights) == []
+    # Nobody begins anew: the turns that failed are of the same sessions.
+    assert all(len({session.partition(";")[0] for session in one.sessions}) == 1 for one in conversations)
