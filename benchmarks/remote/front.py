@@ -1,8 +1,8 @@
 """A conversation of twelve turns with vLLM alone, and with ARK in front of it.
 
 vLLM runs already, with its prefix cache on and the chat model of ARK's tests (`make test-engines` shows how). The
-client sends what clients send: the messages so far, without the reasoning of the replies. Alone, vLLM renders them anew,
-and its cache ends where the first reasoning is gone. ARK continues the conversation's own tokens.
+client sends what clients send: the messages so far, without the reasoning of the replies. Alone, vLLM renders them
+anew, and its cache ends where the first reasoning is gone. ARK continues the conversation's own tokens.
 
 For each turn: the tokens of the prompt that vLLM had to compute, and the time to the first token. Then the processor
 time that ARK takes for a token of a stream. Medians of so many conversations, taken in turns.
