@@ -63,8 +63,9 @@ class RemoteOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     def tls(self) -> ssl.SSLContext | bool:
         """What httpx2 takes as `verify`. Raises ConfigError."""
-        if self.ca_file is None and self.client_certificate is None:
-            return True
+        if not any(url.startswith("https:") for url in self.urls):
+            # There is nothing to verify, and it takes long to read the system's authorities.
+            return False
         try:
             context = ssl.create_default_context(cafile=self.ca_file)
             if self.client_certificate is not None:

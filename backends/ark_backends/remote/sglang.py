@@ -79,7 +79,8 @@ class Sglang:
         if job.top_logprobs is not None:
             body |= {"return_logprob": True, "logprob_start_len": -1, "top_logprobs_num": job.top_logprobs}
         if asked.priority is not None:
-            body["priority"] = asked.priority
+            # Its own are the other way round.
+            body["priority"] = -asked.priority
         return body
 
     def ids(self, reply: Any) -> list[int]:
