@@ -27,8 +27,10 @@ class Reply:
         self.over = False
 
     def take(self, batch: TokenBatch) -> TokenBatch:
-        """The batch as it is passed on: not beyond a stop id, at which not every engine stops. Raises GrammarFailed
-        where the engine has not kept to the grammar, which some do without a word."""
+        """The batch as it is passed on: nothing beyond a stop id, at which not every engine stops by itself.
+
+        Raises GrammarFailed where the engine has not kept to the grammar, which some do without a word.
+        """
         stops = self._job.stop_token_ids
         end = next((number for number, token in enumerate(batch.token_ids, 1) if token in stops), None)
         if end is not None:
