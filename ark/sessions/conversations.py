@@ -7,7 +7,7 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -23,42 +23,47 @@ _CONVERSATION_BYTES = 1024
 """What a conversation takes in memory beside its items."""
 
 
-class Record(msgspec.Struct, frozen=True, array_like=True):
-    """A conversation as it is written to disk."""
+class Record(msgspec.Struct, array_like=True, eq=False, kw_only=True):
+    """What is written to disk."""
 
-    owner: str
-    created: float
-    used: float
-    metadata: dict[str, str]
-    items: dict[str, bytes]
-    tip: str
-    covered: int
-
-
-_encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(Record).decode
-
-
-@dataclass(eq=False)
-class ItemConversation:
-    """A conversation that a client named."""
-
-    id: str
     owner: str
     created: float
     used: float
     metadata: dict[str, str]
     items: dict[str, bytes]
     """By id, the oldest first, each as JSON."""
-    tip: Node | None = None
-    """The response that its last turn left behind."""
+    tip: str = ""
+    """The id of the response that its last turn left behind."""
     covered: int = 0
     """How many of the items that response has in its tokens; those behind them are new to it."""
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Record).decode
+
+
+@dataclass(eq=False, slots=True)
+class ItemConversation:
+    """A conversation that a client named."""
+
+    id: str
+    record: Record
+    tip: Node | None = None
+    """Pinned, so that its tokens stay."""
     size: int = 0
     """Bytes that count against the limits."""
 
     def __post_init__(self) -> None:
-        self.size = _CONVERSATION_BYTES + sum(map(len, self.items.values()))
+        self.size = _CONVERSATION_BYTES + sum(map(len, self.record.items.values()))
+
+
+@dataclass(eq=False, slots=True)
+class Owner:
+    """What one key has."""
+
+    conversations: OrderedDict[str, ItemConversation] = field(default_factory=OrderedDict)
+    """By id, the least recently used first."""
+    size: int = 0
 
 
 class ConversationStore:
@@ -76,13 +81,17 @@ class ConversationStore:
         self._sessions = sessions
         self._responses = responses
         self._clock = clock
-        self._owners: dict[str, OrderedDict[str, ItemConversation]] = {}
-        """By id, the least recently used first."""
+        self._owners: dict[str, Owner] = {}
         self.locks = SessionLocks()
         """One turn at a time for each."""
 
     def __len__(self) -> int:
-        return sum(map(len, self._owners.values()))
+        return sum(len(owner.conversations) for owner in self._owners.values())
+
+    @property
+    def size(self) -> int:
+        """Bytes of all that is stored."""
+        return sum(owner.size for owner in self._owners.values())
 
     def restore(self, records: Mapping[str, bytes]) -> None:
         """Take over what another process has saved, after the responses have."""
@@ -96,29 +105,30 @@ class ConversationStore:
             except msgspec.DecodeError as error:
                 log.error("the conversation %s cannot be read: %s", number, error)
                 continue
-            made = ItemConversation(number, record.owner, record.created, record.used, record.metadata, record.items)
+            made = ItemConversation(number, record)
             self._set_tip(made, self._responses.pin(record.owner, record.tip), record.covered)
             found.append(made)
-        for made in sorted(found, key=lambda one: one.used):
-            self._owners.setdefault(made.owner, OrderedDict())[made.id] = made
+        for made in sorted(found, key=lambda one: one.record.used):
+            self._insert(made)
         for owner in list(self._owners):
             self._limit(owner)
 
     def get(self, owner: str, number: str) -> ItemConversation:
         """A conversation. Raises NotFound, the same for another key's as for one that never was."""
         self._expire(owner)
-        mine = self._owners.get(owner)
-        found = None if mine is None else mine.get(number)
-        if mine is None or found is None:
+        mine = self._owners.get(owner, Owner()).conversations
+        found = mine.get(number)
+        if found is None:
             raise NotFound(f"There is no conversation '{shorten(number)}'.", code="conversation_not_found")
-        found.used = self._clock()
+        found.record.used = self._clock()
         mine.move_to_end(number)
         return found
 
     async def create(self, owner: str, metadata: dict[str, str], items: dict[str, bytes]) -> ItemConversation:
         now = self._clock()
-        made = ItemConversation(f"conv_{secrets.token_hex(24)}", owner, now, now, metadata, items)
-        self._owners.setdefault(owner, OrderedDict())[made.id] = made
+        record = Record(owner=owner, created=now, used=now, metadata=metadata, items=items)
+        made = ItemConversation(f"conv_{secrets.token_hex(24)}", record)
+        self._insert(made)
         self._limit(owner)
         await self.save(made)
         return made
@@ -135,36 +145,30 @@ class ConversationStore:
 
     async def save(self, conversation: ItemConversation) -> None:
         """Write a conversation that has changed, unless it was deleted meanwhile."""
-        if conversation.id not in self._owners.get(conversation.owner, ()):
-            return
-        record = Record(
-            owner=conversation.owner,
-            created=conversation.created,
-            used=conversation.used,
-            metadata=conversation.metadata,
-            items=conversation.items,
-            tip="" if conversation.tip is None else conversation.tip.id,
-            covered=conversation.covered,
-        )
-        await self._sessions.save_record(f"conversation:{conversation.id}", _encode(record))
+        if self._has(conversation):
+            await self._sessions.save_record(f"conversation:{conversation.id}", _encode(conversation.record))
 
     async def extend(self, conversation: ItemConversation, items: dict[str, bytes], tip: Node | None = None) -> None:
-        """Add items; with `tip`, those of the turn that left it behind."""
-        conversation.items.update(items)
-        conversation.size += sum(map(len, items.values()))
+        """Add items, unless it was deleted meanwhile; with `tip`, those of the turn that left it behind."""
+        if not self._has(conversation):
+            return
+        record = conversation.record
+        record.items.update(items)
+        self._grow(conversation, sum(map(len, items.values())))
         if tip is not None:
-            self._responses.pin(tip.owner, tip.id)
-            self._set_tip(conversation, tip, len(conversation.items))
-        self._limit(conversation.owner)
+            self._responses.pin(record.owner, tip.id)
+            self._set_tip(conversation, tip, len(record.items))
+        self._limit(record.owner)
         await self.save(conversation)
 
     async def remove_item(self, conversation: ItemConversation, number: str) -> None:
         """Raises NotFound."""
-        if number not in conversation.items:
+        items = conversation.record.items
+        if number not in items:
             raise NotFound(f"There is no item '{shorten(number)}' in this conversation.", code="item_not_found")
-        place = list(conversation.items).index(number)
-        conversation.size -= len(conversation.items.pop(number))
-        if place < conversation.covered:
+        place = list(items).index(number)
+        self._grow(conversation, -len(items.pop(number)))
+        if place < conversation.record.covered:
             # The tokens of the turn that read it no longer belong to the conversation.
             self._set_tip(conversation, None, 0)
         await self.save(conversation)
@@ -178,30 +182,45 @@ class ConversationStore:
         for owner in list(self._owners):
             self._expire(owner)
 
-    def _expire(self, owner: str) -> None:
+    def _expire(self, name: str) -> None:
         oldest = self._clock() - self._config.max_age
-        while (mine := self._owners.get(owner)) and (first := next(iter(mine.values()))).used <= oldest:
+        while (owner := self._owners.get(name)) and (
+            first := next(iter(owner.conversations.values()))
+        ).record.used <= oldest:
             self._drop(first)
 
-    def _limit(self, owner: str) -> None:
+    def _limit(self, name: str) -> None:
         """Drop the least recently used ones that are over the limits, never the last one."""
-        self._expire(owner)
-        mine = self._owners.get(owner, OrderedDict())
-        size = sum(one.size for one in mine.values())
-        while len(mine) > 1 and (len(mine) > self._config.max_conversations or size > self._config.bytes_per_key):
-            first = next(iter(mine.values()))
-            size -= first.size
-            self._drop(first)
+        self._expire(name)
+        owner, config = self._owners.get(name, Owner()), self._config
+        mine = owner.conversations
+        while len(mine) > 1 and (len(mine) > config.max_conversations or owner.size > config.bytes_per_key):
+            self._drop(next(iter(mine.values())))
+
+    def _insert(self, conversation: ItemConversation) -> None:
+        owner = self._owners.setdefault(conversation.record.owner, Owner())
+        owner.conversations[conversation.id] = conversation
+        owner.size += conversation.size
+
+    def _has(self, conversation: ItemConversation) -> bool:
+        return conversation.id in self._owners.get(conversation.record.owner, Owner()).conversations
+
+    def _grow(self, conversation: ItemConversation, size: int) -> None:
+        conversation.size += size
+        self._owners[conversation.record.owner].size += size
 
     def _drop(self, conversation: ItemConversation) -> None:
-        mine = self._owners[conversation.owner]
-        del mine[conversation.id]
-        if not mine:
-            del self._owners[conversation.owner]
+        name = conversation.record.owner
+        owner = self._owners[name]
+        del owner.conversations[conversation.id]
+        owner.size -= conversation.size
+        if not owner.conversations:
+            del self._owners[name]
         self._set_tip(conversation, None, 0)
         self._sessions.forget_records([f"conversation:{conversation.id}"])
 
     def _set_tip(self, conversation: ItemConversation, tip: Node | None, covered: int) -> None:
         if conversation.tip is not None:
             self._responses.unpin(conversation.tip)
-        conversation.tip, conversation.covered = tip, 0 if tip is None else covered
+        record = conversation.record
+        conversation.tip, record.tip, record.covered = tip, "" if tip is None else tip.id, 0 if tip is None else covered

@@ -1,4 +1,5 @@
-"""Stored responses: a tree, each with the exact tokens that it adds to the response before it.
+"""Stored responses: a tree, each with the exact tokens that it adds to the response before it. Stored chat completions
+are among them, with nothing before or behind them.
 
 A response that is deleted or has expired can no longer be asked for. Its tokens stay as long as a later response needs
 them. Whatever is stored is a record of the sessions' storage too, so it lives through a restart where sessions do.
@@ -17,7 +18,7 @@ import msgspec
 
 from ark.config import ResponsesConfig
 from ark.errors import NotFound, shorten
-from ark.sessions.response_node import Node, Record, decode_record, encode_node, item_id, read_record
+from ark.sessions.response_node import Kind, Node, Record, encode_record, item_id, read_record
 from ark.sessions.service import Sessions
 
 log = logging.getLogger("ark.responses")
@@ -70,7 +71,7 @@ class ResponseStore:
             kind, _, number = key.partition(":")
             if kind == "response":
                 try:
-                    found.append((decode_record(data), number))
+                    found.append((read_record(data), number))
                 except msgspec.DecodeError as error:
                     log.error("the stored response %s cannot be read: %s", number, error)
         for record, number in sorted(found, key=lambda one: one[0].created):
@@ -78,12 +79,12 @@ class ResponseStore:
             if record.parent and parent is None:
                 log.error("the stored response %s has lost what was before it", number)
             else:
-                self._insert(read_record(number, record, parent))
+                self._insert(Node(number, record, parent))
 
     def collect(self) -> None:
         """Drop what nothing needs of what was restored, and hold the rest to the limits."""
         for name, owner in list(self._owners.items()):
-            for node in [node for node in owner.nodes.values() if not (node.readable or node.children)]:
+            for node in [one for one in owner.nodes.values() if not (one.record.readable or one.children)]:
                 self._forget(owner, node)
             self._limit(name)
 
@@ -96,21 +97,27 @@ class ResponseStore:
 
     def unpin(self, node: Node) -> None:
         node.children -= 1
-        owner = self._owners.get(node.owner)
+        owner = self._owners.get(node.record.owner)
         if owner is not None and owner.nodes.get(node.id) is node:
             self._forget(owner, node)
 
     # Reading.
 
-    def get(self, owner: str, number: str) -> Node:
+    def get(self, owner: str, number: str, kind: Kind = "response") -> Node:
         """A response. Raises NotFound, the same for another key's as for one that never was."""
         self._expire(owner)
         mine = self._owners.get(owner)
         node = None if mine is None else mine.readable.get(number)
-        if mine is None or node is None:
-            raise NotFound(f"There is no response '{shorten(number)}'.", code="response_not_found")
+        if mine is None or node is None or node.record.kind != kind:
+            raise NotFound(f"There is no {kind} '{shorten(number)}'.", code=f"{kind}_not_found")
         mine.recent.move_to_end(number)
         return node
+
+    def completions(self, owner: str) -> dict[str, bytes]:
+        """The bodies of all stored completions by id, the oldest first."""
+        self._expire(owner)
+        readable = self._owners.get(owner, Owner()).readable
+        return {name: node.record.body for name, node in readable.items() if node.record.kind == "completion"}
 
     def find_item(self, owner: str, number: str) -> dict[str, Any] | None:
         """An item of a stored response."""
@@ -122,28 +129,31 @@ class ResponseStore:
 
     async def put(self, node: Node, *, pinned: bool = False) -> None:
         """Store a response. Returns when it would survive the process, if anything does."""
-        if (
-            node.parent is not None
-            and self._owners.get(node.owner, Owner()).nodes.get(node.parent.id) is not node.parent
-        ):
+        name = node.record.owner
+        owner = self._owners.get(name, Owner())
+        if node.parent is not None and owner.nodes.get(node.parent.id) is not node.parent:
             # What was before it was deleted while it was made.
-            whole = node.transcript()
-            node.parent, node.kept = None, (0, 0, 0)
-            node.messages, node.tokens, node.seams = whole.messages, whole.tokens, whole.seams
-        before = self._owners.get(node.owner, Owner()).nodes.get(node.id)
+            node.attach(None, node.transcript())
+        before = owner.nodes.get(node.id)
         if before is not None:
             # The same response, unfinished: nothing is behind it.
-            owner = self._owners[node.owner]
             self._hide(owner, before)
             [*self._collect(owner, before)]
         self._insert(node)
         node.children += pinned
         await self._save(node)
-        self._limit(node.owner)
+        self._limit(name)
 
-    async def delete(self, owner: str, number: str) -> None:
+    async def rewrite(self, node: Node, body: bytes) -> None:
+        """Give a stored response another body."""
+        self._owners[node.record.owner].size += len(body) - len(node.record.body)
+        node.record.body = body
+        await self._save(node)
+        self._limit(node.record.owner)
+
+    async def delete(self, owner: str, number: str, kind: Kind = "response") -> None:
         """Delete a response, and what only it needs. Raises NotFound."""
-        node = self.get(owner, number)
+        node = self.get(owner, number, kind)
         self._drop(node)
         if node.children:
             await self._save(node)
@@ -160,10 +170,10 @@ class ResponseStore:
 
     def return_key(self, node: Node | None, key: str) -> None:
         """Give the state of a turn that was not kept back to the response before it."""
-        if node is not None and node.readable and not node.key:
+        if node is not None and node.record.readable and not node.key:
             node.key = key
         elif node is not None:
-            self._release([(node.model, key)])
+            self._release([(node.record.model, key)])
 
     # Bookkeeping.
 
@@ -171,22 +181,24 @@ class ResponseStore:
         oldest = self._clock() - self._config.max_age
         while (owner := self._owners.get(name)) is not None and owner.readable:
             node = next(iter(owner.readable.values()))
-            if node.created > oldest:
+            if node.record.created > oldest:
                 return
             self._evict(node, "age")
 
     async def _save(self, node: Node) -> None:
-        await self._sessions.save_record(f"response:{node.id}", encode_node(node))
+        await self._sessions.save_record(f"response:{node.id}", encode_record(node.record))
 
     def _insert(self, node: Node) -> None:
-        owner = self._owners.setdefault(node.owner, Owner())
+        record = node.record
+        owner = self._owners.setdefault(record.owner, Owner())
         owner.nodes[node.id] = node
-        owner.size += node.size
+        owner.size += record.size
         if node.parent is not None:
             node.parent.children += 1
-        if node.readable:
+        if record.readable:
             owner.readable[node.id] = owner.recent[node.id] = node
-            owner.items.update((item_id(item), item) for item in node.items)
+        if record.readable and record.kind == "response":
+            owner.items.update((item_id(item), item) for item in record.items)
 
     def _limit(self, name: str) -> None:
         self._expire(name)
@@ -201,32 +213,33 @@ class ResponseStore:
         self._drop(node)
 
     def _drop(self, node: Node) -> None:
-        owner = self._owners[node.owner]
+        owner = self._owners[node.record.owner]
         self._hide(owner, node)
         self._forget(owner, node)
 
     def _hide(self, owner: Owner, node: Node) -> None:
         """Let nobody ask for a response any more."""
-        owner.size -= node.size
-        for item in node.items:
+        record = node.record
+        owner.size -= record.size
+        for item in record.items:
             if owner.items.get(number := item_id(item)) is item:
                 del owner.items[number]
         del owner.readable[node.id], owner.recent[node.id]
-        node.readable, node.body, node.items = False, b"", []
-        owner.size += node.size
+        record.readable, record.body, record.items = False, b"", []
+        owner.size += record.size
 
     def _forget(self, owner: Owner, node: Node) -> None:
         gone = list(self._collect(owner, node))
         self._sessions.forget_records([f"response:{one.id}" for one in gone])
-        self._release([(one.model, one.key) for one in gone if one.key])
+        self._release([(one.record.model, one.key) for one in gone if one.key])
         if not owner.nodes:
-            self._owners.pop(node.owner, None)
+            self._owners.pop(node.record.owner, None)
 
     def _collect(self, owner: Owner, node: Node | None) -> Iterator[Node]:
         """Remove a node, and then those before it, that nobody can ask for and nothing is behind."""
-        while node is not None and not node.readable and not node.children:
+        while node is not None and not node.record.readable and not node.children:
             del owner.nodes[node.id]
-            owner.size -= node.size
+            owner.size -= node.record.size
             yield node
             node = node.parent
             if node is not None:

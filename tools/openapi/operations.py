@@ -32,12 +32,12 @@ from ark.api.messages.schema import CountTokensRequest, InputTokenCount, Message
 from ark.api.models import endpoint as models
 from ark.api.models.endpoint import Model, ModelList
 from ark.api.ops import endpoint as ops
+from ark.api.pages import Page
 from ark.api.responses import endpoint as responses
 from ark.api.responses.schema import (
     CompactedResponse,
     InputFields,
     InputTokens,
-    ItemList,
     ResponseBody,
     ResponseDeleted,
     ResponseRequest,
@@ -124,7 +124,7 @@ DESCRIPTIONS: Mapping[Callable[..., Any], Description] = {
     responses.cancel: Description("cancelResponse", {JSON: ResponseBody}, errors=[NotFound]),
     responses.delete: Description("deleteResponse", {JSON: ResponseDeleted}, errors=[NotFound]),
     responses.list_input_items: Description(
-        "listInputItems", {JSON: ItemList}, query=["limit", "order", "after"], errors=[NotFound]
+        "listInputItems", {JSON: Page}, query=["limit", "order", "after"], errors=[NotFound]
     ),
     conversations.create: Description(
         "createConversation", {JSON: ConversationObject}, body=conversations.NewConversation
@@ -137,10 +137,10 @@ DESCRIPTIONS: Mapping[Callable[..., Any], Description] = {
         "deleteConversation", {JSON: conversations.ConversationDeleted}, errors=[NotFound]
     ),
     conversations.list_items: Description(
-        "listConversationItems", {JSON: ItemList}, query=["limit", "order", "after"], errors=[NotFound]
+        "listConversationItems", {JSON: Page}, query=["limit", "order", "after"], errors=[NotFound]
     ),
     conversations.add_items: Description(
-        "createConversationItems", {JSON: ItemList}, body=conversations.ItemsToAdd, errors=[NotFound, Conflict]
+        "createConversationItems", {JSON: Page}, body=conversations.ItemsToAdd, errors=[NotFound, Conflict]
     ),
     conversations.retrieve_item: Description("retrieveConversationItem", {JSON: dict[str, Any]}, errors=[NotFound]),
     conversations.delete_item: Description(

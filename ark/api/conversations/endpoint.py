@@ -10,9 +10,9 @@ import msgspec
 from msgspec import Meta
 
 from ark.api.decode import decode_body
+from ark.api.pages import page
 from ark.api.request import Request
-from ark.api.responses.endpoint import page
-from ark.api.responses.read import ItemReader
+from ark.api.responses.read import ItemReader, check_new_items
 from ark.api.responses.render import encode
 from ark.api.responses.schema import InputItem, Metadata
 from ark.errors import BadRequest, NotFound, shorten
@@ -79,7 +79,7 @@ async def update(request: Request, services: Services) -> Response:
     """Replace a conversation's metadata. Raises NotFound."""
     body = await decode_body(_update, request.body, services.config.limits)
     found = services.conversations.get(request.owner, request.param)
-    found.metadata = body.metadata or {}
+    found.record.metadata = body.metadata or {}
     await services.conversations.save(found)
     return _response(found)
 
@@ -94,7 +94,7 @@ async def delete(request: Request, services: Services) -> Response:
 async def list_items(request: Request, services: Services) -> Response:
     """The items of a conversation, in pages. Raises NotFound."""
     found = services.conversations.get(request.owner, request.param)
-    return Response(body=encode(page([*found.items.values()], request.query)))
+    return Response(body=encode(page(found.record.items, request.query)))
 
 
 async def add_items(request: Request, services: Services) -> Response:
@@ -102,17 +102,18 @@ async def add_items(request: Request, services: Services) -> Response:
     body = await decode_body(_add, request.body, services.config.limits)
     items = _read(body.items, request, services)
     async with _alone(request, services) as found:
+        check_new_items(found, items, "items")
         services.conversations.check_room(found, sum(map(len, items.values())))
         await services.conversations.extend(found, items)
-    return Response(body=encode(page([*items.values()], f"order=asc&limit={len(items)}", most=len(items))))
+    return Response(body=encode(page(items, f"limit={len(items)}", order="asc", most=len(items))))
 
 
 async def retrieve_item(request: Request, services: Services) -> Response:
     """An item of a conversation. Raises NotFound."""
     found = services.conversations.get(request.owner, request.param)
-    if request.item not in found.items:
+    if request.item not in found.record.items:
         raise NotFound(f"There is no item '{shorten(request.item)}' in this conversation.", code="item_not_found")
-    return Response(body=found.items[request.item])
+    return Response(body=found.record.items[request.item])
 
 
 async def delete_item(request: Request, services: Services) -> Response:
@@ -127,7 +128,8 @@ async def _alone(request: Request, services: Services) -> AsyncGenerator[ItemCon
     """The conversation that a request names, while no turn of it runs. Raises Conflict."""
     found = services.conversations.get(request.owner, request.param)
     async with services.conversations.locks.hold((request.owner, found.id), services.config.sessions.busy_wait):
-        yield found
+        # Not there any more, if it was deleted meanwhile.
+        yield services.conversations.get(request.owner, request.param)
 
 
 def _read(items: list[InputItem], request: Request, services: Services) -> dict[str, bytes]:
@@ -137,5 +139,5 @@ def _read(items: list[InputItem], request: Request, services: Services) -> dict[
 
 
 def _response(found: ItemConversation) -> Response:
-    made = ConversationObject(id=found.id, created_at=int(found.created), metadata=found.metadata)
+    made = ConversationObject(id=found.id, created_at=int(found.record.created), metadata=found.record.metadata)
     return Response(body=encode(made))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from functools import partial
 from urllib.parse import parse_qs
@@ -10,6 +10,7 @@ from urllib.parse import parse_qs
 import msgspec
 
 from ark.api.decode import decode_body
+from ark.api.pages import page
 from ark.api.reasoning import SealedReasoning
 from ark.api.request import Request
 from ark.api.responses.background import BackgroundRun
@@ -21,7 +22,6 @@ from ark.api.responses.schema import (
     InputFields,
     InputItem,
     InputTokens,
-    ItemList,
     OutputMessage,
     ResponseDeleted,
     ResponseRequest,
@@ -101,7 +101,7 @@ async def retrieve(request: Request, services: Services) -> Response | EventStre
         if not (after.isascii() and after.removeprefix("-").isdigit() and len(after) < 10):
             raise invalid_value("starting_after", "It is the number of an event.")
         return _follow(run, max(-1, int(after)))
-    return Response(body=node.body if run is None or run.done else encode(run.runner.renderer.body))
+    return Response(body=node.record.body if run is None or run.done else encode(run.runner.renderer.body))
 
 
 async def cancel(request: Request, services: Services) -> Response:
@@ -111,9 +111,9 @@ async def cancel(request: Request, services: Services) -> Response:
     if run is not None:
         await run.cancel()
         node = services.responses.get(request.owner, request.param)
-    if not msgspec.json.decode(node.body, type=_Background).background:
+    if not msgspec.json.decode(node.record.body, type=_Background).background:
         raise BadRequest("Only a response in the background can be cancelled.", code="invalid_value")
-    return Response(body=node.body)
+    return Response(body=node.record.body)
 
 
 async def delete(request: Request, services: Services) -> Response:
@@ -128,33 +128,9 @@ async def delete(request: Request, services: Services) -> Response:
 
 async def list_input_items(request: Request, services: Services) -> Response:
     """The items of a stored response's input, in pages. Raises NotFound."""
-    node = services.responses.get(request.owner, request.param)
-    return Response(body=encode(page(node.items[: node.inputs], request.query)))
-
-
-def page(items: Sequence[bytes], query: str, *, most: int = 100) -> ItemList:
-    """The page that a query asks for: `limit`, `order`, the newest first where it is not sent, and `after`. Raises
-    BadRequest."""
-    asked = {name: values[-1] for name, values in parse_qs(query).items()}
-    limit = asked.get("limit", "20")
-    if not limit.isascii() or not limit.isdigit() or not 1 <= int(limit[:9]) <= most:
-        raise invalid_value("limit", f"It is a number from 1 to {most}.")
-    order = asked.get("order", "desc")
-    if order not in ("asc", "desc"):
-        raise invalid_value("order", "It is 'asc' or 'desc'.")
-    items = items if order == "asc" else items[::-1]
-    if "after" in asked:
-        place = next((n for n, item in enumerate(items, 1) if item_id(item) == asked["after"]), None)
-        if place is None:
-            raise invalid_value("after", "There is no such item.")
-        items = items[place:]
-    shown = items[: int(limit)]
-    return ItemList(
-        data=[msgspec.Raw(item) for item in shown],
-        first_id=item_id(shown[0]) if shown else "",
-        last_id=item_id(shown[-1]) if shown else "",
-        has_more=len(shown) < len(items),
-    )
+    record = services.responses.get(request.owner, request.param).record
+    items = {item_id(item): item for item in record.items[: record.inputs]}
+    return Response(body=encode(page(items, request.query)))
 
 
 class _Background(msgspec.Struct):

@@ -112,6 +112,9 @@ class _Reader:
         self._unseal = unseal
         self._find_item = find_item
         self._reply: _Reply | None = None
+        self._names: set[str] = set()
+        self._place = ""
+        """Where the item stands that is being read."""
 
     def read(self, item: InputItem, place: str) -> None:
         kind = item.type or ("message" if item.role is not None else "item_reference")
@@ -124,6 +127,7 @@ class _Reader:
         method = getattr(self, f"_{kind}", None) if kind in PREFIXES else None
         if method is None:
             raise invalid_value(f"{place}.type", f"Items of the type '{shorten(kind)}' are not read here.")
+        self._place = place
         method(item, place)
 
     def flush(self) -> None:
@@ -150,7 +154,11 @@ class _Reader:
         self.input.places.append(place)
 
     def _keep(self, kind: str, item: InputItem, **fields: Any) -> None:
-        self.input.items.append({"id": item.id or new_id(kind), "type": kind, **fields})
+        name = item.id or new_id(kind)
+        if name in self._names:
+            raise invalid_value(self._place, f"The item '{shorten(name)}' stands twice.", code="duplicate_item")
+        self._names.add(name)
+        self.input.items.append({"id": name, "type": kind, **fields})
 
     def _resolve(self, item: InputItem, place: str) -> InputItem:
         if item.id is None:

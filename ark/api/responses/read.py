@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -33,6 +33,8 @@ class Reading:
     parent: Node | None
     """The response that the turn begins behind."""
     conversation: ItemConversation | None
+    known: list[str]
+    """The ids of the conversation's items."""
     input: Input
     tools: Tools
     chat: ChatRequest
@@ -52,14 +54,17 @@ def read(body: InputFields, request: Request, services: Services) -> Reading:
     if body.input is None and parent is None and conversation is None:
         raise missing_parameter("input")
     found = ItemReader(owner, services).read(body.input or [])
+    known: list[str] = []
     if conversation is not None:
-        earlier = [*conversation.items.values()][conversation.covered :]
+        known = list(conversation.record.items)
+        earlier = [*conversation.record.items.values()][conversation.record.covered :]
         items = [msgspec.json.decode(item, type=InputItem) for item in earlier]
+        check_new_items(conversation, [item["id"] for item in found.items])
         found = ItemReader(owner, services).read(items, "conversation.items").then(found)
     tools = Tools()
     tools.read(body.tools or ())
     tools.read(found.tools, "input.tools")
-    model = body.model or (None if parent is None or not parent.body else _model_of(parent))
+    model = body.model or (None if parent is None or not parent.record.body else _model_of(parent))
     if model is None:
         raise missing_parameter("model")
     limits = services.config.limits
@@ -68,7 +73,14 @@ def read(body: InputFields, request: Request, services: Services) -> Reading:
         chat = chat_request(body, model, found, tools)
         parameters.check_arguments(chat.messages, depth=limits.json_depth, values=limits.json_values)
     return Reading(
-        model=model, parent=parent, conversation=conversation, input=found, tools=tools, chat=chat, places=places
+        model=model,
+        parent=parent,
+        conversation=conversation,
+        known=known,
+        input=found,
+        tools=tools,
+        chat=chat,
+        places=places,
     )
 
 
@@ -131,13 +143,21 @@ def _find_parent(
         node = services.responses.get(owner, before)
     except NotFound as error:
         raise NotFound(error.message, param=param, code="previous_response_not_found") from error
-    if not node.fingerprint:
+    if not node.record.fingerprint:
         raise NotFound(
             f"The response '{shorten(before)}' has nothing to continue.",
             param=param,
             code="previous_response_not_found",
         )
     return node, None
+
+
+def check_new_items(conversation: ItemConversation, names: Iterable[str], place: str = "input") -> None:
+    """Raises BadRequest for the ids of items that a conversation has already."""
+    for name in names:
+        if name in conversation.record.items:
+            reason = f"The conversation has an item '{shorten(name)}' already."
+            raise invalid_value(place, reason, code="duplicate_item")
 
 
 def _check_count(value: str | Sequence[InputItem], limits: LimitsConfig, place: str) -> None:
@@ -154,4 +174,4 @@ class _Named(msgspec.Struct):
 
 
 def _model_of(node: Node) -> str:
-    return msgspec.json.decode(node.body, type=_Named).model
+    return msgspec.json.decode(node.record.body, type=_Named).model

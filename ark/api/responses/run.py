@@ -23,7 +23,7 @@ from ark.chat.turn import Turn, TurnRequest, prepare
 from ark.errors import Conflict, ContextLengthExceeded
 from ark.models.served import ServedChat
 from ark.services import Services
-from ark.sessions.response_node import item_id, new_node
+from ark.sessions.response_node import Node, Record, item_id
 from ark.sessions.service import Turn as SessionTurn
 from ark.sessions.transcript import Continuation, Transcript
 
@@ -100,7 +100,7 @@ class ResponseRunner(TurnRunner):
             return
         name = (self.asked.owner, conversation.id)
         async with services.conversations.locks.hold(name, services.config.sessions.busy_wait):
-            if conversation.tip is not self.reading.parent:
+            if list(conversation.record.items) != self.reading.known or conversation.tip is not self.reading.parent:
                 raise Conflict(f"The conversation {conversation.id} has changed meanwhile.", code="session_busy")
             yield
 
@@ -130,19 +130,18 @@ class ResponseRunner(TurnRunner):
     async def _keep(self, transcript: Transcript | None, key: str) -> None:
         body = self.renderer.body
         items = [encode(item) for item in (*self.reading.input.items, *body.output)]
-        node = new_node(
-            transcript,
-            None if transcript is None else self.reading.parent,
-            id=body.id,
+        record = Record(
             owner=self.asked.owner,
-            key=key,
-            instructed=self._instructed,
+            created=time.time(),
             body=encode(body),
             items=items,
             inputs=len(self.reading.input.items),
-            created=time.time(),
             readable=self._stored,
+            instructed=self._instructed,
         )
+        node = Node(body.id, record, key=key)
+        if transcript is not None:
+            node.attach(self.reading.parent, transcript)
         responses, link = self.services.responses, self.request.link
         await responses.put(node, pinned=link is not None)
         if link is not None:

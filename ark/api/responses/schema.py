@@ -329,17 +329,6 @@ class ResponseDeleted(msgspec.Struct, frozen=True, kw_only=True):
     object: Literal["response.deleted"] = "response.deleted"
 
 
-class ItemList(msgspec.Struct, frozen=True, kw_only=True):
-    """A page of items."""
-
-    data: Sequence[msgspec.Raw]
-    first_id: str
-    """Empty where there are no items, as `last_id`."""
-    last_id: str
-    has_more: bool
-    object: Literal["list"] = "list"
-
-
 class InputTokens(msgspec.Struct, frozen=True, kw_only=True):
     input_tokens: int
     object: Literal["response.input_tokens"] = "response.input_tokens"

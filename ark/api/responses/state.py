@@ -102,7 +102,7 @@ class ResponseTurn(SessionTurn):
 def behind(node: Node, messages: tuple[Message, ...], model: str, *, instructed: bool) -> Continuation:
     """The conversation of a response with a request's messages behind it."""
     transcript = node.transcript()
-    own, old = int(instructed), int(node.instructed)
+    own, old = int(instructed), int(node.record.instructed)
     known = (*messages[:own], *transcript.messages[old:])
     whole = (*known, *messages[own:])
     if transcript.model != model:

@@ -8,7 +8,7 @@ import pytest
 
 from ark.config import ResponsesConfig, SessionsConfig
 from ark.errors import NotFound
-from ark.sessions.response_node import Node, new_node
+from ark.sessions.response_node import Node, Record
 from ark.sessions.responses import ResponseStore
 from ark.sessions.service import Sessions
 from ark.sessions.transcript import Transcript, pack_tokens
@@ -33,18 +33,10 @@ class Stored:
     async def put(self, name: str, parent: Node | None = None, *, owner: str = "ann", tokens: int = 10) -> Node:
         before = [] if parent is None else list(range(parent.transcript().length))
         whole = Transcript("m", "f", (), pack_tokens([*before, *range(1000, 1000 + tokens)]), ())
-        node = new_node(
-            whole,
-            parent,
-            id=name,
-            owner=owner,
-            key=f"key-{name}",
-            instructed=False,
-            body=b"{}",
-            items=[b'{"id":"item-%s"}' % name.encode()],
-            inputs=1,
-            created=self.now,
-        )
+        items = [b'{"id":"item-%s"}' % name.encode()]
+        record = Record(owner=owner, created=self.now, body=b"{}", items=items, inputs=1)
+        node = Node(name, record, key=f"key-{name}")
+        node.attach(parent, whole)
         await self.store.put(node)
         return node
 
