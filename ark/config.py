@@ -181,10 +181,12 @@ class SessionsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 
 class ResponsesConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[responses]``: what is stored for `POST /responses`. It is kept where sessions are."""
+    """``[responses]``: what is stored for `POST /responses`, and of chat completions with ``store``. It is kept where
+    sessions are."""
 
     max_age: Seconds = 2_592_000.0
-    """Seconds after which a stored response expires."""
+    """Seconds after which a stored response expires, or a stored chat completion; they count as one here and in the
+    next."""
     max_responses: Positive = 10_000
     """Responses stored for one key; one more drops the least recently used."""
     max_conversations: Positive = 1_000

@@ -22,7 +22,7 @@ VALUES = 500_000
 CONTAINER = 10
 """Values that an array or an object counts as: so much more memory it takes."""
 
-_AT = re.compile(r"(?P<reason>.*) - at `(key in )?\$(?P<path>[^`]*)`", re.DOTALL)
+_AT = re.compile(r"(?P<reason>.*) - at (`key` in )?`\$(?P<path>[^`]*)`", re.DOTALL)
 _KEYED = re.compile(r"\[\.\.\.\].*", re.DOTALL)
 _MISSING = re.compile(r"Object missing required field `(?P<field>[^`]+)`")
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))

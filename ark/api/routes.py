@@ -9,6 +9,7 @@ import msgspec
 
 from ark.api.audio import endpoint as audio
 from ark.api.chat import endpoint as chat
+from ark.api.chat import stored
 from ark.api.completions import endpoint as completions
 from ark.api.conversations import endpoint as conversations
 from ark.api.embeddings import endpoint as embeddings
@@ -44,8 +45,17 @@ class Route(msgspec.Struct, frozen=True):
 
 
 ROUTES: Mapping[str, Mapping[str, Route]] = {
-    "/chat/completions": {"POST": Route(chat.create, reads="json", work=True)},
     "/completions": {"POST": Route(completions.create, reads="json", work=True)},
+    "/chat/completions": {
+        "POST": Route(chat.create, reads="json", work=True),
+        "GET": Route(stored.list_completions),
+    },
+    "/chat/completions/{completion}": {
+        "GET": Route(stored.retrieve),
+        "POST": Route(stored.update, reads="json"),
+        "DELETE": Route(stored.delete),
+    },
+    "/chat/completions/{completion}/messages": {"GET": Route(stored.list_messages)},
     "/responses": {"POST": Route(responses.create, reads="json", work=True)},
     "/responses/compact": {"POST": Route(responses.compact, reads="json", work=True)},
     "/responses/input_tokens": {"POST": Route(responses.count_input_tokens, reads="json", work=True)},

@@ -159,6 +159,7 @@ CHAT = _table(
     Parameter("user", str, "accepted, without effect", needs=None, document=True),
     Parameter("prompt_cache_key", str, "a name of the session", needs=None, document=True),
     Parameter("metadata", dict[str, Any], "`session_id`: a name of the session", needs=None, document=True),
+    Parameter("store", bool, "keep the completion, and its metadata of up to 16 texts", needs=None, document=True),
     Parameter("ark_simplified", bool, "a stream of bare text, see below", needs=None, document=True),
     Parameter("ark_stateful", bool | str, "which session, see below", needs=None, document=True),
 )

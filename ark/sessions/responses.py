@@ -109,7 +109,8 @@ class ResponseStore:
         mine = self._owners.get(owner)
         node = None if mine is None else mine.readable.get(number)
         if mine is None or node is None or node.record.kind != kind:
-            raise NotFound(f"There is no {kind} '{shorten(number)}'.", code=f"{kind}_not_found")
+            code = "response_not_found" if kind == "response" else "completion_not_found"
+            raise NotFound(f"There is no {kind} '{shorten(number)}'.", code=code)
         mine.recent.move_to_end(number)
         return node
 

@@ -219,3 +219,31 @@ def test_a_client_that_gives_up_waiting_stops_its_job(client: openai.OpenAI, ser
     with pytest.raises(openai.APITimeoutError):
         client.chat.completions.create(model="slow", messages=messages, timeout=0.3)
     assert server.settle(model=1).jobs_cancelled == before + 1
+
+
+def test_stored_completions(client: openai.OpenAI, server: Running) -> None:
+    made = []
+    for number in range(3):
+        metadata = {"number": str(number), "of": "this & test"}
+        with client.chat.completions.create(
+            model="echo", messages=HELLO, store=True, metadata=metadata, stream=True
+        ) as stream:
+            made.append([chunk.id for chunk in stream][-1])
+    listed = client.chat.completions.list(limit=1, model="echo", metadata={"of": "this & test"})
+    assert [one.id for one in listed] == made
+    assert [one.id for one in client.chat.completions.list(order="desc", metadata={"of": "this & test"})] == made[::-1]
+    (found,) = client.chat.completions.list(metadata={"number": "1"})
+    assert found == client.chat.completions.retrieve(made[1])
+    assert found.choices[0].message.content == "hello"
+    assert client.chat.completions.update(made[1], metadata={"new": "x"}).metadata == {"new": "x"}
+    # The client's own type of these messages has an assistant's role alone.
+    lenient = client.with_options(_extra_kwargs={"_strict_response_validation": False})
+    (message,) = lenient.chat.completions.messages.list(made[1])
+    assert (message.id, message.role, message.content) == (f"{made[1]}-0", "user", "hello")
+    with make_client(server, "sk-few") as other, pytest.raises(openai.NotFoundError):
+        other.chat.completions.retrieve(made[1])
+    for number in made:
+        assert client.chat.completions.delete(number).deleted
+    with pytest.raises(openai.NotFoundError) as refused:
+        client.chat.completions.retrieve(made[1])
+    assert refused.value.code == "completion_not_found"

@@ -61,7 +61,7 @@ the model's chat template supports them. A dash means: not honoured. [Chat](chat
 CHAT_MORE = """\
 With `stream`, `ark_simplified` sends each token's text as an event and nothing else, then the usage object and
 `[DONE]`. `ark_stateful` is a session's UUID, `true` for the cookie's session, or `false` for none:
-[Sessions](sessions.md).
+[Sessions](sessions.md). What `store` keeps is for the routes of stored completions: [Chat](chat.md).
 """
 
 COMPLETIONS = """\

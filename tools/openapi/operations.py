@@ -22,6 +22,15 @@ from ark.api.chat import endpoint as chat
 from ark.api.chat.schema import ChatRequest, Chunk, Completion
 from ark.api.completions import endpoint as completions
 from ark.api.completions.schema import CompletionRequest, TextCompletion
+from ark.api.chat import stored
+from ark.api.chat.schema import (
+    ChatRequest,
+    Chunk,
+    Completion,
+    CompletionDeleted,
+    CompletionUpdate,
+    StoredCompletion,
+)
 from ark.api.conversations import endpoint as conversations
 from ark.api.conversations.endpoint import ConversationObject
 from ark.api.embeddings import endpoint as embeddings
@@ -101,6 +110,16 @@ DESCRIPTIONS: Mapping[Callable[..., Any], Description] = {
         {JSON: TextCompletion, EVENT_STREAM: TextCompletion},
         body=CompletionRequest,
         errors=[NotFound],
+    stored.list_completions: Description(
+        "listChatCompletions", {JSON: Page}, query=["limit", "oldest_first", "after", "model_of", "metadata"]
+    ),
+    stored.retrieve: Description("retrieveChatCompletion", {JSON: StoredCompletion}, errors=[NotFound]),
+    stored.update: Description(
+        "updateChatCompletion", {JSON: StoredCompletion}, body=CompletionUpdate, errors=[NotFound]
+    ),
+    stored.delete: Description("deleteChatCompletion", {JSON: CompletionDeleted}, errors=[NotFound]),
+    stored.list_messages: Description(
+        "listChatCompletionMessages", {JSON: Page}, query=["limit", "oldest_first", "after"], errors=[NotFound]
     ),
     responses.create: Description(
         "createResponse",
@@ -196,6 +215,27 @@ PARAMETERS: dict[str, Schema] = {
         "description": "The id of a stored response of the caller's.",
         "schema": {"type": "string", "minLength": 1},
     },
+    "completion": {
+        "name": "completion",
+        "in": "path",
+        "required": True,
+        "description": "The id of a stored completion of the caller's.",
+        "schema": {"type": "string", "minLength": 1},
+    },
+    "model_of": {
+        "name": "model",
+        "in": "query",
+        "description": "The name that the completions were asked of; any by default.",
+        "schema": {"type": "string"},
+    },
+    "metadata": {
+        "name": "metadata",
+        "in": "query",
+        "description": "Metadata that the completions have, each as `metadata[KEY]=VALUE`.",
+        "style": "deepObject",
+        "explode": True,
+        "schema": {"type": "object", "additionalProperties": {"type": "string"}},
+    },
     "task": {
         "name": "task",
         "in": "query",
@@ -239,6 +279,12 @@ PARAMETERS: dict[str, Schema] = {
         "in": "query",
         "description": "The newest first, or the oldest.",
         "schema": {"enum": ["asc", "desc"], "default": "desc"},
+    },
+    "oldest_first": {
+        "name": "order",
+        "in": "query",
+        "description": "The oldest first, or the newest.",
+        "schema": {"enum": ["asc", "desc"], "default": "asc"},
     },
     "after": {
         "name": "after",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -13,6 +13,7 @@ from ark.api.chat import parameters
 from ark.api.chat.parameters import read_hints, read_messages
 from ark.api.chat.render import ChunkRenderer, Head, StreamRenderer, TextRenderer, completion, error_event
 from ark.api.chat.schema import ChatRequest
+from ark.api.chat.stored import keep, read_metadata
 from ark.api.decode import decode
 from ark.api.request import Request, ignored_header
 from ark.chat.turn import Turn, TurnRequest, begin_turn
@@ -42,6 +43,8 @@ async def create(request: Request, services: Services) -> Response | EventStream
     backend = await served.ready(config.server.load_wait)
     ignored = served.check(body, ignore=config.server.unsupported_parameters == "ignore")
     body = parameters.without(body, ignored)
+    if body.store and not config.sessions.enabled:
+        ignored = [*ignored, "store"]
     asked = parameters.read(body, messages, request, served, backend, limits=config.limits)
     head = Head(model=body.model)
     work.response_id = head.id
@@ -54,11 +57,14 @@ async def create(request: Request, services: Services) -> Response | EventStream
         served=served,
         backend=backend,
         work=work,
-        known_headers=ignored_header(ignored) if ignored else [],
+        known_headers=ignored_header(ignored),
     )
+    if body.store and config.sessions.enabled:
+        metadata = read_metadata(body)
+        runner.store = lambda turn: keep(completion(head, turn), metadata, body, request, services)
     if not body.stream:
         turn = await runner.run()
-        return Response(body=completion(head, turn), headers=runner.headers())
+        return Response(body=msgspec.json.encode(completion(head, turn)), headers=runner.headers())
     simplified = bool(body.ark_simplified)
     include_usage = body.stream_options is not None and bool(body.stream_options.include_usage)
     renderer = TextRenderer if simplified else partial(ChunkRenderer, head=head, include_usage=include_usage)
@@ -84,6 +90,8 @@ class TurnRunner:
     known_headers: list[tuple[str, str]]
     """Those of the response that are known before the turn."""
     turn: Turn | None = None
+    store: Callable[[Turn], Awaitable[None]] | None = None
+    """Called with the turn when it is complete, before its last event."""
 
     def headers(self) -> list[tuple[str, str]]:
         """What is known of the response's headers. A stream that starts while its job still waits in the queue has the
@@ -129,6 +137,8 @@ class TurnRunner:
                     yield turn
                 finally:
                     self._note(turn)
+            if self.store is not None and turn.complete:
+                await self.store(turn)
 
     def _note(self, turn: Turn) -> None:
         work = self.work

@@ -29,13 +29,13 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
 
     model: str
     id: str = msgspec.field(default_factory=lambda: f"chatcmpl-{random.getrandbits(128):032x}")
-    """A name and no secret: it opens nothing."""
+    """A name and no secret: what it opens is the key's."""
     created: int = msgspec.field(default_factory=lambda: int(time.time()))
 
 
-def completion(head: Head, turn: Turn) -> bytes:
+def completion(head: Head, turn: Turn) -> schema.Completion:
     """The whole reply as a chat.completion."""
-    reply = schema.Completion(
+    return schema.Completion(
         id=head.id,
         created=head.created,
         model=head.model,
@@ -43,7 +43,6 @@ def completion(head: Head, turn: Turn) -> bytes:
         usage=usage(turn),
         system_fingerprint=FINGERPRINT,
     )
-    return msgspec.json.encode(reply)
 
 
 def usage(turn: Turn) -> schema.Usage:

@@ -1,7 +1,7 @@
 """The types of /chat/completions.
 
 Ranges are OpenAI's, and vLLM's for what OpenAI does not have. Fields that are not listed are accepted and have no
-effect (store, service_tier, ...).
+effect (service_tier, ...).
 """
 
 from __future__ import annotations
@@ -153,6 +153,11 @@ class ResponseFormat(msgspec.Struct, frozen=True, kw_only=True):
     json_schema: JSONSchemaFormat | None = None
 
 
+Metadata = Annotated[
+    dict[Annotated[str, Meta(max_length=64)], Annotated[str, Meta(max_length=512)]], Meta(max_length=16)
+]
+
+
 class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     """The body of POST /chat/completions. None means that the field was not sent, or sent as null."""
 
@@ -194,6 +199,7 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     user: str | None = None
     prompt_cache_key: str | None = None
     metadata: dict[str, Any] | None = None
+    store: bool | None = None
     ark_simplified: bool | None = None
     ark_stateful: bool | str | None = None
 
@@ -252,6 +258,34 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
     usage: Usage
     object: Literal["chat.completion"] = "chat.completion"
     system_fingerprint: str | None = None
+
+
+class StoredCompletion(Completion, frozen=True, kw_only=True):
+    """A stored completion, with what its request asked for."""
+
+    metadata: dict[str, str]
+    request_id: str
+    input_user: str | None
+    temperature: float | None
+    top_p: float | None
+    presence_penalty: float | None
+    frequency_penalty: float | None
+    seed: int | None
+    tools: Sequence[ToolDefinition | CustomToolDefinition] | None
+    tool_choice: ToolChoice | None
+    response_format: ResponseFormat | None
+
+
+class CompletionUpdate(msgspec.Struct, frozen=True, kw_only=True):
+    """The body of POST /chat/completions/{completion}."""
+
+    metadata: Metadata | None
+
+
+class CompletionDeleted(msgspec.Struct, frozen=True, kw_only=True):
+    id: str
+    deleted: bool = True
+    object: Literal["chat.completion.deleted"] = "chat.completion.deleted"
 
 
 class FunctionCallDelta(msgspec.Struct, frozen=True, kw_only=True):

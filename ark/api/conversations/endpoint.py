@@ -9,12 +9,13 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from ark.api.chat.schema import Metadata
 from ark.api.decode import decode_body
 from ark.api.pages import page
 from ark.api.request import Request
 from ark.api.responses.read import ItemReader, check_new_items
 from ark.api.responses.render import encode
-from ark.api.responses.schema import InputItem, Metadata
+from ark.api.responses.schema import InputItem
 from ark.errors import BadRequest, NotFound, shorten
 from ark.http.response import Response
 from ark.services import Services

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from ark.api.chat.schema import FunctionName, ShortText
+from ark.api.chat.schema import FunctionName, Metadata, ShortText
 from ark.chat.output.processor import TokenLogprobs
 from ark.engines import parameters
 
@@ -111,9 +111,6 @@ class ConversationReference(msgspec.Struct, frozen=True, kw_only=True):
     id: ShortText
 
 
-Metadata = Annotated[
-    dict[Annotated[str, Meta(max_length=64)], Annotated[str, Meta(max_length=512)]], Meta(max_length=16)
-]
 Include = Annotated[list[Annotated[str, Meta(max_length=128)]], Meta(max_length=32)]
 
 

@@ -57,6 +57,7 @@ GOOD: dict[str, list[Any]] = {
     "user": ["", "someone"],
     "prompt_cache_key": ["", "someone"],
     "metadata": [{}, {"session_id": 5}],
+    "store": [True, False],
     "ark_simplified": [True, False],
     "ark_stateful": [True, False, "00000000-0000-4000-8000-000000000000"],
 }
@@ -102,6 +103,7 @@ BAD: dict[str, list[Any]] = {
     "user": NOT_A_TEXT,
     "prompt_cache_key": NOT_A_TEXT,
     "metadata": [[], "x", 5, True],
+    "store": NOT_A_BOOL,
     "ark_simplified": NOT_A_BOOL,
     "ark_stateful": [5, [], {}],
 }
