@@ -30,6 +30,10 @@ Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_]*$")]
 CaseName = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
 
 
+SOCKET = "responses.connect"
+"""The call that opens a WebSocket, sends its ``messages`` and gives the events that come as those of a stream. Between
+the messages a number reads so many events, and ``end`` all up to the end of a response."""
+
 NEEDS = frozenset(
     {
         "all_minilm",
@@ -183,6 +187,20 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     save: dict[Name, str | Saved] = {}
 
 
+class Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename={"arguments": "with"}):
+    """What makes a case of its own of a case with rows: it is added to the last step."""
+
+    name: CaseName
+    """Behind the name of the case and a dash."""
+    about: str
+    arguments: dict[str, Any] = {}
+    """Written ``with``."""
+    error: Fault | None = None
+    expect: tuple[Check, ...] = ()
+    profiles: tuple[Profile, ...] | None = None
+    needs: tuple[str, ...] = ()
+
+
 class Case(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One call, or a scenario of several with one client."""
 
@@ -196,6 +214,31 @@ class Case(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     even_if_unsupported: bool = False
     """Replayed though the model says that it does not honour a parameter."""
     step: Annotated[tuple[Step, ...], Meta(min_length=1)]
+    row: tuple[Row, ...] = ()
+
+    def rows(self) -> tuple[Case, ...]:
+        """The cases that the rows make; itself where it has none."""
+        *before, last = self.step
+        return tuple(
+            msgspec.structs.replace(
+                self,
+                name=f"{self.name}-{row.name}",
+                about=row.about,
+                profiles=self.profiles if row.profiles is None else row.profiles,
+                needs=(*(self.needs or ()), *row.needs) or None,
+                row=(),
+                step=(
+                    *before,
+                    msgspec.structs.replace(
+                        last,
+                        arguments=last.arguments | row.arguments,
+                        error=row.error or last.error,
+                        expect=last.expect + row.expect,
+                    ),
+                ),
+            )
+            for row in self.row
+        ) or (self,)
 
 
 class Shape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -287,6 +330,7 @@ def read_file(path: Path) -> CallFile:
         file = msgspec.convert(table, CallFile)
     except msgspec.ValidationError as error:
         raise CallFileError(f"{path}: {_case_of(table, str(error))}{error}") from error
+    file = msgspec.structs.replace(file, case=tuple(one for case in file.case for one in case.rows()))
     for need in [*file.needs, *(need for case in file.case for need in case.needs or ())]:
         if need not in NEEDS and not _PARAMETER_NEED.fullmatch(need):
             raise CallFileError(f"{path}: nothing is known of the need {need!r}")
@@ -344,6 +388,8 @@ def _check_step(step: Step, variants: Sequence[Variant]) -> None:
     """What types cannot say. Raises ValueError and PathError."""
     if step.call not in ("http", "close", "restart"):
         method = find_method(step.call)
+        if step.call == SOCKET and any(variant != "sync" for variant in variants):
+            raise ValueError(f"{SOCKET} is called with the plain client alone")
         if not method.streams and (step.stream or step.leave_after is not None or step.hold is not None):
             raise ValueError(f"{step.call} has no streams")
     streamed = step.stream if step.stream is not None else all("stream" in variant for variant in variants)

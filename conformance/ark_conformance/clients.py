@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import json
 import ssl
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -17,8 +19,12 @@ import httpx2
 import msgspec
 import openai
 
+from ark_conformance.calls import SOCKET
 from ark_conformance.methods import find_method
 from ark_conformance.wire import AsyncRecorder, Exchange, Recorder, read_events
+
+_ENDS = {"error", *(f"response.{how}" for how in ("completed", "incomplete", "failed", "cancelled"))}
+"""Events of a WebSocket behind which none of the same response comes."""
 
 
 class Server(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,6 +127,8 @@ class Caller:
                         break
             return None
         client = openai.OpenAI(http_client=http, **_options(self._server, request))
+        if request.call == SOCKET:
+            return self._converse(client, request.arguments["messages"])
         method = find_method(request.call)
         arguments = method.arrange(request.arguments)
         result = method.bind(client, raw=request.raw)(**arguments | ({"stream": True} if request.stream else {}))
@@ -136,6 +144,26 @@ class Caller:
         else:
             self._held.setdefault(request.hold, []).append(result)
         return None
+
+    def _converse(self, client: openai.OpenAI, messages: list[Any]) -> None:
+        """Messages over a WebSocket, as `SOCKET` describes them."""
+        headers = [("content-type", "text/event-stream")]
+        exchange = Exchange(method="GET", url=f"{self._server.base_url}/responses", request_headers=[])
+        self._exchanges.append(exchange)
+        with client.responses.connect(max_retries=0) as connection:
+            exchange.status, exchange.headers = 101, headers
+            for message in messages:
+                if isinstance(message, dict):
+                    sent = json.dumps(message)
+                    exchange.request_pieces.append(f"{sent}\n".encode())
+                    connection.send_raw(sent)
+                    continue
+                for _ in range(message) if isinstance(message, int) else itertools.count():
+                    event = connection.recv_bytes()
+                    exchange.pieces.append(b"data: " + event + b"\n\n")
+                    if message == "end" and json.loads(event)["type"] in _ENDS:
+                        break
+        exchange.complete = True
 
     def _http(self, request: Request) -> httpx2.Client:
         """The HTTP client that has the request's cookie jar."""

@@ -9,9 +9,12 @@ Chunk = dict[str, Any]
 
 
 def accumulate(chunks: Sequence[Chunk]) -> dict[str, Any]:
-    """The whole reply that the chunks of a chat completion add up to. For other streams, the last event's object."""
+    """The whole reply that the chunks of a chat completion add up to. For other streams, the last event's object, and
+    for those of responses the response in it."""
     if not any("choices" in chunk for chunk in chunks):
-        return chunks[-1] if chunks else {}
+        last = chunks[-1] if chunks else {}
+        response = last.get("response")
+        return response if isinstance(response, dict) else last
     whole: dict[str, Any] = {}
     choices: dict[int, dict[str, Any]] = {}
     for chunk in chunks:
@@ -62,6 +65,15 @@ def _add_function(function: dict[str, Any], delta: dict[str, Any]) -> None:
     if delta.get("name"):
         function["name"] = function.get("name", "") + delta["name"]
     function["arguments"] = function.get("arguments", "") + (delta.get("arguments") or "")
+
+
+def by_type(chunks: Sequence[Chunk]) -> dict[str, list[Chunk]]:
+    """The events of a response by their types, ``output_text_delta`` for ``response.output_text.delta``."""
+    found: dict[str, list[Chunk]] = {}
+    for chunk in chunks:
+        if isinstance(kind := chunk.get("type"), str):
+            found.setdefault(kind.removeprefix("response.").replace(".", "_"), []).append(chunk)
+    return found
 
 
 def order(data: str, value: Any) -> list[str]:

@@ -7,7 +7,8 @@
 ``parsed``                 the reply as OpenAI's client parses it (embeddings from base64, text of a transcription)
 ``stream``                 ``events``, ``chunks``, ``text`` (of the first choice, or of a transcript's pieces), ``said``
                            (of events that are text), ``order`` (of all events), ``orders`` (of each choice's),
-                           ``done``, ``comments``
+                           ``of`` (events by type, as ``of.output_text_delta``), ``deltas`` (the texts of such types,
+                           as ``deltas.output_text``), ``done``, ``comments``
 ``error``                  ``class``, ``status``, ``type``, ``code``, ``param``, ``message``, ``request_id``
 =========================  =========================================================================================
 
@@ -21,7 +22,7 @@ from typing import Any
 
 import openai
 
-from ark_conformance.streamed_reply import accumulate, order, orders
+from ark_conformance.streamed_reply import accumulate, by_type, order, orders
 from ark_conformance.wire import Event, Exchange, read_events
 
 
@@ -52,16 +53,23 @@ def stream_view(exchange: Exchange) -> dict[str, Any]:
     chunks = [value for event in events if isinstance(value := _json(event), dict)]
     whole = accumulate(chunks)
     choices = whole.get("choices") or [{}]
-    transcript = "".join(chunk.get("delta", "") for chunk in chunks if chunk.get("type") == "transcript.text.delta")
+    of = by_type(chunks)
+    deltas = {
+        kind.removesuffix("_delta"): "".join(str(event.get("delta", "")) for event in found)
+        for kind, found in of.items()
+        if kind.endswith("_delta")
+    }
     return {
         "events": [{"event": event.event, "data": event.data} for event in events],
         "chunks": chunks,
-        "text": choices[0].get("message", {}).get("content") or transcript,
+        "text": choices[0].get("message", {}).get("content") or deltas.get("transcript_text", ""),
         "said": "".join(
             event.data for event in events if not isinstance(_json(event), dict) and event.data != "[DONE]"
         ),
         "order": " ".join(word for event in events for word in order(event.data, _json(event))),
         "orders": orders(chunks),
+        "of": of,
+        "deltas": deltas,
         "done": bool(events) and events[-1].data.strip() == "[DONE]",
         "complete": exchange.complete,
         "comments": comments,
