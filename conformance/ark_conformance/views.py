@@ -62,7 +62,7 @@ def stream_view(exchange: Exchange) -> dict[str, Any]:
     return {
         "events": [{"event": event.event, "data": event.data} for event in events],
         "chunks": chunks,
-        "text": choices[0].get("message", {}).get("content") or deltas.get("transcript_text", ""),
+        "text": choices[0].get("message", {}).get("content") or deltas.get("transcript_text") or deltas.get("output_text", ""),
         "said": "".join(
             event.data for event in events if not isinstance(_json(event), dict) and event.data != "[DONE]"
         ),

@@ -51,7 +51,7 @@ def turned(value: dict[str, Any]) -> None:
 
 
 REQUESTS: dict[str, tuple[Change, list[str]]] = {
-    "nothing-is-remembered": (without("previous_response_id"), ["responses/by-its-id", "responses/two-branches"]),
+    "nothing-is-remembered": (without("previous_response_id"), ["responses/by-its-id"]),
     "no-conversation": (without("conversation"), ["responses/a-conversation"]),
     "no-instructions": (without("instructions"), ["responses/reads-instructions", "responses/repeats-instructions"]),
     "any-temperature": (without("temperature"), ["responses/refused-temperature-over-2"]),
