@@ -59,10 +59,11 @@ def stream_view(exchange: Exchange) -> dict[str, Any]:
         for kind, found in of.items()
         if kind.endswith("_delta")
     }
+    said = deltas.get("transcript_text") or deltas.get("output_text", "")
     return {
         "events": [{"event": event.event, "data": event.data} for event in events],
         "chunks": chunks,
-        "text": choices[0].get("message", {}).get("content") or deltas.get("transcript_text") or deltas.get("output_text", ""),
+        "text": choices[0].get("message", {}).get("content") or said,
         "said": "".join(
             event.data for event in events if not isinstance(_json(event), dict) and event.data != "[DONE]"
         ),

@@ -19,9 +19,6 @@ from ark.api.audio.schema import (
     VerboseTranscription,
 )
 from ark.api.chat import endpoint as chat
-from ark.api.chat.schema import ChatRequest, Chunk, Completion
-from ark.api.completions import endpoint as completions
-from ark.api.completions.schema import CompletionRequest, TextCompletion
 from ark.api.chat import stored
 from ark.api.chat.schema import (
     ChatRequest,
@@ -31,6 +28,8 @@ from ark.api.chat.schema import (
     CompletionUpdate,
     StoredCompletion,
 )
+from ark.api.completions import endpoint as completions
+from ark.api.completions.schema import CompletionRequest, TextCompletion
 from ark.api.conversations import endpoint as conversations
 from ark.api.conversations.endpoint import ConversationObject
 from ark.api.embeddings import endpoint as embeddings
@@ -110,6 +109,7 @@ DESCRIPTIONS: Mapping[Callable[..., Any], Description] = {
         {JSON: TextCompletion, EVENT_STREAM: TextCompletion},
         body=CompletionRequest,
         errors=[NotFound],
+    ),
     stored.list_completions: Description(
         "listChatCompletions", {JSON: Page}, query=["limit", "oldest_first", "after", "model_of", "metadata"]
     ),
