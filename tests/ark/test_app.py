@@ -45,9 +45,9 @@ async def test_an_unknown_path_is_404(path: str) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "allow"),
     [
-        ("GET", "/v1/chat/completions", "POST"),
-        ("HEAD", "/v1/chat/completions", "POST"),
-        ("OPTIONS", "/v1/chat/completions", "POST"),
+        ("GET", "/v1/embeddings", "POST"),
+        ("HEAD", "/v1/embeddings", "POST"),
+        ("OPTIONS", "/v1/chat/completions", "POST, GET, HEAD"),
         ("POST", "/v1/models", "GET, HEAD"),
         ("DELETE", "/v1/models/echo", "GET, HEAD"),
         ("PUT", "/health", "GET, HEAD"),
