@@ -194,6 +194,9 @@ class ResponsesConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     bytes_per_key: Positive = 128 * 1024 * 1024
     """Bytes stored for one key, of bodies, items and token ids, and as many again of conversations; more drops the
     least recently used."""
+    hosted_tools: Literal["ignore", "refuse"] = "ignore"
+    """What happens to tools that OpenAI's servers run and ARK cannot, such as ``web_search``: ``ignore`` leaves them
+    out and names them in ``x-ark-ignored``, ``refuse`` answers 400."""
     encryption_key: Annotated[str, Meta(min_length=32)] | None = None
     """Secret with which ``encrypted_content`` is sealed, 32 characters or more. Servers with the same one open each
     other's. By default a random one, which is kept with the sessions where they have a ``path``."""

@@ -46,7 +46,7 @@ class Services:
         self.responses = ResponseStore(config.responses, self.sessions, self.registry.release)
         self.conversations = ConversationStore(config.responses, self.sessions, self.responses)
         self.seal = Seal(secrets.token_bytes(32))
-        self.metrics = Metrics(self.registry, self.sessions, self.responses, self.limiter)
+        self.metrics = Metrics(self.registry, self.sessions, self.responses, self.conversations, self.limiter)
         self.tasks: TaskGroup | None = None
         """What runs beside the requests, while the server runs."""
         self.background: dict[tuple[str, str], Any] = {}

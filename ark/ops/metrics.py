@@ -20,6 +20,7 @@ from ark.engines.embedding import EmbeddingStatus
 from ark.models.registry import AnyServed, Registry
 from ark.ops.limits import Limiter
 from ark.ops.requests import RequestMetrics
+from ark.sessions.conversations import ConversationStore
 from ark.sessions.owner import Found
 from ark.sessions.responses import ResponseStore
 from ark.sessions.service import Sessions
@@ -33,10 +34,18 @@ GAUGE, COUNTER = GaugeMetricFamily, CounterMetricFamily
 class Metrics(Collector):
     """The metrics of one running server: a process may run several."""
 
-    def __init__(self, registry: Registry, sessions: Sessions, responses: ResponseStore, limiter: Limiter) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        sessions: Sessions,
+        responses: ResponseStore,
+        conversations: ConversationStore,
+        limiter: Limiter,
+    ) -> None:
         self._models = registry
         self._sessions = sessions
         self._responses = responses
+        self._conversations = conversations
         self._limiter = limiter
         self.evicted: dict[str, int] = {}
         """Sessions that the store dropped, by cause."""
@@ -71,12 +80,15 @@ class Metrics(Collector):
             found.add_metric([by], sessions.found[by])
         yield found
         responses = self._responses
-        yield GAUGE("ark:responses", "Responses stored.", value=len(responses))
+        yield GAUGE("ark:responses", "Responses and chat completions stored.", value=len(responses))
         yield GAUGE("ark:response_bytes", "Bytes of all stored responses.", value=responses.size)
         expired = COUNTER("ark:responses_evicted", "Stored responses dropped, by cause.", labels=["cause"])
         for cause, count in sorted(responses.evicted.items()):
             expired.add_metric([cause], count)
         yield expired
+        conversations = self._conversations
+        yield GAUGE("ark:conversations", "Conversations of /conversations stored.", value=len(conversations))
+        yield GAUGE("ark:conversation_bytes", "Bytes of all their items.", value=conversations.size)
         rebuilds, failures = sessions.rebuilds, sessions.write_failures
         yield COUNTER("ark:session_rebuilds", "Turns whose dropped state was computed again.", value=rebuilds)
         yield COUNTER("ark:session_write_failures", "Turns that could not be written to disk.", value=failures)

@@ -270,6 +270,10 @@ class RequestMetrics:
             refused = self._counts["requests_refused"]
             bounded = (record.reason,) in refused or len(refused) < MAX_REASONS
             refused[(record.reason if bounded else "other",)] += 1
+        self.add_job(record)
+
+    def add_job(self, record: RequestRecord) -> None:
+        """Count what an engine did for a request that is over."""
         job = record.job
         # Without `asked` the request did not reach the engine, and with an error of the client the engine refused it.
         if job is None or not job.asked or (record.error_status is not None and not record.failed):

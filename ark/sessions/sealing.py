@@ -1,7 +1,19 @@
 """Bytes that a client keeps for the server: nobody else can read or change them, or use another key's.
 
-The text is XORed with the output of SHAKE-256 over a secret and a nonce, and authenticated by keyed BLAKE2b over owner,
-nonce and ciphertext. Both are in Python's standard library, so that the server needs no library for this alone.
+Encrypt, then authenticate, of primitives in Python's standard library, so that the server needs no library for this:
+
+- Two keys come from the secret by BLAKE2b with different personalizations. The secret has to be random: it is not
+  stretched.
+- A fresh random nonce of 24 bytes for each text, so that one never repeats: at 2^64 texts the odds are below 2^-64.
+  Servers that share the secret need not agree on anything.
+- The ciphertext is the text XORed with SHAKE-256 over the encryption key and the nonce, both of fixed length: a prefix
+  keys a sponge safely, as in KMAC.
+- The tag is BLAKE2b, keyed with the authentication key, 32 bytes, over the version, the owner with its length, the
+  nonce and the ciphertext. So it binds the form, the owner (the API key's name) and the whole text, none of which can
+  be cut or moved into another. It is compared in constant time, before anything is decrypted.
+
+The text is written as URL-safe base64, in one way only. The text's length is not hidden, and an owner may send back an
+old text: it is the owner's own. What it holds for one tokenizer it names itself (`ark.api.reasoning`), under the tag.
 """
 
 from __future__ import annotations
@@ -11,9 +23,10 @@ import hashlib
 import hmac
 import secrets
 
-_NONCE = 16
-_TAG = 32
 _VERSION = b"\x01"
+_NONCE = 24
+_TAG = 32
+_HEAD = len(_VERSION) + _NONCE + _TAG
 
 
 class Seal:
@@ -31,16 +44,16 @@ class Seal:
 
     def open(self, text: str, owner: str) -> bytes:
         """What was sealed. Raises ValueError for anything that was not sealed with this secret for this owner."""
-        data = base64.urlsafe_b64decode(text.encode("ascii"))
-        nonce, tag = data[1 : 1 + _NONCE], data[1 + _NONCE : 1 + _NONCE + _TAG]
-        sealed = data[1 + _NONCE + _TAG :]
-        if data[:1] != _VERSION or not hmac.compare_digest(tag, self._tag(owner, nonce, sealed)):
+        data = base64.b64decode(text.encode("ascii"), altchars=b"-_", validate=True)
+        nonce, tag, sealed = data[1 : 1 + _NONCE], data[1 + _NONCE : _HEAD], data[_HEAD:]
+        genuine = hmac.compare_digest(tag, self._tag(owner, nonce, sealed))
+        if not genuine or data[:1] != _VERSION or base64.urlsafe_b64encode(data).decode() != text:
             raise ValueError("this was not sealed here")
         return self._xor(sealed, nonce)
 
     def _tag(self, owner: str, nonce: bytes, sealed: bytes) -> bytes:
         name = owner.encode("utf-8", "surrogatepass")
-        message = len(name).to_bytes(8, "big") + name + nonce + sealed
+        message = _VERSION + len(name).to_bytes(8, "big") + name + nonce + sealed
         return hashlib.blake2b(message, key=self._authentication, digest_size=_TAG).digest()
 
     def _xor(self, data: bytes, nonce: bytes) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import replace
 
 import anyio
 
@@ -29,6 +30,10 @@ class BackgroundRun:
         self._ended = anyio.Event()
         self._more = anyio.Event()
         self._scope = anyio.CancelScope()
+        # The request is answered at once, and counted then: what the engine does for it is counted at the end.
+        record = runner.request.record
+        self._record = replace(record)
+        record.job = None
 
     async def start(self) -> None:
         """Begin, when the response can be asked for."""
@@ -65,7 +70,9 @@ class BackgroundRun:
             if not ended:
                 renderer.cancel()
         except Exception as error:  # noqa: BLE001 - told by the response
-            self._add(renderer.fail(_public(error)))
+            public = _public(error)
+            self._record.fail(public)
+            self._add(renderer.fail(public))
         except BaseException:
             # The server stops.
             renderer.fail(APIError("The server was stopped."))
@@ -77,12 +84,24 @@ class BackgroundRun:
             self.done = True
             self._ended.set()
             self._add([])
+            self._note()
         runs = _runs(runner)
         done = [name for name, run in runs.items() if run.done]
         for name in done[:-KEPT_RUNS]:
             del runs[name]
         await anyio.sleep(KEPT_SECONDS)
         runs.pop((runner.asked.owner, renderer.body.id), None)
+
+    def _note(self) -> None:
+        """The response is over: into the log, the metrics and the traces."""
+        record, services, body = self._record, self.runner.services, self.runner.renderer.body
+        record.end(status=200, disconnected=body.status == "cancelled", error=None)
+        services.metrics.requests.add_job(record)
+        if services.tracer is not None:
+            services.tracer.add(record)
+        fields = {"request_id": record.id, "response": body.id, "status": body.status, **self.runner.work.logged}
+        fields |= {"model": self.runner.work.model, "seconds": round(record.ended - record.begun, 4)}
+        log.info("response in the background", extra={"fields": fields})
 
     async def _collect(self) -> None:
         async with aclosing(self.runner.events_of_response()) as events:

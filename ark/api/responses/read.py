@@ -61,7 +61,7 @@ def read(body: InputFields, request: Request, services: Services) -> Reading:
         items = [msgspec.json.decode(item, type=InputItem) for item in earlier]
         check_new_items(conversation, [item["id"] for item in found.items])
         found = ItemReader(owner, services).read(items, "conversation.items").then(found)
-    tools = Tools()
+    tools = Tools(refuse_hosted=services.config.responses.hosted_tools == "refuse")
     tools.read(body.tools or ())
     tools.read(found.tools, "input.tools")
     model = body.model or (None if parent is None or not parent.record.body else _model_of(parent))

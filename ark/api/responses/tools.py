@@ -24,7 +24,7 @@ from ark.api.chat.schema import (
 )
 from ark.api.responses.items import visible_name
 from ark.api.responses.schema import ChosenTool, ToolSpec
-from ark.errors import invalid_value, missing_parameter, shorten
+from ark.errors import BadRequest, invalid_value, missing_parameter, shorten
 
 _HOSTED = (
     *("web_search", "file_search", "code_interpreter", "image_generation", "computer", "mcp"),
@@ -54,6 +54,8 @@ class Tools:
     """Those that are not left out, as they were sent."""
     ignored: list[str] = field(default_factory=list)
     """Types of tools that are not run here."""
+    refuse_hosted: bool = False
+    """They are refused, not left out."""
 
     def read(self, specs: Sequence[ToolSpec], place: str = "tools") -> None:
         """Raises BadRequest with `param` as ``tools[0].name``."""
@@ -65,6 +67,8 @@ class Tools:
             elif spec.type in ("function", "custom"):
                 self._add(spec, where, None)
             elif spec.type.startswith(_HOSTED):
+                if self.refuse_hosted:
+                    raise _not_run(f"{where}.type", spec.type)
                 self.ignored.append(spec.type)
                 continue
             else:
@@ -110,8 +114,7 @@ class Tools:
 
     def _find(self, chosen: ChosenTool, place: str) -> NamedTool:
         if chosen.type.startswith(_HOSTED):
-            reason = f"Tools of the type '{shorten(chosen.type)}' are not run here."
-            raise invalid_value(place, reason, code="unsupported_tool")
+            raise _not_run(place, chosen.type)
         if chosen.type not in ("function", "custom"):
             raise invalid_value(f"{place}.type", f"There are no tools of the type '{shorten(chosen.type)}'.")
         if chosen.name is None:
@@ -123,6 +126,10 @@ class Tools:
                 f"{place}.name", f"There is no tool '{shorten(name)}' in this request; there is: {known}."
             )
         return NamedTool(function=ChosenFunction(name=name))
+
+
+def _not_run(place: str, kind: str) -> BadRequest:
+    return invalid_value(place, f"Tools of the type '{shorten(kind)}' are not run here.", code="unsupported_tool")
 
 
 def _named(spec: ToolSpec, where: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,12 @@ pytestmark = pytest.mark.anyio
 MODEL = ECHO | {"backend": "faulty_backend:Faulty", "engine": {"reasoning": True}}
 KEYS = [{"name": name, "sha256": hashlib.sha256(name.encode()).hexdigest()} for name in ("ann", "bob")]
 ITEM: TypeAdapter[Any] = TypeAdapter(ConversationItem)
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[Client]:
+    async with running(models=[MODEL]) as made:
+        yield made
 
 
 async def ask(client: Client, method: str, path: str = "", json: Any = None, **given: Any) -> Response:
@@ -186,3 +193,39 @@ async def test_what_a_conversation_keeps_is_freed_with_it() -> None:
         await ask(client, "DELETE", f"/{made}")
         assert store.size == 0
         assert not any(store.evicted.values())
+
+
+async def test_they_are_in_the_metrics(client: Client) -> None:
+    async def metric(name: str) -> float:
+        (line,) = [line for line in (await client.get("/metrics")).text.splitlines() if line.startswith(f"{name} ")]
+        return float(line.split()[1])
+
+    assert (await metric("ark:conversations"), await metric("ark:conversation_bytes")) == (0, 0)
+    body = {"items": [{"role": "user", "content": "x" * 5000}]}
+    number = (await client.request("POST", "/v1/conversations", json=body)).json()["id"]
+    assert await metric("ark:conversations") == 1
+    assert 6000 < await metric("ark:conversation_bytes") < 7000
+    await client.request("DELETE", f"/v1/conversations/{number}")
+    assert (await metric("ark:conversations"), await metric("ark:conversation_bytes")) == (0, 0)
+
+
+async def test_an_item_stands_once(client: Client) -> None:
+    item = {"type": "message", "id": "msg_1", "role": "user", "content": "a"}
+    twice = await client.request("POST", "/v1/conversations", json={"items": [item, item]})
+    assert (twice.status, twice.error["code"]) == (400, "duplicate_item")
+    number = (await client.request("POST", "/v1/conversations", json={"items": [item]})).json()["id"]
+    added = await client.request("POST", f"/v1/conversations/{number}/items", json={"items": [item]})
+    turn = {"model": "echo", "conversation": number, "input": [item]}
+    for refused in (added, await client.request("POST", "/v1/responses", json=turn)):
+        assert (refused.status, refused.error["code"]) == (400, "duplicate_item")
+
+
+async def test_one_deleted_during_its_turn_leaves_nothing(client: Client) -> None:
+    services = client.app.services
+    number = (await client.request("POST", "/v1/conversations", json={})).json()["id"]
+    found = services.conversations.get("", number)
+    services.conversations.delete("", number)
+    made = (await client.request("POST", "/v1/responses", json={"model": "echo", "input": "a"})).json()["id"]
+    node = services.responses.get("", made)
+    await services.conversations.extend(found, {"x": b"{}"}, node)
+    assert (node.children, found.tip, services.conversations.size) == (0, None, 0)

@@ -63,6 +63,27 @@ async def test_its_events_are_given_from_any_number_on(client: Client) -> None:
     assert (await get(client, plain, "stream=true")).error["param"] == "stream"
 
 
+async def test_its_tokens_are_counted_when_it_ends(client: Client, caplog: pytest.LogCaptureFixture) -> None:
+    number = (await post(client, "hello")).json()["id"]
+    body = await ended(client, number)
+    await until(lambda: "response in the background" in caplog.messages)
+    (line,) = (record for record in caplog.records if record.message == "response in the background")
+    fields = line.fields  # type: ignore[attr-defined]
+    assert (fields["response"], fields["status"], fields["model"]) == (number, "completed", "echo")
+    used = body["usage"]
+    assert (fields["prompt_tokens"], fields["completion_tokens"]) == (used["input_tokens"], used["output_tokens"])
+    first = next(record for record in caplog.records if record.message == "request")
+    assert "prompt_tokens" not in first.fields  # type: ignore[attr-defined]
+    metrics = (await client.get("/metrics")).text
+    assert 'ark:request_success_total{finished_reason="stop",model_name="echo"} 1.0' in metrics
+    assert f'ark:request_generation_tokens_sum{{model_name="echo"}} {float(used["output_tokens"])}' in metrics
+    number = (await post(client, "x" * 2000)).json()["id"]
+    await until(lambda: client.app.services.background["", number].runner.turn is not None)
+    await client.request("POST", f"/v1/responses/{number}/cancel")
+    metrics = (await client.get("/metrics")).text
+    assert 'ark:request_success_total{finished_reason="abort",model_name="echo"} 1.0' in metrics
+
+
 async def test_a_client_that_leaves_changes_nothing(client: Client) -> None:
     body = {"model": "echo", "input": "hello there", "background": True, "stream": True}
     async with client.open("POST", "/v1/responses", json=body) as exchange:

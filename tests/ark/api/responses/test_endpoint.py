@@ -471,3 +471,11 @@ async def test_what_agents_send_is_taken_as_it_is(name: str) -> None:
             check_body(reply.json())
     hosted = [tool["type"] for tool in body.get("tools", []) if tool["type"] == "web_search"]
     assert reply.headers.get("x-ark-ignored", "") == ", ".join(hosted)
+
+
+async def test_hosted_tools_may_be_refused() -> None:
+    async with running(models=[TOOLED], responses={"hosted_tools": "refuse"}) as client:
+        refused = await post(client, tools=[FUNCTION, {"type": "web_search"}])
+        assert (refused.status, refused.error["code"]) == (400, "unsupported_tool")
+        assert refused.error["param"] == "tools[1].type"
+        assert (await post(client, tools=[FUNCTION])).status == 200
