@@ -7,7 +7,6 @@ import hashlib
 import hmac
 import stat
 from pathlib import Path
-from typing import Any
 
 import pytest
 from asgi_client import running
@@ -89,21 +88,17 @@ def test_the_keys_of_stream_and_tag_differ_from_each_other_and_the_secret() -> N
     assert hashlib.blake2b(message, key=seal._authentication, digest_size=32).digest() == tag
 
 
-@pytest.mark.parametrize(
-    "change", [str.lower, lambda text: f"{text}\n", lambda text: f" {text}", lambda text: text[:-1]]
-)
-def test_one_text_only_says_it(change: Any) -> None:
+def test_one_text_only_says_it() -> None:
     """Python's decoder passes over what is no base64, and over the last bits."""
     seal = Seal(SECRET)
     sealed = seal.close(b"1234", "ann")
-    assert sealed.endswith("=")
-    last = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
-    other = last[last.index(sealed.rstrip("=")[-1]) | 1]
-    padding = "=" * (len(sealed) - len(sealed.rstrip("=")))
-    for text in (change(sealed), sealed.rstrip("=")[:-1] + other + padding, sealed.replace("A", "A!"), "é", ""):
-        if text != sealed:
-            with pytest.raises(ValueError):
-                seal.open(text, "ann")
+    assert sealed.endswith("==")
+    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    same_bits = sealed[:-3] + letters[letters.index(sealed[-3]) + 1] + "=="
+    assert raw(same_bits) == raw(sealed)
+    for text in (same_bits, f"{sealed}\n", f" {sealed}", sealed[:-1], sealed[:9] + "!" + sealed[9:]):
+        with pytest.raises(ValueError, match=r"not sealed here|base64|padding"):
+            seal.open(text, "ann")
 
 
 def test_the_tag_is_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,9 +113,13 @@ def test_the_tag_is_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.anyio
 async def test_the_secret_is_kept_where_only_the_server_reads_it(tmp_path: Path) -> None:
     path = tmp_path / "sessions.db"
+
+    def modes() -> set[int]:
+        return {stat.S_IMODE(one.stat().st_mode) for one in tmp_path.iterdir()}
+
     async with running(sessions={"path": str(path)}) as client:
         sealed = client.app.services.seal.close(TEXT, "ann")
-        assert {stat.S_IMODE(one.stat().st_mode) for one in tmp_path.iterdir()} == {0o600}
+        assert modes() == {0o600}
     async with running(sessions={"path": str(path)}) as client:
         assert client.app.services.seal.open(sealed, "ann") == TEXT
     async with running() as client:
