@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -33,6 +34,8 @@ name = "tea"
 about = "The server makes tea."
 step = [{ call = "http", with = { path = "/models" }, expect = [{ at = "status", equals = 418 }] }]
 """
+PLUGIN = "ark_conformance.plugin"
+"""What its wheel registers, as tests/test_packaging.py sees."""
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +49,12 @@ def run(url: str, folder: Path, mark: str) -> str:
     folder.mkdir()
     (folder / "test_mine.py").write_text(TESTS.format(url=url, key=KEY, mark=mark), encoding="utf-8")
     (folder / "mine.toml").write_text(CALLS, encoding="utf-8")
-    command = [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", str(folder)]
-    return subprocess.run(command, cwd=folder.parent, capture_output=True, text=True, timeout=120, check=False).stdout
+    command = [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", "-p", PLUGIN, str(folder)]
+    # The plugins of others take seconds to import.
+    alone = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    return subprocess.run(
+        command, cwd=folder.parent, env=alone, capture_output=True, text=True, timeout=120, check=False
+    ).stdout
 
 
 def test_the_calls_that_come_with_it(url: str, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import os
 from typing import Any
 
@@ -97,6 +98,13 @@ def expected(model: Any, tokens: list[int], *, kind: Any = torch.float32) -> tor
     with torch.inference_mode():
         logits: torch.Tensor = model(torch.tensor([tokens]), use_cache=False).logits[0]
         return logits
+
+
+def digests() -> list[str]:
+    """Of the logits of a model with its weights of each kind."""
+    runners = (a_runner(a_model("Qwen3"), kind=kind) for kind in KINDS)
+    logits = (runner.logits(list(range(3, 90))).contiguous() for runner in runners)
+    return [hashlib.sha256(each.numpy().tobytes()).hexdigest() for each in logits]
 
 
 def read(runner: Runner, count: int, seed: int = 0, *, room: int = 8) -> KVBuffer:
