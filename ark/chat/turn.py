@@ -231,6 +231,11 @@ class Turn(Replies):
         self.prompt = prompt
 
     @property
+    def custom_tools(self) -> frozenset[str]:
+        """Names of the tools whose input is text."""
+        return frozenset() if self.request.tools is None else self.request.tools.custom_names
+
+    @property
     def legacy(self) -> bool:
         """The request says ``functions`` where a newer one says ``tools``, and is answered so."""
         return self.request.tools is not None and self.request.tools.legacy

@@ -21,7 +21,7 @@ from ark.models.registry import AnyServed, Registry
 from ark.ops.limits import Limiter
 from ark.ops.requests import RequestMetrics
 from ark.sessions.conversations import ConversationStore
-from ark.sessions.owner import Found
+from ark.sessions.matching import Found
 from ark.sessions.responses import ResponseStore
 from ark.sessions.service import Sessions
 

@@ -18,7 +18,7 @@ import msgspec
 from ark.concurrency import run_in_thread_if_large
 from ark.config import SessionsConfig
 from ark.errors import BadRequest, Conflict, NotFound
-from ark.sessions.owner import Found, Scope
+from ark.sessions.matching import Found, Scope
 from ark.sessions.session import COOKIE, SCOPE_BYTES, parse_session_id
 from ark.sessions.storage import StorageError, TranscriptStorage
 from ark.sessions.store import Evicted, Lease, SessionStore

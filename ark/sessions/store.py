@@ -16,8 +16,7 @@ from typing import Literal
 
 from ark.config import SessionsConfig
 from ark.errors import Conflict, NotFound, invalid_value
-from ark.sessions.matching import append_to_conversation, match_conversation
-from ark.sessions.owner import Found, Owner, Scope
+from ark.sessions.matching import Found, Owner, Scope, append_to_conversation, match_conversation
 from ark.sessions.session import Conversation, ExpiredIds, Mode, Session, SessionInfo, parse_session_id
 from ark.sessions.transcript import Continuation, Message, Transcript
 

@@ -16,7 +16,6 @@ from ark.api.error_body import encode_error
 from ark.chat.output.processor import Delta, OutputProcessor
 from ark.chat.tools.custom import InputReader
 from ark.chat.tools.parser import ToolCall
-from ark.chat.tools.toolbox import custom_names
 from ark.chat.turn import Turn
 from ark.errors import APIError
 from ark.http.sse import DONE, json_event, text_event
@@ -39,7 +38,7 @@ def completion(head: Head, turn: Turn) -> schema.Completion:
         id=head.id,
         created=head.created,
         model=head.model,
-        choices=[_choice(output, turn.legacy, custom_names(turn.request.tools)) for output in turn.outputs],
+        choices=[_choice(output, turn.legacy, turn.custom_tools) for output in turn.outputs],
         usage=usage(turn),
         system_fingerprint=FINGERPRINT,
     )
@@ -103,7 +102,7 @@ class ChunkRenderer:
         self._head = head
         self._usage: UnsetType | None = None if include_usage else UNSET
         self._ended: set[int] = set()
-        self._custom = custom_names(turn.request.tools)
+        self._custom = turn.custom_tools
         self._readers: dict[tuple[int, int], InputReader] = {}
         """Of the calls of custom tools, by reply and call."""
         # The chunks of a reply's text differ in nothing but that text.

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from ark.api.responses.truncation import count_droppable, drop_turns
-from ark.sessions.owner import Found
+from ark.sessions.matching import Found
 from ark.sessions.response_node import Node
 from ark.sessions.responses import ResponseStore
 from ark.sessions.service import Sessions

@@ -48,10 +48,9 @@ class Toolbox(msgspec.Struct, frozen=True, kw_only=True):
     legacy: bool = False
     """The request says ``functions``, which came before ``tools``: a reply has one call, without an id."""
 
-
-def custom_names(box: Toolbox | None) -> frozenset[str]:
-    """The names of the custom tools."""
-    return frozenset() if box is None else frozenset(tool.name for tool in box.tools if tool.custom)
+    @property
+    def custom_names(self) -> frozenset[str]:
+        return frozenset(tool.name for tool in self.tools if tool.custom)
 
 
 def call_for_template(number: str, name: str, arguments: str) -> dict[str, Any]:
