@@ -15,8 +15,9 @@ import anyio.to_thread
 
 from ark.api.error_body import encode_error
 from ark.api.request import Request, spend_nothing
-from ark.api.routes import FILES, PREFLIGHT, Route, match
-from ark.config import Config, ConfigError, KeyConfig, load_config
+from ark.api.routes import EXPOSED, FILES, PREFLIGHT, Route, match
+from ark.config import Config, ConfigError, KeyConfig
+from ark.config_file import load_config
 from ark.errors import APIError, NotFound, Unavailable, shorten
 from ark.http.cors import is_preflight, response_headers
 from ark.http.exchange import CLOSE, FAREWELL, SMALL_BODY, Client, Exchange, Respond
@@ -48,21 +49,6 @@ from ark.sessions.response_node import Link
 from ark.sessions.storage import StorageError
 
 log = logging.getLogger("ark.app")
-
-EXPOSED = [
-    *(
-        "x-request-id",
-        "x-ark-session",
-        "x-ark-cached-tokens",
-        "x-ark-ignored",
-        "x-ark-dropped-messages",
-        "retry-after",
-        "retry-after-ms",
-    ),
-    *(f"x-ratelimit-{what}-{unit}" for unit in ("requests", "tokens") for what in ("limit", "remaining", "reset")),
-]
-"""Headers of a response that scripts of other origins may read, beside the few that they always may."""
-
 
 PROBES = frozenset({"/health", "/ready"})
 """Asked every few seconds, so that their lines would bury the others."""

@@ -16,7 +16,7 @@ import msgspec
 import pytest
 
 from ark.cli import parser
-from ark.config import load_config
+from ark.config_file import load_config
 from ark.models.backend_selection import select_by_files
 from ark_backends.bge.options import BgeOptions
 from ark_backends.exllama.options import ExLlamaV2Options, ExLlamaV3Options

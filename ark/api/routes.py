@@ -30,6 +30,20 @@ from ark.services import Services
 FILES = frozenset({"file"})
 """Fields of forms that are files."""
 
+EXPOSED = [
+    *(
+        "x-request-id",
+        "x-ark-session",
+        "x-ark-cached-tokens",
+        "x-ark-ignored",
+        "x-ark-dropped-messages",
+        "retry-after",
+        "retry-after-ms",
+    ),
+    *(f"x-ratelimit-{what}-{unit}" for unit in ("requests", "tokens") for what in ("limit", "remaining", "reset")),
+]
+"""Headers of a response that scripts of other origins may read, beside the few that they always may."""
+
 
 class Route(msgspec.Struct, frozen=True):
     """What happens to a request."""

@@ -8,7 +8,8 @@ import re
 import msgspec
 
 from ark.cli.client import CommandError
-from ark.config import Config, ModelConfig, load_config
+from ark.config import Config, ModelConfig
+from ark.config_file import load_config
 from ark.engines import hub
 from ark.engines.loading import read_files
 from ark.engines.model_files import find_local

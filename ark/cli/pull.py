@@ -12,7 +12,8 @@ from typing import Any
 from ark.cli.arguments import find_model
 from ark.cli.client import CommandError
 from ark.cli.usage import Help
-from ark.config import ModelConfig, load_config
+from ark.config import ModelConfig
+from ark.config_file import load_config
 from ark.engines.backend import ReportProgress
 from ark.engines.loading import find_backend, read_files
 from ark.models.backend_selection import select_backend

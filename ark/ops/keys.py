@@ -12,7 +12,8 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 
-from ark.config import ConfigError, KeyConfig, check_keys, load_keys
+from ark.config import ConfigError, KeyConfig, check_keys
+from ark.config_file import load_keys
 from ark.errors import Unauthorized
 
 log = logging.getLogger("ark.keys")

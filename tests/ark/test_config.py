@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from ark.config import Config, ConfigError, ModelConfig, load_config
+from ark.config import Config, ConfigError, ModelConfig
+from ark.config_file import load_config
 
 KEY = "0" * 64
 

@@ -8,7 +8,8 @@ import subprocess
 
 from process import EXAMPLES
 
-from ark.config import Config, load_config
+from ark.config import Config
+from ark.config_file import load_config
 
 DEPLOY = EXAMPLES / "deploy"
 

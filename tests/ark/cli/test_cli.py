@@ -15,7 +15,7 @@ from asgi_client import running
 
 from ark import __version__
 from ark.cli import main
-from ark.config import load_config
+from ark.config_file import load_config
 
 
 def made(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[str, str]:

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from asgi_client import ECHO, Client, Response, running
 
-from ark.config import ConfigError, load_config
+from ark.config import ConfigError
+from ark.config_file import load_config
 
 pytestmark = pytest.mark.anyio
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from ark.config import Config, ConfigError, KeyConfig, ModelConfig, SamplingConfig, load_config
+from ark.config import Config, ConfigError, KeyConfig, ModelConfig, SamplingConfig
+from ark.config_file import load_config
 from ark.errors import ModelNotFound
 from ark.models.default_models import default_models, find_default, served_models
 from ark.models.registry import Registry, all_aliases
