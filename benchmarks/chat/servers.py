@@ -37,6 +37,8 @@ class Setting:
     """Tokens that each of `slots` conversations may hold."""
     only_slots: bool = False
     """The server has no memory for conversations beyond the slots."""
+    vllm: str = ""
+    """The `bin` of an environment with vLLM."""
 
     @property
     def kv_bytes(self) -> int:
@@ -110,7 +112,27 @@ def transformers(setting: Setting) -> Iterator[Running]:
         yield Running(f"http://127.0.0.1:{port}", str(setting.directory))
 
 
-SERVERS = {"ark": ark, "llama.cpp": llama, "transformers": transformers}
+@contextmanager
+def vllm(setting: Setting) -> Iterator[Running]:
+    """It keeps responses only where it is told to, and a core for itself unless it is told not to."""
+    port = _free_port()
+    command = [f"{setting.vllm}/vllm", "serve", str(setting.directory), "--served-model-name", "bench"]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--max-model-len", str(setting.slot_tokens)]
+    command += ["--dtype", "bfloat16", "--enforce-eager", "--enable-prompt-tokens-details"]
+    more = {
+        "VLLM_ENABLE_RESPONSES_API_STORE": "1",
+        "VLLM_CPU_KVCACHE_SPACE": "2",
+        "VLLM_CPU_NUM_OF_RESERVED_CPU": "0",
+        "OMP_NUM_THREADS": str(setting.threads),
+        "HF_HUB_OFFLINE": "1",
+        "VLLM_NO_USAGE_STATS": "1",
+        "DO_NOT_TRACK": "1",
+    }
+    with _started(command, port, "/health", str(setting.directory), more):
+        yield Running(f"http://127.0.0.1:{port}", "bench")
+
+
+SERVERS = {"ark": ark, "llama.cpp": llama, "transformers": transformers, "vllm": vllm}
 
 
 def _free_port() -> int:
@@ -125,8 +147,11 @@ def _environment() -> dict[str, str]:
 
 
 @contextmanager
-def _started(command: list[str], port: int, health: str, directory: str) -> Iterator[None]:
-    process = subprocess.Popen(command, cwd=directory, env=_environment(), stdout=subprocess.DEVNULL)
+def _started(
+    command: list[str], port: int, health: str, directory: str, more: dict[str, str] | None = None
+) -> Iterator[None]:
+    environment = _environment() | (more or {})
+    process = subprocess.Popen(command, cwd=directory, env=environment, stdout=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 300
         while True:

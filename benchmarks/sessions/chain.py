@@ -45,7 +45,8 @@ def run(client: httpx.Client, model: str, texts: list[str], *, reply_tokens: int
         turns.append(turn)
         previous = response["id"]
         said = "".join(part["text"] for item in response["output"] for part in item.get("content") or ())
-        items.append({"role": "assistant", "content": said})
+        part = {"type": "output_text", "text": said, "annotations": []}
+        items.append({"type": "message", "role": "assistant", "content": [part]})
     return turns
 
 
