@@ -26,6 +26,7 @@ IMPOSSIBLE = {
     "client's own type of an output item does not have",
     "Responses::test_raw_response_compact": "the same",
     "Responses::test_streaming_response_compact": "the same",
+    "Completions::test_method_create_with_all_params": "it asks for 0 tokens",
 }
 """Part of a test's name to the reason why no server can pass it that keeps to OpenAI's documents."""
 
@@ -63,8 +64,10 @@ def new_item() -> tuple[str, str]:
 
 
 def new_completion() -> str:
-    messages = [{"role": "user", "content": "Hello!"}]
-    return str(ask("/chat/completions", {"model": MODEL, "messages": messages, "max_tokens": 4, "store": True})["id"])
+    # The client's type of a stored message has no other role, though OpenAI documents and sends the user's.
+    messages = [{"role": "assistant", "content": "Hello!"}]
+    body = {"model": MODEL, "messages": messages, "max_tokens": 4, "store": True, "metadata": {"foo": "string"}}
+    return str(ask("/chat/completions", body)["id"])
 
 
 def real_path(path: str, options: Any) -> str:
