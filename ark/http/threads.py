@@ -11,8 +11,8 @@ import anyio.to_thread
 T = TypeVar("T")
 
 
-async def run_in_thread(work: Callable[[], T], *, limiter: anyio.CapacityLimiter | None = None) -> T:
-    """What `work` returns in a thread, one of those that `limiter` allows.
+async def run_in_thread(work: Callable[[], T]) -> T:
+    """What `work` returns in a thread.
 
     An exception leaves the thread as a value: raised in it, the future that anyio waits for would keep it, and all that
     was worked on, until the garbage collector runs.
@@ -24,7 +24,7 @@ async def run_in_thread(work: Callable[[], T], *, limiter: anyio.CapacityLimiter
         except Exception as error:  # noqa: BLE001
             return None, error
 
-    outcome = await anyio.to_thread.run_sync(caught, limiter=limiter)
+    outcome = await anyio.to_thread.run_sync(caught)
     if outcome[1] is None:
         return outcome[0]
     try:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import anyio.from_thread
 
-from ark.concurrency import run_in_thread
+from ark.concurrency import run_in_thread, run_in_turn
 from ark.config import ConfigError, ModelConfig, Task
 from ark.engines.backend import Capabilities, Detection
 from ark.engines.embedding import Embedding, EmbeddingBackend, EmbeddingJob, EmbeddingStatus
@@ -32,9 +32,6 @@ HEADS = frozenset({"ark_sparse", "ark_colbert"})
 """Parameters that need BGE-M3's heads."""
 PARAMETERS = honoured(EMBEDDINGS) - HEADS
 
-READING = 4
-"""Jobs with long inputs that are tokenized at once. Others do not wait for them."""
-
 
 class Bge(LocalModels, EngineBackend):
     """`ark.engines.embedding.EmbeddingBackend` on encoders of transformers."""
@@ -50,8 +47,6 @@ class Bge(LocalModels, EngineBackend):
         self.dimensions = tuple(dimensions)
         self.capabilities = Capabilities(parameters=PARAMETERS | HEADS if heads else PARAMETERS)
         self._reader = reader
-        # Long inputs take this many of the threads that everybody shares, and no more.
-        self._reading = anyio.CapacityLimiter(READING)
 
     @classmethod
     def default_for(cls, task: Task) -> ModelConfig | None:
@@ -79,13 +74,13 @@ class Bge(LocalModels, EngineBackend):
 
     async def embed(self, job: EmbeddingJob) -> Sequence[Embedding]:
         results = self._engine.enter(len(job.inputs))
-        limiter = self._reading if self._reader.is_long(job) else None
+        run = run_in_turn if self._reader.is_long(job) else run_in_thread
 
         def tokenize_and_submit() -> None:
             self._engine.submit(results, job, self._reader.read(job, anyio.from_thread.check_cancelled))
 
         try:
-            await run_in_thread(tokenize_and_submit, limiter=limiter)
+            await run(tokenize_and_submit)
             return await results.get()
         finally:
             self._engine.cancel(results)

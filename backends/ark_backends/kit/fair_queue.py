@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict, deque
+from collections import OrderedDict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -83,48 +83,3 @@ class FairQueue(Generic[K, T]):
             else:
                 del self._flows[key]
         return taken
-
-
-class Turns(Generic[T]):
-    """Places for work that takes long, given to owners in turns. One place is never the same owner's as all others, so
-    another owner need not wait for the first. Used on one thread."""
-
-    def __init__(self, count: int) -> None:
-        """`count` is the number of places; a single one is anybody's."""
-        self._count = count
-        self._inside: Counter[str] = Counter()
-        self._waiting: OrderedDict[str, deque[T]] = OrderedDict()
-        """By owner; the one whose turn it is comes first."""
-
-    def __len__(self) -> int:
-        """Items that wait or have a place."""
-        return self._inside.total() + sum(map(len, self._waiting.values()))
-
-    def add(self, owner: str, item: T) -> None:
-        self._waiting.setdefault(owner, deque()).append(item)
-
-    def remove(self, owner: str, item: T) -> None:
-        """Forget an item that waits."""
-        self._waiting[owner].remove(item)
-        if not self._waiting[owner]:
-            del self._waiting[owner]
-
-    def leave(self, owner: str) -> None:
-        """Give one of an owner's places back."""
-        self._inside[owner] -= 1
-        self._inside += Counter()  # those without any are forgotten
-
-    def next(self) -> T | None:
-        """An item that has a place from now on; None where none can have one."""
-        if self._inside.total() >= self._count:
-            return None
-        owner = next((owner for owner in self._waiting if self._inside[owner] < max(1, self._count - 1)), None)
-        if owner is None:
-            return None
-        self._inside[owner] += 1
-        waiting = self._waiting[owner]
-        item = waiting.popleft()
-        self._waiting.move_to_end(owner)
-        if not waiting:
-            del self._waiting[owner]
-        return item

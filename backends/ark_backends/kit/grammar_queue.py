@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 
-from ark.concurrency import run_in_thread
+from ark.concurrency import Places, run_in_thread
 from ark.engines.chat import Grammar
-from ark_backends.kit.fair_queue import Turns
 
 if TYPE_CHECKING:
     from ark_backends.kit.grammar import Grammars, Matcher
@@ -78,42 +76,3 @@ async def _until_left(work: Callable[..., T]) -> T:
         finally:
             del found  # its traceback has this frame
     return found
-
-
-class Places:
-    """Places for work that takes long, given to owners in turns. Used on one event loop."""
-
-    def __init__(self, count: int) -> None:
-        self._turns = Turns[anyio.Event](count)
-
-    def __len__(self) -> int:
-        """Those who wait or have one."""
-        return len(self._turns)
-
-    @asynccontextmanager
-    async def place(self, owner: str) -> AsyncIterator[None]:
-        """Wait for a place, and have it."""
-        place = anyio.Event()
-        self._turns.add(owner, place)
-        self._give()
-        try:
-            await place.wait()
-        except BaseException:
-            if place.is_set():
-                self._leave(owner)
-            else:
-                self._turns.remove(owner, place)
-            raise
-        try:
-            yield
-        finally:
-            self._leave(owner)
-
-    def _leave(self, owner: str) -> None:
-        self._turns.leave(owner)
-        self._give()
-
-    def _give(self) -> None:
-        """Hand out what is free."""
-        while (place := self._turns.next()) is not None:
-            place.set()

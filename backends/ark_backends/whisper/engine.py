@@ -9,11 +9,12 @@ from contextlib import closing
 
 import numpy
 
+from ark.concurrency import Turns
 from ark.engines.transcription import TranscriptionJob, TranscriptionSegment, TranscriptionStatus
 from ark.errors import APIError, TooManyRequests
 from ark_backends.kit.admission import request_failed
 from ark_backends.kit.engine import Engine
-from ark_backends.kit.fair_queue import FairQueue, Turns
+from ark_backends.kit.fair_queue import FairQueue
 from ark_backends.kit.results import ResultQueue
 from ark_backends.whisper.audio import AudioDecoder
 from ark_backends.whisper.job import Cancelled, Ended, Result, WhisperJob

@@ -73,10 +73,10 @@ async def test_colbert_is_bounded(opened, m3):
 
 
 async def test_short_texts_are_not_read_behind_long_ones(opened, m3):
-    from ark_backends.bge import READING
+    from ark.concurrency import TURNS
 
     long = ["w1 " * 100_000] * 12
-    left = 2 * READING
+    left = 2 * TURNS + 4
     async with opened(m3) as backend, anyio.create_task_group() as tasks:
 
         async def embed_long():
@@ -89,7 +89,7 @@ async def test_short_texts_are_not_read_behind_long_ones(opened, m3):
         while backend.status().waiting < left:  # noqa: ASYNC110
             await anyio.sleep(0.01)
         await backend.embed(job("w1"))
-        assert left > READING
+        assert left > TURNS
 
 
 async def test_long_texts_are_read_in_pieces(opened, m3):

@@ -18,7 +18,7 @@ from ark.chat.grammar import ANY_OBJECT, SCHEMA_PARAM, Answer, grammar
 from ark.engines.chat import Grammar
 from ark.errors import BadRequest, Unavailable
 from ark_backends.kit.grammar import Grammars
-from ark_backends.kit.grammar_queue import GrammarQueue, Places
+from ark_backends.kit.grammar_queue import GrammarQueue
 
 pytestmark = pytest.mark.anyio
 
@@ -98,48 +98,3 @@ async def test_its_children_end_with_it(queue: GrammarQueue) -> None:
     assert not child.alive
     with pytest.raises(Unavailable):
         await queue.compile(of({"type": "string", "pattern": "^[a-z]{1,8}z$"}), "eve")
-
-
-async def test_places_go_round(queue: GrammarQueue) -> None:
-    places, order = Places(2), list[str]()
-    gates = {name: anyio.Event() for name in ("a1", "a2", "a3", "b1", "b2", "c1")}
-
-    async def work(name: str) -> None:
-        async with places.place(name[0]):
-            order.append(name)
-            await gates[name].wait()
-
-    async with anyio.create_task_group() as tasks:
-        for name in ("a1", "a2", "a3", "b1", "b2", "c1"):
-            tasks.start_soon(work, name)
-            await anyio.wait_all_tasks_blocked()
-        # One of an owner at a time, though there is a place for two.
-        assert order == ["a1", "b1"]
-        for name, following in [("a1", "a2"), ("a2", "c1"), ("c1", "a3"), ("b1", "b2")]:
-            gates[name].set()
-            await anyio.wait_all_tasks_blocked()
-            assert order[-1] == following
-        for gate in gates.values():
-            gate.set()
-    assert len(places) == 0
-
-
-async def test_places_are_given_on_by_those_who_are_cancelled_with_one() -> None:
-    places = Places(1)
-    reached = list[str]()
-
-    async def work(name: str, scope: anyio.CancelScope) -> None:
-        with scope:
-            async with places.place(name):
-                reached.append(name)
-
-    scopes = [anyio.CancelScope() for _ in range(2)]
-    async with anyio.create_task_group() as tasks:
-        async with places.place("first"):
-            for name, scope in zip(("second", "third"), scopes, strict=True):
-                tasks.start_soon(work, name, scope)
-                await anyio.wait_all_tasks_blocked()
-        # The place is the second's by now, who has not seen it yet.
-        scopes[0].cancel()
-    assert reached[-1] == "third"
-    assert len(places) == 0
