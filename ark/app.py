@@ -16,6 +16,7 @@ import anyio.to_thread
 from ark.api.error_body import encode_error
 from ark.api.request import Request, spend_nothing
 from ark.api.routes import EXPOSED, FILES, PREFLIGHT, Route, match
+from ark.concurrency import working_for
 from ark.config import Config, ConfigError, KeyConfig
 from ark.config_file import load_config
 from ark.errors import APIError, NotFound, Unavailable, shorten
@@ -293,12 +294,14 @@ class Call:
             total_timeout=limits.body_total_timeout,
         )
         address, _ = self._scope.get("client") or ("", None)
-        if route.work:
+        working_for.set(address if key is None else key.name)
+        if route.reads is None:
+            content = await self._read(body, boundary)
+        else:
             with services.limiter.admit_body(key, address) as self._account:
                 content = await self._read(body, boundary)
+        if route.work:
             self.place = services.limiter.admit(key)
-        else:
-            content = await self._read(body, boundary)
         request = Request(
             id=self._record.id,
             method=self._scope["method"],

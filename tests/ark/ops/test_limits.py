@@ -268,6 +268,18 @@ async def test_slow_bodies_take_no_place_and_count_against_their_key() -> None:
 
 
 @pytest.mark.anyio
+async def test_bodies_for_which_no_engine_works_count_too() -> None:
+    path = ("POST", "/v1/conversations")
+    async with running(limits={"concurrent_requests": 1}) as client:
+        async with client.open(*path, body=b'{"items"', ends=False) as slow:
+            await until(lambda: slow.received == 1)
+            assert (await client.request(*path, body=b"{}")).status == 429
+            assert (await client.get("/v1/models")).status == 200
+            slow.disconnect()
+        assert (await client.request(*path, body=b"{}")).status == 200
+
+
+@pytest.mark.anyio
 async def test_slow_bodies_of_an_open_server_count_against_their_address() -> None:
     async with running(limits={"concurrent_requests": 1}) as client:
 
