@@ -13,7 +13,7 @@ _USUAL = 4
 """Characters of a token in ordinary text: one that may well fit is not looked at."""
 _LONGEST = 128
 """Characters of a token, on average, in the longest text that is tokenized as a whole."""
-_WHOLE = 16 * CHUNK_SIZE
+_WHOLE = 4 * CHUNK_SIZE
 """Characters that are tokenized as a whole for any budget."""
 _MARGIN = 2
 """Times the budget at which the search stops: a text that is cut in the middle of a word has some more tokens."""
