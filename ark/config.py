@@ -241,7 +241,7 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     context_length: Positive | None = None
     """Tokens of prompt and reply together, or of one input to embed. By default the model's own."""
     max_queue: Positive = 256
-    """Jobs that may wait; more get 429."""
+    """Jobs that may wait; more get 429, but from a key that has no more than its equal share of them."""
     capabilities: Literal["all", "document"] = "all"
     """``document`` narrows the parameters to those of ARK's original specification."""
     tool_format: Literal["hermes", "llama", "mistral", "mistral_args", "qwen_xml"] | None = None

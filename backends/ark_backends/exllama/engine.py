@@ -9,7 +9,7 @@ from ark.engines.chat import BackendStatus, GenerationJob, TokenBatch
 from ark.errors import APIError
 from ark_backends.exllama.generator import Generator
 from ark_backends.exllama.reply import Reply
-from ark_backends.kit.chat_engine import ChatEngine, ChatLimits
+from ark_backends.kit.chat_engine import ChatEngine, ChatLimits, next_waiting
 from ark_backends.kit.grammar import Matcher
 from ark_backends.kit.results import ResultQueue
 
@@ -54,7 +54,8 @@ class ExLlamaEngine(ChatEngine[Reply]):
     def _feed(self) -> None:
         """Give the generator what it has room for: it looks at all that waits there in every step."""
         while self._waiting and self._generator.load < self.limits.max_running:
-            reply = self._waiting.popleft()
+            reply = next_waiting(self._waiting, [*self._generator.running(), *self._generator.pending()])
+            self._waiting.remove(reply)
             try:
                 self._generator.begin(reply)
             except Exception:

@@ -20,6 +20,7 @@ class AdmissionQueue:
         self._limits = limits
         self._lock = threading.Lock()
         self._inside: dict[ResultQueue[Any], dict[str, int]] = {}
+        self._owners: dict[ResultQueue[Any], str] = {}
         self._outcomes: dict[Outcome, int] = {"finished": 0, "cancelled": 0, "failed": 0}
         # Makes the error of those who come now. Each gets its own: an exception that is raised again keeps the frames
         # of all who raised it, and with them their requests.
@@ -42,15 +43,16 @@ class AdmissionQueue:
         with self._lock:
             return self._taken(name)
 
-    def enter(self, results: ResultQueue[Any], **amounts: int) -> bool:
+    def enter(self, results: ResultQueue[Any], owner: str = "", **amounts: int) -> bool:
         """Let a job in that takes these amounts; False where a limit has no room for them. A job that is alone in what
-        it takes always has room. Raises the reason when the queue is closed."""
+        it takes always has room, and so has one whose owner takes no more than an equal part of the limit: nobody can
+        fill the queue for everybody else. Raises the reason when the queue is closed."""
         with self._lock:
             if self._closed is not None:
                 raise self._closed()
-            if not self._fits(amounts):
+            if not (self._fits(amounts) or self._is_share(owner, amounts)):
                 return False
-            self._inside[results] = amounts
+            self._inside[results], self._owners[results] = amounts, owner
             return True
 
     def extend(self, results: ResultQueue[Any], **amounts: int) -> bool:
@@ -67,6 +69,7 @@ class AdmissionQueue:
         """Take a job out, and count how it ended; False when it has left already."""
         with self._lock:
             left = self._inside.pop(results, None) is not None
+            self._owners.pop(results, None)
             if left and outcome is not None:
                 self._outcomes[outcome] += 1
             return left
@@ -82,6 +85,7 @@ class AdmissionQueue:
         self.close(engine_failed)
         with self._lock:
             left, self._inside = list(self._inside), {}
+            self._owners.clear()
             self._outcomes["failed"] += len(left)
             reason = self._closed or engine_failed
         return [(results, reason()) for results in left]
@@ -92,6 +96,14 @@ class AdmissionQueue:
             if taken and taken + amount > self._limits[name]:
                 return False
         return True
+
+    def _is_share(self, owner: str, amounts: dict[str, int]) -> bool:
+        owners = {*self._owners.values(), owner}
+        own = [self._inside[results] for results, other in self._owners.items() if other == owner]
+        return len(owners) > 1 and all(
+            sum(one.get(name, 0) for one in own) + amount <= self._limits[name] // len(owners)
+            for name, amount in amounts.items()
+        )
 
     def _taken(self, name: str) -> int:
         return sum(amounts.get(name, 0) for amounts in self._inside.values())

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import logging
 from abc import abstractmethod
-from collections import deque
-from collections.abc import Collection, Sequence
+from collections import Counter, deque
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, Literal, Self, TypeAlias, TypeVar
 
@@ -46,6 +46,15 @@ class Reply:
         """The job's other replies, which wait for this one to have computed the prompt."""
 
 
+S = TypeVar("S", bound=Reply)
+
+
+def next_waiting(waiting: Collection[S], running: Iterable[Reply]) -> S:
+    """Which reply is to run next: the first of the owner with the fewest running ones."""
+    owners = Counter(reply.job.owner for reply in running)
+    return min(waiting, key=lambda reply: owners[reply.job.owner])
+
+
 def reply_seed(sampling: SamplingParams, index: int) -> str | None:
     """The seed of one of a job's replies, each of which draws its own numbers."""
     if sampling.seed is None:
@@ -54,7 +63,6 @@ def reply_seed(sampling: SamplingParams, index: int) -> str | None:
     return f"{sampling.seed}/{index}" if index else str(sampling.seed)
 
 
-S = TypeVar("S", bound=Reply)
 ChatJob: TypeAlias = "tuple[GenerationJob, Matcher | None]"
 
 
@@ -76,7 +84,7 @@ class ChatEngine(Engine[ChatJob, TokenBatch], Generic[S]):
         """
         self._check(job)
         results = TokenQueue()
-        if not self._admission.enter(results, replies=job.n):
+        if not self._admission.enter(results, job.owner, replies=job.n):
             raise TooManyRequests("Too many requests are waiting for this model.", code="queue_full")
         self._submit(results, (job, matcher))
         return results

@@ -1,7 +1,7 @@
 """Token sequences whose KV is cached, found again by their longest common prefix, within a budget of bytes.
 
 A sequence is *busy* while a job runs on it: it can be copied from, but neither taken over nor evicted. When the job is
-over it is *retained* until the memory is needed; the least recently used goes first.
+over it is *retained* until the memory is needed; the least recently used of the owner who has most goes first.
 
 Prefixes are found by blocks: every full block of a sequence is indexed under a hash of its tokens and of all blocks
 before it. A lookup walks the prompt's own blocks until the index knows no deeper one, so its cost grows with the prompt
@@ -10,6 +10,7 @@ and not with the number of sequences. What a hash suggests is compared token by 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import islice
 
@@ -47,7 +48,8 @@ class KVCache:
         """Bytes of all sequences, busy and retained."""
         self.freed = 0
         """Counts the sequences that stopped being busy or were dropped: while it stays, there is no more room."""
-        self._idle_bytes = 0
+        self._idle_bytes: Counter[str] = Counter()
+        """By owner."""
         self._idle: dict[CachedSequence, None] = {}
         """Least recently used first."""
         self._busy: dict[CachedSequence, None] = {}
@@ -76,10 +78,10 @@ class KVCache:
     def make_room(self, size: int, keep: CachedSequence | None = None) -> bool:
         """Evict retained sequences but `keep` until `size` bytes are free; none where that is not enough."""
         spared = keep.kv.nbytes if keep is not None and not keep.busy else 0
-        if self.used - self._idle_bytes + spared + size > self.budget:
+        if self.used - self._idle_bytes.total() + spared + size > self.budget:
             return False
         while self.used + size > self.budget:
-            self.drop(next(sequence for sequence in self._idle if sequence is not keep))
+            self.drop(self._next_victim(keep))
         return True
 
     def new(self, owner: str, session: str | None, kv: KVBuffer, tokens: Sequence[int] = ()) -> CachedSequence:
@@ -101,7 +103,7 @@ class KVCache:
 
     def take(self, sequence: CachedSequence, session: str | None, length: int) -> None:
         """Make a retained sequence busy for a job that shares its first `length` tokens; the rest is rolled back."""
-        self._idle_bytes -= sequence.kv.nbytes
+        self._idle_bytes[sequence.owner] -= sequence.kv.nbytes
         del self._idle[sequence]
         self._busy[sequence] = None
         sequence.busy = True
@@ -127,7 +129,7 @@ class KVCache:
         sequence.busy = False
         self._trim(sequence)
         self._idle[sequence] = None
-        self._idle_bytes += sequence.kv.nbytes
+        self._idle_bytes[sequence.owner] += sequence.kv.nbytes
 
     def has(self, session: str | None) -> bool:
         """Whether a session has any sequence, busy or retained."""
@@ -144,7 +146,7 @@ class KVCache:
             del self._busy[sequence]
         else:
             del self._idle[sequence]
-            self._idle_bytes -= sequence.kv.nbytes
+            self._idle_bytes[sequence.owner] -= sequence.kv.nbytes
         self._forget(sequence)
 
     def resize(self, sequence: CachedSequence, capacity: int) -> None:
@@ -164,6 +166,13 @@ class KVCache:
     def clear(self) -> None:
         for sequence in [*self._idle, *self._busy]:
             self.drop(sequence)
+
+    def _next_victim(self, keep: CachedSequence | None) -> CachedSequence:
+        """The least recently used sequence, of the owner who has retained most: one with many long prompts is not to
+        evict what the others need again."""
+        owner = max(self._idle_bytes, key=self._idle_bytes.__getitem__)
+        his = (sequence for sequence in self._idle if sequence.owner == owner and sequence is not keep)
+        return next(his, None) or next(sequence for sequence in self._idle if sequence is not keep)
 
     def _candidates(self, owner: str, session: str | None, tokens: Sequence[int]) -> Iterable[CachedSequence]:
         if session is not None:

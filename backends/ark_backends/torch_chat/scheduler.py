@@ -1,18 +1,20 @@
 """Which jobs run, and what each step computes.
 
-Jobs are admitted in the order they came, when the KV of their prompt fits the budget beside what runs; retained
-sequences make room. When a running sequence grows and finds no memory, the youngest one is preempted: it waits again,
+Jobs are admitted when the KV of their prompt fits the budget beside what runs; retained sequences make room. The owner
+with the fewest running jobs is next, with those in the order they came, and an owner who takes most of the tokens
+computed gets a share of a step's prompt tokens while others have jobs running: nobody's many or long prompts hold up
+everybody else. When a running sequence grows and finds no memory, the youngest one is preempted: it waits again,
 is computed anew later and goes on as if nothing had happened. So memory is used by work, not by reservations for the
 worst case.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 
 from ark.engines.chat import GenerationJob, TokenBatch
-from ark_backends.kit.chat_engine import Reply
+from ark_backends.kit.chat_engine import Reply, next_waiting
 from ark_backends.kit.grammar import Matcher
 from ark_backends.kit.results import ResultQueue
 from ark_backends.torch_chat.kv import KVBuffer
@@ -21,6 +23,11 @@ from ark_backends.torch_chat.sampling import SamplingState
 
 HEADROOM = 256
 """Tokens of KV allocated beyond a prompt at admission, where the job may need as many."""
+
+MOST = 2 / 3
+"""Of the tokens computed: an owner who takes more has his prompts slowed down while others have jobs running."""
+RECENT = 64
+"""Steps after which what was computed before counts half."""
 
 
 class Sequence(Reply):
@@ -84,13 +91,16 @@ class Scheduler:
         self.prefill_chunk = prefill_chunk
         self.running: list[Sequence] = []
         """Oldest first."""
+        self._computed: Counter[str] = Counter()
+        """Tokens of each owner, older ones counting less."""
+        self._steps = 0
         self._refused: tuple[Sequence, int] | None = None
         """The first of the waiting when there was no room for it, and what `KVCache.freed` was then."""
 
     def admit(self) -> Iterator[tuple[Sequence, int]]:
         """Start waiting sequences while there is room; yields each with the number of its cached tokens."""
         while self.waiting and len(self.running) < self.max_running:
-            sequence = self.waiting[0]
+            sequence = next_waiting(self.waiting, self.running)
             if self._refused == (sequence, self.cache.freed):
                 # Looking for its prefix in every step of the others would cost them time, and find the same.
                 return
@@ -98,7 +108,7 @@ class Scheduler:
             if found is None:
                 self._refused = (sequence, self.cache.freed)
                 return
-            self.waiting.popleft()
+            self.waiting.remove(sequence)
             self.running.append(sequence)
             yield sequence, found
 
@@ -110,6 +120,7 @@ class Scheduler:
             if sequence.cached is not None and self._grow(sequence, count):
                 scheduled.append((sequence, count))
         scheduled.sort(key=lambda item: item[1] > 1)
+        self._note(scheduled)
         return scheduled
 
     def finish(self, sequence: Sequence, *, keep: bool = True, cancelled: bool = False) -> None:
@@ -130,11 +141,27 @@ class Scheduler:
             self.cache.drop(cached)
 
     def _share(self) -> list[tuple[Sequence, int]]:
-        """Tokens for each running sequence, oldest first. Prompts share `prefill_chunk`: half of it goes to the
-        oldest, so that it ends; the other half to the shortest, so that it need not wait for a long one."""
+        """Tokens for each running sequence, oldest first. Owners share `prefill_chunk` for their prompts: each gets an
+        equal part, and what those do not need who need less."""
         counts = {sequence: 1 for sequence in self.running if sequence.pending == 1}
-        prompts = [sequence for sequence in self.running if sequence.pending > 1]
-        left = self.prefill_chunk
+        prompts: dict[str, list[Sequence]] = {}
+        for sequence in self.running:
+            if sequence.pending > 1:
+                prompts.setdefault(sequence.job.owner, []).append(sequence)
+        waiting = sorted(prompts.items(), key=lambda item: sum(sequence.pending for sequence in item[1]))
+        left, owners = self.prefill_chunk, len({sequence.job.owner for sequence in self.running})
+        for number, (owner, own) in enumerate(waiting):
+            part = -(-left // (len(waiting) - number))
+            if owners > 1 and self._computed[owner] > MOST * self._computed.total():
+                part = min(part, -(-self.prefill_chunk // owners))
+            if part > 0:
+                left -= self._divide(own, part, counts)
+        return [(sequence, counts[sequence]) for sequence in self.running if sequence in counts]
+
+    def _divide(self, prompts: list[Sequence], part: int, counts: dict[Sequence, int]) -> int:
+        """Share tokens among the prompts of one owner, and return how many are taken: half of them go to the oldest, so
+        that it ends; the other half to the shortest, so that it need not wait for a long one."""
+        left = part
         if len(prompts) > 1:
             counts[prompts[0]] = min(prompts[0].pending, -(-left // 2))
             left -= counts[prompts[0]]
@@ -142,10 +169,19 @@ class Scheduler:
                 if left > 0:
                     counts[sequence] = min(sequence.pending, left)
                     left -= counts[sequence]
-        if prompts and left > 0:
+        if left > 0:
             given = counts.get(prompts[0], 0)
             counts[prompts[0]] = min(prompts[0].pending, given + left)
-        return [(sequence, counts[sequence]) for sequence in self.running if sequence in counts]
+            left -= counts[prompts[0]] - given
+        return part - left
+
+    def _note(self, scheduled: list[tuple[Sequence, int]]) -> None:
+        """Count what each owner has computed in the last steps."""
+        self._steps += 1
+        if self._steps % RECENT == 0:
+            self._computed = Counter({owner: count // 2 for owner, count in self._computed.items() if count > 1})
+        for sequence, count in scheduled:
+            self._computed[sequence.job.owner] += count
 
     def _start(self, sequence: Sequence) -> int | None:
         """Give a sequence its KV. Returns the number of tokens found there, None when there is no room yet."""

@@ -27,6 +27,23 @@ def test_every_limit_has_to_have_room():
     assert (len(admission), admission.taken("requests"), admission.taken("inputs")) == (3, 3, 10)
 
 
+def test_nobody_fills_the_queue_for_everybody_else():
+    admission = AdmissionQueue(requests=6)
+    jobs = [Job() for _ in range(6)]
+    for job in jobs:
+        assert admission.enter(job, "many", requests=1)
+    assert not admission.enter(Job(), "many", requests=1)
+    assert [admission.enter(Job(), "one", requests=1) for _ in range(4)] == [True, True, True, False]
+    assert [admission.enter(Job(), "two", requests=1) for _ in range(3)] == [True, True, False]
+    for job in jobs[:5]:
+        admission.leave(job, "finished")
+    # Where there is room, there are no shares.
+    assert not admission.enter(Job(), "many", requests=2)
+    assert admission.enter(Job(), "one", requests=0)
+    admission.clear()
+    assert not admission._owners
+
+
 def test_a_job_inside_may_take_more():
     admission = AdmissionQueue(requests=9, vectors=10)
     first, second, gone = Job(), Job(), Job()

@@ -127,6 +127,18 @@ def test_the_least_recently_used_goes_first(cache):
     assert cache.find("", None, third.tokens)[0] is third
 
 
+def test_the_owner_who_has_most_goes_first(cache):
+    """One who sends many long prompts evicts his own."""
+    small = [held(cache, [i] * 100, owner="one") for i in range(3)]
+    large = [held(cache, [i] * 900, owner="many") for i in range(10)]
+    assert cache.make_room(1000 * SPEC.token_bytes)
+    assert list(cache._idle) == [*small, *large[1:]]
+    assert cache.make_room(9400 * SPEC.token_bytes)
+    # In equal shares, the least recently used of them.
+    assert list(cache._idle) in ([*small, *large[10:]], [*small[1:], *large[10:]])
+    assert not cache.make_room(10_001 * SPEC.token_bytes)
+
+
 def test_the_spared_sequence_stays(cache):
     spared = held(cache, [1] * 5000)
     other = held(cache, [2] * 4000)
