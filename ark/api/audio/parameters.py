@@ -37,6 +37,9 @@ def read(fields: Mapping[str, Sequence[str]], kind: type[R]) -> R:
             raise invalid_value(name, f"it was sent {len(values)} times.")
         elif values:
             given[name] = "object"
+    if given.get("response_format") == "diarized_json":
+        reason = "speakers are not told apart here; 'verbose_json' has segments with their times."
+        raise invalid_value("response_format", reason)
     return convert(given, kind)
 
 

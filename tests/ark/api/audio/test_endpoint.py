@@ -136,6 +136,7 @@ async def test_a_stream() -> None:
         ([("temperature", "warm")], 400, "temperature"),
         ([("temperature", "0"), ("temperature", "1")], 400, "temperature"),
         ([("response_format", "pdf")], 400, "response_format"),
+        ([("response_format", "diarized_json")], 400, "response_format"),
         ([("stream", "perhaps")], 400, "stream"),
         ([("stream", "true"), ("response_format", "srt")], 400, "stream"),
         ([("timestamp_granularities[]", "word")], 400, "timestamp_granularities"),
