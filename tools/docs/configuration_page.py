@@ -112,6 +112,8 @@ UNTOLD = {
     "top_k": "For requests without `top_k`.",
     "min_p": "For requests without `min_p`.",
     "repetition_penalty": "For requests without `repetition_penalty`.",
+    "presence_penalty": "For requests without `presence_penalty`.",
+    "frequency_penalty": "For requests without `frequency_penalty`.",
 }
 """Fields without a docstring, or with one for several fields."""
 

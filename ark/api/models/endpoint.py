@@ -25,6 +25,8 @@ class SamplingDefaults(msgspec.Struct, frozen=True, kw_only=True):
     top_k: int
     min_p: float
     repetition_penalty: float
+    presence_penalty: float
+    frequency_penalty: float
 
 
 class ModelDetails(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,6 +7,9 @@ import re
 from ark.engines.chat import SamplingParams
 
 FAMILIES = {
+    # As below. But so small a model never ends a list or a recipe: of 30 plain questions 14 went beyond 1,000 tokens.
+    # With this none does, and it repeats what it was told as well as before, which a repetition penalty costs.
+    r"smollm2-135m": SamplingParams(temperature=0.2, top_p=0.9, presence_penalty=0.4, frequency_penalty=0.1),
     r"smollm2": SamplingParams(temperature=0.2, top_p=0.9),
     r"smollm3": SamplingParams(temperature=0.6, top_p=0.95),
     r"qwen-?3": SamplingParams(temperature=0.6, top_p=0.95, top_k=20),
@@ -14,7 +17,8 @@ FAMILIES = {
     r"llama-?3": SamplingParams(temperature=0.6, top_p=0.9),
     r"gemma": SamplingParams(temperature=1.0, top_p=0.95, top_k=64),
 }
-"""By a part of the model's name: what its makers recommend on its card or in its generation_config."""
+"""By a part of the model's name, the first that fits: what its makers recommend on its card or in its
+generation_config."""
 
 FILTERS = SamplingParams(temperature=0.8, top_k=40, top_p=0.95, min_p=0.05)
 """llama.cpp's own. A small model that is sampled from its whole distribution writes nonsense."""

@@ -78,7 +78,10 @@ def test_sampling_is_as_the_models_own_files_say(tmp_path):
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("SmolLM2-135M-Instruct", SamplingParams(temperature=0.2, top_p=0.9)),
+        (
+            "SmolLM2-135M-Instruct",
+            SamplingParams(temperature=0.2, top_p=0.9, presence_penalty=0.4, frequency_penalty=0.1),
+        ),
         ("models--HuggingFaceTB--SmolLM2-1.7B/snapshots/0123", SamplingParams(temperature=0.2, top_p=0.9)),
         ("Qwen2.5-0.5B", SamplingParams(temperature=0.7, top_p=0.8, top_k=20, repetition_penalty=1.05)),
         ("something-else", SamplingParams(temperature=0.8, top_k=40, top_p=0.95, min_p=0.05)),

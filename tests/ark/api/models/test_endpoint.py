@@ -47,7 +47,15 @@ async def test_the_details_of_a_model() -> None:
         "deterministic": None,
         "dimensions": None,
         "languages": None,
-        "sampling": {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0},
+        "sampling": {
+            "temperature": 1.0,
+            "top_p": 1.0,
+            "top_k": 0,
+            "min_p": 0.0,
+            "repetition_penalty": 1.0,
+            "presence_penalty": 0.0,
+            "frequency_penalty": 0.0,
+        },
         "parameters": ["max_completion_tokens", "max_tokens", "stop", "stream", "stream_options"],
     }
     assert alias["id"] == "gpt-4o"
