@@ -6,6 +6,8 @@ Each engine runs in a process of its own and without HTTP; one works while the o
 
     python benchmarks/environment.py /tmp/peers
     python benchmarks/engine/beside_llama_cpp.py --peer /tmp/peers/bin/python --json result.json
+
+With ``--gguf`` both engines take a model from one file in Q8_0, in place of random weights.
 """
 
 from __future__ import annotations
@@ -47,7 +49,10 @@ def main() -> None:
         work(options)
         return
     directory = Path(options.model_dir) / f"ark-bytes-{options.shape}"
-    byte_model.save(directory, options.shape, context_length=4096)
+    if options.gguf:
+        options.ark, options.llama, options.shape = ["int8"], ["q8_0"], options.gguf.stem
+    else:
+        byte_model.save(directory, options.shape, context_length=4096)
     load = os.getloadavg()[0]
     workers = [Worker(sys.executable, directory, f"ark {kind}", options) for kind in options.ark]
     workers += [Worker(options.peer, directory, f"llama.cpp {kind}", options) for kind in options.llama]
@@ -84,6 +89,9 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peer", default=sys.executable, help="a Python that has xllamacpp and gguf")
     parser.add_argument("--shape", choices=sorted(byte_model.SHAPES), default="smollm-135m")
+    parser.add_argument(
+        "--gguf", type=Path, help="a file whose numbers are in Q8_0, with a vocabulary of 10,000 or more"
+    )
     parser.add_argument("--ark", nargs="*", default=["int8"], choices=["int8", "none"])
     parser.add_argument("--llama", nargs="*", default=["q8_0", "q4_0", "bf16"], choices=["q8_0", "q4_0", "bf16"])
     parser.add_argument("--rounds", type=int, default=3)
@@ -100,8 +108,8 @@ class Worker:
 
     def __init__(self, python: str, directory: Path, name: str, options: argparse.Namespace) -> None:
         self.name = name
-        command = [python, __file__, "--worker", name, "--directory", str(directory), "--shape", options.shape]
-        command += ["--threads", str(options.threads)]
+        command = [python, __file__, "--worker", name, "--directory", str(directory), "--threads", str(options.threads)]
+        command += ["--gguf", str(options.gguf)] if options.gguf else ["--shape", options.shape]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self._read()
 
@@ -133,9 +141,10 @@ def work(options: argparse.Namespace) -> None:
         print(f"RESULT {rate:.2f}", flush=True)
 
 
-def prompt(length: int) -> list[int]:
-    """Ids that are no beginning of an earlier prompt."""
-    return [random.randrange(96) for _ in range(length)]
+def prompt(options: argparse.Namespace, length: int) -> list[int]:
+    """Ids that are no beginning of an earlier prompt: bytes, or of a real vocabulary those of usual words."""
+    first, last = (1000, 10_000) if options.gguf else (0, 96)
+    return [random.randrange(first, last) for _ in range(length)]
 
 
 def together(times: list[list[float]], begun: float, length: int) -> float:
@@ -156,11 +165,12 @@ def ark(options: argparse.Namespace, kind: str) -> Generate:
     memory.tune_allocator()
     engine = {"threads": options.threads, "quantization": kind, "dtype": "float32", "kv_bytes": 2 << 30}
     loop = asyncio.new_event_loop()
-    chat = loop.run_until_complete(TorchChat.open(ModelConfig(name="m", path=str(options.directory), engine=engine)))
+    path = str(options.gguf or options.directory)
+    chat = loop.run_until_complete(TorchChat.open(ModelConfig(name="m", path=path, engine=engine)))
 
     async def stream(length: int, count: int) -> list[float]:
         sampling = SamplingParams(temperature=0.0)
-        job = GenerationJob(request_id="", prompt=prompt(length), max_tokens=count, sampling=sampling)
+        job = GenerationJob(request_id="", prompt=prompt(options, length), max_tokens=count, sampling=sampling)
         times: list[float] = []
         async for batch in chat.generate(job):
             times += [time.perf_counter()] * len(batch.token_ids)
@@ -179,15 +189,7 @@ def ark(options: argparse.Namespace, kind: str) -> Generate:
 def llama(options: argparse.Namespace, kind: str) -> Generate:
     import xllamacpp
 
-    weights = options.directory / f"{kind}.gguf"
-    # In a process of its own: what writes them leaves threads behind, with which llama.cpp has half of its speed.
-    writer = multiprocessing.get_context("spawn").Process(
-        target=byte_model.save_gguf, args=(options.directory, weights, options.shape, kind)
-    )
-    writer.start()
-    writer.join()
-    if writer.exitcode:
-        raise RuntimeError(f"{weights} could not be written")
+    weights = options.gguf or _written(options, kind)
     params = xllamacpp.CommonParams()
     params.model.path = str(weights)
     params.n_parallel = max(STREAMS)
@@ -198,7 +200,7 @@ def llama(options: argparse.Namespace, kind: str) -> Generate:
 
     def stream(length: int, count: int, times: list[float]) -> None:
         body: dict[str, Any] = {
-            "prompt": prompt(length), "n_predict": count, "temperature": 0, "ignore_eos": True, "stream": True,
+            "prompt": prompt(options, length), "n_predict": count, "temperature": 0, "ignore_eos": True, "stream": True,
             "cache_prompt": False,
         }  # fmt: skip
 
@@ -220,6 +222,19 @@ def llama(options: argparse.Namespace, kind: str) -> Generate:
         return together([one[:count] for one in times], begun, length)
 
     return generate
+
+
+def _written(options: argparse.Namespace, kind: str) -> Path:
+    weights: Path = options.directory / f"{kind}.gguf"
+    # In a process of its own: what writes them leaves threads behind, with which llama.cpp has half of its speed.
+    writer = multiprocessing.get_context("spawn").Process(
+        target=byte_model.save_gguf, args=(options.directory, weights, options.shape, kind)
+    )
+    writer.start()
+    writer.join()
+    if writer.exitcode:
+        raise RuntimeError(f"{weights} could not be written")
+    return weights
 
 
 def show(result: dict[str, Any]) -> None:
