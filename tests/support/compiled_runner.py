@@ -32,6 +32,9 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "Qwen3": {"head_dim": 64},
     "Mistral": {"sliding_window": WINDOW, "num_attention_heads": 10, "head_dim": 32},
     "Gemma2": {"head_dim": 32, "attn_logit_softcapping": 5.0, "final_logit_softcapping": 8.0, **SLIDING},
+    "Gemma": {"head_dim": 48, "num_key_value_heads": 1},
+    # Every second layer sees no positions.
+    "SmolLM3": {"no_rope_layers": [1, 0], "use_sliding_window": False},
     "Gemma3Text": {"head_dim": 48, "query_pre_attn_scalar": 20, **SLIDING},
 }
 

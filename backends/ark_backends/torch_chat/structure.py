@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +11,14 @@ import torch
 from ark_backends.torch_chat.rope import Rope
 from ark_backends.torch_chat.stored import StoredEmbedding, StoredLinear, StoredWeight
 
-GEMMAS = frozenset({"Gemma2ForCausalLM", "Gemma3ForCausalLM"})
+POST_NORMS = frozenset({"Gemma2ForCausalLM", "Gemma3ForCausalLM"})
+"""Those that normalise what attention and MLP give, too."""
 
-FAMILIES = GEMMAS | {"LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM"}
+GEMMAS = POST_NORMS | {"GemmaForCausalLM"}
+
+FAMILIES = GEMMAS | {
+    *("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM", "SmolLM3ForCausalLM"),
+}
 """Classes of transformers whose layers are those of this module. The check at load compares them all the same."""
 
 ACTIVATIONS = {"silu": False, "gelu_pytorch_tanh": True}
@@ -60,11 +65,16 @@ class Structure:
         # As the model itself rounds it.
         self.embedding_scale = float(torch.tensor(self.hidden**0.5, dtype=model.dtype)) if gemma else 1.0
         self._added = 1.0 if gemma else 0.0
+        self._post_norms = architecture in POST_NORMS
         self._model = model
         kinds = getattr(config, "layer_types", None) if architecture == "Gemma3ForCausalLM" else None
         self.ropes = [Rope(body.rotary_emb, model.device, kind) for kind in sorted(set(kinds))] if kinds else []
         self.rotations = [sorted(set(kinds)).index(kind) for kind in kinds] if kinds else [0] * len(body.layers)
         self.ropes = self.ropes or [Rope(body.rotary_emb, model.device)]
+        if architecture == "SmolLM3ForCausalLM":
+            # Some of its layers do not see positions: they turn by nothing.
+            self.rotations = [1 - turned for turned in config.no_rope_layers]
+            self.ropes.append(Rope(_still(self.head_dim), model.device))
 
     @staticmethod
     def fits(model: Any) -> bool:
@@ -96,7 +106,7 @@ class Structure:
     def gains(self) -> list[torch.Tensor]:
         """Of the normalisations before attention and MLP of each layer, and of the last one."""
         layers = self._model.model.layers
-        if self._added:
+        if self._post_norms:
             pairs = [(layer.input_layernorm, layer.pre_feedforward_layernorm) for layer in layers]
         else:
             pairs = [(layer.input_layernorm, layer.post_attention_layernorm) for layer in layers]
@@ -104,7 +114,7 @@ class Structure:
 
     def post_gains(self) -> list[torch.Tensor]:
         """Of the normalisations behind attention and MLP, where there are some."""
-        layers = self._model.model.layers if self._added else ()
+        layers = self._model.model.layers if self._post_norms else ()
         pairs = [(layer.post_attention_layernorm, layer.post_feedforward_layernorm) for layer in layers]
         return [self._gain(norm) for pair in pairs for norm in pair]
 
@@ -117,6 +127,16 @@ class Structure:
     def _gain(self, norm: Any) -> torch.Tensor:
         gain: torch.Tensor = norm.weight.detach().float() + self._added
         return gain
+
+
+def _still(size: int) -> Callable[..., tuple[torch.Tensor, torch.Tensor]]:
+    """Cosines and sines of angles of zero, for any positions."""
+
+    def angles(like: torch.Tensor, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        shape = (*positions.shape, size)
+        return like.new_ones(shape), like.new_zeros(shape)
+
+    return angles
 
 
 def architecture_of(model: Any) -> str:

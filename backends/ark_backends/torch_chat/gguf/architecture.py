@@ -226,7 +226,7 @@ def _granite(metadata: Metadata, config: Values) -> None:
 
 def _smollm3(metadata: Metadata, config: Values) -> None:
     # Which layers do not rotate is nowhere written.
-    config["no_rope_layer_interval"] = 4
+    config["no_rope_layers"] = [int((index + 1) % 4 != 0) for index in range(config["num_hidden_layers"])]
     config["use_sliding_window"] = False
 
 

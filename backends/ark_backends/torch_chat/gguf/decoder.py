@@ -17,7 +17,7 @@ from ark_backends.torch_chat.gguf.architecture import configuration
 from ark_backends.torch_chat.gguf.parts import Parts
 from ark_backends.torch_chat.kv import KVSpec
 from ark_backends.torch_chat.stored import StoredEmbedding
-from ark_backends.torch_chat.structure import FAMILIES, GEMMAS
+from ark_backends.torch_chat.structure import FAMILIES, POST_NORMS
 
 LINEARS = {
     "self_attn": ("q_proj", "k_proj", "v_proj", "o_proj"),
@@ -37,7 +37,7 @@ class Decoder:
         if self.architecture not in FAMILIES or not fit:
             raise LookupError(f"{self.architecture} of another kind")
         self._parts = Parts(gguf, values, dtype)
-        self.config = _Config(hidden_act="silu", **values)
+        self.config = _Config(**{"hidden_act": "silu"} | values)
         # The type of what is not a matrix, as transformers has it.
         self.device, self.dtype = torch.device("cpu"), torch.float32
         config = self.config
@@ -86,7 +86,7 @@ class Decoder:
 
     def _windows(self) -> list[int | None]:
         config = self.config
-        if self.architecture not in GEMMAS:
+        if self.architecture not in POST_NORMS:
             return [None] * config.num_hidden_layers
         # In Gemma 2 every second one sees all.
         usual = ("sliding_attention", "full_attention")
@@ -96,7 +96,7 @@ class Decoder:
     def _layer(self, name: str) -> SimpleNamespace:
         hidden = self.config.hidden_size
         names = ["input_layernorm", "post_attention_layernorm"]
-        if self.architecture in GEMMAS:
+        if self.architecture in POST_NORMS:
             names += ["pre_feedforward_layernorm", "post_feedforward_layernorm"]
         layer = SimpleNamespace(**{one: self._norm(f"{name}.{one}", hidden) for one in names})
         for part, linears in LINEARS.items():

@@ -65,7 +65,7 @@ CASES = {
         "attention_multiplier": 0.2, "embedding_multiplier": 3.0, "residual_multiplier": 0.5, "logits_scaling": 2.0
     },
     "Olmo2": {},
-    "SmolLM3": {"num_hidden_layers": 5, "tie_word_embeddings": True},
+    "SmolLM3": {"num_hidden_layers": 5, "tie_word_embeddings": True, "no_rope_layers": None},
     "Starcoder2": {"sliding_window": 16, "use_bias": True},
     "Phi3": {"sliding_window": 16, "tie_word_embeddings": True},
     "Phi3 longrope": {
