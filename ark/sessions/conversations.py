@@ -19,6 +19,8 @@ from ark.sessions.service import SessionLocks, Sessions
 
 log = logging.getLogger("ark.responses")
 
+MAX_BYTES = 16 << 20
+"""Of a conversation, however much its key may have."""
 _CONVERSATION_BYTES = 1024
 """What a conversation takes in memory beside its items."""
 
@@ -134,11 +136,12 @@ class ConversationStore:
         return made
 
     def check_room(self, conversation: ItemConversation, size: int = 0) -> None:
-        """Raises BadRequest `conversation_too_large` where so many bytes more would be over `bytes_per_key`: the last
-        conversation of a key is never dropped, so it must not grow for ever."""
-        if conversation.size + size > self._config.bytes_per_key:
+        """Raises BadRequest `conversation_too_large` where so many bytes more would be too many: the last conversation
+        of a key is never dropped, so it must not grow for ever, and each change writes all of it."""
+        most = min(self._config.bytes_per_key, MAX_BYTES)
+        if conversation.size + size > most:
             raise BadRequest(
-                f"The conversation has {conversation.size} bytes, and at most {self._config.bytes_per_key} are kept.",
+                f"The conversation has {conversation.size} bytes, and at most {most} are kept.",
                 param="conversation",
                 code="conversation_too_large",
             )

@@ -16,6 +16,7 @@ from ark.api.request import Request
 from ark.api.responses.read import ItemReader, check_new_items
 from ark.api.responses.render import encode
 from ark.api.responses.schema import InputItem
+from ark.concurrency import run_in_thread_if_large
 from ark.errors import BadRequest, NotFound, shorten
 from ark.http.response import Response
 from ark.services import Services
@@ -66,7 +67,7 @@ async def create(request: Request, services: Services) -> Response:
     if not services.config.sessions.enabled:
         raise BadRequest("Sessions are switched off.", code="sessions_disabled")
     body = await decode_body(_new, request.body, services.config.limits) if request.body else NewConversation()
-    items = _read(body.items or [], request, services)
+    items = await _read(body.items or [], request, services)
     made = await services.conversations.create(request.owner, body.metadata or {}, items)
     return _response(made)
 
@@ -101,7 +102,7 @@ async def list_items(request: Request, services: Services) -> Response:
 async def add_items(request: Request, services: Services) -> Response:
     """Add items behind those of a conversation. Raises NotFound."""
     body = await decode_body(_add, request.body, services.config.limits)
-    items = _read(body.items, request, services)
+    items = await _read(body.items, request, services)
     async with _alone(request, services) as found:
         check_new_items(found, items, "items")
         services.conversations.check_room(found, sum(map(len, items.values())))
@@ -133,10 +134,14 @@ async def _alone(request: Request, services: Services) -> AsyncGenerator[ItemCon
         yield services.conversations.get(request.owner, request.param)
 
 
-def _read(items: list[InputItem], request: Request, services: Services) -> dict[str, bytes]:
+async def _read(items: list[InputItem], request: Request, services: Services) -> dict[str, bytes]:
     """New items as they are kept."""
-    found = ItemReader(request.owner, services).read(items, "items")
-    return {item["id"]: encode(item) for item in found.items}
+
+    def read() -> dict[str, bytes]:
+        found = ItemReader(request.owner, services).read(items, "items")
+        return {item["id"]: encode(item) for item in found.items}
+
+    return await run_in_thread_if_large(len(request.body), read)
 
 
 def _response(found: ItemConversation) -> Response:

@@ -16,6 +16,7 @@ from ark.api.responses.schema import ConversationReference, InputFields, InputIt
 from ark.api.responses.tools import Tools
 from ark.api.responses.translate import chat_request, own_name, own_names
 from ark.chat.turn import TurnRequest
+from ark.concurrency import run_in_thread_if_large
 from ark.config import LimitsConfig
 from ark.engines.chat import ChatBackend
 from ark.errors import BadRequest, NotFound, invalid_value, missing_parameter, shorten
@@ -42,22 +43,41 @@ class Reading:
     """Where each of the chat's messages comes from."""
 
 
-def read(body: InputFields, request: Request, services: Services) -> Reading:
+async def read(body: InputFields, request: Request, services: Services) -> Reading:
     """Raises BadRequest, and NotFound for an earlier response that is not there."""
     if isinstance(body, ResponseRequest) and body.background:
         if not services.config.sessions.enabled:
             raise BadRequest("Sessions are switched off.", param="background", code="sessions_disabled")
         if body.store is False:
             raise invalid_value("background", "A response in the background has to be stored.")
-    owner = request.owner
     parent, conversation = _find_parent(body, request, services)
     if body.input is None and parent is None and conversation is None:
         raise missing_parameter("input")
+    earlier: list[bytes] = []
+    if conversation is not None:
+        earlier = [*conversation.record.items.values()][conversation.record.covered :]
+        _check_count(earlier, services.config.limits, "conversation.items")
+    size = len(request.body) + sum(map(len, earlier))
+    return await run_in_thread_if_large(
+        size,
+        lambda: _read(body, request.owner, services, parent=parent, conversation=conversation, earlier=earlier),
+    )
+
+
+def _read(
+    body: InputFields,
+    owner: str,
+    services: Services,
+    *,
+    parent: Node | None,
+    conversation: ItemConversation | None,
+    earlier: Sequence[bytes],
+) -> Reading:
+    """`earlier` are the items of the conversation that no turn has read. Raises BadRequest."""
     found = ItemReader(owner, services).read(body.input or [])
     known: list[str] = []
     if conversation is not None:
         known = list(conversation.record.items)
-        earlier = [*conversation.record.items.values()][conversation.record.covered :]
         items = [msgspec.json.decode(item, type=InputItem) for item in earlier]
         check_new_items(conversation, [item["id"] for item in found.items])
         found = ItemReader(owner, services).read(items, "conversation.items").then(found)
@@ -90,6 +110,8 @@ class ItemReader:
     def __init__(self, owner: str, services: Services) -> None:
         self._owner = owner
         self._services = services
+        self._room = services.config.limits.body_bytes
+        """Bytes of stored items that may still be referred to: each of them is as if it had been sent."""
 
     def read(self, value: str | Sequence[InputItem], place: str = "input") -> Input:
         """Raises BadRequest."""
@@ -97,7 +119,16 @@ class ItemReader:
         return read_input(value, self._find, self._unseal, place)
 
     def _find(self, number: str) -> Item | None:
-        return self._services.responses.find_item(self._owner, number)
+        data = self._services.responses.find_item(self._owner, number)
+        if data is None:
+            return None
+        self._room -= len(data)
+        if self._room < 0:
+            most = self._services.config.limits.body_bytes
+            reason = f"The items that are referred to have more than {most} bytes together."
+            raise BadRequest(reason, param="input", code="invalid_value")
+        item: Item = msgspec.json.decode(data)
+        return item
 
     def _unseal(self, text: str) -> SealedReasoning:
         return unseal_reasoning(text, self._services.seal, self._owner)
@@ -160,7 +191,7 @@ def check_new_items(conversation: ItemConversation, names: Iterable[str], place:
             raise invalid_value(place, reason, code="duplicate_item")
 
 
-def _check_count(value: str | Sequence[InputItem], limits: LimitsConfig, place: str) -> None:
+def _check_count(value: str | Sequence[object], limits: LimitsConfig, place: str) -> None:
     if not isinstance(value, str) and len(value) > limits.messages:
         raise BadRequest(
             f"Invalid '{place}': there are {len(value)} items, and at most {limits.messages} are read.",

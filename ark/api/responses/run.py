@@ -155,7 +155,7 @@ class ResponseRunner(TurnRunner):
 
 async def begin(body: ResponseRequest, request: Request, services: Services) -> ResponseRunner:
     """Read a request to its end and find its model. Raises APIError."""
-    reading = read(body, request, services)
+    reading = await read(body, request, services)
     served = services.registry.find_for(ServedChat, reading.model, request.key)
     meter = services.metrics.requests.models[served.name]
     work = request.record.begin("chat", served.name, reading.chat, meter=meter, replies=1)
@@ -177,7 +177,7 @@ async def begin(body: ResponseRequest, request: Request, services: Services) -> 
 
 async def count_tokens(body: InputFields, request: Request, services: Services) -> int:
     """The tokens of a request's input. Raises APIError."""
-    reading = read(body, request, services)
+    reading = await read(body, request, services)
     served = services.registry.find_for(ServedChat, reading.model, request.key)
     backend = await served.ready(services.config.server.load_wait)
     asked, _ = ask(reading, request, services, served, backend)

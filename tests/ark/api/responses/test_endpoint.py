@@ -479,3 +479,18 @@ async def test_hosted_tools_may_be_refused() -> None:
         assert (refused.status, refused.error["code"]) == (400, "unsupported_tool")
         assert refused.error["param"] == "tools[1].type"
         assert (await post(client, tools=[FUNCTION])).status == 200
+
+
+async def test_what_is_referred_to_is_no_larger_than_what_may_be_sent() -> None:
+    """Else a request of some bytes for each reference would take all memory."""
+    async with running(models=[TOOLED], limits={"body_bytes": 2500}) as client:
+        references = []
+        for _ in range(3):
+            first = (await post(client, "x" * 1000)).json()["id"]
+            (item,) = (await client.get(f"/v1/responses/{first}/input_items")).json()["data"]
+            references.append({"type": "item_reference", "id": item["id"]})
+        assert (await post(client, references[:2])).status == 200
+        for path in ("/v1/responses", "/v1/responses/input_tokens", "/v1/conversations"):
+            field = "items" if path.endswith("conversations") else "input"
+            refused = await client.request("POST", path, json={"model": "echo", field: references})
+            assert (refused.status, refused.error["param"]) == (400, "input"), refused.text
