@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ark.sessions.transcript import Continuation, Seam, Transcript, pack_tokens, read_message
+from ark.config import SessionsConfig
+from ark.sessions.service import Sessions
+from ark.sessions.sqlite import SqliteStorage
+from ark.sessions.transcript import Continuation, Seam, Transcript, pack_tokens, read_message, read_messages
 
 
 class Clock:
@@ -45,3 +49,30 @@ def finish_fixture() -> Callable[..., Transcript]:
 def says() -> Any:
     """A user's message."""
     return lambda text: {"role": "user", "content": text}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "sessions.db"
+
+
+@pytest.fixture
+def started(clock: Any, path: Path) -> Callable[..., Any]:
+    async def start(**config: Any) -> Sessions:
+        sessions = Sessions(SessionsConfig(**config), storage=SqliteStorage(path), clock=clock)
+        await sessions.open()
+        return sessions
+
+    return start
+
+
+@pytest.fixture
+def say(finish: Callable[..., Transcript], says: Any) -> Callable[..., Any]:
+    async def whole(sessions: Sessions, text: str, **which: Any) -> Any:
+        history = which.pop("history", [])
+        async with await sessions.begin("ann", **which) as turn:
+            continuation = turn.resume(read_messages([*history, says(text)]), "m")
+            await turn.commit(finish(continuation, text.upper()))
+            return turn.session_id, continuation.how
+
+    return whole

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import os
-import signal
 import sqlite3
-import subprocess
-import sys
 import threading
 import uuid
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,40 +18,11 @@ from ark.config import SessionsConfig
 from ark.errors import NotFound
 from ark.sessions import sqlite_file
 from ark.sessions.service import Hints, Sessions
-from ark.sessions.session import Session
 from ark.sessions.sqlite import SqliteStorage
-from ark.sessions.sqlite_file import SqliteFile
 from ark.sessions.storage import StorageError
-from ark.sessions.transcript import Continuation, Transcript, read_messages
+from ark.sessions.transcript import Transcript, read_messages
 
 NAMES = [str(uuid.UUID(int=n)) for n in range(1, 4)]
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "sessions.db"
-
-
-@pytest.fixture
-def started(clock: Any, path: Path) -> Callable[..., Any]:
-    async def start(**config: Any) -> Sessions:
-        sessions = Sessions(SessionsConfig(**config), storage=SqliteStorage(path), clock=clock)
-        await sessions.open()
-        return sessions
-
-    return start
-
-
-@pytest.fixture
-def say(finish: Callable[..., Transcript], says: Any) -> Callable[..., Any]:
-    async def whole(sessions: Sessions, text: str, **which: Any) -> Any:
-        history = which.pop("history", [])
-        async with await sessions.begin("ann", **which) as turn:
-            continuation = turn.resume(read_messages([*history, says(text)]), "m")
-            await turn.commit(finish(continuation, text.upper()))
-            return turn.session_id, continuation.how
-
-    return whole
 
 
 def transcripts_of(sessions: Sessions) -> dict[str, Transcript]:
@@ -292,101 +259,6 @@ async def test_only_the_server_can_read_the_file(started: Any, path: Path) -> No
 
 
 @pytest.mark.anyio
-async def test_after_a_full_disk_the_whole_transcript_is_written(
-    started: Any, say: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    sessions = await started()
-    await say(sessions, "a", stateful=NAMES[0])
-    await say(sessions, "a", stateful=NAMES[1])
-    database = sessions._storage._file._connection
-    (pages,) = database.execute("pragma page_count").fetchone()
-    database.execute(f"pragma max_page_count = {pages}")
-    assert await say(sessions, "b" * 50_000, stateful=NAMES[0]) == (NAMES[0], "continued")
-    assert sessions.write_failures == 1
-    assert "full" in caplog.text
-    database.execute("pragma max_page_count = 100000")
-    await say(sessions, "c", stateful=NAMES[0])
-    expected = sessions.store.describe_all("ann")
-    await sessions.close()
-    sessions = await started()
-    assert sessions.store.describe_all("ann") == expected
-    await sessions.close()
-
-
-@pytest.mark.anyio
-async def test_what_could_not_be_forgotten_is_forgotten_later(
-    started: Any, say: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sessions = await started()
-    await say(sessions, "a", stateful=NAMES[0])
-    right = SqliteFile.transaction
-
-    def full(self: SqliteFile, work: Any) -> None:
-        raise sqlite3.OperationalError("database or disk is full")
-
-    monkeypatch.setattr(SqliteFile, "transaction", full)
-    sessions.delete("ann", NAMES[0])
-    # A new session of the same name, written behind it, must not go with it.
-    await say(sessions, "b", stateful=NAMES[0])
-    monkeypatch.setattr(SqliteFile, "transaction", right)
-    await say(sessions, "c", stateful=NAMES[0])
-    expected = sessions.store.describe("ann", NAMES[0])
-    assert expected.messages == 4
-    await sessions.close()
-    sessions = await started()
-    assert sessions.store.describe("ann", NAMES[0]) == expected
-    await sessions.close()
-
-
-@pytest.mark.anyio
-async def test_nothing_is_written_behind_what_could_not_be_forgotten(
-    started: Any, say: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sessions = await started()
-    await say(sessions, "a", stateful=NAMES[0])
-    right, broken = SqliteFile.forget_session, [True]
-
-    def forget(self: SqliteFile, *args: Any, **kwargs: Any) -> None:
-        if broken[0]:
-            raise sqlite3.OperationalError("disk I/O error")
-        right(self, *args, **kwargs)
-
-    monkeypatch.setattr(SqliteFile, "forget_session", forget)
-    sessions.delete("ann", NAMES[0])
-    await say(sessions, "b", stateful=NAMES[0])
-    assert sessions.write_failures == 1
-    broken[0] = False
-    await say(sessions, "c", stateful=NAMES[0])
-    expected = sessions.store.describe("ann", NAMES[0])
-    assert expected.messages == 4
-    await sessions.close()
-    sessions = await started()
-    assert sessions.store.describe("ann", NAMES[0]) == expected
-    await sessions.close()
-
-
-def test_after_a_transaction_that_failed_nothing_counts_as_written(path: Path, finish: Any, says: Any) -> None:
-    def save(transcript: Transcript) -> Any:
-        session = Session("ann", NAMES[0], issued=False, trusted=True, created=1, used=1)
-        return lambda file: file.save(session, "k", transcript)
-
-    def fail(file: SqliteFile) -> None:
-        raise sqlite3.OperationalError("database or disk is full")
-
-    first = finish(Continuation(read_messages([says("a")])), "A")
-    second = finish(Continuation((*first.messages, *read_messages([says("b")], first.messages[-1])), first, 2), "B")
-    file = SqliteFile(path)
-    file.open()
-    with pytest.raises(sqlite3.OperationalError):
-        file.transaction([save(first), fail])
-    file.transaction([save(second)])
-    file.close()
-    (session,) = file.open().sessions
-    file.close()
-    assert session.conversations["k"].transcript == second
-
-
-@pytest.mark.anyio
 async def test_turns_that_commit_together_are_all_saved(started: Any, say: Any) -> None:
     sessions = await started()
     names = [str(uuid.UUID(int=n)) for n in range(100, 150)]
@@ -401,71 +273,6 @@ async def test_turns_that_commit_together_are_all_saved(started: Any, say: Any) 
     await sessions.close()
     sessions = await started()
     assert {info.id: info.messages for info in sessions.store.describe_all("ann")} == dict.fromkeys(names, 4)
-    await sessions.close()
-
-
-CHILD = """
-import anyio, sys
-from ark.config import SessionsConfig
-from ark.sessions.transcript import read_message, read_messages
-from ark.sessions.service import Sessions
-from ark.sessions.sqlite import SqliteStorage
-from ark.sessions.transcript import Seam, Transcript, pack_tokens
-
-async def talk(sessions, name):
-    number = 0
-    while True:
-        async with await sessions.begin("ann", stateful=name) as turn:
-            continuation = turn.resume(read_messages([{"role": "user", "content": f"{name} {number}"}]), "m")
-            messages = (*continuation.messages, read_message({"role": "assistant", "content": f"reply {number}"}))
-            seams = () if continuation.transcript is None else continuation.transcript.seams
-            seam = Seam(len(messages) - 1, len(messages) - 1, len(messages), True, 0, b"", "")
-            await turn.commit(Transcript("m", "f", messages, pack_tokens(range(len(messages))), (*seams, seam)))
-        number += 1
-        print(name, number, flush=True)
-
-async def main():
-    sessions = Sessions(SessionsConfig(), storage=SqliteStorage(sys.argv[1]))
-    await sessions.open()
-    async with anyio.create_task_group() as tasks:
-        for name in sys.argv[2:]:
-            tasks.start_soon(talk, sessions, name)
-
-anyio.run(main)
-"""
-
-
-def killed_while_talking(path: Path) -> list[str]:
-    """What a server told of its turns until it was killed."""
-    child = subprocess.Popen([sys.executable, "-c", CHILD, str(path), *NAMES], stdout=subprocess.PIPE, text=True)
-    assert child.stdout is not None
-    with child, child.stdout as output:
-        lines = [output.readline() for _ in range(300)]
-        child.send_signal(signal.SIGKILL)
-        return lines + output.readlines()
-
-
-@pytest.mark.anyio
-async def test_a_kill_in_the_middle_of_commits_loses_nothing_that_was_committed(path: Path) -> None:
-    lines = await anyio.to_thread.run_sync(killed_while_talking, path)
-    told = dict.fromkeys(NAMES, 0)
-    for line in lines:
-        if line.endswith("\n"):
-            name, number = line.split()
-            told[name] = int(number)
-    assert sum(told.values()) >= 300
-
-    sessions = Sessions(SessionsConfig(), storage=SqliteStorage(path))
-    await sessions.open()
-    for session in sessions.store._by_age:
-        (conversation,) = session.conversations.values()
-        transcript = conversation.transcript
-        turns = len(transcript.messages) // 2
-        # A turn may have been written whose commit was not told yet.
-        assert told[session.id] <= turns <= told[session.id] + 1
-        assert transcript.length == len(transcript.messages) == 2 * turns
-        assert [m.data["content"] for m in transcript.messages[::2]] == [f"{session.id} {n}" for n in range(turns)]
-    assert len(sessions.store) == 3
     await sessions.close()
 
 
