@@ -3,78 +3,29 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 pytest.importorskip("llguidance")
 
-from letters import END, OTHER_END, START, TOKENS, encode
+from letters import END, OTHER_END, START, TOKENS
+from reply_grammars import NUMBER, TOOLS, accepts, box, call, verdict
 
 from ark.chat.grammar import ANY_OBJECT, Answer, Reasoning, grammar
-from ark.chat.tools.custom import InputReader, input_schema
 from ark.chat.tools.formats import FORMATS, HERMES, LLAMA, MISTRAL, MISTRAL_ARGS, QWEN_XML, ToolFormat
 from ark.chat.tools.parser import ToolParser
 from ark.chat.tools.toolbox import Tool, Toolbox
-from ark.engines.chat import Grammar
 from ark.engines.json_schema import Bounds
 from ark.errors import BadRequest
-from ark_backends.kit.grammar import GrammarFailed, Grammars
+from ark_backends.kit.grammar import Grammars
 
-NUMBER = {
-    "type": "object",
-    "properties": {"a": {"type": "integer"}},
-    "required": ["a"],
-    "additionalProperties": False,
-}
-TOOLS = [
-    Tool(name="strict", parameters=NUMBER, strict=True, param="tools[0].function.parameters"),
-    Tool(name="loose", parameters={"properties": {"a": {"not": {}}}}, param="tools[1].function.parameters"),
-    Tool(name="none", param="tools[2].function.parameters"),
-]
 THOUGHT = "<think>\nWhat about <tool_call> and {?\n</think>\n\n"
 
 
 @pytest.fixture(scope="module")
 def grammars() -> Grammars:
     return Grammars(TOKENS, hidden=[START], ends=[END, OTHER_END])
-
-
-def box(choice: Any = None, *, parallel: bool = True, callable: Sequence[Tool] | None = None) -> Toolbox:
-    chosen = () if choice == "none" else TOOLS if callable is None else callable
-    return Toolbox(tools=tuple(TOOLS), callable=tuple(chosen), required=choice == "required", parallel=parallel)
-
-
-def verdict(
-    grammars: Grammars,
-    text: str,
-    *,
-    answer: Answer | None = None,
-    tools: Toolbox | None = None,
-    form: ToolFormat = HERMES,
-    reasoning: Reasoning = "none",
-) -> str:
-    """`whole`, `open` where more must follow, or `no`."""
-    made = grammar(answer, tools, form, reasoning=reasoning)
-    assert made is not None
-    matcher = grammars.compile(made)
-    try:
-        for token in encode(text):
-            matcher.consume(token)
-    except GrammarFailed:
-        return "no"
-    return "whole" if matcher._inner.is_accepting() else "open"
-
-
-def call(name: str = "strict", arguments: str = '{"a": 1}', form: ToolFormat = HERMES) -> str:
-    if form.tagged:
-        parameters = "<parameter=a>\n1\n</parameter>\n" if arguments != "{}" else ""
-        return f"{form.marker}\n<function={name}>\n{parameters}</function>\n{form.close}"
-    if form.name_separator:
-        return f"{form.marker}{name}{form.name_separator}{arguments}"
-    body = f'{{"name": "{name}", "{form.key}": {arguments}}}'
-    return f"{form.marker}\n{body}\n{form.close}" if form.close else body
 
 
 def test_free_text_needs_no_grammar() -> None:
@@ -409,16 +360,6 @@ def test_in_json_mode_what_an_object_holds_ends(grammars: Grammars) -> None:
         assert accepts(grammars, made, text) is expected
 
 
-def accepts(grammars: Grammars, made: Grammar, text: str) -> bool:
-    matcher = grammars.compile(made)
-    try:
-        for token in encode(text):
-            matcher.consume(token)
-    except GrammarFailed:
-        return False
-    return True
-
-
 def test_schemas_are_named_by_their_place_in_the_request() -> None:
     made = grammar(Answer(NUMBER, "response_format.json_schema.schema"), box(), HERMES)
     assert made is not None
@@ -426,63 +367,3 @@ def test_schemas_are_named_by_their_place_in_the_request() -> None:
         *(f"tools[{i}].function.parameters" for i in range(3)),
         "response_format.json_schema.schema",
     ]
-
-
-PATCH = 'start: begin line+ end\nbegin: "*** Begin" LF\nend: "*** End"\nline: "+" /(.*)/ LF\n%import common.LF'
-PATCHED = '*** Begin\n+print("a\\n")\n+}\n*** End'
-
-
-def custom(**fields: Any) -> Toolbox:
-    return box(
-        "required", callable=[Tool(name="patch", strict=True, param="tools[0].custom.format", custom=True, **fields)]
-    )
-
-
-@pytest.mark.parametrize("form", [HERMES, QWEN_XML], ids=lambda form: form.name)
-@pytest.mark.parametrize(
-    ("text", "found"),
-    [
-        (PATCHED, "whole"),
-        ("*** Begin\n*** End", "no"),
-        ("*** Begin\n+a\n-b\n*** End", "no"),
-        ("+a", "no"),
-    ],
-)
-def test_the_input_of_a_custom_tool_follows_its_grammar(
-    grammars: Grammars, form: ToolFormat, text: str, found: str
-) -> None:
-    head, end = '<tool_call>\n{"name": "patch", "input":\n', "\n</tool_call>"
-    if form is QWEN_XML:
-        head = "<tool_call>\n<function=patch>\n<parameter=input>\n"
-        end = "\n</parameter>\n</function>\n</tool_call>"
-    written = head + text + end
-    assert verdict(grammars, written, tools=custom(lark=PATCH), form=form) == found
-    for size in (1, 3, 1000):
-        parser = ToolParser(form, {"patch": input_schema()}, raw=["patch"])
-        deltas = [parser.push(written[at : at + size])[1] for at in range(0, len(written), size)]
-        deltas.append(parser.flush()[1])
-        calls = [delta for step in deltas for delta in step]
-        assert [delta.name for delta in calls if delta.id is not None] == ["patch"]
-        assert json.loads("".join(delta.arguments for delta in calls)) == {"input": text}
-        reader = InputReader()
-        assert "".join(reader.push(delta.arguments) for delta in calls) == text
-
-
-def test_the_input_of_a_custom_tool_follows_its_expression(grammars: Grammars) -> None:
-    tools = custom(parameters=input_schema(r"[a-z]+\n\d"))
-    for text, found in (("ab\n1", "whole"), ("ab1", "no"), ("ab\n12", "no")):
-        written = f'<tool_call>\n{{"name": "patch", "arguments": {json.dumps({"input": text})}}}\n</tool_call>'
-        assert verdict(grammars, written, tools=tools) == found
-
-
-@pytest.mark.parametrize("form", [LLAMA, MISTRAL, MISTRAL_ARGS], ids=lambda form: form.name)
-def test_a_format_whose_calls_have_no_end_has_no_grammars_in_lark(form: ToolFormat) -> None:
-    with pytest.raises(BadRequest) as refused:
-        grammar(None, custom(lark=PATCH), form)
-    assert (refused.value.param, refused.value.code) == ("tools[0].custom.format", "invalid_schema")
-
-
-@pytest.mark.parametrize("lark", ["nothing", "start: (", 'start: "a" }\nstart: "b"', ""])
-def test_a_grammar_that_is_none_is_refused(grammars: Grammars, lark: str) -> None:
-    with pytest.raises(BadRequest):
-        grammars.compile(grammar(None, custom(lark=lark), HERMES))  # type: ignore[arg-type]
