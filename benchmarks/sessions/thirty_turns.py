@@ -60,14 +60,15 @@ def main() -> None:
     with ExitStack() as running:
         started = {name: running.enter_context(servers.SERVERS[name](setting)) for name, _ in ways.values()}
         for number in range(options.chains + 1):
-            for name, (server, way) in ways.items():
+            for place, (name, (server, way)) in enumerate(ways.items()):
                 # Other words in each, so that none finds the tokens of another.
-                texts = [text(options.bytes, 10 * number + len(name), turn) for turn in range(1, options.turns + 1)]
+                count = options.turns if number else EARLY  # the first warms up
+                texts = [text(options.bytes, 10 * number + place, turn) for turn in range(1, count + 1)]
                 # llama.cpp's server may close a connection as the next request comes.
                 once = httpx.Limits(max_keepalive_connections=0)
                 with httpx.Client(base_url=f"{started[server].url}/v1", timeout=120, limits=once) as client:
                     turns = chain.run(client, started[server].model, texts, reply_tokens=options.reply_tokens, way=way)
-                if number:  # the first warms up
+                if number:
                     found[name].append(turns)
                 print(f"{name} {number}: {turns[EARLY - 1].first:.3f} s, {turns[-1].first:.3f} s", file=sys.stderr)
     figures = {name: [summarise(place) for place in zip(*chains, strict=True)] for name, chains in found.items()}

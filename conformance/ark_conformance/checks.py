@@ -10,7 +10,7 @@ from typing import Any
 
 from msgspec import UNSET
 
-from ark_conformance.calls import Check, Fault, Profile
+from ark_conformance.expectations import Check, Fault, Profile
 from ark_conformance.paths import select
 from ark_conformance.values import Variables
 

@@ -17,8 +17,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ark_conformance import SHIPPED, __version__
-from ark_conformance.calls import PROFILES, CallFileError, CallSet, Profile
+from ark_conformance.calls import CallFileError, CallSet
 from ark_conformance.clients import Server
+from ark_conformance.expectations import PROFILES, Profile
 from ark_conformance.replay import Result
 from ark_conformance.report import as_json, as_junit, print_results
 from ark_conformance.suite import Run, choose, run_all

@@ -30,7 +30,8 @@ import pytest
 
 # Importing the client is slow, and most runs of pytest that load this plugin do not use it.
 if TYPE_CHECKING:
-    from ark_conformance.calls import CallSet, Profile
+    from ark_conformance.calls import CallSet
+    from ark_conformance.expectations import Profile
     from ark_conformance.replay import Result
     from ark_conformance.suite import Run
     from ark_conformance.target import Target
@@ -77,7 +78,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if marker is None or "conformance_call" not in metafunc.fixturenames:
         return
     from ark_conformance import SHIPPED  # noqa: PLC0415
-    from ark_conformance.calls import PROFILES, CallFileError, CallSet  # noqa: PLC0415
+    from ark_conformance.calls import CallFileError, CallSet  # noqa: PLC0415
+    from ark_conformance.expectations import PROFILES  # noqa: PLC0415
     from ark_conformance.suite import choose  # noqa: PLC0415
 
     profile: Profile | None = marker.kwargs.get("profile")

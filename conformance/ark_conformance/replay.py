@@ -11,9 +11,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ark_conformance.calls import Call, CallSet, Profile, Saved, Step, Sum, Variant
+from ark_conformance.calls import Call, CallSet, Saved, Step, Sum, Variant
 from ark_conformance.checks import fault_problems, problems, show
 from ark_conformance.clients import AnyCaller, AsyncCaller, Caller, Outcome, Request
+from ark_conformance.expectations import Profile
 from ark_conformance.methods import find_method
 from ark_conformance.paths import select
 from ark_conformance.target import Target, TargetError

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ark_conformance.calls import Profile
+from ark_conformance.expectations import Profile
 from ark_conformance.replay import Result, printable
 from ark_conformance.suite import Tally, by_area
 from ark_conformance.target import Target

@@ -7,7 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
-from ark_conformance.calls import Call, CallSet, Profile, Variant
+from ark_conformance.calls import Call, CallSet, Variant
+from ark_conformance.expectations import Profile
 from ark_conformance.replay import Result, replay
 from ark_conformance.target import Target
 

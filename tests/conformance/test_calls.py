@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from ark_conformance import SHIPPED
-from ark_conformance.calls import PROFILES, CallFileError, CallSet
+from ark_conformance.calls import CallFileError, CallSet
+from ark_conformance.expectations import PROFILES
 from ark_conformance.methods import find_method
 from ark_conformance.suite import choose
 

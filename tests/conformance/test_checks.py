@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from ark_conformance.calls import Check
 from ark_conformance.checks import problems
+from ark_conformance.expectations import Check
 from ark_conformance.paths import select
 from ark_conformance.streamed_reply import accumulate, orders
 from ark_conformance.values import MissingValue, Variables

@@ -11,8 +11,9 @@ import pytest
 from flawed_server import Receive, Send, serve_plain
 
 from ark_conformance import SHIPPED
-from ark_conformance.calls import Call, CallSet, Profile
+from ark_conformance.calls import Call, CallSet
 from ark_conformance.clients import Server
+from ark_conformance.expectations import Profile
 from ark_conformance.replay import replay
 from ark_conformance.target import OPTIONAL, Target
 

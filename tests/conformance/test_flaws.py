@@ -8,8 +8,9 @@ import pytest
 from flawed_server import BODY_TIMEOUT, KEY, LIMITED, app, serve_plain
 
 from ark_conformance import SHIPPED
-from ark_conformance.calls import CallSet, Profile
+from ark_conformance.calls import CallSet
 from ark_conformance.clients import Server
+from ark_conformance.expectations import Profile
 from ark_conformance.replay import Result
 from ark_conformance.suite import choose, run_all
 from ark_conformance.target import Target
