@@ -82,6 +82,8 @@ class _Writer:
         self._bounds = bounds
         self._rules: list[str] = []
         self._schemas: list[tuple[str, str]] = []
+        self._kinds: set[str] = set()
+        """`object`, calls that end, and `last`, those that only the reply's end ends."""
 
     def json(self, answer: Answer) -> Grammar:
         self._answer(answer)
@@ -99,7 +101,10 @@ class _Writer:
             self._rules.append(f"value[lazy]: /(?s:.*){end}/\nEND_OF_VALUE: /{end}/")
         for i, tool in enumerate(box.callable):
             self._object(i, tool, form)
-        self._rules.append("object: " + " | ".join(f"object{i}" for i in range(len(box.callable))))
+        for name, endless in (("object", False), ("last", True)):
+            if chosen := [f"object{i}" for i, tool in enumerate(box.callable) if _is_endless(tool, form) is endless]:
+                self._rules.append(f"{name}: {' | '.join(chosen)}")
+                self._kinds.add(name)
         bare = self._bare(form, box.parallel)
         if box.required:
             return self._grammar("calls" if not form.bare else "bare")
@@ -165,15 +170,15 @@ class _Writer:
 
     def _raw(self, number: int, tool: Tool, lark: str, form: ToolFormat) -> None:
         """A call whose input is written as it is, for in JSON another grammar would have to hold. What closes the call
-        ends it."""
-        if not form.close:
-            raise _unenforceable(tool.param, "this model's calls have no end that text could be read up to")
+        ends it; where nothing does, the end of the reply."""
+        end = _text(chr(10)) if form.close else ""
         if form.tagged:
             head = _text(f"<function={tool.name}>\n<parameter={INPUT}>\n")
             end = f"{_text(chr(10) + VALUE_END + chr(10))} {_text(CALL_END)}"
+        elif form.name_separator:
+            head = f"{_text(tool.name)} {_text(form.name_separator + chr(10))}"
         else:
             head = f'"{{" GAP "\\"name\\":" GAP {json.dumps(json.dumps(tool.name))} GAP "," GAP "\\"{INPUT}\\":\\n"'
-            end = _text(chr(10))
         self._rules.append(f"object{number}: {head} input{number} {end}\ninput{number}: %lark {{\n{lark}\n}}")
 
     def _tagged(self, number: int, tool: Tool, arguments: dict[str, Any]) -> None:
@@ -209,17 +214,31 @@ class _Writer:
     def _bare(self, form: ToolFormat, parallel: bool) -> str:
         """Rules for calls alone (`calls`, or `bare` for a format that needs no marker); the name of free text."""
         self._rules.append("GAP: / ?/")
-        more = f"({_text(form.separator.strip())} SPACE object)*" if parallel and form.separator.strip() else ""
+        separator = form.separator.strip() if parallel else ""
+        closed, endless = self._series("object", f"{_text(separator)} SPACE" if separator else None, "last")
         if form.bare:
             free = r"/(?s:.*)/ & ~/[ \t\r\n]*(\{|" + _regex(form.marker) + r")(?s:.*)/"
-            self._rules.append(f"bare: SPACE {_text(form.marker)}? SPACE object {more}\nFREE: {free}")
+            calls = " | ".join(filter(None, (closed, endless)))
+            self._rules.append(f"bare: SPACE {_text(form.marker)}? SPACE ({calls})\nFREE: {free}")
         elif form.array:
-            self._rules.append(f'list: / ?/ "[" GAP object {more} GAP "]"\ncalls: {_text(form.marker)} list')
+            calls = " | ".join(filter(None, (closed and f'{closed} GAP "]"', endless)))
+            self._rules.append(f'list: / ?/ "[" GAP ({calls})\ncalls: {_text(form.marker)} list')
         else:
-            more = f"({_text(form.separator)} call)*" if parallel else ""
-            body = "object" if form.name_separator else f"SPACE object SPACE {_text(form.close)}"
-            self._rules.append(f"body: {body}\ncall: {_text(form.marker)} body\ncalls: call {more}")
+            last = f"{_text(form.marker)} last"
+            closed, endless = self._series("call", _text(form.separator) if parallel else None, last)
+            if "object" in self._kinds:
+                body = "object" if form.name_separator else f"SPACE object SPACE {_text(form.close)}"
+                self._rules.append(f"body: {body}\ncall: {_text(form.marker)} body")
+            self._rules.append(f"calls: {' | '.join(filter(None, (closed, endless)))}")
         return "FREE"
+
+    def _series(self, one: str, separator: str | None, last: str) -> tuple[str, str]:
+        """Calls behind each other, where `separator` allows more than one: those that end, and those with a last one
+        that does not. Empty where there are no such calls."""
+        more = separator is not None and "object" in self._kinds
+        closed = "" if "object" not in self._kinds else f"{one} ({separator} {one})*" if more else one
+        endless = "" if "last" not in self._kinds else f"({one} {separator})* {last}" if more else last
+        return closed, endless
 
     def _with_text(self, form: ToolFormat, parallel: bool) -> str:
         """Free text in which the marker opens a call."""
@@ -232,10 +251,16 @@ class _Writer:
             f"FREE: /(?s:.*)/{not_reasoning} & ~/(?s:.*){_regex(form.marker)}(?s:.*)/",
             f"END: /(?s:.*)/ & ~/(?s:.*){_regex(form.marker)}(?s:.*)/",
         ]
-        body = "list" if form.array else "body"
-        if not parallel or form.array:
-            return f"FREE | first {body}" + ("" if form.array else " / ?/")
-        return f"FREE | first {body} (next {body})* END"
+        if form.array:
+            return "FREE | first list"
+        closed, endless = self._series("body", "next" if parallel else None, "last")
+        found = ["FREE", closed and f"first {closed} {'END' if parallel else '/ ?/'}", endless and f"first {endless}"]
+        return " | ".join(filter(None, found))
+
+
+def _is_endless(tool: Tool, form: ToolFormat) -> bool:
+    """Nothing but the end of the reply ends a call of the tool."""
+    return tool.lark is not None and not form.close
 
 
 def _unenforceable(param: str, reason: str) -> BadRequest:

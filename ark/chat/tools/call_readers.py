@@ -67,6 +67,15 @@ class CallReader:
         self.text = ""
         """All text while it is not known to be a call; what follows the call when it is done."""
         self.name = ""
+        self._input: str | None = None
+        """Of a call whose input is written as it is, what is not passed on yet."""
+        self._close = ""
+        """What ends the input; empty where only the end of the reply does."""
+
+    @property
+    def endless(self) -> bool:
+        """Nothing but the end of the reply ends the call."""
+        return self._input is not None and not self._close
 
     def push(self, text: str) -> str:
         """The arguments' text that is decided with this text."""
@@ -87,18 +96,42 @@ class CallReader:
             self.progress = Progress.MALFORMED
         return ""
 
+    def _begin_input(self) -> str:
+        self._input, self.progress = "", Progress.ARGUMENTS
+        return f'{{"{INPUT}": "'
+
+    def _push_input(self, text: str) -> str:
+        """Text as the string that it is in JSON."""
+        held = f"{self._input}{text}"
+        found, close, rest = held.partition(self._close) if self._close else (held, "", "")
+        if close:
+            self.text, self._input = close[1:] + rest, None
+            self.progress = Progress.DONE
+        elif self._close:
+            found = held[: len(held) - partial_end(held, (self._close,))]
+            self._input = held[len(found) :]
+        return json.dumps(found, ensure_ascii=False)[1:-1] + '"}' * bool(close)
+
 
 class NamedReader(CallReader):
     """Reads a name, a separator and arguments: ``look[ARGS]{...}``."""
 
-    def __init__(self, names: Collection[str], separator: str) -> None:
+    def __init__(self, names: Collection[str], separator: str, raw: Collection[str] = ()) -> None:
+        """`raw` are the names whose input is written as it is, behind a line break."""
         super().__init__()
         self._heads = {f"{name}{separator}": name for name in names}
+        self._raw = {f"{name}{separator}\n": name for name in raw}
         self._brackets = BracketCounter()
 
     def push(self, text: str) -> str:
         if self.progress is Progress.HEAD:
+            for head, name in self._raw.items():
+                if (self.text + text).startswith(head):
+                    self.name, text = name, (self.text + text).removeprefix(head)
+                    return self._begin_input() + self._push_input(text)
             text = self._read_head(self._heads, text, "{")
+        if self._input is not None:
+            return self._push_input(text)
         if self.progress is not Progress.ARGUMENTS:
             return ""
         end = self._brackets.end(text)
@@ -121,9 +154,7 @@ class ObjectReader(CallReader):
         super().__init__()
         self._names = names
         self._raw = raw
-        self._close = f"\n{close}"
-        self._input: str | None = None
-        """Of such a call, what is not passed on yet."""
+        self._close = f"\n{close}" if close else ""
         self._brackets = BracketCounter()
 
     def push(self, text: str) -> str:
@@ -152,10 +183,9 @@ class ObjectReader(CallReader):
             self.progress = Progress.MALFORMED
             return "", ""
         if (raw := _RAW.match(self.text)) and raw["name"] in self._raw:
-            self.name, self._input = raw["name"], ""
+            self.name = raw["name"]
             rest, self.text = self.text[raw.end() :], ""
-            self.progress = Progress.ARGUMENTS
-            return f'{{"{INPUT}": "', rest
+            return self._begin_input(), rest
         if match := _HEAD.match(self.text):
             self.name = match["name"]
             rest, self.text = self.text[match.end() :], ""
@@ -190,18 +220,6 @@ class ObjectReader(CallReader):
         if name["closed"]:
             return name["name"] in self._names
         return any(known.startswith(name["name"]) for known in self._names)
-
-    def _push_input(self, text: str) -> str:
-        """Text as the string that it is in JSON."""
-        held = f"{self._input}{text}"
-        found, close, rest = held.partition(self._close)
-        if close:
-            self.text, self._input = close[1:] + rest, None
-            self.progress = Progress.DONE
-        else:
-            found = held[: len(held) - partial_end(held, (self._close,))]
-            self._input = held[len(found) :]
-        return json.dumps(found, ensure_ascii=False)[1:-1] + '"}' * bool(close)
 
     def _whole(self, text: str) -> str | None:
         """The arguments of a whole object, as JSON text; None when it is not a call."""

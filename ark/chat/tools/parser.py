@@ -91,7 +91,8 @@ class ToolParser:
     @property
     def inside_arguments(self) -> bool:
         """The text so far ends inside the arguments of a call."""
-        return self._state is _State.CALL and self._reader.progress is Progress.ARGUMENTS
+        reader = self._reader
+        return self._state is _State.CALL and reader.progress is Progress.ARGUMENTS and not reader.endless
 
     def push(self, text: str) -> tuple[str, list[CallDelta]]:
         """Content, and what is new of calls, that are decided with this text."""
@@ -109,6 +110,8 @@ class ToolParser:
                 pass
             case _State.TEXT if cut and partial_end(self._buffer, (self._form.marker,)) > (0 if self._calls else 1):
                 pass
+            case _State.CALL if self._reader.endless and not cut:
+                self._held.append(CallDelta(index=self._calls - 1, arguments='"}'))
             case _State.CALL if self._reader.progress is Progress.HEAD:
                 self._content.append(self._kept + self._reader.text)
             case _State.OPENED:
@@ -190,7 +193,7 @@ class ToolParser:
         if self._form.tagged:
             return TaggedReader(self._schemas)
         if self._form.name_separator:
-            return NamedReader(self._schemas, self._form.name_separator)
+            return NamedReader(self._schemas, self._form.name_separator, self._raw)
         return ObjectReader(self._schemas, self._raw, self._form.close)
 
     def _call(self) -> bool:
