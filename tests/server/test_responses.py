@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import msgspec
 import openai
+import pydantic
 import pytest
 
 pytest.importorskip("torch")
@@ -208,3 +209,45 @@ def test_responses_survive_the_end_of_the_process(tmp_path: Path) -> None:
         third = post(server, "d", second["id"])
         assert third["usage"]["input_tokens"] == second["usage"]["total_tokens"] + len("user: d\nassistant: ")
         assert server.metric("responses") == 2
+
+
+class Place(pydantic.BaseModel):
+    city: str
+    floors: int | None = None
+
+
+def test_the_clients_helpers(client: openai.OpenAI) -> None:
+    """They parse what is said, and go on with a stream from any event."""
+    asked: Any = {"model": "gpt-4o", "input": "Where is the Eiffel tower?", "text_format": Place}
+    assert isinstance(client.responses.parse(**asked).output_parsed, Place)
+    with client.responses.stream(**asked) as stream:
+        assert "response.reasoning_text.done" in [event.type for event in stream]
+        assert isinstance(stream.get_final_response().output_parsed, Place)
+    made = client.responses.create(model="gpt-4o", input="Count from 1 to 20.", background=True)
+    with client.responses.stream(response_id=made.id, starting_after=2) as resumed:
+        kinds = [event.type for event in resumed]
+        assert (kinds[0], kinds[-1]) == ("response.output_item.added", "response.completed")
+        assert "20. twenty" in resumed.get_final_response().output_text
+
+
+def test_a_conversation_remembers(client: openai.OpenAI) -> None:
+    made = client.conversations.create(metadata={"a": "b"})
+    for text in ("My name is Ada.", "What is my name?"):
+        response = client.responses.create(model="gpt-4o", input=text, conversation=made.id)
+    assert "Ada" in response.output_text
+    items = [item.type for item in client.conversations.items.list(made.id, limit=2, order="asc")]
+    assert items.count("message") == 4
+
+
+# The client calls its library of WebSockets in an older way.
+@pytest.mark.filterwarnings("ignore:connect:DeprecationWarning")
+def test_the_clients_connection(client: openai.OpenAI) -> None:
+    before: Any = None
+    with client.responses.connect() as connection:
+        for text in ("My name is Ada.", "What is my name?"):
+            connection.response.create(model="gpt-4o", input=text, previous_response_id=before, store=False)
+            for event in connection:
+                if event.type == "response.completed":
+                    break
+            before = event.response.id  # type: ignore[union-attr]
+    assert "Ada" in event.response.output_text  # type: ignore[union-attr]

@@ -69,6 +69,8 @@ async def count_input_tokens(request: Request, services: Services) -> Response:
 async def compact(request: Request, services: Services) -> Response:
     """A conversation with the model's summary in the place of its replies, as items for later requests."""
     body = await decode_body(_fields_decoder, request.body, services.config.limits)
+    if body.conversation is not None:
+        raise invalid_value("conversation", "Its items are compacted as 'input'.")
     items = [InputItem(role="user", content=body.input)] if isinstance(body.input, str) else body.input or []
     fields = {field: getattr(body, field) for field in InputFields.__struct_fields__}
     fields |= {"input": [*items, InputItem(role="user", content=_SUMMARIZE)], "tool_choice": "none", "text": None}
@@ -81,7 +83,12 @@ async def compact(request: Request, services: Services) -> Response:
     sealed = SealedReasoning(text, b"", "")
     content = services.seal.close(msgspec.msgpack.encode(sealed), request.owner)
     summary = {"type": "compaction", "id": new_id("compaction"), "encrypted_content": content}
-    said = [item for item in runner.reading.input.items[:-1] if item.get("role") == "user"]
+    said, node = runner.reading.input.items[-2::-1], runner.reading.parent
+    while node is not None:
+        record = node.record
+        said += map(msgspec.json.decode, reversed(record.items[: record.inputs]))
+        node = node.parent
+    said = [item for item in reversed(said) if item.get("role") == "user"]
     compacted = CompactedResponse(id=reply.id, created_at=reply.created_at, output=[*said, summary], usage=reply.usage)
     return Response(body=encode(compacted), headers=runner.headers())
 

@@ -86,3 +86,15 @@ async def test_a_summary_takes_the_place_of_what_came_before() -> None:
         assert prompt.endswith("user: on\nassistant: ")
         refused = await post(client, body["output"], headers=bob)
     assert (refused.status, refused.error["code"]) == (400, "invalid_encrypted_content")
+
+
+async def test_what_was_asked_before_is_kept_in_a_summary_behind_a_response() -> None:
+    async with running(models=[SMALL | {"context_length": 2000}]) as client:
+        before = None
+        for text in ("one", "two"):
+            before = (await post(client, text, previous_response_id=before)).json()["id"]
+        body = (await post(client, "three", "/compact", previous_response_id=before)).json()
+        said = [item["content"][0]["text"] for item in body["output"][:-1]]
+        assert said == ["one", "two", "three"]
+        refused = await post(client, "x", "/compact", conversation="conv_1")
+    assert (refused.status, refused.error["param"]) == (400, "conversation")
