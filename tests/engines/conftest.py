@@ -39,7 +39,7 @@ def vllm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     command = [str(PLACE / "bin" / "vllm"), "serve", str(TINY_CHAT), "--served-model-name", "tiny-chat"]
     command += ["--host", "127.0.0.1", "--port", str(port), "--max-model-len", "4096", "--enforce-eager"]
     # On a CPU its blocks have 128 tokens by default, and of less than one nothing is cached.
-    command += ["--enable-scale-out", "--enable-prompt-tokens-details", "--block-size", "16"]
+    command += ["--enable-scale-out", "--enable-prompt-tokens-details", "--block-size", "32"]
     command += ["--structured-outputs-config.backend", "guidance"]
     log = tmp_path_factory.mktemp("vllm") / "log"
     with log.open("wb") as output:

@@ -33,7 +33,11 @@ CALLS = [
     *("bad-values", "chat", "completions", "disconnects", "errors", "formats", "responses", "sampling"),
     *("sessions-cookie", "sessions-named", "simplified", "skills", "streaming", "tools"),
 ]
-OTHERWISE = ["sampling/an-endless-bias", "errors/another-task", "errors/a-wrong-method"]
+OTHERWISE = [
+    # Of log-probabilities with a bias, of other models, and what depends on the size of blocks and on chance.
+    *("sampling/an-endless-bias", "errors/another-task", "errors/a-wrong-method"),
+    *("sessions-cookie/only-what-is-new-is-computed", "sampling/a-seed"),
+]
 
 GREEDY = SamplingParams(temperature=0.0)
 QUESTION = "My name is Ada. What is the weather? "
@@ -85,7 +89,7 @@ async def test_owners_share_no_state(backend: RemoteChat) -> None:
     again = await run(backend, job(backend, owner=owner))
     other = await run(backend, job(backend, owner=f"not {owner}"))
     # In whole blocks, and of the last token there is no state.
-    whole = (len(job(backend).prompt) - 1) // 16 * 16
+    whole = (len(job(backend).prompt) - 1) // 32 * 32
     assert [batches[-1].cached_tokens for batches in (first, again, other)] == [0, whole, 0]
 
 
@@ -159,4 +163,10 @@ def vllm_target(vllm: str) -> Iterator[Target]:
 
 @pytest.mark.conformance(profile="ark", only=CALLS, exclude=OTHERWISE)
 def test_ark_in_front_of_vllm(conformance_call: ConformanceCall, vllm_target: Target) -> None:
-    conformance_call(vllm_target)
+    """Tools are refused, and the calls that need them are left out."""
+    reason = ""
+    try:
+        conformance_call(vllm_target)
+    except pytest.skip.Exception as skipped:
+        reason = str(skipped)
+    assert not reason or "does not honour" in reason, reason

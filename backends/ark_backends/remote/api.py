@@ -16,7 +16,9 @@ from ark_backends.remote.client import Connection, EngineDown
 UNLIKELY = -9999.0
 """The log-probability of a token of which nothing else is known, as at OpenAI."""
 
-FORMATS = frozenset({"response_format", "tools", "tool_choice", "parallel_tool_calls", "functions", "function_call"})
+TOOLS = frozenset({"tools", "tool_choice", "parallel_tool_calls", "functions", "function_call"})
+
+FORMATS = TOOLS | {"response_format"}
 """Parameters that need a grammar."""
 
 

@@ -21,7 +21,7 @@ from ark.errors import BadRequest, ContextLengthExceeded, TooManyRequests, Unava
 from ark_backends.kit.grammar import Grammars
 from ark_backends.kit.grammar_queue import GrammarQueue
 from ark_backends.kit.tokenizer import HFTokenizer
-from ark_backends.remote.api import FORMATS, Asked, with_usual_spaces
+from ark_backends.remote.api import FORMATS, TOOLS, Asked, with_usual_spaces
 from ark_backends.remote.client import Clients, Connection, EngineBusy, EngineDown, EngineRefused
 from ark_backends.remote.opening import Checker, Opened, find_tokenizer, open_tokenizer
 from ark_backends.remote.options import RemoteOptions
@@ -102,6 +102,8 @@ class RemoteChat:
         log.info("%s: %s %s, context %d", self._name, kind.name, found.detail, self.context_length)
         if not self._opened.grammars:
             log.warning("%s: the engine keeps to no grammars: response_format and tools are refused", self._name)
+        elif self._opened.spells_tags:
+            log.warning("%s: by a grammar the engine spells the tags of tool calls: tools are refused", self._name)
 
     def _join(self, url: str) -> None:
         """Let an engine in that was not there. Raises Unfit."""
@@ -119,7 +121,9 @@ class RemoteChat:
 
     @property
     def capabilities(self) -> Capabilities:
-        beyond = self._opened.api.unsupported | (frozenset() if self._opened.grammars else FORMATS)
+        beyond = self._opened.api.unsupported
+        if not self._opened.grammars or self._opened.spells_tags:
+            beyond |= TOOLS if self._opened.grammars else FORMATS
         template = self.tokenizer.chat_template or ""
         return Capabilities(parameters=honoured(CHAT) - beyond, reasoning="<think>" in template)
 

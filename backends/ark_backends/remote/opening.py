@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,7 +19,7 @@ from ark.engines.model_files import find_local
 from ark_backends.kit.gguf.file import GGUF
 from ark_backends.kit.gguf.vocabulary import tokenizer as gguf_tokenizer
 from ark_backends.kit.sampling_defaults import sampling_by_name
-from ark_backends.kit.tokenizer import HFTokenizer, load_tokenizer
+from ark_backends.kit.tokenizer import PARSED, HFTokenizer, load_tokenizer
 from ark_backends.kit.weights import NEEDED, recommended_sampling
 from ark_backends.remote.api import Asked, Description, EngineAPI
 from ark_backends.remote.client import Clients
@@ -59,6 +60,8 @@ class Opened(msgspec.Struct, frozen=True, kw_only=True):
     """It keeps to grammars in llguidance's dialect."""
     repeats_spaces: bool
     """What a JSON schema allows of white space in one place it lets be repeated."""
+    spells_tags: bool
+    """By a grammar it writes tags as letters, which the model has learned as tokens."""
 
 
 def find_tokenizer(model: ModelConfig) -> Path:
@@ -147,8 +150,14 @@ class Checker:
         self._check_tokens(api, http, url, description.model)
         grammars = self._try_out(api, http, description, TRIAL) == SENTENCE
         spaces = self._tokenizer.encode(" ")
-        list_ = self._try_out(api, http, description, SPACES, prefer=spaces[-1]) if grammars else ""
-        return Opened(api=api, description=description, grammars=grammars, repeats_spaces="  " in list_)
+        list_ = self._try_out(api, http, description, SPACES, spaces[-1:]) if grammars else ""
+        return Opened(
+            api=api,
+            description=description,
+            grammars=grammars,
+            repeats_spaces="  " in list_,
+            spells_tags=grammars and self._spells_tags(api, http, description),
+        )
 
     def _check_tokens(self, api: EngineAPI, http: httpx2.Client, url: str, model: str) -> None:
         """Raises ConfigError where the engine reads other tokens: it would answer what nobody has asked."""
@@ -173,24 +182,48 @@ class Checker:
                 f"{own[place : place + 3]}; 'path' has to name the model that it serves"
             )
 
+    def _spells_tags(self, api: EngineAPI, http: httpx2.Client, description: Description) -> bool:
+        """Whether a grammar's tags, such as those of tool calls, are written letter by letter, and not as the tokens
+        that the model has learned."""
+        tags = "".join(sorted(text for text in self._tokenizer.special_texts if PARSED.search(text)))
+        ids = self._tokenizer.encode(tags)
+        grammar = Grammar(lark=f'%llguidance {{"no_forcing": true}}\nstart: {json.dumps(tags)}\n')
+        return bool(ids) and self._tried_out(api, http, description, grammar, ids)[: len(ids)] != ids
+
     def _try_out(
-        self, api: EngineAPI, http: httpx2.Client, description: Description, grammar: Grammar, prefer: int | None = None
+        self,
+        api: EngineAPI,
+        http: httpx2.Client,
+        found: Description,
+        grammar: Grammar,
+        prefer: Sequence[int] = (),
     ) -> str:
-        """What the engine writes by a grammar, with a token where it can; nothing where it refuses the grammar. Some
-        engines ignore one that they cannot read."""
+        """The text that the engine writes by a grammar; nothing where it refuses the grammar."""
+        ids = self._tried_out(api, http, found, grammar, prefer)
+        ends = self._tokenizer.hidden | self._tokenizer.stop_token_ids
+        return self._tokenizer.decode([token for token in ids if token not in ends])
+
+    def _tried_out(
+        self,
+        api: EngineAPI,
+        http: httpx2.Client,
+        found: Description,
+        grammar: Grammar,
+        prefer: Sequence[int] = (),
+    ) -> list[int]:
+        """What the engine writes by a grammar, with these tokens where it can. Some ignore a grammar that they cannot
+        read."""
         prompt = self._tokenizer.encode("x")
         job = GenerationJob(
             request_id="trial",
             prompt=prompt,
-            max_tokens=min(32, description.context_length - len(prompt)),
-            sampling=SamplingParams(temperature=0.0, logit_bias={} if prefer is None else {prefer: 100.0}),
+            max_tokens=min(32, found.context_length - len(prompt)),
+            sampling=SamplingParams(temperature=0.0, logit_bias=dict.fromkeys(prefer, 100.0)),
             stop_token_ids=self._tokenizer.stop_token_ids,
             grammar=grammar,
         )
-        body = api.body(job, Asked(model=description.model, salt="trial", stream=False))
+        body = api.body(job, Asked(model=found.model, salt="trial", stream=False))
         response = http.post(api.path, json=body)
         if response.status_code in (400, 422, 500):
-            return ""
-        ids = api.ids(response.raise_for_status().json())
-        ends = self._tokenizer.hidden | self._tokenizer.stop_token_ids
-        return self._tokenizer.decode([token for token in ids if token not in ends])
+            return []
+        return api.ids(response.raise_for_status().json())

@@ -122,7 +122,9 @@ def _batch(
         chosen = meta.output_token_logprobs[-new:]
         tops = meta.output_top_logprobs[-new:] or [None] * new
         logprobs = [
-            TokenLogprob(logprob=_value(value), top=[(token, _value(one)) for one, token, _ in top or ()])
+            TokenLogprob(
+                logprob=_value(value), top=[(token, _value(one)) for one, token, _ in (top or [])[: job.top_logprobs]]
+            )
             for (value, _, _), top in zip(chosen, tops, strict=True)
         ]
     return TokenBatch(

@@ -71,8 +71,9 @@ class Vllm:
             return None
         one = listed(models, model)
         probe = http.post(TOKENS, json={})
-        # A body without tokens is refused by the route itself, where there is one.
-        self.path = TOKENS if probe.status_code in (400, 422) else COMPLETIONS
+        # A body without tokens is refused by the route itself, where there is one. All engines get the same route.
+        if probe.status_code not in (400, 422):
+            self.path = COMPLETIONS
         detail = f"{version['version']} by {self.path}"
         return Description(model=one["id"], context_length=int(one["max_model_len"]), detail=detail)
 
