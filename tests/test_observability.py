@@ -45,10 +45,22 @@ async def metrics() -> dict[str, Metric]:
         return await live(client)
 
 
+ELSEWHERE = {
+    "ark:upstream_up": {"model_name", "url"},
+    "ark:upstream_jobs_running": {"model_name", "url"},
+    "ark:upstream_jobs": {"model_name", "url", "outcome"},
+}
+"""No engine is elsewhere here; tests/server/test_remote.py has some."""
+
+
 def labels(family: Metric) -> set[str]:
     found = {label for sample in family.samples for label in sample.labels} - {"le"}
     # No test opens a speech model, and one that is not there has no series.
-    return found or ({"model_name"} if family.name.startswith(("ark:audio", "ark:transcriptions")) else set())
+    return (
+        found
+        or ELSEWHERE.get(family.name)
+        or ({"model_name"} if family.name.startswith(("ark:audio", "ark:transcriptions")) else set())
+    )
 
 
 def rows() -> list[tuple[str, str, set[str]]]:

@@ -121,10 +121,8 @@ def _engines(models: Sequence[AnyServed]) -> Iterator[Metric]:
 
 
 def _upstreams(opened: Sequence[tuple[AnyServed, Any]]) -> Iterator[Metric]:
-    """The metrics of engines elsewhere, where there are any."""
+    """The metrics of engines elsewhere."""
     found = [([served.name, one.url], one) for served, status in opened for one in status.upstreams]
-    if not found:
-        return
     labels = ["model_name", "url"]
     up = GAUGE("ark:upstream_up", "1 while an engine elsewhere is well.", labels=labels)
     running = GAUGE("ark:upstream_jobs_running", "Jobs at an engine elsewhere.", labels=labels)

@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import openai
 import pytest
 from llama_server import LlamaServer, llama_server
 from remote_conversations import LENGTH, kill_one, new_client, said, wrong_turns
 from running import Running, serve
+from scraped import families
 from tiny_gguf import CONTEXT, save_tiny_gguf
 
 from ark.app import create_app
@@ -69,6 +71,17 @@ def test_a_session_goes_on_is_rewound_and_shows_what_was_cached(client: openai.O
     again = ask(client, [*messages[:2], said("user", "three")])
     assert again.headers["x-ark-session"].endswith("; rewound")
     assert int(again.headers["x-ark-cached-tokens"]) >= reply.usage.total_tokens - 1
+
+
+def test_the_metrics_say_how_each_engine_is(server: Running, engines: list[LlamaServer], client: openai.OpenAI) -> None:
+    ask(client, [said("user", "hello")])
+    told = families(httpx.get(f"{server.url}/metrics").text)
+    assert {sample.labels["url"]: sample.value for sample in told["ark:upstream_up"].samples} == {
+        engine.url: 1 for engine in engines
+    }
+    jobs = told["ark:upstream_jobs"].samples
+    assert {frozenset(sample.labels) for sample in jobs} == {frozenset({"model_name", "url", "outcome"})}
+    assert sum(sample.value for sample in jobs if sample.labels["outcome"] == "finished") > 0
 
 
 def test_a_schema_holds(client: openai.OpenAI) -> None:
