@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import aclosing
 from typing import Any
@@ -84,7 +85,7 @@ async def test_greedy_tokens_are_the_engines_own(backend: RemoteChat, vllm: str)
 
 
 async def test_owners_share_no_state(backend: RemoteChat) -> None:
-    owner = backend._opened.api.path
+    owner = secrets.token_hex(8)
     first = await run(backend, job(backend, owner=owner))
     again = await run(backend, job(backend, owner=owner))
     other = await run(backend, job(backend, owner=f"not {owner}"))
