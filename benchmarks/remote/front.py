@@ -33,6 +33,10 @@ from serving import serving
 
 TURNS = 12
 LENGTH = 160
+QUESTIONS = (
+    "I am number {}. Think of a secret code word. Keep it in your reasoning and do not tell me yet.",
+    "Tell me a story about a fox.",
+)
 
 
 class Turn(NamedTuple):
@@ -77,9 +81,7 @@ def conversation(client: httpx.Client, number: int) -> list[Turn]:
     messages: list[Any] = []
     turns = []
     for turn_number in range(TURNS):
-        question = (
-            f"My name is Ada{number}. Tell me a story about a fox." if not turn_number else "Tell me another story."
-        )
+        question = QUESTIONS[turn_number % len(QUESTIONS)].format(number)
         messages.append({"role": "user", "content": question})
         found, text = turn(client, messages, f"{number}")
         messages.append({"role": "assistant", "content": text})
@@ -123,7 +125,7 @@ def main() -> None:
                     median(t.first_token for t in these),
                 )
             )
-        (ap, a, at), (bp, b, bt) = cells
+        (a, ap, at), (b, bp, bt) = cells
         print(f"{index + 1:4} | {a:5.0f} of {ap:5.0f}, {b:5.0f} of {bp:5.0f} | {1000 * at:6.1f}, {1000 * bt:6.1f}")
     for name, turns in found.items():
         print(f"{name}: {median(sum(one.computed for one in these) for these in turns):.0f} prompt tokens computed")
