@@ -11,7 +11,17 @@ TESTS = Path(__file__).parents[1]
 sys.path[:0] = [str(TESTS / "fuzz"), str(TESTS / "support"), str(TESTS.parent / "examples")]
 
 with atheris.instrument_imports(
-    include=["ark", "ark_backends", "h11", "hypercorn", "multipart", "targets", "engine_targets", "server_targets"]
+    include=[
+        "ark",
+        "ark_backends",
+        "h11",
+        "hypercorn",
+        "multipart",
+        "targets",
+        "engine_targets",
+        "server_targets",
+        "responses_target",
+    ]
 ):
     from targets import TARGETS
 

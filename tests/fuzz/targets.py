@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 
 import msgspec
+from responses_target import responses
 from server_targets import connection
 from sse import read_events
 
@@ -162,7 +163,8 @@ def _cuts(lengths: bytes, size: int) -> Iterator[tuple[int, int]]:
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
-    one.__name__: one for one in (cookies, json_door, form, content_type, events, reasoning, tool_calls, connection)
+    one.__name__: one
+    for one in (cookies, json_door, form, content_type, events, reasoning, tool_calls, connection, responses)
 }
 if all(map(find_spec, ("torch", "llguidance", "av"))):
     from engine_targets import TARGETS as ENGINE_TARGETS

@@ -89,6 +89,8 @@ def _read(
         raise missing_parameter("model")
     limits = services.config.limits
     places = ["instructions", *found.places] if body.instructions else found.places
+    if parent is None and not places:
+        raise invalid_value("input", "There is nothing in it for the model to read.")
     with own_names(places, tools.places):
         chat = chat_request(body, model, found, tools)
         parameters.check_arguments(chat.messages, depth=limits.json_depth, values=limits.json_values)
