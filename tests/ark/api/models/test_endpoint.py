@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from asgi_client import ECHO, backend_of, running
 
+from ark.models.registry import DEFAULT_ALIASES
+
 pytestmark = pytest.mark.anyio
 
 SLASHED = ECHO | {"name": "org/model-7B v2", "aliases": ["org/short", "ünï"]}
@@ -41,7 +43,7 @@ async def test_the_details_of_a_model() -> None:
         "state": "ready",
         "download": None,
         "alias_of": None,
-        "aliases": ["gpt-3.5-turbo", "gpt-4o", "gpt-4o-mini"],
+        "aliases": list(DEFAULT_ALIASES["chat"]),
         "context_length": 77,
         "reasoning": False,
         "deterministic": None,
