@@ -153,7 +153,7 @@ def _started(
     environment = _environment() | (more or {})
     process = subprocess.Popen(command, cwd=directory, env=environment, stdout=subprocess.DEVNULL)
     try:
-        deadline = time.monotonic() + 300
+        deadline = time.monotonic() + 900
         while True:
             try:
                 if httpx.get(f"http://127.0.0.1:{port}{health}", timeout=5).status_code == 200:
