@@ -39,7 +39,7 @@ def test_both_answer_to_openais_names(server: Running) -> None:
 
 
 def test_ready_tells_of_all(server: Running) -> None:
-    reply = httpx.get(f"{server.url}/ready")
+    reply = httpx.get(f"{server.url}/ready", timeout=60)
     assert reply.status_code == 200
     assert reply.json()["models"] == {model.name: "ready" for model in default_models()}
     assert len(reply.json()["models"]) == 3

@@ -239,4 +239,4 @@ def test_a_start_that_fails_says_why(program: Program, tmp_path: Path) -> None:
                 time.sleep(0.1)
         assert "server.keep_alive" in process.log
     with pytest.raises(httpx.ConnectError):
-        httpx.get(f"http://127.0.0.1:{process.port}/health")
+        httpx.get(f"http://127.0.0.1:{process.port}/health", timeout=60)

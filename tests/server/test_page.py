@@ -86,7 +86,7 @@ def page(browser: sync_api.Browser, url: str) -> Iterator[sync_api.Page]:
 
 
 def test_it_is_one_document_that_lets_nothing_else_run(url: str) -> None:
-    reply = httpx.get(url)
+    reply = httpx.get(url, timeout=60)
     assert reply.status_code == 200
     assert reply.headers["content-type"] == "text/html; charset=utf-8"
     policy = reply.headers["content-security-policy"]

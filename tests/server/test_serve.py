@@ -53,7 +53,7 @@ def serving(directory: Path, config: str = SLOW) -> Iterator[Process]:
     with launch(directory, config, program="ark") as server:
         server.listening()
         deadline = time.monotonic() + 120
-        while httpx.get(url(server, "/ready")).status_code != 200:
+        while httpx.get(url(server, "/ready"), timeout=60).status_code != 200:
             assert time.monotonic() < deadline
             time.sleep(0.02)
         yield server
@@ -109,8 +109,8 @@ def test_while_streams_end_new_requests_are_told_to_go_elsewhere(tmp_path: Path)
             deadline = time.monotonic() + 120
             while kept.get(url(server, "/ready")).status_code == 200:
                 assert time.monotonic() < deadline
-            refused = [post(server), kept.post(url(server), json=BODY), httpx.get(url(server, "/ready"))]
-            alive = httpx.get(url(server, "/health"))
+            refused = [post(server), kept.post(url(server), json=BODY), httpx.get(url(server, "/ready"), timeout=60)]
+            alive = httpx.get(url(server, "/health"), timeout=60)
             with pytest.raises(openai.InternalServerError) as caught:
                 client.chat.completions.create(model="echo", messages=[{"role": "user", "content": "hello"}])
             rest = list(lines)

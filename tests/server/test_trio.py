@@ -19,7 +19,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
     with launch(tmp_path_factory.mktemp("trio"), SMALL_MODELS_TOML, arguments=["-k", "trio", "-w", "1"]) as process:
         process.listening(60)
         deadline = time.monotonic() + 300
-        while httpx.get(f"http://127.0.0.1:{process.port}/ready").status_code != 200:
+        while httpx.get(f"http://127.0.0.1:{process.port}/ready", timeout=60).status_code != 200:
             assert time.monotonic() < deadline, process.log
             time.sleep(0.1)
         yield process
