@@ -139,4 +139,5 @@ def test_the_cache_directory(environ: dict[str, str], folder: str) -> None:
 
 def test_the_names_are_those_that_tiktoken_has_the_same_table_for() -> None:
     tiktoken_model = pytest.importorskip("tiktoken.model")
-    assert {tiktoken_model.encoding_name_for_model(name) for name in openai_ids.NAMES} == {"cl100k_base"}
+    names = [name for name in openai_ids.NAMES if not name.endswith("*")]
+    assert {tiktoken_model.encoding_name_for_model(name) for name in names} == {"cl100k_base"}
