@@ -112,7 +112,7 @@ def test_the_tokens_of_a_stream_come_one_by_one(client: openai.OpenAI) -> None:
     assert text == "hello " * 10
     # 60 tokens at 50 a second.
     assert times[-1] - times[0] > 0.8
-    assert max(later - earlier for earlier, later in pairwise(times)) < 0.5
+    assert sum(later - earlier > 0.005 for earlier, later in pairwise(times)) > 20
 
 
 @pytest.mark.parametrize("reset", [False, True])

@@ -54,7 +54,7 @@ def test_random_schedules(monkeypatch, llama, opened, words, schedule, chunk, he
         limits = {"kv_bytes": llama.kv(BUDGET), "prefill_chunk": chunk, "max_running": max_running}
         async with opened(llama, **limits) as chat:
             watched = watch(chat.engine)
-            await asyncio.wait_for(asyncio.gather(*(one(chat, job) for job in schedule)), 60)
+            await asyncio.wait_for(asyncio.gather(*(one(chat, job) for job in schedule)), 240)
             await chat.matches(words(100, 9), 51)
             assert max(watched) <= llama.kv(BUDGET)
             status = chat.backend.status()
