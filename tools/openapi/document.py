@@ -8,8 +8,18 @@ import msgspec
 
 from ark import __version__
 from ark.api.error_body import ErrorReply
+from ark.api.messages.schema import MessagesError
 from ark.api.routes import ROUTES
-from tools.openapi.operations import DESCRIPTIONS, HEADERS, PARAMETERS, error_response, errors, operation
+from tools.openapi.operations import (
+    DESCRIPTIONS,
+    HEADERS,
+    PARAMETERS,
+    error_name,
+    error_response,
+    error_type,
+    errors,
+    operation,
+)
 from tools.openapi.schemas import Schemas
 
 DESCRIPTION = """An inference server behind OpenAI's API that remembers: sessions keep the model's whole state.
@@ -30,12 +40,16 @@ def document() -> dict[str, Any]:
     described = [DESCRIPTIONS[route.endpoint] for _, _, route in routes]
     schemas = Schemas(
         requests=[one.body for one in described if one.body is not None],
-        replies=[ErrorReply, *(kind for one in described for kind in one.replies.values() if kind is not None)],
+        replies=[
+            ErrorReply,
+            MessagesError,
+            *(kind for one in described for kind in one.replies.values() if kind is not None),
+        ],
     )
     paths: dict[str, dict[str, Any]] = {path: {} for path in ROUTES}
     for path, method, route in routes:
         paths[path][method.lower()] = operation(path, route, schemas)
-    kinds = {kind.__name__: kind for _, _, route in routes for kind in errors(route)}
+    found = {error_name(route, kind): (kind, error_type(route)) for _, _, route in routes for kind in errors(route)}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -47,7 +61,7 @@ def document() -> dict[str, Any]:
         "paths": paths,
         "components": {
             "schemas": schemas.components,
-            "responses": {name: error_response(kind, schemas) for name, kind in sorted(kinds.items())},
+            "responses": {name: error_response(kind, body, schemas) for name, (kind, body) in sorted(found.items())},
             "parameters": PARAMETERS,
             "headers": HEADERS,
         },

@@ -36,7 +36,14 @@ from ark.api.embeddings import endpoint as embeddings
 from ark.api.embeddings.schema import EmbeddingList, EmbeddingRequest
 from ark.api.error_body import ErrorReply
 from ark.api.messages import endpoint as messages
-from ark.api.messages.schema import CountTokensRequest, InputTokenCount, MessageReply, MessagesRequest
+from ark.api.messages.render import encode_error as messages_error
+from ark.api.messages.schema import (
+    CountTokensRequest,
+    InputTokenCount,
+    MessageReply,
+    MessagesError,
+    MessagesRequest,
+)
 from ark.api.models import endpoint as models
 from ark.api.models.endpoint import Model, ModelList
 from ark.api.ops import endpoint as ops
@@ -377,7 +384,7 @@ def operation(path: str, route: Route, schemas: Schemas) -> dict[str, Any]:
         "content": {media: {"schema": _content(media, kind, schemas)} for media, kind in own.replies.items()},
     }
     described["responses"] = {"200": good} | {
-        str(kind.status): _reference("responses", kind.__name__) for kind in errors(route)
+        str(kind.status): _reference("responses", error_name(route, kind)) for kind in errors(route)
     }
     if route.open:
         described["security"] = []
@@ -397,7 +404,17 @@ def errors(route: Route) -> list[type[APIError]]:
     return sorted(kinds, key=lambda kind: kind.status)
 
 
-def error_response(kind: type[APIError], schemas: Schemas) -> dict[str, Any]:
+def error_name(route: Route, kind: type[APIError]) -> str:
+    """What the document calls a reply of a route with an error."""
+    return kind.__name__ if error_type(route) is ErrorReply else f"Messages{kind.__name__}"
+
+
+def error_type(route: Route) -> type[msgspec.Struct]:
+    """The body of a route's errors."""
+    return MessagesError if route.encode_error is messages_error else ErrorReply
+
+
+def error_response(kind: type[APIError], body: type[msgspec.Struct], schemas: Schemas) -> dict[str, Any]:
     """A reply with an error."""
     names = ["x-request-id"]
     if kind in (TooManyRequests, Unavailable):
@@ -405,7 +422,7 @@ def error_response(kind: type[APIError], schemas: Schemas) -> dict[str, Any]:
     return {
         "description": error_text(kind) or f"{HTTPStatus(kind.status).phrase}.",
         "headers": _headers(names),
-        "content": {JSON: {"schema": schemas.of(ErrorReply)}},
+        "content": {JSON: {"schema": schemas.of(body)}},
     }
 
 

@@ -21,8 +21,7 @@ from ark.chat.tools.toolbox import Tool, Toolbox
 from ark.engines.chat import Grammar
 from ark.errors import BadRequest, Unavailable
 from ark_backends.kit import child_process
-from ark_backends.kit.grammar import GrammarFailed, Grammars
-from ark_backends.kit.grammar_worker import NICE
+from ark_backends.kit.grammar import NICE, GrammarFailed, Grammars
 from ark_backends.kit.schema_limits import MAX_NESTING
 from ark_backends.kit.schema_references import nesting
 from ark_backends.kit.simple_schemas import is_simple
