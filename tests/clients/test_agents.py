@@ -15,9 +15,10 @@ import pytest
 from client_programs import KEY, run
 from fixture_models import TINY_CHAT, tiny_chat
 from running import Running, serve
+from transformers import AutoTokenizer
 
 from ark.app import create_app
-from ark.config import Config
+from ark.config import Config, SamplingConfig
 
 pytestmark = pytest.mark.npm
 
@@ -101,13 +102,29 @@ wire_api = "responses"
     assert second["cached_input_tokens"] > 0.9 * first["input_tokens"]
 
 
-def test_claude_code_runs_a_prompt_to_its_end(roomy: Running, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def brief(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """The same, with replies of one word: so far from its training the model ends few of them by itself, and Claude
+    Code takes a reply that was cut for an error."""
+    copy = tmp_path_factory.mktemp("brief") / "tiny-chat"
+    shutil.copytree(TINY_CHAT, copy)
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 65_536}))
+    tokenizer = AutoTokenizer.from_pretrained(copy)
+    spaced = [token for token in range(len(tokenizer)) if tokenizer.decode([token])[:1].isspace()]
+    (copy / "generation_config.json").write_text(json.dumps({"eos_token_id": [config["eos_token_id"], *spaced]}))
+    model = msgspec.structs.replace(tiny_chat(), path=str(copy), sampling=SamplingConfig(temperature=0))
+    with serve(create_app(Config(models=(model,)))) as server:
+        yield server
+
+
+def test_claude_code_runs_a_prompt_to_its_end(brief: Running, tmp_path: Path) -> None:
     """It speaks Anthropic's API, and sends everything again at each turn."""
 
     def claude(*arguments: str) -> dict[str, Any]:
         own = {
             "HOME": str(tmp_path),
-            "ANTHROPIC_BASE_URL": roomy.url,
+            "ANTHROPIC_BASE_URL": brief.url,
             "ANTHROPIC_API_KEY": KEY,
             "DISABLE_TELEMETRY": "1",
             "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
