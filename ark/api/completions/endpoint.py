@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, asynccontextmanager
+from typing import Any
 
 import anyio
 import msgspec
@@ -20,7 +21,7 @@ from ark.chat.output.processor import OutputProcessor, with_text
 from ark.chat.prompt.builder import PromptBuilder
 from ark.chat.turn import Replies
 from ark.concurrency import run_in_thread_if_large
-from ark.engines.chat import ChatBackend, GenerationJob
+from ark.engines.chat import ChatBackend, GenerationJob, TokenBatch
 from ark.errors import APIError, ContextLengthExceeded, UnsupportedParameter, invalid_value
 from ark.http.response import EventStream, Response
 from ark.http.sse import DONE, json_event
@@ -48,8 +49,7 @@ async def create(request: Request, services: Services) -> Response | EventStream
     if ignored:
         body = msgspec.structs.replace(body, **dict.fromkeys(ignored))
     _check(body, backend)
-    prompts = await run_in_thread_if_large(len(request.body), lambda: _read_prompts(body, served.prompts))
-    jobs = [_job(ids, place, body, request, served=served, backend=backend) for place, ids in prompts.items()]
+    jobs = await run_in_thread_if_large(len(request.body), lambda: _read_jobs(body, request, served, backend))
     runner = CompletionRunner(body, jobs, request, backend, work, seconds=limits.generation_seconds)
     headers = ignored_header(ignored)
     if not body.stream:
@@ -57,6 +57,19 @@ async def create(request: Request, services: Services) -> Response | EventStream
     return EventStream(
         events=runner.events(), headers=lambda: headers, error_event=lambda error: error_event(error, named=False)
     )
+
+
+class PromptObserver:
+    """Takes the times of one prompt's replies, which are not those of another's."""
+
+    def __init__(self, work: JobRecord, first: int) -> None:
+        """`first` is the number of the prompt's first reply among all of the request's."""
+        self.ask = work.ask
+        self._work = work
+        self._first = first
+
+    def batch(self, batch: TokenBatch) -> None:
+        self._work.batch(msgspec.structs.replace(batch, index=self._first + batch.index) if self._first else batch)
 
 
 class CompletionRunner:
@@ -86,22 +99,23 @@ class CompletionRunner:
         """The whole completion. Raises the first prompt's error that comes."""
         choices: dict[int, list[TextChoice]] = {}
         errors: list[APIError] = []
-        places = anyio.Semaphore(AT_ONCE)
+        numbers = iter(range(len(self.jobs)))
 
-        async def run_one(number: int) -> None:
+        async def run_some() -> None:
             try:
-                async with places, self._begin(number) as replies:
-                    async for _ in replies:
-                        pass
-                choices[number] = self._choices(number, replies)
+                for number in numbers:
+                    async with self._begin(number) as replies:
+                        async for _ in replies:
+                            pass
+                    choices[number] = self._choices(number, replies)
             except APIError as error:
                 errors.append(error)
                 tasks.cancel_scope.cancel()
 
         try:
             async with anyio.create_task_group() as tasks:
-                for number in range(len(self.jobs)):
-                    tasks.start_soon(run_one, number)
+                for _ in range(min(AT_ONCE, len(self.jobs))):
+                    tasks.start_soon(run_some)
             if errors:
                 raise errors[0]
         finally:
@@ -143,7 +157,8 @@ class CompletionRunner:
         ]
         self._work.ask()
         async with aclosing(self._backend.generate(job)) as batches:
-            replies = Replies(job, batches, outputs, observer=self._work, seconds=self._seconds)
+            observer = PromptObserver(self._work, number * job.n)
+            replies = Replies(job, batches, outputs, observer=observer, seconds=self._seconds)
             self._replies.append(replies)
             await replies.read()
             yield replies
@@ -152,7 +167,7 @@ class CompletionRunner:
         body, wanted = self.body, self.body.n or 1
         outputs = replies.outputs
         if len(outputs) > wanted:
-            outputs = sorted(outputs, key=render.likelihood, reverse=True)[:wanted]
+            outputs = sorted(outputs, key=render.mean_logprob, reverse=True)[:wanted]
         choices = []
         for place, output in enumerate(outputs):
             text, tokens = self._echo(number, replies)
@@ -249,34 +264,32 @@ def _read_prompts(body: CompletionRequest, builder: PromptBuilder) -> dict[str, 
     }
 
 
-def _job(
-    ids: Sequence[int],
-    place: str,
-    body: CompletionRequest,
-    request: Request,
-    *,
-    served: ServedChat,
-    backend: ChatBackend,
-) -> GenerationJob:
-    room = backend.context_length - len(ids)
-    if not ids:
-        raise invalid_value(place, "There is nothing to continue, and the model has no token for a beginning.")
-    if room < 1:
-        reason = f"It is {len(ids)} tokens; the model's context is {backend.context_length}, and a reply needs one."
-        raise ContextLengthExceeded(f"Invalid '{place}': {reason}", param=place)
-    tokenizer = backend.tokenizer
-    if max(ids) >= tokenizer.vocab_size:
-        raise invalid_value(place, f"The model has no token {max(ids)}: its ids end at {tokenizer.vocab_size - 1}.")
+def _read_jobs(
+    body: CompletionRequest, request: Request, served: ServedChat, backend: ChatBackend
+) -> list[GenerationJob]:
+    """A job for each prompt. Raises BadRequest."""
+    tokenizer, context_length = backend.tokenizer, backend.context_length
     count = max(body.n or 1, body.best_of or 1)
     ends = frozenset() if body.ignore_eos else tokenizer.stop_token_ids
-    return GenerationJob(
-        request_id=request.id,
-        prompt=ids,
-        max_tokens=min(room, MAX_TOKENS if body.max_tokens is None else max(1, body.max_tokens)),
-        sampling=read_sampling(body, served.default_sampling, tokenizer.vocab_size),
-        stop_token_ids=ends.union(body.stop_token_ids or ()),
-        owner=request.owner,
-        n=count,
-        top_logprobs=(body.logprobs or 0) if body.logprobs is not None or count > (body.n or 1) else None,
-        prompt_logprobs=bool(body.echo) and body.logprobs is not None,
-    )
+    common: dict[str, Any] = {
+        "request_id": request.id,
+        "sampling": read_sampling(body, served.default_sampling, tokenizer.vocab_size),
+        "stop_token_ids": ends.union(body.stop_token_ids or ()),
+        "owner": request.owner,
+        "n": count,
+        "top_logprobs": (body.logprobs or 0) if body.logprobs is not None or count > (body.n or 1) else None,
+        "prompt_logprobs": bool(body.echo) and body.logprobs is not None,
+    }
+    wanted = MAX_TOKENS if body.max_tokens is None else max(1, body.max_tokens)
+    jobs = []
+    for place, ids in _read_prompts(body, served.prompts).items():
+        room = context_length - len(ids)
+        if not ids:
+            raise invalid_value(place, "There is nothing to continue, and the model has no token for a beginning.")
+        if room < 1:
+            reason = f"It is {len(ids)} tokens; the model's context is {context_length}, and a reply needs one."
+            raise ContextLengthExceeded(f"Invalid '{place}': {reason}", param=place)
+        if max(ids) >= tokenizer.vocab_size:
+            raise invalid_value(place, f"The model has no token {max(ids)}: its ids end at {tokenizer.vocab_size - 1}.")
+        jobs.append(GenerationJob(prompt=ids, max_tokens=min(room, wanted), **common))
+    return jobs

@@ -84,7 +84,7 @@ def _top(found: TokenLogprobs) -> dict[str, float]:
     return {**top, _name(bytes(found.bytes)): found.logprob}
 
 
-def likelihood(output: OutputProcessor) -> float:
+def mean_logprob(output: OutputProcessor) -> float:
     """The mean of the logarithms of the probabilities of a reply's tokens, by which `best_of` chooses."""
     found = output.logprobs or ()
     return sum(token.logprob for token in found) / max(1, len(found))

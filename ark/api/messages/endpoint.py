@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncGenerator
 from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -12,26 +11,22 @@ import msgspec
 from ark.api.chat import parameters
 from ark.api.chat.endpoint import TurnRunner
 from ark.api.chat.parameters import read_hints
+from ark.api.chat.schema import ChatRequest
 from ark.api.decode import decode_body
-from ark.api.messages.read import Reading, chat_request, read
+from ark.api.messages.read import NAMES, Reading, chat_request, read
 from ark.api.messages.render import MessageRenderer, error_event
 from ark.api.messages.schema import CountTokensRequest, InputTokenCount, MessagesRequest
-from ark.api.reasoning import seal_reasoning, unseal_reasoning, with_exact_reasoning
+from ark.api.own_names import own_name, own_names
+from ark.api.reasoning import SealedReasoning, seal_reasoning, unseal_reasoning, with_exact_reasoning
 from ark.api.request import Request, ignored_header
-from ark.api.responses.translate import Names, own_names
 from ark.chat.turn import Turn, TurnRequest, prepare
+from ark.concurrency import run_in_thread_if_large
 from ark.engines.chat import ChatBackend
 from ark.errors import BadRequest
 from ark.http.response import EventStream, Response
 from ark.models.served import ServedChat
 from ark.services import Services
 from ark.sessions.transcript import Continuation
-
-_NAMES: Names = (
-    (re.compile(r"^max_completion_tokens$"), "max_tokens"),
-    (re.compile(r"^stop$"), "stop_sequences"),
-    (re.compile(r"^reasoning_effort$"), "thinking"),
-)
 
 _decoder = msgspec.json.Decoder(MessagesRequest)
 _count_decoder = msgspec.json.Decoder(CountTokensRequest)
@@ -56,13 +51,13 @@ async def create(request: Request, services: Services) -> Response | EventStream
     Tools that Anthropic runs or describes are left out and named in `x-ark-ignored`.
     """
     body = await decode_body(_decoder, request.body, services.config.limits)
-    reading = _read(body, request, services)
+    reading = await _read(body, request, services)
     served = services.registry.find_for(ServedChat, body.model, request.key)
     chat = chat_request(body, reading)
     meter = services.metrics.requests.models[served.name]
     work = request.record.begin("chat", served.name, chat, meter=meter)
     backend = await served.ready(services.config.server.load_wait)
-    asked, ignored = _ask(body, reading, request, services, served=served, backend=backend)
+    asked, ignored = _ask(chat, reading, request, services, served=served, backend=backend)
     runner = MessageRunner(
         reading=reading,
         asked=asked,
@@ -91,20 +86,20 @@ async def create(request: Request, services: Services) -> Response | EventStream
 async def count_tokens(request: Request, services: Services) -> Response:
     """The tokens of a message's prompt. Nothing is generated, and nothing is kept."""
     body = await decode_body(_count_decoder, request.body, services.config.limits)
-    reading = _read(body, request, services)
+    reading = await _read(body, request, services)
     served = services.registry.find_for(ServedChat, body.model, request.key)
     backend = await served.ready(services.config.server.load_wait)
-    asked, _ = _ask(body, reading, request, services, served=served, backend=backend)
+    asked, _ = _ask(chat_request(body, reading), reading, request, services, served=served, backend=backend)
     with _own_names(reading):
         prompt, *_ = await prepare(asked, Continuation(asked.messages, how="stateless"), served.prompts)
     return Response(body=msgspec.json.encode(InputTokenCount(input_tokens=len(prompt.ids))))
 
 
 def _own_names(reading: Reading) -> AbstractContextManager[None]:
-    return own_names(reading.places, reading.tool_places, _NAMES)
+    return own_names(reading.places, reading.tool_places, NAMES)
 
 
-def _read(body: CountTokensRequest, request: Request, services: Services) -> Reading:
+async def _read(body: CountTokensRequest, request: Request, services: Services) -> Reading:
     limits = services.config.limits
     if len(body.messages) > limits.messages:
         raise BadRequest(
@@ -112,11 +107,15 @@ def _read(body: CountTokensRequest, request: Request, services: Services) -> Rea
             param="messages",
             code="array_above_max_length",
         )
-    return read(body, lambda text: unseal_reasoning(text, services.seal, request.owner))
+
+    def unseal(text: str) -> SealedReasoning:
+        return unseal_reasoning(text, services.seal, request.owner)
+
+    return await run_in_thread_if_large(len(request.body), lambda: read(body, unseal))
 
 
 def _ask(
-    body: CountTokensRequest,
+    chat: ChatRequest,
     reading: Reading,
     request: Request,
     services: Services,
@@ -126,10 +125,8 @@ def _ask(
 ) -> tuple[TurnRequest, list[str]]:
     """The turn that a request asks for, and what of it is ignored. Raises BadRequest."""
     with _own_names(reading):
-        chat = chat_request(body, reading)
         dropped = served.check(chat, ignore=services.config.server.unsupported_parameters == "ignore")
         chat = parameters.without(chat, dropped)
-        messages = parameters.read_messages(chat.messages)
-        messages = with_exact_reasoning(messages, reading.sealed, served.prompts.fingerprint)
+        messages = with_exact_reasoning(reading.history, reading.sealed, served.prompts.fingerprint)
         asked = parameters.read(chat, messages, request, served, backend, limits=services.config.limits)
-    return asked, [*dict.fromkeys([*reading.ignored, *dropped])]
+    return asked, [*dict.fromkeys([*reading.ignored, *(own_name(name, (), (), NAMES) for name in dropped)])]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ark.api.chat.parameters import read_messages
 from ark.api.chat.schema import (
     ChatMessage,
     ChatRequest,
@@ -19,8 +21,16 @@ from ark.api.chat.schema import (
     ToolDefinition,
 )
 from ark.api.messages.schema import Block, Blocks, CountTokensRequest, InputMessage, MessagesRequest
+from ark.api.own_names import Names, own_names
 from ark.api.reasoning import SealedReasoning
 from ark.errors import BadRequest, invalid_value, missing_parameter, shorten
+from ark.sessions.transcript import Message
+
+NAMES: Names = (
+    (re.compile(r"^max_completion_tokens$"), "max_tokens"),
+    (re.compile(r"^stop$"), "stop_sequences"),
+    (re.compile(r"^reasoning_effort$"), "thinking"),
+)
 
 Unseal = Callable[[str], SealedReasoning]
 """Raises ValueError for what was not sealed here, and for this key."""
@@ -37,6 +47,8 @@ _IGNORED = frozenset({"redacted_thinking", "server_tool_use", "web_search_tool_r
 class Reading:
     """What a request says, before a model is asked for."""
 
+    history: tuple[Message, ...] = ()
+    """The messages as templates read them, once all are there."""
     messages: list[ChatMessage] = field(default_factory=list)
     places: list[str] = field(default_factory=list)
     """Where in the request each message comes from."""
@@ -77,6 +89,8 @@ def read(body: CountTokensRequest, unseal: Unseal) -> Reading:
         )
         found.tools.append(ToolDefinition(function=function))
         found.tool_places.append(f"tools[{index}]")
+    with own_names(found.places, found.tool_places, NAMES):
+        found.history = read_messages(found.messages)
     return found
 
 

@@ -9,12 +9,13 @@ import msgspec
 
 from ark.api.chat import parameters
 from ark.api.chat.schema import ChatRequest
+from ark.api.own_names import own_name, own_names
 from ark.api.reasoning import SealedReasoning, unseal_reasoning, with_exact_reasoning
 from ark.api.request import Request
 from ark.api.responses.items import Input, Item, read_input
 from ark.api.responses.schema import ConversationReference, InputFields, InputItem, ResponseRequest
 from ark.api.responses.tools import Tools
-from ark.api.responses.translate import chat_request, own_name, own_names
+from ark.api.responses.translate import NAMES, chat_request
 from ark.chat.turn import TurnRequest
 from ark.concurrency import run_in_thread_if_large
 from ark.config import LimitsConfig
@@ -91,7 +92,7 @@ def _read(
     places = ["instructions", *found.places] if body.instructions else found.places
     if parent is None and not places:
         raise invalid_value("input", "There is nothing in it for the model to read.")
-    with own_names(places, tools.places):
+    with own_names(places, tools.places, NAMES):
         chat = chat_request(body, model, found, tools)
         parameters.check_arguments(chat.messages, depth=limits.json_depth, values=limits.json_values)
     return Reading(
@@ -140,7 +141,7 @@ def ask(
     reading: Reading, request: Request, services: Services, served: ServedChat, backend: ChatBackend
 ) -> tuple[TurnRequest, list[str]]:
     """The turn that a request asks for, and what of it is ignored. Raises BadRequest."""
-    with own_names(reading.places, reading.tools.places):
+    with own_names(reading.places, reading.tools.places, NAMES):
         dropped = served.check(reading.chat, ignore=services.config.server.unsupported_parameters == "ignore")
         chat = parameters.without(reading.chat, dropped)
         messages = parameters.read_messages(chat.messages)
@@ -148,7 +149,7 @@ def ask(
         sealed = {index + instructed: one for index, one in reading.input.sealed.items()}
         messages = with_exact_reasoning(messages, sealed, served.prompts.fingerprint)
         asked = parameters.read(chat, messages, request, served, backend, limits=services.config.limits)
-    names = [*reading.tools.ignored, *reading.input.ignored, *(own_name(name, (), ()) for name in dropped)]
+    names = [*reading.tools.ignored, *reading.input.ignored, *(own_name(name, (), (), NAMES) for name in dropped)]
     return asked, [*dict.fromkeys(names)]
 
 

@@ -11,6 +11,7 @@ import msgspec
 
 from ark.api.chat.endpoint import TurnRunner
 from ark.api.chat.parameters import read_hints
+from ark.api.own_names import own_names
 from ark.api.reasoning import seal_reasoning
 from ark.api.request import Request, ignored_header
 from ark.api.responses import schema
@@ -18,7 +19,7 @@ from ark.api.responses.read import Reading, ask, read
 from ark.api.responses.render import Event, ResponseRenderer, encode
 from ark.api.responses.schema import ConversationReference, InputFields, ResponseRequest
 from ark.api.responses.state import ResponseTurn, behind
-from ark.api.responses.translate import ENCRYPTED, LOGPROBS, own_names
+from ark.api.responses.translate import ENCRYPTED, LOGPROBS, NAMES
 from ark.chat.turn import Turn, TurnRequest, prepare
 from ark.errors import Conflict, ContextLengthExceeded
 from ark.models.served import ServedChat
@@ -106,7 +107,7 @@ class ResponseRunner(TurnRunner):
 
     async def _events(self) -> AsyncGenerator[Event, None]:
         renderer = self.renderer
-        with own_names(self.reading.places, self.reading.tools.places):
+        with own_names(self.reading.places, self.reading.tools.places, NAMES):
             async with self.begin() as turn:
                 for event in renderer.start():
                     yield event
@@ -184,7 +185,7 @@ async def count_tokens(body: InputFields, request: Request, services: Services) 
     continuation = Continuation(asked.messages, how="stateless")
     if reading.parent is not None:
         continuation = behind(reading.parent, asked.messages, served.name, instructed=bool(body.instructions))
-    with own_names(reading.places, reading.tools.places):
+    with own_names(reading.places, reading.tools.places, NAMES):
         prompt, *_ = await prepare(asked, continuation, served.prompts)
     return len(prompt.ids)
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 from ark.api.chat.schema import ChatMessage, ChatRequest, JSONSchemaFormat, ResponseFormat
+from ark.api.own_names import Names
 from ark.api.responses.items import Input
 from ark.api.responses.schema import InputFields, ResponseRequest, TextFormat
 from ark.api.responses.tools import Tools
-from ark.errors import APIError
 
 LOGPROBS = "message.output_text.logprobs"
 ENCRYPTED = "reasoning.encrypted_content"
@@ -22,17 +20,13 @@ _SAME = (
 )
 """Parameters of the same name."""
 
-Names = Sequence[tuple[re.Pattern[str], str]]
-"""Names of a chat's parameters, and what they are in another API."""
-
-_NAMES: Names = (
+NAMES: Names = (
     (re.compile(r"^response_format(\.json_schema)?"), "text.format"),
     (re.compile(r"^max(_completion)?_tokens$"), "max_output_tokens"),
     (re.compile(r"^reasoning_effort$"), "reasoning.effort"),
     (re.compile(r"^logprobs$"), "include"),
     (re.compile(r"^messages$"), "input"),
 )
-_INDEXED = re.compile(r"^(?P<list>messages|tools)\[(?P<index>\d+)\](\.function|\.custom)?")
 
 
 def chat_request(body: InputFields, model: str, read: Input, tools: Tools) -> ChatRequest:
@@ -61,30 +55,6 @@ def chat_request(body: InputFields, model: str, read: Input, tools: Tools) -> Ch
         chat_template_kwargs=body.chat_template_kwargs,
         **fields,
     )
-
-
-@contextmanager
-def own_names(places: Sequence[str], tools: Sequence[str], names: Names = _NAMES) -> Iterator[None]:
-    """Let errors name the request's own parameters. `places` are those of the messages, `tools` of the tools."""
-    try:
-        yield
-    except APIError as error:
-        if error.param is not None:
-            param = own_name(error.param, places, tools, names)
-            error.message = error.message.replace(f"'{error.param}'", f"'{param}'")
-            error.param = param
-        raise
-
-
-def own_name(name: str, places: Sequence[str], tools: Sequence[str], names: Names = _NAMES) -> str:
-    """A chat's parameter as the request's own."""
-    if found := _INDEXED.match(name):
-        listed = places if found["list"] == "messages" else tools
-        index = int(found["index"])
-        return listed[index] + name[found.end() :] if index < len(listed) else name
-    for pattern, own in names:
-        name = pattern.sub(own, name)
-    return name
 
 
 def _response_format(form: TextFormat) -> ResponseFormat | None:

@@ -20,7 +20,7 @@ from ark.errors import BadRequest, invalid_value
 from ark.http.response import Response
 from ark.models.served import ServedChat
 from ark.services import Services
-from ark.sessions.transcript import Continuation
+from ark.sessions.transcript import Continuation, Message
 
 
 class TokenizeRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,6 +58,9 @@ class TokenText(msgspec.Struct, frozen=True, kw_only=True):
     """The text of the tokens, special ones included."""
 
 
+_TOKEN_BYTES = 16
+"""What a token counts as: to decode one by itself takes as long as to work on so many bytes."""
+
 _tokenize_decoder = msgspec.json.Decoder(TokenizeRequest)
 _detokenize_decoder = msgspec.json.Decoder(DetokenizeRequest)
 
@@ -78,7 +81,9 @@ async def tokenize(request: Request, services: Services) -> Response:
         ids = await _encode_messages(body, body.messages, request, services, served)
     texts: Sequence[str] | UnsetType = UNSET
     if body.return_token_strs:
-        texts = await run_in_thread_if_large(len(ids), lambda: [backend.tokenizer.decode([token]) for token in ids])
+        texts = await run_in_thread_if_large(
+            _TOKEN_BYTES * len(ids), lambda: [backend.tokenizer.decode([token]) for token in ids]
+        )
     found = TokenList(count=len(ids), max_model_len=backend.context_length, tokens=ids, token_strs=texts)
     return Response(body=msgspec.json.encode(found))
 
@@ -94,8 +99,13 @@ async def _encode_messages(
     chat = chat_parameters.without(chat, ignored)
     backend = await served.ready(services.config.server.load_wait)
     limits = services.config.limits
-    chat_parameters.check_arguments(messages, depth=limits.json_depth, values=limits.json_values)
-    asked = chat_parameters.read(chat, read_messages(messages), request, served, backend, limits=limits)
+
+    def read() -> tuple[Message, ...]:
+        chat_parameters.check_arguments(messages, depth=limits.json_depth, values=limits.json_values)
+        return read_messages(messages)
+
+    history = await run_in_thread_if_large(len(request.body), read)
+    asked = chat_parameters.read(chat, history, request, served, backend, limits=limits)
     prompt, *_ = await prepare(asked, Continuation(asked.messages, how="stateless"), served.prompts)
     return prompt.ids
 
