@@ -54,59 +54,10 @@ def test_the_agents_sdk_of_javascript(server: Running) -> None:
 
 
 @pytest.fixture(scope="module")
-def roomy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """The tiny model with room for what Codex sends: its sense ends where its training did, its grammar does not."""
-    copy = tmp_path_factory.mktemp("model") / "tiny-chat"
-    shutil.copytree(TINY_CHAT, copy)
-    config = json.loads((copy / "config.json").read_text())
-    (copy / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 65_536}))
-    with serve(create_app(Config(models=(msgspec.structs.replace(tiny_chat(), path=str(copy)),)))) as server:
-        yield server
-
-
-def test_codex_runs_a_prompt_to_its_end(roomy: Running, tmp_path: Path) -> None:
-    """And goes on from there, where nearly all that it sends again has been read already."""
-    (tmp_path / "config.toml").write_text(
-        f"""\
-model = "gpt-4o"
-model_provider = "ark"
-
-[model_providers.ark]
-name = "ARK"
-base_url = "{roomy.url}/v1"
-env_key = "OPENAI_API_KEY"
-wire_api = "responses"
-"""
-    )
-
-    def codex(*arguments: str) -> dict[str, Any]:
-        done = subprocess.run(
-            [NPM / "node_modules" / ".bin" / "codex", "exec", "--json", "--skip-git-repo-check", *arguments],
-            env={**os.environ, "CODEX_HOME": str(tmp_path), "OPENAI_API_KEY": KEY},
-            cwd=tmp_path,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=280,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        events = [json.loads(line) for line in done.stdout.splitlines()]
-        assert any(event.get("item", {}).get("type") == "agent_message" for event in events)
-        assert events[-1]["type"] == "turn.completed"
-        return events[-1]["usage"]  # type: ignore[no-any-return]
-
-    first = codex("Hello! My name is Ada.")
-    second = codex("resume", "--last", "What is my name?")
-    assert second["input_tokens"] > first["input_tokens"] > 5_000
-    assert second["cached_input_tokens"] > 0.9 * first["input_tokens"]
-
-
-@pytest.fixture(scope="module")
 def brief(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """The same, with replies of one word: so far from its training the model ends few of them by itself, and Claude
-    Code takes a reply that was cut for an error."""
-    copy = tmp_path_factory.mktemp("brief") / "tiny-chat"
+    """The tiny model with room for what agents send, and with replies of one word: so far from its training it ends few
+    of them by itself, and Claude Code takes a reply that was cut for an error."""
+    copy = tmp_path_factory.mktemp("model") / "tiny-chat"
     shutil.copytree(TINY_CHAT, copy)
     config = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 65_536}))
@@ -116,6 +67,51 @@ def brief(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     model = msgspec.structs.replace(tiny_chat(), path=str(copy), sampling=SamplingConfig(temperature=0))
     with serve(create_app(Config(models=(model,)))) as server:
         yield server
+
+
+def printed(command: str, *arguments: str, home: Path, **environment: str) -> str:
+    """What an agent prints that runs to its end."""
+    done = subprocess.run(
+        [NPM / "node_modules" / ".bin" / command, *arguments],
+        env=os.environ | environment,
+        cwd=home,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_codex_runs_a_prompt_to_its_end(brief: Running, tmp_path: Path) -> None:
+    """And goes on from there, where nearly all that it sends again has been read already."""
+    (tmp_path / "config.toml").write_text(
+        f"""\
+model = "gpt-4o"
+model_provider = "ark"
+
+[model_providers.ark]
+name = "ARK"
+base_url = "{brief.url}/v1"
+env_key = "OPENAI_API_KEY"
+wire_api = "responses"
+"""
+    )
+
+    def codex(*arguments: str) -> dict[str, Any]:
+        own = {"CODEX_HOME": str(tmp_path), "OPENAI_API_KEY": KEY}
+        text = printed("codex", "exec", "--json", "--skip-git-repo-check", *arguments, home=tmp_path, **own)
+        events = [json.loads(line) for line in text.splitlines()]
+        assert any(event.get("item", {}).get("type") == "agent_message" for event in events)
+        assert events[-1]["type"] == "turn.completed"
+        return events[-1]["usage"]  # type: ignore[no-any-return]
+
+    first = codex("Hello! My name is Ada.")
+    second = codex("resume", "--last", "What is my name?")
+    assert second["input_tokens"] > first["input_tokens"] > 5_000
+    assert second["cached_input_tokens"] > 0.9 * first["input_tokens"]
 
 
 def test_claude_code_runs_a_prompt_to_its_end(brief: Running, tmp_path: Path) -> None:
@@ -129,18 +125,8 @@ def test_claude_code_runs_a_prompt_to_its_end(brief: Running, tmp_path: Path) ->
             "DISABLE_TELEMETRY": "1",
             "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
         }
-        done = subprocess.run(
-            [NPM / "node_modules" / ".bin" / "claude", *arguments, "--output-format", "json", "--model", "gpt-4o"],
-            env=os.environ | own,
-            cwd=tmp_path,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=280,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        result: dict[str, Any] = json.loads(done.stdout)
+        text = printed("claude", *arguments, "--output-format", "json", "--model", "gpt-4o", home=tmp_path, **own)
+        result: dict[str, Any] = json.loads(text)
         assert result["terminal_reason"] == "completed", result
         assert result["result"]
         return result["usage"]  # type: ignore[no-any-return]
