@@ -197,3 +197,11 @@ async def test_a_client_that_leaves_ends_its_jobs() -> None:
                 exchange.disconnect()
             await until(lambda: not backend.status().running)
         assert backend.status().jobs_finished == 0
+
+
+async def test_the_times_between_tokens_are_a_prompts_own() -> None:
+    async with running() as client:
+        assert texts(await complete(client, ["user: abc", "user: def", "user: ghi"])) == ["abc", "def", "ghi"]
+        metrics = (await client.get("/metrics")).text
+    # Three letters and the end, of each.
+    assert 'ark:inter_token_latency_seconds_count{model_name="echo"} 9.0' in metrics
