@@ -6,6 +6,7 @@ import json
 import signal
 import socket
 import time
+import uuid
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -118,15 +119,15 @@ def test_the_tokens_of_a_stream_come_one_by_one(client: openai.OpenAI) -> None:
 @pytest.mark.parametrize("reset", [False, True])
 @pytest.mark.parametrize(("model", "stream"), [("slow", True), ("prefill", True), ("prefill", False)])
 def test_a_client_that_disconnects_cancels_its_job(server: Server, model: str, stream: bool, reset: bool) -> None:
-    left = server.left()
+    name = str(uuid.uuid4())
     with connected(server.port) as connection:
-        connection.sendall(post(chat("hello " * 500, model=model, stream=stream)))
+        connection.sendall(post(chat("hello " * 500, model=model, stream=stream), f"x-request-id: {name}"))
         server.until(lambda: running(server, model))
         if stream:
             read_until(connection, b"data: ")
         if reset:
             reset_when_closed(connection)
-    server.until(lambda: server.left() == left + 1, 10)
+    server.until(lambda: server.has_left(name), 10)
     assert not running(server, model)
 
 

@@ -90,6 +90,7 @@ def test_what_is_no_request_is_an_error_and_ends_nothing(server: Server, message
 
 
 def test_a_client_that_leaves_ends_its_job(server: Server) -> None:
+    server.until(lambda: server.metric("num_requests_running") == 0)
     before = server.metric("engine_jobs", outcome="cancelled")
     with opened(server) as socket:
         ask(socket, "x" * 3000)

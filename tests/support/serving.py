@@ -51,9 +51,10 @@ class Server:
         """Its warnings and errors so far."""
         return [line for line in self.lines() if line["level"] in ("warning", "error")]
 
-    def left(self) -> int:
-        """Requests whose client was seen to have disconnected."""
-        return sum(line["message"] == "client disconnected" for line in self.lines())
+    def has_left(self, request: str) -> bool:
+        """Whether the client of the request with this x-request-id was seen to have disconnected. A count of such
+        clients would take in those of an earlier test whose lines come late."""
+        return any(line["message"] == "client disconnected" and line["request_id"] == request for line in self.lines())
 
     def until(self, condition: Callable[[], bool], seconds: float = 180.0) -> None:
         deadline = time.monotonic() + seconds

@@ -7,6 +7,7 @@ import resource
 import socket
 import struct
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -86,23 +87,24 @@ class TestHalfClosed:
 
     @pytest.mark.parametrize("stream", [False, True])
     def test_it_has_left(self, echo: Server, stream: bool) -> None:
-        left = echo.left()
+        name = str(uuid.uuid4())
         with connected(echo.port) as connection:
-            connection.sendall(post(chat("hello " * 500, model="slow", stream=stream)))
+            body = chat("hello " * 500, model="slow", stream=stream)
+            connection.sendall(post(body, f"x-request-id: {name}"))
             echo.until(lambda: echo.metric("num_requests_running", model_name="slow") == 1)
             connection.shutdown(socket.SHUT_WR)
             rest = read_to_the_end(connection)
         assert b"[DONE]" not in rest
-        echo.until(lambda: echo.left() == left + 1)
+        echo.until(lambda: echo.has_left(name))
         assert echo.metric("num_requests_running", model_name="slow") == 0
 
     def test_in_its_body(self, echo: Server) -> None:
-        left = echo.left()
+        name = str(uuid.uuid4())
         with connected(echo.port) as connection:
-            connection.sendall(post(chat("x" * 1000))[:-500])
+            connection.sendall(post(chat("x" * 1000), f"x-request-id: {name}")[:-500])
             connection.shutdown(socket.SHUT_WR)
             assert b"200" not in read_to_the_end(connection)
-        echo.until(lambda: echo.left() == left + 1)
+        echo.until(lambda: echo.has_left(name))
 
     def test_the_other_half(self, echo: Server) -> None:
         """A client that will not read any more: its reply ends with the first write that is refused."""

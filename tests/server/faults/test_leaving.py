@@ -68,8 +68,8 @@ def test_in_the_head(server: Server, reset: bool, sent: int) -> None:
 
 def test_in_the_body(server: Server, reset: bool) -> None:
     """It has taken no place yet, and is counted as left."""
-    left = server.left()
-    head, _, body = post(chat("x" * 5000)).partition(b"\r\n\r\n")
+    name = str(uuid.uuid4())
+    head, _, body = post(chat("x" * 5000), f"x-request-id: {name}").partition(b"\r\n\r\n")
     with connected(server.port) as connection:
         connection.sendall(head + b"\r\nexpect: 100-continue\r\n\r\n")
         # The application reads the body now.
@@ -77,22 +77,22 @@ def test_in_the_body(server: Server, reset: bool) -> None:
         connection.sendall(body[:-2000])
         assert server.metric("requests_in_hand") == 0
         leave(connection, reset)
-    server.until(lambda: server.left() == left + 1)
+    server.until(lambda: server.has_left(name))
     assert server.metric("requests_in_hand") == server.metric("num_requests_waiting") == 0
 
 
 def test_in_the_queue(server: Server, model: Path, reset: bool) -> None:
     """Its prompt is never read, and who stands before it gets the same as ever."""
     expected = server.client.post("/v1/chat/completions", json=chat(ark_stateful=False)).json()
-    left, computed = server.left(), server.metric("prompt_tokens_computed")
+    name, computed = str(uuid.uuid4()), server.metric("prompt_tokens_computed")
     faulty_torch.set_fault(model, "hold")
     with connected(server.port) as first, connected(server.port) as second:
         first.sendall(post(chat(ark_stateful=False)))
         server.until(lambda: faulty_torch.is_held(model))
-        second.sendall(post(chat("x" * 1000, stream=True)))
+        second.sendall(post(chat("x" * 1000, stream=True), f"x-request-id: {name}"))
         server.until(lambda: server.metric("num_requests_waiting") == 1)
         leave(second, reset)
-        server.until(lambda: server.left() == left + 1)
+        server.until(lambda: server.has_left(name))
         faulty_torch.set_fault(model, None)
         seen = read_until(first, b'"usage"')
     assert expected["choices"][0]["message"]["content"].encode()[:5] in seen
@@ -102,27 +102,27 @@ def test_in_the_queue(server: Server, model: Path, reset: bool) -> None:
 
 def test_in_the_prefill(server: Server, model: Path, reset: bool) -> None:
     """Of a long prompt no more than the piece is computed that was under way."""
-    left, computed = server.left(), server.metric("prompt_tokens_computed")
+    name, computed = str(uuid.uuid4()), server.metric("prompt_tokens_computed")
     faulty_torch.set_fault(model, "hold")
     with connected(server.port) as connection:
-        connection.sendall(post(chat(f"{uuid.uuid4()} " * 50, stream=True)))
+        connection.sendall(post(chat(f"{uuid.uuid4()} " * 50, stream=True), f"x-request-id: {name}"))
         # The reply begins at the admission, before the prompt is computed.
         read_until(connection, b"data: ")
         server.until(lambda: faulty_torch.is_held(model))
         leave(connection, reset)
-        server.until(lambda: server.left() == left + 1)
+        server.until(lambda: server.has_left(name))
         faulty_torch.set_fault(model, None)
     server.until(lambda: not busy(server))
     assert server.metric("prompt_tokens_computed") - computed <= CHUNK
 
 
 def test_in_mid_stream(server: Server, reset: bool) -> None:
-    left, generated = server.left(), server.metric("generation_tokens")
+    name, generated = str(uuid.uuid4()), server.metric("generation_tokens")
     with connected(server.port) as connection:
-        connection.sendall(post(chat(stream=True, max_tokens=3500, ignore_eos=True)))
+        connection.sendall(post(chat(stream=True, max_tokens=3500, ignore_eos=True), f"x-request-id: {name}"))
         read_until(connection, b"data: ", 10)
         leave(connection, reset)
-    server.until(lambda: server.left() == left + 1)
+    server.until(lambda: server.has_left(name))
     server.until(lambda: not busy(server))
     assert server.metric("generation_tokens") - generated < 3500
 
@@ -134,13 +134,13 @@ def test_in_a_turn_of_a_session(server: Server, model: Path, reset: bool) -> Non
     texts = ("alpha", "beta", "gamma")
     expected = [server.client.post(url, json=chat(text, ark_stateful=other)).json()["choices"] for text in texts]
     assert server.client.post(url, json=chat(texts[0], ark_stateful=session)).json()["choices"] == expected[0]
-    left = server.left()
+    name = str(uuid.uuid4())
     with connected(server.port) as connection:
         faulty_torch.set_fault(model, "hold")
-        connection.sendall(post(chat(texts[1], ark_stateful=session, stream=True)))
+        connection.sendall(post(chat(texts[1], ark_stateful=session, stream=True), f"x-request-id: {name}"))
         read_until(connection, b"data: ")
         leave(connection, reset)
-        server.until(lambda: server.left() == left + 1)
+        server.until(lambda: server.has_left(name))
         faulty_torch.set_fault(model, None)
     server.until(lambda: server.client.get(f"/v1/sessions/{session}").json()["running"] == 0)
     assert server.client.get(f"/v1/sessions/{session}").json()["messages"] == 2
