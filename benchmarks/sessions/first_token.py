@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -95,13 +97,19 @@ class TimedRunner:
         return time.perf_counter() - begun
 
 
+def run_chain(url: str, texts: list[str], reply_tokens: int) -> list[chain.Turn]:
+    with httpx.Client(base_url=f"{url}/v1", timeout=None) as client:
+        return chain.run(client, "bench", texts, reply_tokens=reply_tokens)
+
+
 def measure(server: Running, options: argparse.Namespace) -> dict[str, Any]:
     timed, rows = TimedRunner(server), []
-    with httpx.Client(base_url=f"{server.url}/v1", timeout=None) as client:
+    # A client in this process would hold up the server's threads.
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as client:
         for number in range(options.chains):
             texts = [random_model.text(options.user_tokens, start=100 * number + n) for n in range(options.turns)]
             timed.passes.clear()
-            turns = chain.run(client, "bench", texts, reply_tokens=options.reply_tokens)
+            turns = client.submit(run_chain, server.url, texts, options.reply_tokens).result()
             server.settle()
             # Between prompts come replies, of one token in each pass.
             prompts = [seconds for tokens, seconds in timed.passes if tokens > 1]

@@ -201,7 +201,7 @@ class KVCache:
         if slack <= max(128, sequence.kv.length // 2):
             return
         capacity = sequence.kv.length + 64
-        if self.used + self.spec.nbytes(capacity) <= self.budget:
+        if self.used + sequence.kv.resizing(capacity) <= self.budget:
             self.resize(sequence, capacity)
 
     def _forget(self, sequence: CachedSequence) -> None:

@@ -193,10 +193,11 @@ class Scheduler:
         capacity = self._capacity(sequence, len(sequence.tokens))
         size = cache.spec.nbytes(capacity)
         if source is not None and self._movable(source, job, found):
-            if source.kv.capacity >= len(sequence.tokens) or cache.make_room(size, keep=source):
+            roomy = source.kv.capacity >= len(sequence.tokens)
+            if roomy or cache.make_room(source.kv.resizing(capacity), keep=source):
                 cache.take(source, job.session, found)
                 sequence.cached = source
-                if source.kv.capacity < len(sequence.tokens):
+                if not roomy:
                     cache.resize(source, capacity)
                 return found
         elif cache.make_room(size, keep=source):
@@ -219,15 +220,7 @@ class Scheduler:
 
     def _capacity(self, sequence: Sequence, length: int) -> int:
         # By half at least: so a sequence moves, and preempts others, a few times only however long it gets.
-        wanted = length + max(HEADROOM, length // 2)
-        capacity = min(sequence.limit, wanted)
-        if sequence.job.session is None:
-            return capacity
-        # A session's next turn goes on in the same memory. Without room behind the reply it would begin by moving all
-        # of its KV, which its first token waits for. Only memory that nobody needs is given for that.
-        spacious = min(sequence.limit + max(HEADROOM, length // 8), wanted)
-        fits = self.cache.used + self.cache.spec.nbytes(spacious) <= self.cache.budget
-        return spacious if fits else capacity
+        return min(sequence.limit, length + max(HEADROOM, length // 2))
 
     def _grow(self, sequence: Sequence, count: int) -> bool:
         """Make sure that `count` more tokens fit; False when the sequence was preempted itself."""
@@ -237,7 +230,7 @@ class Scheduler:
             return True
         while True:
             for capacity in (self._capacity(sequence, needed), needed):
-                if cache.make_room(cache.spec.nbytes(capacity)):
+                if cache.make_room(entry.kv.resizing(capacity)):
                     cache.resize(entry, capacity)
                     return True
             youngest = self.running[-1]

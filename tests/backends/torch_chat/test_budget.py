@@ -87,8 +87,8 @@ def watch(engine):
         return cached
 
     def watched_resize(cached, capacity):
-        # Old and new exist together while one is copied into the other.
-        seen.append(held() + capacity * cache.spec.token_bytes)
+        # Where it moves, old and new exist together while one is copied into the other.
+        seen.append(held() + max(0, cached.kv.resizing(capacity)))
         resize(cached, capacity)
 
     cache.new, cache.resize = watched_new, watched_resize

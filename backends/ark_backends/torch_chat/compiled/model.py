@@ -19,8 +19,6 @@ from ark_backends.torch_chat.compiled.packing import Arena, Packed, interleaved,
 from ark_backends.torch_chat.compiled.products import GROUP_BYTES, MARKS, TAKES, multiply
 from ark_backends.torch_chat.compiled.simd import LANES, VECTOR
 from ark_backends.torch_chat.compiled.tables import (
-    CAPACITY,
-    COUNT,
     FIRST,
     GROUP,
     KEYS,
@@ -81,9 +79,9 @@ class CompiledModel:
         raise. Raises ValueError where a sequence has no room for them."""
         counts = [len(piece.token_ids) for piece in pieces]
         starts = np.cumsum([0, *counts[:-1]])
-        columns = [(p.kv.data.data_ptr(), p.kv.capacity, p.kv.length) for p in pieces]
+        columns = [(p.kv.data.data_ptr(), p.kv.stride, p.kv.length) for p in pieces]
         sequences = np.array([(*c, s, n) for c, s, n in zip(columns, starts, counts, strict=True)], dtype=np.int64)
-        if (sequences[:, PAST] + sequences[:, COUNT] > sequences[:, CAPACITY]).any():
+        if any(piece.kv.length + count > piece.kv.capacity for piece, count in zip(pieces, counts, strict=True)):
             # The kernels write where they are told.
             raise ValueError("a sequence has no room for more tokens")
         owners = np.repeat(np.arange(len(pieces)), counts)
