@@ -17,6 +17,8 @@ class EmbeddingJob(msgspec.Struct, frozen=True, kw_only=True):
     inputs: Sequence[str | Sequence[int]]
     """Texts, or token ids of the model's own tokenizer; at least one, none empty. Special tokens that the model reads
     around a text are added by the backend, to ids only where they are not there."""
+    owner: str = ""
+    """Whose it is: owners with waiting jobs share an engine equally."""
     truncate: bool = False
     """Cut an input that is over `EmbeddingBackend.max_length`, which is refused otherwise."""
     dimensions: int | None = None

@@ -36,6 +36,7 @@ async def create(request: Request, services: Services) -> Response:
     job = EmbeddingJob(
         request_id=request.id,
         inputs=inputs.items,
+        owner=request.owner,
         truncate=bool(body.ark_truncate),
         dimensions=dimensions,
         sparse=bool(body.ark_sparse) and "ark_sparse" not in ignored,

@@ -1,4 +1,4 @@
-"""The engine: batches of rows from all jobs, in fair shares."""
+"""The engine: batches of rows from all jobs, in fair shares of owners and of their jobs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ark_backends.bge.options import BgeOptions
 from ark_backends.bge.tokens import Row
 from ark_backends.kit.admission import request_failed
 from ark_backends.kit.engine import Engine
-from ark_backends.kit.fair_queue import FairQueue
+from ark_backends.kit.fair_queue import OwnersQueue
 from ark_backends.kit.results import ResultQueue
 from ark_backends.kit.threads import set_num_threads
 
@@ -84,7 +84,7 @@ class BgeEngine(Engine[TokenizedJob, Sequence[Embedding]]):
         super().__init__(name, requests=max_queue, inputs=options.max_waiting_inputs, colbert_tokens=colbert_tokens)
         self._options = options
         self._encoder = encoder
-        self._queue = FairQueue[TokenizedJob, int](MIN_SHARE)
+        self._queue = OwnersQueue[TokenizedJob, int](MIN_SHARE)
         self._jobs: dict[Results, TokenizedJob] = {}
         self._submitted: dict[Results, int] = {}
         """The tokens of each job that the thread has not taken in yet."""
@@ -144,7 +144,7 @@ class BgeEngine(Engine[TokenizedJob, Sequence[Embedding]]):
         self._jobs[results] = job
         self._submitted.pop(results, None)
         costs = [(index, len(row)) for index, row in enumerate(job.rows)]
-        self._queue.add(job, sorted(costs, key=lambda item: -item[1]))
+        self._queue.add(job.job.owner, job, sorted(costs, key=lambda item: -item[1]))
 
     def _abandon(self, results: Results) -> None:
         job = self._jobs.pop(results, None)
@@ -254,7 +254,7 @@ class BgeEngine(Engine[TokenizedJob, Sequence[Embedding]]):
     def _clear(self) -> None:
         self._jobs.clear()
         self._submitted.clear()
-        self._queue = FairQueue(MIN_SHARE)
+        self._queue = OwnersQueue(MIN_SHARE)
 
     def _free(self) -> None:
         self._encoder.unload()
