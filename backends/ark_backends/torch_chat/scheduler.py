@@ -1,11 +1,11 @@
 """Which jobs run, and what each step computes.
 
 Jobs are admitted when the KV of their prompt fits the budget beside what runs; retained sequences make room. The owner
-with the fewest running jobs is next, with those in the order they came, and an owner who takes most of the tokens
-computed gets a share of a step's prompt tokens while others have jobs running: nobody's many or long prompts hold up
-everybody else. When a running sequence grows and finds no memory, the youngest one is preempted: it waits again,
-is computed anew later and goes on as if nothing had happened. So memory is used by work, not by reservations for the
-worst case.
+with the fewest running jobs is next, with those in the order they came; where one finds no room, a few others may begin
+before it. An owner who takes most of the tokens computed gets a share of a step's prompt tokens while others have jobs
+running: nobody's many or long prompts hold up everybody else. When a running sequence grows and finds no memory, the
+youngest one is preempted: it waits again, is computed anew later and goes on as if nothing had happened. So memory is
+used by work, not by reservations for the worst case.
 """
 
 from __future__ import annotations
@@ -23,6 +23,11 @@ from ark_backends.torch_chat.sampling import SamplingState
 
 HEADROOM = 256
 """Tokens of KV allocated beyond a prompt at admission, where the job may need as many."""
+
+PASSING = 16
+"""Jobs that may begin before one that came earlier and finds no room for its KV."""
+TRIED = 8
+"""Jobs that are tried until there is more room: looking for the prefix of each takes time."""
 
 MOST = 2 / 3
 """Of the tokens computed: an owner who takes more has his prompts slowed down while others have jobs running."""
@@ -54,6 +59,10 @@ class Sequence(Reply):
         """Places of the prompt, from its beginning, of which it is told how likely the token behind them was."""
         self.announced = index > 0
         """Its consumer knows of the admission, which is told once for all replies."""
+        self.refused = -1
+        """What `KVCache.freed` was when there was no room for it."""
+        self.passed = 0
+        """Sequences that began before it since."""
 
     @property
     def entry(self) -> CachedSequence:
@@ -94,20 +103,23 @@ class Scheduler:
         self._computed: Counter[str] = Counter()
         """Tokens of each owner, older ones counting less."""
         self._steps = 0
-        self._refused: tuple[Sequence, int] | None = None
-        """The first of the waiting when there was no room for it, and what `KVCache.freed` was then."""
 
     def admit(self) -> Iterator[tuple[Sequence, int]]:
         """Start waiting sequences while there is room; yields each with the number of its cached tokens."""
         while self.waiting and len(self.running) < self.max_running:
-            sequence = next_waiting(self.waiting, self.running)
-            if self._refused == (sequence, self.cache.freed):
-                # Looking for its prefix in every step of the others would cost them time, and find the same.
+            refused = [sequence for sequence in self.waiting if sequence.refused == self.cache.freed]
+            if len(refused) >= TRIED or any(not self._may_be_passed(sequence) for sequence in refused):
                 return
+            left = [sequence for sequence in self.waiting if sequence not in refused]
+            if not left:
+                return
+            sequence = next_waiting(left, self.running)
             found = self._start(sequence)
             if found is None:
-                self._refused = (sequence, self.cache.freed)
-                return
+                sequence.refused = self.cache.freed
+                continue
+            for other in refused:
+                other.passed += 1
             self.waiting.remove(sequence)
             self.running.append(sequence)
             yield sequence, found
@@ -139,6 +151,10 @@ class Scheduler:
             self.cache.retain(cached)
         else:
             self.cache.drop(cached)
+
+    def _may_be_passed(self, sequence: Sequence) -> bool:
+        # One that was preempted gets the first room, or it would be computed again and again.
+        return sequence.passed < PASSING and not sequence.announced
 
     def _share(self) -> list[tuple[Sequence, int]]:
         """Tokens for each running sequence, oldest first. Owners share `prefill_chunk` for their prompts: each gets an

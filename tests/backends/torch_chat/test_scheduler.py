@@ -9,7 +9,7 @@ from ark.engines.chat import GenerationJob, SamplingParams
 from ark_backends.kit.results import TokenQueue
 from ark_backends.torch_chat.kv import KVSpec
 from ark_backends.torch_chat.kv_cache import KVCache
-from ark_backends.torch_chat.scheduler import Scheduler, Sequence
+from ark_backends.torch_chat.scheduler import PASSING, TRIED, Scheduler, Sequence
 
 SPEC = KVSpec(layers=1, heads=1, head_dim=1, dtype=torch.float32, device=torch.device("cpu"), windows=(None,))
 pytestmark = pytest.mark.anyio
@@ -18,8 +18,8 @@ pytestmark = pytest.mark.anyio
 class Steps:
     """A scheduler whose steps are counted and not computed. Every job generates one token after the other."""
 
-    def __init__(self, *, max_running: int = 4, prefill_chunk: int = 120) -> None:
-        cache = KVCache(SPEC, 1_000_000 * SPEC.token_bytes)
+    def __init__(self, *, max_running: int = 4, prefill_chunk: int = 120, kv_tokens: int = 1_000_000) -> None:
+        cache = KVCache(SPEC, kv_tokens * SPEC.token_bytes)
         self.scheduler = Scheduler(cache, deque(), max_running=max_running, prefill_chunk=prefill_chunk)
         self._made = 0
 
@@ -70,6 +70,67 @@ async def test_the_owner_with_the_fewest_running_jobs_is_next() -> None:
     steps.admit()
     # With the others away it goes on, in the order that it came.
     assert steps.scheduler.running == [*many[2:4], two, many[4]]
+
+
+async def test_what_finds_no_room_does_not_hold_up_the_others() -> None:
+    steps = Steps(kv_tokens=1000, max_running=8)
+    running, large = steps.add("a", 600, 1), steps.add("b", 500, 1)
+    small = [steps.add(owner, 100, 1) for owner in "bca"]
+    steps.admit()
+    assert steps.scheduler.running == [running, *small]
+    steps.scheduler.finish(small[0])
+    steps.admit()
+    assert large in steps.scheduler.waiting
+    steps.scheduler.finish(running)
+    steps.admit()
+    assert large in steps.scheduler.running
+
+
+async def test_so_many_begin_before_it_and_no_more() -> None:
+    steps = Steps(kv_tokens=1000, max_running=8)
+    running, large = steps.add("a", 600, 1), steps.add("b", 500, 1)
+    for _ in range(PASSING):
+        small = steps.add("c", 100, 1)
+        steps.admit()
+        assert small in steps.scheduler.running
+        steps.scheduler.finish(small)
+    last = steps.add("c", 100, 1)
+    steps.admit()
+    assert steps.scheduler.running == [running]
+    steps.scheduler.finish(running)
+    steps.admit()
+    assert steps.scheduler.running == [large, last]
+
+
+async def test_what_was_preempted_gets_the_first_room() -> None:
+    steps = Steps(kv_tokens=1000, max_running=8)
+    running, begun = steps.add("a", 600, 1), steps.add("b", 500, 1)
+    begun.announced = True
+    small = steps.add("c", 100, 1)
+    steps.admit()
+    assert steps.scheduler.running == [running]
+    steps.scheduler.finish(running)
+    steps.admit()
+    assert steps.scheduler.running == [begun, small]
+
+
+async def test_no_more_than_a_few_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until there is more room, which is when something was freed."""
+    steps = Steps(kv_tokens=1000, max_running=64)
+    steps.add("a", 900, 1)
+    for _ in range(40):
+        steps.add("b", 500, 1)
+    tried: list[Sequence] = []
+    start = Scheduler._start
+
+    def counting(self: Scheduler, sequence: Sequence) -> int | None:
+        tried.append(sequence)
+        return start(self, sequence)
+
+    monkeypatch.setattr(Scheduler, "_start", counting)
+    for _ in range(5):
+        steps.admit()
+    assert len(tried) == 1 + TRIED
 
 
 async def test_owners_share_the_tokens_of_prompts() -> None:
