@@ -12,6 +12,8 @@ from ark.http.request import ASGIMessage, Receive, Scope, Send
 
 MAX_WAITING = 16
 """Messages that may wait while a response is made."""
+MAX_WAITING_BYTES = 2**20
+"""Of all that wait together. One alone may be larger: it is refused or taken as a request's body is."""
 _DROPPED = (b"content-length", b"content-type", b"transfer-encoding", b"connection", b"upgrade", b"x-request-id")
 """Headers of the handshake that say nothing of a message."""
 
@@ -59,6 +61,8 @@ class EventSocket:
         self._send = send
         self._serve = serve
         self._cancelled = anyio.Event()
+        self._waiting = 0
+        """Bytes of the messages that wait."""
 
     async def run(self) -> None:
         """Until the client closes it."""
@@ -77,15 +81,19 @@ class EventSocket:
                         self._cancelled.set()
                     elif kind != "response.create":
                         await self._refuse("Messages have the type 'response.create' or 'response.cancel'.")
+                    elif self._waiting and self._waiting + len(data) > MAX_WAITING_BYTES:
+                        await self._refuse(f"More than {MAX_WAITING_BYTES} bytes of requests wait on this connection.")
                     else:
                         try:
                             writer.send_nowait(data)
+                            self._waiting += len(data)
                         except anyio.WouldBlock:
                             await self._refuse(f"More than {MAX_WAITING} requests wait on this connection.")
                 tasks.cancel_scope.cancel()
 
             tasks.start_soon(read)
             async for data in reader:
+                self._waiting -= len(data)
                 await self._answer(data)
 
     async def _refuse(self, reason: str) -> None:

@@ -15,6 +15,8 @@ from serving import Server, serving
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
+from ark.http.websocket import MAX_WAITING, MAX_WAITING_BYTES
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
@@ -96,6 +98,21 @@ def test_a_client_that_leaves_ends_its_job(server: Server) -> None:
         ask(socket, "x" * 3000)
         socket.recv(timeout=120)
     server.until(lambda: server.metric("engine_jobs", outcome="cancelled") == before + 1)
+
+
+@pytest.mark.parametrize(("size", "taken"), [(10, MAX_WAITING), (MAX_WAITING_BYTES // 3, 2), (MAX_WAITING_BYTES, 1)])
+def test_so_much_waits_on_one_connection(server: Server, size: int, taken: int) -> None:
+    """A client that sends on and on while a response is made is told so; what waits already is answered."""
+    with opened(server) as socket:
+        ask(socket, "first " * 30)
+        socket.recv(timeout=120)
+        for _ in range(taken + 2):
+            ask(socket, "x", padding="y" * size)
+        ends = [events(socket)[-1] for _ in range(taken + 3)]
+    refused = [end["error"]["message"] for end in ends if end["type"] == "error"]
+    assert len(refused) == 2
+    assert all("wait on this connection" in message for message in refused)
+    assert [end["type"] for end in ends].count("response.completed") == 1 + taken
 
 
 @pytest.mark.parametrize("path", ["/", "/v1/chat/completions", "/responses/x"])
