@@ -99,14 +99,13 @@ async def soak(process: Process, arguments: argparse.Namespace) -> Run:
         asyncio.create_task(run_client(client, reference, arguments.think, stop), name=f"client {number}")
         for number, client in enumerate(clients)
     ]
+    ending = begun + arguments.minutes * 60
     attacked = None
     if arguments.adversaries:
-        await asyncio.sleep(arguments.minutes * 30 - (time.monotonic() - begun))
-        attacked = time.monotonic()
-        async with attacking(url, book, clients=arguments.adversaries, seed=draw.randrange(2**31), ending=ENDING):
-            await asyncio.sleep(arguments.minutes * 60 - (time.monotonic() - begun))
-    else:
-        await asyncio.sleep(arguments.minutes * 60 - (time.monotonic() - begun))
+        attacked = await attack(
+            url, book, seed=draw.randrange(2**31), clients=arguments.adversaries, begun=begun, ending=ending
+        )
+    await asyncio.sleep(ending - time.monotonic())
     stop.set()
     seconds = time.monotonic() - begun
     _, hanging = await asyncio.wait(working, timeout=ENDING)
@@ -123,23 +122,32 @@ async def soak(process: Process, arguments: argparse.Namespace) -> Run:
     after = watch.look().files
     asked = book.done["bad input, a broken model"]
     warm_up = min(WARM_UP, seconds / 3)
-    log = process.log
     audio = bool(reference.transcriptions)
+    files = (before, after)
+    counts = (arguments.adversaries, attacked)
     return Run(
         seconds,
         warm_up,
         arguments.clients,
         book,
         samples,
-        (before, after),
+        files,
         metrics,
-        log,
+        process.log,
         asked,
         set_aside,
         audio,
-        arguments.adversaries,
-        attacked,
+        *counts,
     )
+
+
+async def attack(url: str, book: Book, *, seed: int, clients: int, begun: float, ending: float) -> float:
+    """Wait for the second half of the time, and attack until it ends. Returns when it began."""
+    await asyncio.sleep((begun + ending) / 2 - time.monotonic())
+    attacked = time.monotonic()
+    async with attacking(url, book, clients=clients, seed=seed, ending=ENDING):
+        await asyncio.sleep(ending - time.monotonic())
+    return attacked
 
 
 async def alone(url: str, draw: random.Random) -> tuple[Reference, int]:

@@ -32,6 +32,9 @@ SLOW = 32
 SLOWEST = 10.0
 """Seconds for which they send a byte at a time."""
 
+LEAVING = 15.0
+"""Seconds for which a process of adversaries may tell what it did."""
+
 ALLOWED = frozenset({*range(200, 300), *range(400, 500)})
 """Statuses of an answer: it may be honest, and it may be a refusal."""
 
@@ -107,12 +110,14 @@ class Adversary:
         self._url = url
         self._book = book
         self._draw = draw
+        self.kind = ""
+        """Of the attack that is under way."""
 
     async def run(self, stop: asyncio.Event) -> None:
         headers = {"authorization": f"Bearer {ADVERSARY}"}
         async with httpx.AsyncClient(base_url=f"{self._url}/v1", headers=headers, timeout=600) as http:
             while not stop.is_set():
-                kind = self._draw.choice(KINDS)
+                self.kind = kind = self._draw.choice(KINDS)
                 try:
                     await self._send(http, kind)
                 except (httpx.HTTPError, OSError) as error:
@@ -159,7 +164,7 @@ class Adversary:
 async def attacking(url: str, book: Book, *, clients: int, seed: int, ending: float) -> AsyncIterator[None]:
     """Adversaries in a process of their own, until the block ends, and for the seconds of `ending` that their last
     requests may take. What they did is added to the book."""
-    command = [sys.executable, __file__, url, str(clients), str(seed)]
+    command = [sys.executable, __file__, url, str(clients), str(seed), str(ending - LEAVING)]
     process = await asyncio.create_subprocess_exec(
         *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
     )
@@ -168,7 +173,7 @@ async def attacking(url: str, book: Book, *, clients: int, seed: int, ending: fl
         yield
         with suppress(TimeoutError):
             # The end of its standard input is the sign to end.
-            written, _ = await asyncio.wait_for(process.communicate(), ending)
+            written, _ = await asyncio.wait_for(process.communicate(b""), ending)
     finally:
         if process.returncode is None:
             process.kill()
@@ -182,13 +187,19 @@ async def attacking(url: str, book: Book, *, clients: int, seed: int, ending: fl
     book.notes += found["notes"]
 
 
-async def main(url: str, clients: int, seed: int) -> None:
+async def main(url: str, clients: int, seed: int, ending: float) -> None:
     """Attack until standard input ends, and write what was done to standard output."""
     book, draw, stop = Book(), random.Random(seed), asyncio.Event()
-    attacks = asyncio.gather(*(Adversary(url, book, random.Random(draw.random())).run(stop) for _ in range(clients)))
+    adversaries = [Adversary(url, book, random.Random(draw.random())) for _ in range(clients)]
+    attacks = {asyncio.create_task(one.run(stop)): one for one in adversaries}
     await asyncio.to_thread(sys.stdin.read)
     stop.set()
-    await attacks
+    done, unanswered = await asyncio.wait(attacks, timeout=ending)
+    for attack in done:
+        attack.result()
+    for attack in unanswered:
+        book.fail("adversary", f"{attacks[attack].kind}: not answered {ending:.0f} s after the last attack")
+        attack.cancel()
     found = {"done": book.done, "statuses": book.statuses, "failures": book.failures, "notes": book.notes}
     print(json.dumps(found))
 
@@ -198,4 +209,5 @@ if __name__ == "__main__":
     parser.add_argument("url")
     parser.add_argument("clients", type=int)
     parser.add_argument("seed", type=int)
+    parser.add_argument("ending", type=float, help="seconds that the last requests may take")
     asyncio.run(main(**vars(parser.parse_args())))

@@ -68,14 +68,15 @@ def bars(run: Run) -> list[Bar]:
     unexpected = [line for line in lines if "model broken cannot be opened" not in line]
     before, after = run.idle_files
     minutes = by_minute(warm)
-    spread, middle = spread_of([sample.rss for sample in warm])
+    # Single samples have the bodies and recordings of the moment.
+    spread, middle = spread_of(minutes)
     return [
         Bar("nothing went wrong", _counts(book.failures) or "no failure", not book.failures),
         Bar("no 5xx but those asked for", f"{failed} of which {run.asked_5xx} asked for", failed == run.asked_5xx),
         Bar(
-            f"resident memory within {RSS_BAND:.0%} after the warm-up",
+            f"resident memory of each minute within {RSS_BAND:.0%} after the warm-up",
             f"{_range(warm, minutes)}; {middle / 2**20:.0f} MiB in the middle and {spread:.1%} from it at most",
-            len(warm) > 5 and spread <= RSS_BAND,
+            len(minutes) > 1 and spread <= RSS_BAND,
         ),
         Bar("file descriptors are given back", f"{before} before, {after} after", after <= before + FILES_LEFT),
         Bar(
@@ -132,7 +133,7 @@ def _range(samples: Sequence[Sample], minutes: Sequence[float]) -> str:
     return f"{first:.0f} MiB in the first minute, {last:.0f} in the last, single samples from {low:.0f} to {high:.0f}"
 
 
-def spread_of(values: Sequence[int]) -> tuple[float, float]:
+def spread_of(values: Sequence[float]) -> tuple[float, float]:
     """Largest distance from the median as a share of it, and the median."""
     if not values:
         return 0.0, 0.0
