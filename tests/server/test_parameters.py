@@ -15,50 +15,25 @@ import pytest
 
 pytest.importorskip("torch")
 
+from random_replies import HELLO, SCHEMA, THINK, TOOLS, ask, families, letter
 from running import Running, serve
 from sse import read_events
 from tiny_model import HERMES, TAGS, save_tiny_llama
 
 from ark.app import create_app
-from ark.config import Config, ModelConfig
-
-HELLO: list[Any] = [{"role": "user", "content": "hello"}]
-NUMBER = {"type": "object", "properties": {"a": {"type": "integer", "minimum": 0, "maximum": 99}}}
-STRICT = NUMBER | {"required": ["a"], "additionalProperties": False}
-TOOLS: list[Any] = [
-    {"type": "function", "function": {"name": "count", "parameters": STRICT, "strict": True}},
-    {"type": "function", "function": {"name": "wait"}},
-]
-SCHEMA: Any = {"type": "json_schema", "json_schema": {"name": "number", "schema": STRICT, "strict": True}}
-
-THINK = 98
-"""The id of ``<think>`` in the model's vocabulary; the closing tag follows."""
-
-
-def letter(text: str) -> int:
-    """The id of a printable character."""
-    return ord(text) - 33
+from ark.config import Config
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     path = tmp_path_factory.mktemp("model")
     save_tiny_llama(path, hidden=32, layers=1, template=HERMES, tags=TAGS)
-    engine = {"dtype": "float32", "threads": 1, "self_check": False}
     plain = tmp_path_factory.mktemp("plain")
     save_tiny_llama(plain, hidden=32, layers=1)
     for directory in (path, plain):
         # From their whole distribution: filters would leave a random model few letters to choose from.
         (directory / "generation_config.json").write_text('{"temperature": 1.0}')
-    models = (
-        ModelConfig(name="tiny", path=str(path), engine=engine),
-        ModelConfig(name="plain", path=str(plain), engine=engine),
-        ModelConfig(name="document", path=str(path), engine=engine, capabilities="document"),
-        ModelConfig(name="llama", path=str(path), engine=engine, tool_format="llama"),
-        ModelConfig(name="mistral", path=str(path), engine=engine, tool_format="mistral"),
-        ModelConfig(name="mistral_args", path=str(path), engine=engine, tool_format="mistral_args"),
-    )
-    with serve(create_app(Config(models=models))) as running:
+    with serve(create_app(Config(models=families(path, plain)))) as running:
         yield running
 
 
@@ -69,15 +44,6 @@ def client(server: Running) -> Iterator[openai.OpenAI]:
         base_url=url, api_key="none", max_retries=0, timeout=60, _strict_response_validation=True
     ) as made:
         yield made
-
-
-def ask(client: openai.OpenAI, **fields: Any) -> Any:
-    """A completion at a high temperature, so that nothing is right by chance."""
-    base: dict[str, Any] = {"model": "tiny", "messages": HELLO, "temperature": 1.5, "seed": 1, "max_tokens": 100}
-    if fields.get("model") != "plain":
-        # Once a random model thinks, it does for long.
-        base["reasoning_effort"] = "none"
-    return client.chat.completions.create(**(base | fields))
 
 
 @pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "count"}}])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 TIMESTAMPS = 1501
 
@@ -19,24 +20,11 @@ def save_tiny_whisper(
 ) -> None:
     """Write a Whisper of transformers and a tokenizer of bytes into a directory; English-only without `languages`."""
     import torch
-    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
     from transformers import GenerationConfig, WhisperConfig, WhisperFeatureExtractor, WhisperForConditionalGeneration
 
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {letter: number for number, letter in enumerate(alphabet)}
-    merges = [("\u0120", "-"), ("\u0120", "'")]
-    for first, second in merges:
-        vocabulary[first + second] = len(vocabulary)
-    if languages:
-        # CTranslate2 recognizes a multilingual vocabulary by an empty token.
-        vocabulary[""] = len(vocabulary)
-    core = Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
-    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    core.decoder = decoders.ByteLevel()
-    names = ["endoftext", "startoftranscript", *languages, "translate", "transcribe"]
-    names += ["startoflm", "startofprev", "nospeech", "notimestamps"]
-    core.add_special_tokens([AddedToken(f"<|{name}|>", special=True) for name in names])
+    core = _tokenizer(languages)
     core.save(str(path / "tokenizer.json"))
+    space = core.token_to_id("\u0120")
 
     def token(name: str) -> int:
         found = core.token_to_id(f"<|{name}|>")
@@ -58,7 +46,7 @@ def save_tiny_whisper(
         pad_token_id=token("endoftext"),
         decoder_start_token_id=token("startoftranscript"),
         suppress_tokens=[],
-        begin_suppress_tokens=[vocabulary["\u0120"], token("endoftext")],
+        begin_suppress_tokens=[space, token("endoftext")],
     )
     torch.manual_seed(5)
     model = WhisperForConditionalGeneration(config)
@@ -68,7 +56,7 @@ def save_tiny_whisper(
         eos_token_id=token("endoftext"),
         pad_token_id=token("endoftext"),
         suppress_tokens=[],
-        begin_suppress_tokens=[vocabulary["\u0120"], token("endoftext")],
+        begin_suppress_tokens=[space, token("endoftext")],
         lang_to_id={f"<|{name}|>": token(name) for name in languages},
         alignment_heads=[[decoder_layers - 1, 0]],
     )
@@ -76,3 +64,23 @@ def save_tiny_whisper(
     model.generation_config._from_model_config = False
     model.save_pretrained(path)
     WhisperFeatureExtractor().save_pretrained(path)
+
+
+def _tokenizer(languages: tuple[str, ...]) -> Any:
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {letter: number for number, letter in enumerate(alphabet)}
+    merges = [("\u0120", "-"), ("\u0120", "'")]
+    for first, second in merges:
+        vocabulary[first + second] = len(vocabulary)
+    if languages:
+        # CTranslate2 recognizes a multilingual vocabulary by an empty token.
+        vocabulary[""] = len(vocabulary)
+    core = Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    core.decoder = decoders.ByteLevel()
+    names = ["endoftext", "startoftranscript", *languages, "translate", "transcribe"]
+    names += ["startoflm", "startofprev", "nospeech", "notimestamps"]
+    core.add_special_tokens([AddedToken(f"<|{name}|>", special=True) for name in names])
+    return core

@@ -12,14 +12,13 @@ from ark.api.messages.schema import MessagesError
 from ark.api.routes import ROUTES
 from tools.openapi.operations import (
     DESCRIPTIONS,
-    HEADERS,
-    PARAMETERS,
     error_name,
     error_response,
     error_type,
     errors,
     operation,
 )
+from tools.openapi.parameters import HEADERS, PARAMETERS
 from tools.openapi.schemas import Schemas
 
 DESCRIPTION = """An inference server behind OpenAI's API that remembers: sessions keep the model's whole state.

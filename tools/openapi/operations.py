@@ -75,8 +75,8 @@ from ark.errors import (
     UnsupportedMediaType,
 )
 from ark.http.forms import MULTIPART
-from ark.sessions.session import COOKIE
 from tools.openapi.docstrings import error_text, text
+from tools.openapi.parameters import RATES, STRING
 from tools.openapi.schemas import Schema, Schemas
 
 JSON = "application/json"
@@ -200,164 +200,6 @@ DESCRIPTIONS: Mapping[Callable[..., Any], Description] = {
     ops.openapi: Description("getOpenAPI", {JSON: dict[str, Any]}),
 }
 
-PARAMETERS: dict[str, Schema] = {
-    "model": {
-        "name": "model",
-        "in": "path",
-        "required": True,
-        "description": "A served name or an alias. Slashes in it may stand as they are.",
-        "schema": {"type": "string", "minLength": 1},
-    },
-    "session": {
-        "name": "session",
-        "in": "path",
-        "required": True,
-        "description": "The id of a session of the caller's.",
-        "schema": {"type": "string", "format": "uuid"},
-    },
-    "response": {
-        "name": "response",
-        "in": "path",
-        "required": True,
-        "description": "The id of a stored response of the caller's.",
-        "schema": {"type": "string", "minLength": 1},
-    },
-    "completion": {
-        "name": "completion",
-        "in": "path",
-        "required": True,
-        "description": "The id of a stored completion of the caller's.",
-        "schema": {"type": "string", "minLength": 1},
-    },
-    "model_of": {
-        "name": "model",
-        "in": "query",
-        "description": "The name that the completions were asked of; any by default.",
-        "schema": {"type": "string"},
-    },
-    "metadata": {
-        "name": "metadata",
-        "in": "query",
-        "description": "Metadata that the completions have, each as `metadata[KEY]=VALUE`.",
-        "style": "deepObject",
-        "explode": True,
-        "schema": {"type": "object", "additionalProperties": {"type": "string"}},
-    },
-    "task": {
-        "name": "task",
-        "in": "query",
-        "description": "What the models are for; all by default.",
-        "schema": {"enum": ["chat", "embedding", "transcription"]},
-    },
-    "conversation": {
-        "name": "conversation",
-        "in": "path",
-        "required": True,
-        "description": "The id of a conversation of the caller's.",
-        "schema": {"type": "string", "minLength": 1},
-    },
-    "item": {
-        "name": "item",
-        "in": "path",
-        "required": True,
-        "description": "The id of an item.",
-        "schema": {"type": "string", "minLength": 1},
-    },
-    "stream": {
-        "name": "stream",
-        "in": "query",
-        "description": "The events of a response in the background, as server-sent events.",
-        "schema": {"type": "boolean", "default": False},
-    },
-    "starting_after": {
-        "name": "starting_after",
-        "in": "query",
-        "description": "With `stream`: the number of the event behind which they begin.",
-        "schema": {"type": "integer"},
-    },
-    "limit": {
-        "name": "limit",
-        "in": "query",
-        "description": "Items of a page.",
-        "schema": {"type": "integer", "minimum": 1, "maximum": 100, "default": 20},
-    },
-    "order": {
-        "name": "order",
-        "in": "query",
-        "description": "The newest first, or the oldest.",
-        "schema": {"enum": ["asc", "desc"], "default": "desc"},
-    },
-    "oldest_first": {
-        "name": "order",
-        "in": "query",
-        "description": "The oldest first, or the newest.",
-        "schema": {"enum": ["asc", "desc"], "default": "asc"},
-    },
-    "after": {
-        "name": "after",
-        "in": "query",
-        "description": "The id of the item that the page begins behind.",
-        "schema": {"type": "string"},
-    },
-    "cookie": {
-        "name": COOKIE,
-        "in": "cookie",
-        "description": "The session to continue, from an earlier reply. An id that is not one of the caller's is "
-        "ignored, and the reply sets a new one.",
-        "schema": {"type": "string"},
-    },
-    "request_id": {
-        "name": "x-request-id",
-        "in": "header",
-        "description": "The request's id in the reply and in the server's log: up to 128 letters, digits and any of "
-        "`._:-`. Anything else is replaced.",
-        "schema": {"type": "string"},
-    },
-}
-
-_TEXT: Schema = {"type": "string"}
-_COUNT: Schema = {"type": "string", "pattern": "^[0-9]+$"}
-_RATES = {
-    f"x-ratelimit-{what}-{unit}": {
-        "description": f"{meaning}, if the key has a limit of {unit} per minute.",
-        "schema": _TEXT if what == "reset" else _COUNT,
-    }
-    for unit in ("requests", "tokens")
-    for what, meaning in (
-        ("limit", f"The {unit} allowed per minute"),
-        ("remaining", f"The {unit} left"),
-        ("reset", "The time until all are available again, such as `1.5s`"),
-    )
-}
-HEADERS: dict[str, Schema] = {
-    "x-request-id": {"description": "The request's id in the server's log.", "schema": _TEXT, "required": True},
-    "x-ark-ignored": {
-        "description": "Parameters that the model does not honour and that were dropped, if the server is configured "
-        "to drop them.",
-        "schema": _TEXT,
-    },
-    "x-ark-dropped-messages": {
-        "description": "Messages that `truncation: auto` has left out of a conversation that was too long.",
-        "schema": _COUNT,
-    },
-    "set-cookie": {
-        "description": f"`{COOKIE}`, with which the client's next request continues the session.",
-        "schema": _TEXT,
-    },
-    "x-ark-session": {
-        "description": "The session's id, and whether it was `created`, `continued`, `rewound` or `rebuilt`; or "
-        "`stateless`. Behind it `name` or `content`, if the conversation was found by one of them.",
-        "schema": _TEXT,
-    },
-    "x-ark-cached-tokens": {
-        "description": "Cached tokens of the prompt.",
-        "schema": _COUNT,
-    },
-    **_RATES,
-    "retry-after": {"description": "Seconds after which to try again.", "schema": _COUNT},
-    "retry-after-ms": {"description": "The same, in milliseconds.", "schema": _COUNT},
-}
-
 
 def operation(path: str, route: Route, schemas: Schemas) -> dict[str, Any]:
     """What the document says of one method of a path."""
@@ -418,7 +260,7 @@ def error_response(kind: type[APIError], body: type[msgspec.Struct], schemas: Sc
     """A reply with an error."""
     names = ["x-request-id"]
     if kind in (TooManyRequests, Unavailable):
-        names += [*_RATES, "retry-after", "retry-after-ms"]
+        names += [*RATES, "retry-after", "retry-after-ms"]
     return {
         "description": error_text(kind) or f"{HTTPStatus(kind.status).phrase}.",
         "headers": _headers(names),
@@ -441,7 +283,7 @@ def _reply_headers(route: Route, own: Description) -> Iterator[str]:
     if own.session:
         yield from ("set-cookie", "x-ark-session", "x-ark-cached-tokens")
     if route.work:
-        yield from _RATES
+        yield from RATES
 
 
 def _headers(names: Iterator[str] | list[str]) -> dict[str, Any]:
@@ -457,7 +299,7 @@ def _form(kind: type[msgspec.Struct], schemas: Schemas) -> Schema:
 
 def _content(media: str, kind: Any, schemas: Schemas) -> Schema:
     if kind is None:
-        return _TEXT
+        return STRING
     if media == EVENT_STREAM:
         return {
             "type": "string",

@@ -81,6 +81,29 @@ def sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+_ASK_OWNED = Phrases(
+    (
+        f"{_ASK}[what is|what's|whats|what was] {{a}}[| again]?",
+        f"{_ASK}[what is|what's] {{a}}?",
+        "[Do you|Do you still|Can you] [remember|know|recall] {a}?",
+        *_ASK_MORE,
+        "[Please |]tell me {a}[| again| now| once more].",
+        f"{_CAN_YOU} [tell me|remind me of|repeat|give me] {{a}}[|, please| again]?",
+        "[Please |]remind me[: what is| of|: what was] {a}.",
+        "[Do you know|Do you remember|Can you tell me|I forgot|Remind me] what {a} is[|?|.]",
+        "{A}[|, please]?",
+        "[What did I say|What did I tell you|Which one did I say] {a} [is|was]?",
+    ),
+    (
+        "I [can't|cannot] remember {a}. [What is it?|What was it?|Can you help?]",
+        "[Earlier I told you|I mentioned] {a}. What [is|was] it?",
+        "[Say|State] {a} [please|now|once again].",
+        "Let's see [if|whether] you [know|remember] {a}.",
+    ),
+    "ask",
+)
+
+
 def owned(owner: str, attribute: str, category: str) -> Fact:
     """A fact of the form "my dog's name is Rex", or of somebody else: "Ada's dog's name"."""
     mine = owner == "my"
@@ -123,27 +146,7 @@ def owned(owner: str, attribute: str, category: str) -> Fact:
             ),
             "tell",
         ),
-        ask=Phrases(
-            (
-                f"{_ASK}[what is|what's|whats|what was] {{a}}[| again]?",
-                f"{_ASK}[what is|what's] {{a}}?",
-                "[Do you|Do you still|Can you] [remember|know|recall] {a}?",
-                *_ASK_MORE,
-                "[Please |]tell me {a}[| again| now| once more].",
-                f"{_CAN_YOU} [tell me|remind me of|repeat|give me] {{a}}[|, please| again]?",
-                "[Please |]remind me[: what is| of|: what was] {a}.",
-                "[Do you know|Do you remember|Can you tell me|I forgot|Remind me] what {a} is[|?|.]",
-                "{A}[|, please]?",
-                "[What did I say|What did I tell you|Which one did I say] {a} [is|was]?",
-            ),
-            (
-                "I [can't|cannot] remember {a}. [What is it?|What was it?|Can you help?]",
-                "[Earlier I told you|I mentioned] {a}. What [is|was] it?",
-                "[Say|State] {a} [please|now|once again].",
-                "Let's see [if|whether] you [know|remember] {a}.",
-            ),
-            "ask",
-        ),
+        ask=_ASK_OWNED,
         answer=f"{sentence(yours)} is {{v}}.",
         noted=f"I will remember that {yours} is {{v}}.",
         unknown=f"You have not told me {yours}.",
