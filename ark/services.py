@@ -12,7 +12,7 @@ import anyio.to_thread
 from anyio.abc import TaskGroup
 
 from ark.config import Config
-from ark.models.registry import Registry
+from ark.models.served import Registry
 from ark.ops.keys import Keys
 from ark.ops.limits import Limiter
 from ark.ops.metrics import Metrics

@@ -1,9 +1,10 @@
-"""The models that the installed backends bring: served where the configuration names none, and known by their names."""
+"""What is served where the configuration does not say: the models that the installed backends bring, which it may also
+name, and the names that clients of OpenAI and Anthropic ask for."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import get_args
 
@@ -16,6 +17,16 @@ from ark.engines.model_files import ModelFiles, find_local
 log = logging.getLogger("ark.registry")
 
 TASKS: Sequence[Task] = get_args(Task)
+
+DEFAULT_ALIASES: Mapping[str, Sequence[str]] = {
+    "chat": (
+        *("gpt-3.5-turbo", "gpt-4o", "gpt-4o-mini"),
+        *("gpt-*", "chatgpt-*", "codex-*", "o1*", "o3*", "o4*", "claude-*"),
+    ),
+    "embedding": ("text-embedding-ada-002", "text-embedding-3-small", "text-embedding-3-large", "text-embedding-*"),
+    "transcription": ("whisper-1", "gpt-4o-transcribe", "gpt-4o-mini-transcribe", "whisper-*", "gpt-*-transcribe*"),
+}
+"""Task to the names that clients of OpenAI and Anthropic ask for: those that are listed, and patterns."""
 
 
 class DefaultModel(msgspec.Struct, frozen=True):
@@ -100,3 +111,18 @@ def log_defaults(models: Sequence[ModelConfig]) -> None:
     for default in known_defaults():
         if default.config.name not in served:
             log.info("no default %s model is served: it needs %s", default.config.task, "; ".join(default.problems))
+
+
+def all_aliases(models: Sequence[ModelConfig], configured: Mapping[str, str] | None) -> dict[str, str]:
+    """Alias to served name: each model's own, the table's, or OpenAI's names where there is no table."""
+    aliases = {alias: model.name for model in models for alias in model.aliases}
+    if configured is not None:
+        aliases.update(configured)
+        return aliases
+    served = {model.name for model in models}
+    for task, names in DEFAULT_ALIASES.items():
+        first = next((model.name for model in models if model.task == task), None)
+        for alias in names:
+            if first is not None and alias not in served:
+                aliases.setdefault(alias, first)
+    return aliases

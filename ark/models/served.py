@@ -1,10 +1,11 @@
-"""A model of the configuration and, once it is open, its backend."""
+"""The served models by name and alias, each with its backend once it is open."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any, Generic, Literal, TypeVar, cast
 
@@ -16,15 +17,16 @@ from anyio.lowlevel import EventLoopToken, current_token
 from ark.chat.prompt.builder import PromptBuilder
 from ark.chat.tools.formats import ToolFormat, find_format
 from ark.concurrency import load_in_thread
-from ark.config import ConfigError, ModelConfig
+from ark.config import Config, ConfigError, KeyConfig, ModelConfig, check_names
 from ark.engines import parameters
 from ark.engines.backend import Backend, Capabilities
 from ark.engines.chat import ChatBackend, SamplingParams
 from ark.engines.embedding import EmbeddingBackend
 from ark.engines.loading import InstalledBackend, find_backend
 from ark.engines.transcription import TranscriptionBackend
-from ark.errors import Unavailable, UnsupportedParameter
+from ark.errors import BadRequest, ModelNotFound, Unavailable, UnsupportedParameter, shorten
 from ark.models.backend_selection import select_backend, usual_backend
+from ark.models.default_models import all_aliases, log_defaults, served_models
 
 log = logging.getLogger("ark.registry")
 
@@ -260,3 +262,100 @@ class ServedTranscription(Served[TranscriptionBackend]):
     """A speech model."""
 
     table = parameters.TRANSCRIPTIONS
+
+
+AnyServed = ServedChat | ServedEmbedding | ServedTranscription
+S = TypeVar("S", ServedChat, ServedEmbedding, ServedTranscription)
+_KINDS: Mapping[str, type[ServedChat] | type[ServedEmbedding] | type[ServedTranscription]] = {
+    "chat": ServedChat,
+    "embedding": ServedEmbedding,
+    "transcription": ServedTranscription,
+}
+
+
+class Registry:
+    """Every served model, by name and by alias."""
+
+    def __init__(self, config: Config) -> None:
+        """Raises ConfigError where an alias or a key names a model that is not served."""
+        models = served_models(config)
+        if not config.models:
+            check_names(config, models)
+            log_defaults(models)
+        aliases = all_aliases(models, config.aliases)
+        self.models: list[AnyServed] = [
+            _KINDS[model.task](model, [alias for alias, target in aliases.items() if target == model.name])
+            for model in models
+        ]
+        self._by_name = {served.name: served for served in self.models}
+        self._by_name.update({alias: self._by_name[target] for alias, target in aliases.items()})
+        # Of two patterns that fit, the longer one says more about the name.
+        self._patterns = sorted((alias for alias in aliases if "*" in alias), key=len, reverse=True)
+
+    @property
+    def ready(self) -> bool:
+        """Whether every model answers."""
+        return all(served.state == "ready" for served in self.models)
+
+    async def open(self, after: Callable[[], object] | None = None) -> None:
+        """Download what is not here, all at once, and open the models one after another: loading two at once takes the
+        memory of both. Those that are downloaded open when they are here. `after` is called after each."""
+        opening = anyio.Lock()
+
+        async def open_one(served: AnyServed) -> None:
+            await served.fetch()
+            async with opening:
+                await served.open()
+                if after is not None:
+                    after()
+
+        async with anyio.create_task_group() as tasks:
+            for served in self.models:
+                tasks.start_soon(served.fetch)
+            for served in self.models:
+                await served.located.wait()
+                if served.download is not None:
+                    tasks.start_soon(open_one, served)
+                else:
+                    await open_one(served)
+
+    def release(self, released: Sequence[tuple[str, str]]) -> None:
+        """Forget the state of conversations, each as the served model's name and the state's."""
+        for name, state in released:
+            served = self._by_name.get(name)
+            if isinstance(served, ServedChat) and served.backend is not None:
+                served.backend.release(state)
+
+    async def close(self) -> None:
+        for served in self.models:
+            await served.close()
+
+    def find(self, name: str, key: KeyConfig | None) -> AnyServed:
+        """The model behind a name, an alias or a pattern. Raises ModelNotFound, naming what the key may use."""
+        served = self._by_name.get(name)
+        if served is None and (pattern := next((it for it in self._patterns if fnmatchcase(name, it)), None)):
+            served = self._by_name[pattern]
+        if served is None or not (key is None or key.may_use(served.name)):
+            known = ", ".join(self.names(key)) or "none"
+            raise ModelNotFound(f"The model '{shorten(name)}' does not exist here. There is: {known}.", param="model")
+        return served
+
+    def find_for(self, kind: type[S], name: str, key: KeyConfig | None) -> S:
+        """The same, of one task. Raises ModelNotFound, or BadRequest for a model of another task."""
+        served = self.find(name, key)
+        if not isinstance(served, kind):
+            task = next(task for task, served_kind in _KINDS.items() if served_kind is kind)
+            raise BadRequest(
+                f"The model '{shorten(name)}' does {served.config.task}, not {task}.",
+                param="model",
+                code="model_not_supported",
+            )
+        return served
+
+    def names(self, key: KeyConfig | None) -> list[str]:
+        """Served names and aliases that a key may use, served names first. Patterns are none of them."""
+        allowed = [served for served in self.models if key is None or key.may_use(served.name)]
+        return [
+            *(served.name for served in allowed),
+            *(alias for served in allowed for alias in served.aliases if "*" not in alias),
+        ]

@@ -17,7 +17,7 @@ from prometheus_client.registry import Collector
 from ark import __version__
 from ark.engines.chat import BackendStatus
 from ark.engines.embedding import EmbeddingStatus
-from ark.models.registry import AnyServed, Registry
+from ark.models.served import AnyServed, Registry
 from ark.ops.limits import Limiter
 from ark.ops.requests import RequestMetrics
 from ark.sessions.conversations import ConversationStore

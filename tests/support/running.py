@@ -17,7 +17,7 @@ import hypercorn.config
 
 from ark.app import Ark
 from ark.engines.chat import BackendStatus
-from ark.models.registry import Registry
+from ark.models.served import Registry
 
 
 class Running:

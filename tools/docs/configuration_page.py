@@ -16,7 +16,7 @@ from ark.config import (
     SessionsConfig,
 )
 from ark.http.cors import CORSConfig
-from ark.models.registry import DEFAULT_ALIASES
+from ark.models.default_models import DEFAULT_ALIASES
 from ark_backends.bge.options import BgeOptions
 from ark_backends.exllama.options import ExLlamaV2Options, ExLlamaV3Options
 from ark_backends.remote.options import RemoteOptions

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ark.api.inputs import Inputs
 from ark.errors import BadRequest
-from ark.models.registry import DEFAULT_ALIASES
+from ark.models.default_models import DEFAULT_ALIASES
 
 NAMES = frozenset(DEFAULT_ALIASES["embedding"])
 """OpenAI's embedding models, all of which read cl100k_base."""

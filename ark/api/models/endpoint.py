@@ -12,8 +12,7 @@ from ark.api.decode import convert
 from ark.api.request import Request
 from ark.config import KeyConfig, Task
 from ark.http.response import Response
-from ark.models.registry import AnyServed
-from ark.models.served import Download, ServedChat
+from ark.models.served import AnyServed, Download, ServedChat
 from ark.services import Services
 
 

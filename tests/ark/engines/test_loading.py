@@ -17,7 +17,7 @@ from ark.engines.loading import ENTRY_POINT_GROUP, InstalledBackend, find_backen
 from ark.engines.model_files import ModelFiles
 from ark.models.backend_selection import select_backend
 from ark.models.default_models import default_models
-from ark.models.registry import Registry
+from ark.models.served import Registry
 
 
 def test_a_name_with_a_colon_is_imported_as_it_stands() -> None:

@@ -14,9 +14,8 @@ import pytest
 from ark.config import Config, ConfigError, KeyConfig, ModelConfig, SamplingConfig
 from ark.config_file import load_config
 from ark.errors import ModelNotFound
-from ark.models.default_models import default_models, find_default, served_models
-from ark.models.registry import Registry, all_aliases
-from ark.models.served import ServedEmbedding, ServedTranscription
+from ark.models.default_models import all_aliases, default_models, find_default, served_models
+from ark.models.served import Registry, ServedEmbedding, ServedTranscription
 from ark_backends.kit import local_models
 from ark_backends.kit.pinned_models import CHAT, EMBEDDING, SPEECH
 
@@ -166,7 +165,7 @@ def test_the_defaults_are_known_without_loading_an_engine() -> None:
         "import sys\n"
         "from ark.app import create_app\n"
         "from ark.config import Config\n"
-        "from ark.models.registry import Registry\n"
+        "from ark.models.served import Registry\n"
         "Registry(Config())\n"
         "heavy = {'torch', 'transformers', 'faster_whisper', 'tiktoken', 'numpy'} & set(sys.modules)\n"
         "sys.exit(', '.join(heavy) or None)\n"

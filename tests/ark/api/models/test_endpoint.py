@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from asgi_client import ECHO, backend_of, running
 
-from ark.models.registry import DEFAULT_ALIASES
+from ark.models.default_models import DEFAULT_ALIASES
 
 pytestmark = pytest.mark.anyio
 
