@@ -17,7 +17,7 @@ from anyio.lowlevel import EventLoopToken, current_token
 from ark.chat.prompt.builder import PromptBuilder
 from ark.chat.tools.formats import ToolFormat, find_format
 from ark.concurrency import load_in_thread
-from ark.config import Config, ConfigError, KeyConfig, ModelConfig, check_names
+from ark.config import Config, ConfigError, KeyConfig, ModelConfig, ServerConfig, check_names
 from ark.engines import parameters
 from ark.engines.backend import Backend, Capabilities
 from ark.engines.chat import ChatBackend, SamplingParams
@@ -56,8 +56,9 @@ class Served(Generic[B]):
     table: parameters.Table
     """Of the requests to a model of this task."""
 
-    def __init__(self, config: ModelConfig, aliases: Sequence[str]) -> None:
+    def __init__(self, config: ModelConfig, aliases: Sequence[str], server: ServerConfig) -> None:
         self.config = config
+        self._server = server
         self.aliases = tuple(aliases)
         self.backend: B | None = None
         self.capabilities: Capabilities | None = None
@@ -170,14 +171,14 @@ class Served(Generic[B]):
         """Make what the model's requests need beside the backend, and say what the model can do."""
         return backend.capabilities
 
-    def check(self, body: Any, *, ignore: bool) -> list[str]:
+    def check(self, body: Any) -> list[str]:
         """Names of the parameters to ignore: their values would change the answer, and the model cannot honour them.
 
-        Raises UnsupportedParameter for the first one unless `ignore` is set.
+        Raises UnsupportedParameter for the first one unless the configuration has them ignored.
         """
         sent = [(row, getattr(body, row.name, None)) for row in self._refused]
         names = [row.name for row, value in sent if value is not None and not row.is_neutral(value)]
-        if names and not ignore:
+        if names and self._server.unsupported_parameters == "refuse":
             hint = self.hints.get(names[0], "")
             raise UnsupportedParameter(f"The model '{body.model}' does not support '{names[0]}'.{hint}", param=names[0])
         return names
@@ -191,10 +192,10 @@ class Served(Generic[B]):
         except Exception:
             log.exception("model %s cannot be closed", self.name)
 
-    async def ready(self, wait: float) -> B:
-        """The backend, after at most `wait` seconds of loading. Raises Unavailable."""
+    async def ready(self) -> B:
+        """The backend, which may be loading for ``[server] load_wait`` seconds more. Raises Unavailable."""
         if self.backend is None and not self.failed:
-            with anyio.move_on_after(wait):
+            with anyio.move_on_after(self._server.load_wait):
                 await self._settled.wait()
         if self.state == "failed":
             raise Unavailable(f"The model '{self.name}' failed; the server's log says why.", code="model_failed")
@@ -284,7 +285,9 @@ class Registry:
             log_defaults(models)
         aliases = all_aliases(models, config.aliases)
         self.models: list[AnyServed] = [
-            _KINDS[model.task](model, [alias for alias, target in aliases.items() if target == model.name])
+            _KINDS[model.task](
+                model, [alias for alias, target in aliases.items() if target == model.name], config.server
+            )
             for model in models
         ]
         self._by_name = {served.name: served for served in self.models}

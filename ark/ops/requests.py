@@ -129,14 +129,14 @@ class RequestRecord:
         self.arrived = self.begun
 
     def begin(
-        self, operation: Operation, model: str, body: msgspec.Struct, *, meter: Meter, replies: int = 1
+        self, operation: Operation, model: str, body: msgspec.Struct, *, meters: Mapping[str, Meter], replies: int = 1
     ) -> JobRecord:
         """The request is for a served model."""
         self.job = JobRecord(
             operation=operation,
             model=model,
             body=body,
-            meter=meter,
+            meter=meters[model],
             arrived=self.arrived,
             finish_reasons=[None] * replies,
         )

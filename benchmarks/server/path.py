@@ -57,7 +57,7 @@ async def measure() -> tuple[Counter[CodeType], Counter[CodeType]]:
     async with app.lifespan():
         services = app.services
         assert services is not None
-        await services.registry.models[0].ready(10)
+        await services.registry.models[0].ready()
         await calls(app, SHORT)
         return await calls(app, SHORT), await calls(app, LONG)
 

@@ -206,7 +206,7 @@ async def serve(app: Ark, ledger: Ledger, draw: random.Random, say: Any) -> None
     async with app.lifespan():
         services = app.services
         assert services is not None
-        await services.registry.models[0].ready(ALIVE)
+        await services.registry.models[0].ready()
         say("checked")
         async with anyio.create_task_group() as tasks:
             for client in range(CLIENTS):

@@ -106,7 +106,7 @@ class Server(logging.Handler):
         services = self._app.services
         assert services is not None
         for served in services.registry.models:
-            await served.ready(10)
+            await served.ready()
         asked = {"model": "echo", "input": "<think>why</think>\n\nb", "include": ["reasoning.encrypted_content"]}
         status, reply = await self._over_http(json.dumps(asked).encode())
         assert status == 200

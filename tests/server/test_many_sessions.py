@@ -59,7 +59,7 @@ class Harness:
             reasoning=False,
         )
         work = RequestRecord("test", "POST", "http", {}).begin(
-            "chat", "tiny", request, meter=defaultdict(lambda: Histogram(()))
+            "chat", "tiny", request, meters={"tiny": defaultdict(lambda: Histogram(()))}
         )
         async with (
             await self.sessions.begin("", stateful=stateful) as session,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json as jsonlib
 import re
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote
@@ -21,7 +21,6 @@ from sse import Event, read_events
 
 from ark.app import Ark, create_app
 from ark.config import Config
-from ark.errors import Unavailable
 
 ECHO: dict[str, Any] = {"name": "echo", "backend": "echo_backend:EchoBackend"}
 Headers = Sequence[tuple[str, str]]
@@ -253,9 +252,7 @@ async def running(*, settle: bool = True, **tables: Any) -> AsyncIterator[Client
 async def settled(app: Ark) -> None:
     services = app.services
     assert services is not None
-    for served in services.registry.models:
-        with suppress(Unavailable):
-            await served.ready(10)
+    await until(lambda: all(served.state != "loading" for served in services.registry.models))
 
 
 async def until(condition: Callable[[], bool]) -> None:

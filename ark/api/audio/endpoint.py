@@ -42,11 +42,9 @@ async def _answer(request: Request, services: Services, kind: type[TranslationRe
         raise missing_parameter("file")
     parameters.check(body)
     served = services.registry.find_for(ServedTranscription, body.model, request.key)
-    meter = services.metrics.requests.models[served.name]
-    record = request.record.begin("transcription", served.name, body, meter=meter)
-    backend = await served.ready(services.config.server.load_wait)
-    ignore = services.config.server.unsupported_parameters == "ignore"
-    headers = ignored_header(served.check(body, ignore=ignore))
+    record = request.record.begin("transcription", served.name, body, meters=services.metrics.requests.models)
+    backend = await served.ready()
+    headers = ignored_header(served.check(body))
     granularities = (body.timestamp_granularities or ()) if isinstance(body, TranscriptionRequest) else ()
     job = TranscriptionJob(
         request_id=request.id,

@@ -38,10 +38,9 @@ async def create(request: Request, services: Services) -> Response | EventStream
     config = services.config
     body, messages = await run_in_thread_if_large(len(request.body), lambda: _read(request.body, config.limits))
     served = services.registry.find_for(ServedChat, body.model, request.key)
-    meter = services.metrics.requests.models[served.name]
-    work = request.record.begin("chat", served.name, body, meter=meter, replies=body.n or 1)
-    backend = await served.ready(config.server.load_wait)
-    ignored = served.check(body, ignore=config.server.unsupported_parameters == "ignore")
+    work = request.record.begin("chat", served.name, body, meters=services.metrics.requests.models, replies=body.n or 1)
+    backend = await served.ready()
+    ignored = served.check(body)
     body = parameters.without(body, ignored)
     if body.store and not config.sessions.enabled:
         ignored = [*ignored, "store"]

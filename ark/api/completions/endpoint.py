@@ -42,10 +42,9 @@ async def create(request: Request, services: Services) -> Response | EventStream
     limits = services.config.limits
     body = await decode_body(_decoder, request.body, limits)
     served = services.registry.find_for(ServedChat, body.model, request.key)
-    meter = services.metrics.requests.models[served.name]
-    work = request.record.begin("text_completion", served.name, body, meter=meter)
-    backend = await served.ready(services.config.server.load_wait)
-    ignored = served.check(body, ignore=services.config.server.unsupported_parameters == "ignore")
+    work = request.record.begin("text_completion", served.name, body, meters=services.metrics.requests.models)
+    backend = await served.ready()
+    ignored = served.check(body)
     if ignored:
         body = msgspec.structs.replace(body, **dict.fromkeys(ignored))
     _check(body, backend)

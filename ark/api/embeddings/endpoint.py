@@ -25,10 +25,9 @@ async def create(request: Request, services: Services) -> Response:
     limits = services.config.limits
     body, inputs = await run_in_thread_if_large(len(request.body), lambda: _read(request.body, limits))
     served = services.registry.find_for(ServedEmbedding, body.model, request.key)
-    meter = services.metrics.requests.models[served.name]
-    record = request.record.begin("embeddings", served.name, body, meter=meter)
-    backend = await served.ready(services.config.server.load_wait)
-    ignored = served.check(body, ignore=services.config.server.unsupported_parameters == "ignore")
+    record = request.record.begin("embeddings", served.name, body, meters=services.metrics.requests.models)
+    backend = await served.ready()
+    ignored = served.check(body)
     dimensions = _dimensions(body, backend)
     if body.model in openai_ids.NAMES and not isinstance(inputs.items[0], str):
         known = inputs

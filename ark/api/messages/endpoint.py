@@ -54,9 +54,8 @@ async def create(request: Request, services: Services) -> Response | EventStream
     reading = await _read(body, request, services)
     served = services.registry.find_for(ServedChat, body.model, request.key)
     chat = chat_request(body, reading)
-    meter = services.metrics.requests.models[served.name]
-    work = request.record.begin("chat", served.name, chat, meter=meter)
-    backend = await served.ready(services.config.server.load_wait)
+    work = request.record.begin("chat", served.name, chat, meters=services.metrics.requests.models)
+    backend = await served.ready()
     asked, ignored = _ask(chat, reading, request, services, served=served, backend=backend)
     runner = MessageRunner(
         reading=reading,
@@ -88,7 +87,7 @@ async def count_tokens(request: Request, services: Services) -> Response:
     body = await decode_body(_count_decoder, request.body, services.config.limits)
     reading = await _read(body, request, services)
     served = services.registry.find_for(ServedChat, body.model, request.key)
-    backend = await served.ready(services.config.server.load_wait)
+    backend = await served.ready()
     asked, _ = _ask(chat_request(body, reading), reading, request, services, served=served, backend=backend)
     with _own_names(reading):
         prompt, *_ = await prepare(asked, Continuation(asked.messages, how="stateless"), served.prompts)
@@ -125,7 +124,7 @@ def _ask(
 ) -> tuple[TurnRequest, list[str]]:
     """The turn that a request asks for, and what of it is ignored. Raises BadRequest."""
     with _own_names(reading):
-        dropped = served.check(chat, ignore=services.config.server.unsupported_parameters == "ignore")
+        dropped = served.check(chat)
         chat = parameters.without(chat, dropped)
         messages = with_exact_reasoning(reading.history, reading.sealed, served.prompts.fingerprint)
         asked = parameters.read(chat, messages, request, served, backend, limits=services.config.limits)

@@ -142,7 +142,7 @@ def ask(
 ) -> tuple[TurnRequest, list[str]]:
     """The turn that a request asks for, and what of it is ignored. Raises BadRequest."""
     with own_names(reading.places, reading.tools.places, NAMES):
-        dropped = served.check(reading.chat, ignore=services.config.server.unsupported_parameters == "ignore")
+        dropped = served.check(reading.chat)
         chat = parameters.without(reading.chat, dropped)
         messages = parameters.read_messages(chat.messages)
         instructed = len(messages) - len(reading.input.messages)

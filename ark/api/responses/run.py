@@ -158,9 +158,8 @@ async def begin(body: ResponseRequest, request: Request, services: Services) -> 
     """Read a request to its end and find its model. Raises APIError."""
     reading = await read(body, request, services)
     served = services.registry.find_for(ServedChat, reading.model, request.key)
-    meter = services.metrics.requests.models[served.name]
-    work = request.record.begin("chat", served.name, reading.chat, meter=meter, replies=1)
-    backend = await served.ready(services.config.server.load_wait)
+    work = request.record.begin("chat", served.name, reading.chat, meters=services.metrics.requests.models, replies=1)
+    backend = await served.ready()
     asked, ignored = ask(reading, request, services, served, backend)
     return ResponseRunner(
         body,
@@ -180,7 +179,7 @@ async def count_tokens(body: InputFields, request: Request, services: Services) 
     """The tokens of a request's input. Raises APIError."""
     reading = await read(body, request, services)
     served = services.registry.find_for(ServedChat, reading.model, request.key)
-    backend = await served.ready(services.config.server.load_wait)
+    backend = await served.ready()
     asked, _ = ask(reading, request, services, served, backend)
     continuation = Continuation(asked.messages, how="stateless")
     if reading.parent is not None:

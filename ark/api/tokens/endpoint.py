@@ -69,7 +69,7 @@ async def tokenize(request: Request, services: Services) -> Response:
     """The token ids of a text, or of messages as the model's chat template writes them. Nothing is generated."""
     body = await decode_body(_tokenize_decoder, request.body, services.config.limits)
     served = services.registry.find_for(ServedChat, body.model, request.key)
-    backend = await served.ready(services.config.server.load_wait)
+    backend = await served.ready()
     if (body.prompt is None) == (body.messages is None):
         raise BadRequest("Either 'prompt' or 'messages' is needed, and not both.", param="prompt")
     ids: Sequence[int]
@@ -95,9 +95,9 @@ async def _encode_messages(
     chat = ChatRequest(
         model=body.model, messages=messages, tools=body.tools, chat_template_kwargs=body.chat_template_kwargs
     )
-    ignored = served.check(chat, ignore=services.config.server.unsupported_parameters == "ignore")
+    ignored = served.check(chat)
     chat = chat_parameters.without(chat, ignored)
-    backend = await served.ready(services.config.server.load_wait)
+    backend = await served.ready()
     limits = services.config.limits
 
     def read() -> tuple[Message, ...]:
@@ -114,7 +114,7 @@ async def detokenize(request: Request, services: Services) -> Response:
     """The text of token ids."""
     body = await decode_body(_detokenize_decoder, request.body, services.config.limits)
     served = services.registry.find_for(ServedChat, body.model, request.key)
-    tokenizer = (await served.ready(services.config.server.load_wait)).tokenizer
+    tokenizer = (await served.ready()).tokenizer
     if body.tokens and max(body.tokens) >= tokenizer.vocab_size:
         raise invalid_value("tokens", f"The model has no token {max(body.tokens)}.")
     text = await run_in_thread_if_large(len(request.body), lambda: tokenizer.decode(body.tokens))

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ark.config import ModelConfig
+from ark.config import ModelConfig, ServerConfig
 from ark.models.backend_selection import select_backend
 from ark.models.served import ServedChat
 
@@ -68,7 +68,7 @@ def test_a_hub_model_that_is_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.anyio
 async def test_it_is_said_in_one_line_at_the_start(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    served = ServedChat(model(tmp_path, EXL2), ())
+    served = ServedChat(model(tmp_path, EXL2), (), ServerConfig())
     with caplog.at_level(logging.INFO, "ark.registry"):
         await served.open()
     # Without weights, and mostly without a GPU, it goes no further.

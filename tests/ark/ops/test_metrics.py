@@ -283,7 +283,7 @@ async def test_the_time_begins_when_the_whole_request_is_there() -> None:
     record.arrive()
     first, further = Heard(), Heard()
     work = record.begin(
-        "chat", "m", msgspec.defstruct("Body", [])(), meter={"first_token": first, "next_token": further}
+        "chat", "m", msgspec.defstruct("Body", [])(), meters={"m": {"first_token": first, "next_token": further}}
     )
     work.batch(TokenBatch(token_ids=(5,)))
     assert record.begun < record.arrived
