@@ -13,8 +13,8 @@ from server_targets import connection
 from sse import read_events
 
 from ark.api.chat.schema import ChatRequest
-from ark.api.decode import check_shape, decode
 from ark.api.embeddings.schema import EmbeddingRequest
+from ark.api.request import check_shape, decode
 from ark.chat.output.reasoning import ReasoningSplitter
 from ark.chat.tools.formats import FORMATS
 from ark.chat.tools.parser import ToolParser

@@ -9,7 +9,7 @@ import msgspec
 
 from ark.api.audio.languages import CODES, name_of
 from ark.api.audio.schema import TranscriptionRequest, TranslationRequest
-from ark.api.decode import convert
+from ark.api.request import convert
 from ark.engines.transcription import TranscriptionBackend
 from ark.errors import BadRequest, invalid_value, shorten
 

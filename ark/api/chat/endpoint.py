@@ -14,8 +14,7 @@ from ark.api.chat.parameters import read_hints, read_messages
 from ark.api.chat.render import ChunkRenderer, Head, StreamRenderer, TextRenderer, completion, error_event
 from ark.api.chat.schema import ChatRequest
 from ark.api.chat.stored import keep, read_metadata
-from ark.api.decode import decode
-from ark.api.request import Request, ignored_header
+from ark.api.request import Request, decode, ignored_header
 from ark.chat.turn import Turn, TurnRequest, begin_turn
 from ark.concurrency import run_in_thread_if_large
 from ark.config import LimitsConfig

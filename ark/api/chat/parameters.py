@@ -11,8 +11,7 @@ from msgspec import UNSET
 
 from ark.api.chat.schema import ChatMessage, ChatRequest, FunctionCall, TextPart, ToolCall
 from ark.api.chat.tools import read_tools
-from ark.api.decode import check_shape
-from ark.api.request import Request
+from ark.api.request import Request, check_shape
 from ark.chat.grammar import ANY_OBJECT, SCHEMA_PARAM, Answer
 from ark.chat.tools.custom import INPUT
 from ark.chat.tools.toolbox import call_for_template, function_call_id

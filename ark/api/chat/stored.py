@@ -17,9 +17,8 @@ from ark.api.chat.schema import (
     StoredCompletion,
     TextPart,
 )
-from ark.api.decode import decode_body
 from ark.api.pages import page
-from ark.api.request import Request
+from ark.api.request import Request, decode_body
 from ark.concurrency import run_in_thread_if_large
 from ark.errors import invalid_value
 from ark.http.response import Response

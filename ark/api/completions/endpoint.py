@@ -14,9 +14,8 @@ from ark.api.chat.render import error_event
 from ark.api.completions import render
 from ark.api.completions.render import ChoiceText, Token, tokens_of
 from ark.api.completions.schema import CompletionRequest, TextChoice
-from ark.api.decode import decode_body
 from ark.api.inputs import read_inputs
-from ark.api.request import Request, ignored_header
+from ark.api.request import Request, decode_body, ignored_header
 from ark.chat.output.processor import OutputProcessor, with_text
 from ark.chat.prompt.builder import PromptBuilder
 from ark.chat.turn import Replies

@@ -10,9 +10,8 @@ import msgspec
 from msgspec import Meta
 
 from ark.api.chat.schema import Metadata
-from ark.api.decode import decode_body
 from ark.api.pages import page
-from ark.api.request import Request
+from ark.api.request import Request, decode_body
 from ark.api.responses.read import ItemReader, check_new_items
 from ark.api.responses.render import encode
 from ark.api.responses.schema import InputItem

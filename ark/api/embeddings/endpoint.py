@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import msgspec
 
-from ark.api.decode import decode
 from ark.api.embeddings import openai_ids, render
 from ark.api.embeddings.schema import EmbeddingRequest
 from ark.api.inputs import Inputs, read_inputs
-from ark.api.request import Request, ignored_header
+from ark.api.request import Request, decode, ignored_header
 from ark.concurrency import run_in_thread, run_in_thread_if_large
 from ark.config import LimitsConfig
 from ark.engines.embedding import EmbeddingBackend, EmbeddingJob

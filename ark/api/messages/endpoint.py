@@ -12,13 +12,12 @@ from ark.api.chat import parameters
 from ark.api.chat.endpoint import TurnRunner
 from ark.api.chat.parameters import read_hints
 from ark.api.chat.schema import ChatRequest
-from ark.api.decode import decode_body
 from ark.api.messages.read import NAMES, Reading, chat_request, read
 from ark.api.messages.render import MessageRenderer, error_event
 from ark.api.messages.schema import CountTokensRequest, InputTokenCount, MessagesRequest
 from ark.api.own_names import own_name, own_names
 from ark.api.reasoning import SealedReasoning, seal_reasoning, unseal_reasoning, with_exact_reasoning
-from ark.api.request import Request, ignored_header
+from ark.api.request import Request, decode_body, ignored_header
 from ark.chat.turn import Turn, TurnRequest, prepare
 from ark.concurrency import run_in_thread_if_large
 from ark.engines.chat import ChatBackend

@@ -8,8 +8,7 @@ from typing import Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from ark.api.decode import convert
-from ark.api.request import Request
+from ark.api.request import Request, convert
 from ark.config import KeyConfig, Task
 from ark.http.response import Response
 from ark.models.served import AnyServed, Download, ServedChat

@@ -9,10 +9,9 @@ from urllib.parse import parse_qs
 
 import msgspec
 
-from ark.api.decode import decode_body
 from ark.api.pages import page
 from ark.api.reasoning import SealedReasoning
-from ark.api.request import Request
+from ark.api.request import Request, decode_body
 from ark.api.responses.background import BackgroundRun
 from ark.api.responses.items import new_id
 from ark.api.responses.render import encode, sse_event

@@ -8,8 +8,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from ark.api.decode import convert
-from ark.api.request import Request
+from ark.api.request import Request, convert
 from ark.errors import NotFound, shorten
 from ark.http.response import Response
 from ark.services import Services

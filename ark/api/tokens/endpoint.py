@@ -11,8 +11,7 @@ from msgspec import UNSET, Meta, UnsetType
 from ark.api.chat import parameters as chat_parameters
 from ark.api.chat.parameters import read_messages
 from ark.api.chat.schema import ChatMessage, ChatRequest, CustomToolDefinition, ToolDefinition
-from ark.api.decode import decode_body
-from ark.api.request import Request
+from ark.api.request import Request, decode_body
 from ark.chat.turn import prepare
 from ark.concurrency import run_in_thread_if_large
 from ark.engines import parameters

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from ark.api.chat.schema import ChatRequest
-from ark.api.decode import decode
+from ark.api.request import decode
 from ark.errors import BadRequest
 
 DECODER = msgspec.json.Decoder(ChatRequest)

@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from ark.api.decode import decode
 from ark.api.embeddings.schema import EmbeddingRequest
 from ark.api.inputs import read_inputs
+from ark.api.request import decode
 from ark.errors import BadRequest
 
 DECODER = msgspec.json.Decoder(EmbeddingRequest)

@@ -1,4 +1,4 @@
-"""The JSON door."""
+"""Bodies as typed requests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ark.api.chat.schema import ChatRequest
-from ark.api.decode import CONTAINER, check_shape, decode
+from ark.api.request import CONTAINER, check_shape, decode
 from ark.errors import BadRequest
 
 DECODER = msgspec.json.Decoder(ChatRequest)
@@ -153,7 +153,7 @@ def test_the_values_of_any_json_are_counted(value: object, indent: int | None, p
     body, cost = json.dumps(value, indent=indent).encode(), cost_of(value)
     with pytest.MonkeyPatch.context() as patch:
         # So that every place of the text is once between two pieces.
-        patch.setattr("ark.api.decode._PIECE", piece)
+        patch.setattr("ark.api.request._CHUNK_SIZE", piece)
         assert not is_refused(body, values=cost, depth=depth_of(value))
         assert not cost or is_refused(body, values=cost - 1)
         assert not depth_of(value) or is_refused(body, depth=depth_of(value) - 1)
