@@ -133,8 +133,9 @@ class _Writer:
         self._rules.append(f"answer: / ?/ {self._schema(answer.schema, answer.param, strict=answer.strict)}")
 
     def _schema(self, schema: dict[str, Any], param: str | None, *, strict: bool, lenient: bool = False) -> str:
-        """A reference to JSON of a schema. Strict: without properties that it does not list. Lenient, as for the arguments
-        of other tools: also without them, because functions take no others; what cannot be enforced is passed over."""
+        """A reference to JSON of a schema. Strict: without properties that it does not list. Lenient, as for the
+        arguments of other tools: also without them, because functions take no others; what cannot be enforced is passed
+        over."""
         options: dict[str, Any] = {"whitespace_pattern": WHITESPACE}
         if lenient:
             options["lenient"] = True
