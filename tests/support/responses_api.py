@@ -15,7 +15,7 @@ FUNCTION = {"type": "function", "name": "look", "parameters": {"type": "object",
 CUSTOM = {"type": "custom", "name": "run"}
 CALL = '<tool_call>\n{"name": "look", "arguments": {"place": "Paris"}}\n</tool_call>'
 RUN = '<tool_call>\n{"name": "run", "arguments": {"input": "print(\\"\\u00e9\\")\\n"}}\n</tool_call>'
-AGENTS = Path(__file__).parents[3] / "data" / "agents"
+AGENTS = Path(__file__).parents[1] / "data" / "agents"
 KEYS = [{"name": name, "sha256": hashlib.sha256(name.encode()).hexdigest()} for name in ("ann", "bob")]
 
 

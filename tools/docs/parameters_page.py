@@ -20,8 +20,8 @@ from ark.engines import parameters
 from ark_backends.kit.chat import PARAMETERS
 from fields import docstrings, values
 from tools.openapi.docstrings import text
-from tools.openapi.operations import HEADERS
-from tools.openapi.operations import PARAMETERS as INPUTS
+from tools.openapi.parameters import HEADERS
+from tools.openapi.parameters import PARAMETERS as INPUTS
 
 PAGE = Path(__file__).parents[2] / "docs" / "parameters.md"
 
