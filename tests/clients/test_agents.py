@@ -39,6 +39,16 @@ def test_the_agents_sdk_of_python(server: Running) -> None:
     assert found["word"].rstrip(".").split()[-1] in found["thought"][0]
 
 
+def test_instructor(server: Running) -> None:
+    """It sends pydantic's schemas, which forbid no other properties, and refuses a reply that has some."""
+    found = run(server, [PYTHON, "-W", "ignore", HERE / "python" / "instructor_models.py"])
+    assert sorted(found) == ["JSON_SCHEMA", "TOOLS", "TOOLS_STRICT"]
+    for person in found.values():
+        assert sorted(person) == ["age", "home", "job", "tags"]
+        assert 0 <= person["age"] <= 150
+        assert person["home"]["city"] in ("Paris", "London")
+
+
 def test_the_agents_sdk_of_javascript(server: Running) -> None:
     def do(scenario: str) -> Any:
         return run(server, ["node", NPM / "main.mjs", "agents", scenario])
