@@ -22,7 +22,7 @@ from ark.concurrency import run_in_thread_if_large
 from ark.engines.chat import ChatBackend, GenerationJob, Grammar, SamplingParams, TokenBatch, Tokenizer, TokenLogprob
 from ark.engines.json_schema import Bounds
 from ark.errors import APIError, BadRequest
-from ark.sessions.service import Turn as SessionTurn
+from ark.sessions.service import SessionTurn
 from ark.sessions.transcript import Continuation, Message, Transcript
 
 REREAD = 64

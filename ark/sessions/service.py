@@ -90,7 +90,7 @@ class Sessions:
 
     async def begin(
         self, owner: str, *, cookie: str | None = None, stateful: str | bool | None = None, hints: Hints | None = None
-    ) -> Turn:
+    ) -> SessionTurn:
         """A turn of the session that a request asks for. Close it whatever happens; `async with` does.
 
         `cookie` is the value of the request's session cookie, `stateful` of its ``ark_stateful``. A conversation that
@@ -101,7 +101,7 @@ class Sessions:
         if (stateful and not (config.enabled and config.explicit)) or (stateful is True and not config.cookie):
             raise BadRequest("Sessions are switched off.", param="ark_stateful", code="sessions_disabled")
         if not config.enabled or stateful is False:
-            return Turn(self, None)
+            return SessionTurn(self, None)
         cookie = cookie if config.cookie else None
         if stateful is None:
             messages: Sequence[Message] = ()
@@ -110,7 +110,7 @@ class Sessions:
                 read = partial(read_scopes, config.match, owner, hints)
                 messages, scopes = hints.messages, await run_in_thread_if_large(hints.size, read)
             lease = self.store.lease_cookie(owner, cookie, messages=messages, scopes=scopes)
-            return Turn(self, lease, by_cookie=config.cookie)
+            return SessionTurn(self, lease, by_cookie=config.cookie)
         named = read_stateful(stateful) if isinstance(stateful, str) else None
         session_id = named or parse_session_id(cookie or "")
         locked = (owner, session_id) if session_id is not None else None
@@ -122,7 +122,7 @@ class Sessions:
             if locked is not None:
                 self._locks.release(locked)
             raise
-        return Turn(self, lease, by_cookie=named is None, locked=locked)
+        return SessionTurn(self, lease, by_cookie=named is None, locked=locked)
 
     def delete(self, owner: str, session_id: str) -> bool:
         """Forget a session, on disk too; a turn in progress keeps nothing. Its id may then begin a new session.
@@ -190,7 +190,7 @@ class Sessions:
             log.error("a turn of session %s was not written to disk: %s", session.id, error)
 
 
-class Turn:
+class SessionTurn:
     """One request's use of a session: everything it does is kept by `commit`, or nothing is."""
 
     def __init__(

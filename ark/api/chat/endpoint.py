@@ -24,8 +24,7 @@ from ark.http.response import EventStream, Response
 from ark.models.served import ServedChat
 from ark.ops.requests import JobRecord
 from ark.services import Services
-from ark.sessions.service import Hints
-from ark.sessions.service import Turn as SessionTurn
+from ark.sessions.service import Hints, SessionTurn
 from ark.sessions.session import COOKIE
 from ark.sessions.transcript import Message
 

@@ -25,7 +25,7 @@ from ark.errors import Conflict, ContextLengthExceeded
 from ark.models.served import ServedChat
 from ark.services import Services
 from ark.sessions.response_node import Node, Record, item_id
-from ark.sessions.service import Turn as SessionTurn
+from ark.sessions.service import SessionTurn
 from ark.sessions.transcript import Continuation, Transcript
 
 

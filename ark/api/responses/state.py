@@ -11,8 +11,7 @@ from ark.api.responses.truncation import count_droppable, drop_turns
 from ark.sessions.matching import Found
 from ark.sessions.response_node import Node
 from ark.sessions.responses import ResponseStore
-from ark.sessions.service import Sessions
-from ark.sessions.service import Turn as SessionTurn
+from ark.sessions.service import Sessions, SessionTurn
 from ark.sessions.transcript import Continuation, Message, Transcript
 
 

@@ -18,8 +18,7 @@ from ark.chat.turn import Turn, TurnRequest, begin_turn
 from ark.config import ModelConfig, SessionsConfig
 from ark.engines.chat import GenerationJob, SamplingParams, TokenBatch
 from ark.errors import Unavailable
-from ark.sessions.service import Sessions
-from ark.sessions.service import Turn as SessionTurn
+from ark.sessions.service import Sessions, SessionTurn
 from ark.sessions.transcript import read_messages
 
 pytestmark = pytest.mark.anyio
