@@ -148,14 +148,14 @@ class Checker:
         else:
             raise ConfigError(f"{url} is none of: {', '.join(api.name for api in self._apis)}")
         self._check_tokens(api, http, url, description.model)
-        grammars = self._try_out(api, http, description, TRIAL) == SENTENCE
+        grammars = self._text(self._try_out(api, http, description, TRIAL)) == SENTENCE
         spaces = self._tokenizer.encode(" ")
-        list_ = self._try_out(api, http, description, SPACES, spaces[-1:]) if grammars else ""
+        array = self._text(self._try_out(api, http, description, SPACES, spaces[-1:])) if grammars else ""
         return Opened(
             api=api,
             description=description,
             grammars=grammars,
-            repeats_spaces="  " in list_,
+            repeats_spaces="  " in array,
             spells_tags=grammars and self._spells_tags(api, http, description),
         )
 
@@ -188,7 +188,12 @@ class Checker:
         tags = "".join(sorted(text for text in self._tokenizer.special_texts if PARSED.search(text)))
         ids = self._tokenizer.encode(tags)
         grammar = Grammar(lark=f'%llguidance {{"no_forcing": true}}\nstart: {json.dumps(tags)}\n')
-        return bool(ids) and self._tried_out(api, http, description, grammar, ids)[: len(ids)] != ids
+        return bool(ids) and self._try_out(api, http, description, grammar, ids)[: len(ids)] != ids
+
+    def _text(self, ids: Sequence[int]) -> str:
+        """The text of what an engine wrote, without its end."""
+        ends = self._tokenizer.hidden | self._tokenizer.stop_token_ids
+        return self._tokenizer.decode([token for token in ids if token not in ends])
 
     def _try_out(
         self,
@@ -197,22 +202,9 @@ class Checker:
         found: Description,
         grammar: Grammar,
         prefer: Sequence[int] = (),
-    ) -> str:
-        """The text that the engine writes by a grammar; nothing where it refuses the grammar."""
-        ids = self._tried_out(api, http, found, grammar, prefer)
-        ends = self._tokenizer.hidden | self._tokenizer.stop_token_ids
-        return self._tokenizer.decode([token for token in ids if token not in ends])
-
-    def _tried_out(
-        self,
-        api: EngineAPI,
-        http: httpx2.Client,
-        found: Description,
-        grammar: Grammar,
-        prefer: Sequence[int] = (),
     ) -> list[int]:
-        """What the engine writes by a grammar, with these tokens where it can. Some ignore a grammar that they cannot
-        read."""
+        """What the engine writes by a grammar, with the tokens `prefer` where it can; nothing where it refuses the
+        grammar. Some ignore a grammar that they cannot read."""
         prompt = self._tokenizer.encode("x")
         job = GenerationJob(
             request_id="trial",
