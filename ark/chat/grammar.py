@@ -82,6 +82,7 @@ class _Writer:
         self._bounds = bounds
         self._rules: list[str] = []
         self._schemas: list[tuple[str, str]] = []
+        self._written: str | None = None
         self._kinds: set[str] = set()
         """`object`, calls that end, and `last`, those that only the reply's end ends."""
 
@@ -127,7 +128,7 @@ class _Writer:
             begin = r"[ \n]{0,2}" + _regex(OPEN) if self._reasoning == "possible" else ""
             rules.append(f"reasoning: thought SPACE\nthought[lazy]: /{begin}(?s:.*){_regex(CLOSE)}/")
         rules += ["SPACE: /[ \\t\\r\\n]{0,8}/", *self._rules]
-        return Grammar(lark="\n".join(rules) + "\n", schemas=tuple(self._schemas))
+        return Grammar(lark="\n".join(rules) + "\n", schemas=tuple(self._schemas), written=self._written)
 
     def _answer(self, answer: Answer) -> None:
         self._rules.append(f"answer: / ?/ {self._schema(answer.schema, answer.param, strict=answer.strict)}")
@@ -172,6 +173,7 @@ class _Writer:
     def _raw(self, number: int, tool: Tool, lark: str, form: ToolFormat) -> None:
         """A call whose input is written as it is, for in JSON another grammar would have to hold. What closes the call
         ends it; where nothing does, the end of the reply."""
+        self._written = tool.param
         end = _text(chr(10)) if form.close else ""
         if form.tagged:
             head = _text(f"<function={tool.name}>\n<parameter={INPUT}>\n")

@@ -46,6 +46,8 @@ class Grammar(msgspec.Struct, frozen=True, kw_only=True):
     """The grammar in llguidance's dialect of Lark. Special tokens have no text, except those of think and tool tags."""
     schemas: Sequence[tuple[str, str]] = ()
     """The JSON schemas in it, each with where it stands in the request: they name the part that cannot be honoured."""
+    written: str | None = None
+    """Where in the request a grammar stands that the client has written and that is part of this one."""
 
 
 class GenerationJob(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import threading
+import time
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
@@ -41,6 +42,10 @@ NICE = 10
 QUICK = 0.1
 """Seconds of compiling that nobody else need be kept waiting for."""
 
+SPARE, PACE = 0.5, 0.01
+"""Seconds of CPU time that a reply's grammar may take, and for each token besides. Those that people write take less
+than a millisecond a token; an ambiguous one takes longer with each, and everybody else's tokens wait meanwhile."""
+
 
 class GrammarFailed(APIError):
     """500: a grammar that was accepted got beyond what can be followed, in the middle of a reply."""
@@ -51,8 +56,9 @@ class GrammarFailed(APIError):
 class Matcher:
     """Where one reply is in its grammar. Used by one thread at a time."""
 
-    def __init__(self, inner: LLMatcher, ends: frozenset[int], words: int) -> None:
+    def __init__(self, inner: LLMatcher, ends: frozenset[int], words: int, *, spare: float = SPARE) -> None:
         self._inner = inner
+        self._spare = spare
         self._ends = ends
         self.words = words
         """Length of a mask's row."""
@@ -69,20 +75,29 @@ class Matcher:
 
     def fork(self) -> Matcher:
         """A matcher at the same place, for another reply to the same prompt."""
-        return Matcher(self._inner.deep_copy(), self._ends, self.words)
+        return Matcher(self._inner.deep_copy(), self._ends, self.words, spare=self._spare)
 
     def consume(self, token: int) -> None:
         """Go on by a token that the mask allowed. Raises GrammarFailed."""
         if token in self._ends:
             return
+        begun = time.thread_time()
         if not self._inner.consume_token(token):
             raise GrammarFailed("The reply could not be held to its grammar.")
+        self._spend(time.thread_time() - begun - PACE)
 
     def fill(self, row: torch.Tensor) -> None:
         """Write the mask of the next token into a row of int32, a bit for each id. Raises GrammarFailed."""
+        begun = time.thread_time()
         self._inner.unsafe_compute_mask_ptr(row.data_ptr(), row.numel() * row.element_size())
         if self._inner.is_error():
             raise GrammarFailed("The grammar is too complex to go on with.")
+        self._spend(time.thread_time() - begun)
+
+    def _spend(self, seconds: float) -> None:
+        self._spare = min(SPARE, self._spare - seconds)
+        if self._spare < 0:
+            raise GrammarFailed("The grammar takes too long to go on with.")
 
 
 class Grammars:
@@ -114,7 +129,7 @@ class Grammars:
             known = self._known.get(key)
         if isinstance(known, Accepted) and known.seconds < QUICK:
             return self._compile(known.lark)
-        if len(grammar.lark) > simple_schemas.MAX_LENGTH:
+        if grammar.written is not None or len(grammar.lark) > simple_schemas.MAX_LENGTH:
             return None
         if not all(simple_schemas.is_simple(json.loads(schema)) for _, schema in grammar.schemas):
             return None
@@ -189,7 +204,7 @@ class Grammars:
 
 
 def _param(grammar: Grammar) -> str | None:
-    return grammar.schemas[0][0] if grammar.schemas else None
+    return grammar.written or next((param for param, _ in grammar.schemas), None)
 
 
 def _digest(grammar: Grammar, owner: str) -> bytes:

@@ -13,6 +13,7 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("llguidance")
 
+import torch
 from letters import END, START, TOKENS, encode
 
 from ark.chat.grammar import SCHEMA_PARAM, Answer, grammar
@@ -37,6 +38,13 @@ def of(schema: dict[str, Any]) -> Grammar:
 
 def of_tool(parameters: dict[str, Any], *, strict: bool = False) -> Grammar:
     tool = Tool(name="f", parameters=parameters, strict=strict, param="tools[0].function.parameters")
+    made = grammar(None, Toolbox(tools=(tool,), callable=(tool,), required=True, parallel=False), LLAMA)
+    assert made is not None
+    return made
+
+
+def of_custom_tool(lark: str) -> Grammar:
+    tool = Tool(name="f", strict=True, param="tools[0].custom.format", custom=True, lark=lark)
     made = grammar(None, Toolbox(tools=(tool,), callable=(tool,), required=True, parallel=False), LLAMA)
     assert made is not None
     return made
@@ -155,6 +163,34 @@ def test_a_small_schema_costs_little(name: str) -> None:
         GRAMMARS.compile(of(SMALL[name]))
     assert time.monotonic() - started < 30
     assert memory() - before < 100
+
+
+def test_a_small_grammar_of_a_custom_tool_costs_a_child_at_most() -> None:
+    before, started = memory(), time.process_time()
+    given = of_custom_tool("start: A\nA: /" + r"\p{L}?" * 2500 + "x/")
+    assert GRAMMARS.compile_quickly(given) is None
+    with pytest.raises(BadRequest, match="too much time or memory") as caught:
+        GRAMMARS.compile(given)
+    assert caught.value.param == "tools[0].custom.format"
+    assert time.process_time() - started < 0.5
+    assert memory() - before < 50
+
+
+@pytest.mark.parametrize(
+    "lark", ['start: a{1,99999}\na: b{1,99999}\nb: "a" | "a"', 'start: a\na: a a | a a a | "a" | ']
+)
+def test_a_reply_whose_tokens_take_longer_and_longer_fails(lark: str) -> None:
+    matcher, row = GRAMMARS.compile(of_custom_tool(lark)), torch.zeros(GRAMMARS.words, dtype=torch.int32)
+
+    def write(text: str) -> None:
+        for token in encode(text):
+            matcher.fill(row)
+            matcher.consume(token)
+
+    started = time.thread_time()
+    with pytest.raises(GrammarFailed, match="too long"):
+        write('{"name": "f", "input":\n' + 250 * "a")
+    assert time.thread_time() - started < 10
 
 
 def memory() -> float:
