@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from ark import __version__
-from ark.cli import bench, chat, check, completion, embed, key, models, pull, serve, transcribe
+from ark.cli import bench, chat, check, completion, embed, key, models, ps, pull, run, serve, transcribe
 from ark.cli.client import CommandError
 from ark.cli.usage import Help, unrecognized
 from ark.config import ConfigError
@@ -18,6 +18,8 @@ COMMANDS = (
     check.add,
     pull.add,
     models.add,
+    ps.add,
+    run.add,
     chat.add,
     embed.add,
     transcribe.add,

@@ -75,6 +75,12 @@ class Client:
     def get(self, path: str) -> Any:
         return self._json("GET", path)
 
+    def text(self, path: str) -> str:
+        with self._errors():
+            reply = self._http.get(f"{self.url}{path}")
+        self._check(reply)
+        return reply.text
+
     def post(self, path: str, body: Any) -> Any:
         return self._json("POST", path, json=body)
 

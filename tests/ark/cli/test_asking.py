@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from certificates import self_signed
@@ -23,7 +24,9 @@ from written_speech import recording
 from ark.cli import main
 from ark.cli.bench import percentile
 from ark.cli.chat import waiting
+from ark.cli.client import CommandError
 from ark.cli.embed import cosine
+from ark.cli.ps import Metrics, size
 
 KEY = "ark-test-key"
 CONFIG = f"""
@@ -68,6 +71,81 @@ def test_models(url: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert {model["id"] for model in json.loads(listed)["data"]} >= {"echo", "hash [bold]", "gpt-4o"}
 
 
+def test_ps(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    out, _ = told(capsys, "ps", "--url", url, "--key", KEY)
+    assert re.search(r"^echo +chat +ready +0 +0", out, re.MULTILINE)
+    assert "hash [bold]" in out
+    assert "gpt-4o" not in out
+    assert re.search(
+        r"^\d+ sessions with transcripts of .*B, \d+ MiB of memory, up for 0 d 0 h \d+ min$", out, re.MULTILINE
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ('# HELP x\nark:kv{model_name="a \\"b\\" \\\\"} 5.0\n', 5.0),
+        ('ark:kv{le="1",model_name="a \\"b\\" \\\\"} 2\n', 2.0),
+        ('ark:kv{model_name="other"} 5.0\n', None),
+        ("", None),
+    ],
+)
+def test_metrics_are_read(text: str, value: float | None) -> None:
+    assert Metrics(text).of("kv", 'a "b" \\') == value
+
+
+def test_what_are_no_metrics() -> None:
+    with pytest.raises(CommandError, match="Prometheus"):
+        Metrics("<html>")
+
+
+@pytest.mark.parametrize(("count", "text"), [(0, "0 B"), (2048, "2 KiB"), (5 << 20, "5 MiB"), (3 << 29, "1.5 GiB")])
+def test_sizes(count: float, text: str) -> None:
+    assert size(count) == text
+
+
+class TestRun:
+    @pytest.fixture
+    def ask(self, url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Any:
+        def ask(*arguments: str, given: str = "", status: int = 0) -> tuple[str, str]:
+            monkeypatch.setattr(sys, "stdin", io.StringIO(given))
+            return told(capsys, "run", "--url", url, "--key", KEY, *arguments, status=status)
+
+        return ask
+
+    def test_a_prompt(self, ask: Any) -> None:
+        assert ask("Say it.") == ("Say it.\n", "")
+
+    def test_a_prompt_and_the_standard_input(self, ask: Any) -> None:
+        assert ask("Say it.", given="one\ntwo\n")[0] == "Say it.\n\none\ntwo\n"
+        assert ask(given="alone\n", status=0)[0] == "alone\n"
+
+    def test_no_prompt(self, ask: Any) -> None:
+        out, err = ask(status=1)
+        assert (out, err) == ("", "ark: there is no prompt: give one as an argument, or by the standard input\n")
+
+    def test_nothing_is_kept(self, ask: Any, url: str, capsys: pytest.CaptureFixture[str]) -> None:
+        ask("x", "--system", "y")
+        assert "\n0 sessions" in told(capsys, "ps", "--url", url, "--key", KEY)[0]
+
+    @pytest.mark.parametrize(
+        ("content", "reason"), [(None, "cannot be read"), ("{", "is no JSON"), ("[1]", "is no JSON schema")]
+    )
+    def test_a_schema_that_is_none(self, ask: Any, tmp_path: Path, content: str | None, reason: str) -> None:
+        path = tmp_path / "schema.json"
+        if content is not None:
+            path.write_text(content)
+        assert reason in ask("x", "--schema", str(path), status=1)[1]
+
+    def test_a_schema_is_sent(self, ask: Any, tmp_path: Path) -> None:
+        """The echo holds to none, and says so."""
+        (tmp_path / "schema.json").write_text('{"type": "object"}')
+        assert "response_format" in ask("x", "--schema", str(tmp_path / "schema.json"), status=1)[1]
+
+    def test_a_value_out_of_range(self, ask: Any) -> None:
+        assert "temperature" in ask("x", "--temperature", "9", status=1)[1]
+
+
 def test_the_key_and_the_address_from_the_environment(
     url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -76,7 +154,7 @@ def test_the_key_and_the_address_from_the_environment(
     assert "echo" in told(capsys, "models")[0]
 
 
-@pytest.mark.parametrize("command", [["models"], ["chat"], ["embed", "a"], ["bench"]])
+@pytest.mark.parametrize("command", [["models"], ["ps"], ["run", "a"], ["chat"], ["embed", "a"], ["bench"]])
 def test_a_wrong_key(command: list[str], url: str, capsys: pytest.CaptureFixture[str]) -> None:
     where = [url] if command == ["bench"] else ["--url", url]
     out, err = told(capsys, *command, *where, "--key", "wrong", status=1)
@@ -85,7 +163,7 @@ def test_a_wrong_key(command: list[str], url: str, capsys: pytest.CaptureFixture
     assert "Traceback" not in err
 
 
-@pytest.mark.parametrize("command", [["models"], ["chat"], ["embed", "a"], ["bench"]])
+@pytest.mark.parametrize("command", [["models"], ["ps"], ["run", "a"], ["chat"], ["embed", "a"], ["bench"]])
 @pytest.mark.parametrize("address", ["http://127.0.0.1:{port}", "nowhere", "http://", "http://[", "http://x:1x"])
 def test_no_server(command: list[str], address: str, capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:

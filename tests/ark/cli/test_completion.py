@@ -14,7 +14,20 @@ from ark.cli import main, parser
 
 pytest.importorskip("shtab")
 
-COMMANDS = {"serve", "check", "pull", "models", "chat", "embed", "transcribe", "bench", "key", "completion"}
+COMMANDS = {
+    "ps",
+    "run",
+    "serve",
+    "check",
+    "pull",
+    "models",
+    "chat",
+    "embed",
+    "transcribe",
+    "bench",
+    "key",
+    "completion",
+}
 
 
 @pytest.fixture

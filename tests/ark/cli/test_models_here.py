@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 
 from ark.cli import main
-from ark.cli.arguments import chosen_config, find_model
+from ark.cli.arguments import chosen_config, find_model, short_names
 from ark.cli.client import CommandError
 from ark.config import ConfigError, ModelConfig
 from ark.engines.model_files import ModelFiles, kv_bytes, read_model_files
 from ark.models.backend_selection import select_backend
-from ark.models.default_models import default_models
+from ark.models.default_models import default_models, find_default
 
 LLAMA = {
     "architectures": ["LlamaForCausalLM"],
@@ -288,3 +288,10 @@ def test_where_it_cannot_listen(arguments: list[str], says: str, tmp_path: Path)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith(says)
     assert "Traceback" not in done.stderr
+
+
+def test_short_names_are_names_of_the_hub() -> None:
+    for short, name in short_names().items():
+        assert short == short.lower()
+        assert re.fullmatch(r"[\w.-]+/[\w.-]+(:[A-Z0-9_]+)?", name)
+        assert find_default(short) is None

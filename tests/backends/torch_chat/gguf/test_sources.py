@@ -100,7 +100,10 @@ def test_a_part_that_is_missing(split: Path, tmp_path: Path) -> None:
 def models(whole: Path, split: Path) -> Iterator[Hub]:
     parts = {f"Q8_0/{path.name}": path.read_bytes() for path in split.parent.iterdir()}
     files = {"README.md": b"Read me.", "small-Q4_K_M.gguf": b"not this one", **parts}
-    with hub({"org/small-GGUF": {"main": files}, "org/one-GGUF": {"main": {whole.name: whole.read_bytes()}}}) as found:
+    one = {whole.name: whole.read_bytes()}
+    named = {"Qwen3-0.6B-Q8_0.gguf": whole.read_bytes()}
+    repositories = {"org/small-GGUF": files, "org/one-GGUF": one, "Qwen/Qwen3-0.6B-GGUF": named}
+    with hub({name: {"main": content} for name, content in repositories.items()}) as found:
         yield found
 
 
@@ -127,3 +130,16 @@ def test_a_repository_is_checked_pulled_and_kept(models: Hub, tmp_path: Path, wh
     assert away.stdout == done.stdout
     unknown = run(models, tmp_path, "pull", "org/small-GGUF:Q5_0")
     assert unknown.stderr == "ark: 'org/small-GGUF:Q5_0' names no GGUF there; there are: Q8_0, Q4_K_M\n"
+
+
+def test_names_of_other_tools(models: Hub, tmp_path: Path) -> None:
+    """A short name, and a name with the hub's address before it; each is served under the name that was given."""
+    names = ("qwen3:0.6b", "hf.co/org/one-GGUF", "https://huggingface.co/org/small-GGUF:Q8_0")
+    done = run(models, tmp_path, "pull", *names)
+    assert done.returncode == 0, done.stderr
+    assert [line.split(":")[0] for line in done.stderr.splitlines()] == ["qwen3", "org/one-GGUF", "org/small-GGUF"]
+    assert [Path(line).name for line in done.stdout.split()] == [
+        "Qwen3-0.6B-Q8_0.gguf",
+        "small-Q8_0.gguf",
+        "small-Q8_0-00001-of-00003.gguf",
+    ]
