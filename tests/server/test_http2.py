@@ -77,7 +77,7 @@ def test_a_reset_stream_cancels_its_job_and_leaves_the_connection(server: Runnin
 
     before = server.status(1).jobs_cancelled
     link = h2.connection.H2Connection()
-    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
 
         def send(stream: int, method: str, path: str, content: bytes = b"") -> None:
             head = {":method": method, ":path": path, ":scheme": "http", ":authority": "localhost"}

@@ -127,7 +127,7 @@ def test_a_client_that_disconnects_cancels_its_job(server: Server, model: str, s
             read_until(connection, b"data: ")
         if reset:
             reset_when_closed(connection)
-    server.until(lambda: server.has_left(name), 10)
+    server.until(lambda: server.has_left(name))
     assert not running(server, model)
 
 

@@ -378,7 +378,7 @@ def serve_plain(asgi: Any) -> Iterator[str]:
     thread = threading.Thread(target=loop.run_until_complete, args=(served,), daemon=True)
     thread.start()
     try:
-        for _ in range(500):
+        for _ in range(5000):
             try:
                 socket.create_connection(("127.0.0.1", port), timeout=5).close()
                 break
