@@ -19,7 +19,7 @@ Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-fA-F]{64}\Z", description="the 64 
 
 Options = TypeVar("Options")
 
-Task = Literal["chat", "embedding", "transcription"]
+Task = Literal["chat", "embedding", "rerank", "transcription"]
 
 TASK_FIELDS = {"capabilities": "chat", "tool_format": "chat", "sampling": "chat", "dimensions": "embedding"}
 """Fields of a model that mean something for one task only."""

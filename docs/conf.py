@@ -31,7 +31,7 @@ html_copy_source = False
 
 PARTS = {
     "Begin": ["start", "models", "exllamav2", "remote", "sessions", "commands"],
-    "Use": ["chat", "responses", "messages", "embeddings", "transcription", "parameters", "migrate", "mount"],
+    "Use": ["chat", "responses", "messages", "embeddings", "rerank", "transcription", "parameters", "migrate", "mount"],
     "Run": ["configuration", "limits", "deploy", "security", "observability", "troubleshooting", "performance"],
     "Build": ["architecture", "backend", "conformance", "conformance-calls"],
 }

@@ -19,6 +19,7 @@ from ark.api.messages.render import encode_error as messages_error
 from ark.api.models import endpoint as models
 from ark.api.ops import endpoint as ops
 from ark.api.request import Request
+from ark.api.rerank import endpoint as rerank
 from ark.api.responses import endpoint as responses
 from ark.api.sessions import endpoint as sessions
 from ark.api.tokens import endpoint as tokens
@@ -91,6 +92,8 @@ ROUTES: Mapping[str, Mapping[str, Route]] = {
         "DELETE": Route(conversations.delete_item),
     },
     "/embeddings": {"POST": Route(embeddings.create, reads="json", work=True)},
+    "/rerank": {"POST": Route(rerank.rerank, reads="json", work=True)},
+    "/score": {"POST": Route(rerank.score, reads="json", work=True)},
     "/audio/transcriptions": {"POST": Route(audio.transcribe, reads="form", work=True)},
     "/audio/translations": {"POST": Route(audio.translate, reads="form", work=True)},
     "/tokenize": {"POST": Route(tokens.tokenize, reads="json", work=True)},
@@ -118,6 +121,8 @@ PREFLIGHT = Route(ops.preflight, open=True)
 
 _EXACT = {path: methods for path, methods in ROUTES.items() if "{" not in path}
 _EXACT |= {"/": {"GET": PAGE}, "/v1": {"GET": Route(ops.index, open=True)}}
+# Cohere's clients have the version in the path.
+_EXACT["/v2/rerank"] = ROUTES["/rerank"]
 _PATTERNS = [
     (re.compile(re.sub(r"\{\w+\}", "(.+)", path)), path)
     for path in sorted(ROUTES, key=len, reverse=True)

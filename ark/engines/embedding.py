@@ -44,11 +44,11 @@ class Embedding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EmbeddingStatus(EngineStatus, frozen=True, kw_only=True):
-    """A snapshot of an embedding engine."""
+    """A snapshot of an embedding engine, or of a reranker's."""
 
     batches: int = 0
     inputs: int = 0
-    """Inputs embedded."""
+    """Inputs embedded, or pairs scored."""
     tokens: int = 0
     """Tokens of these inputs, special ones included."""
     padded_tokens: int = 0

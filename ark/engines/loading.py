@@ -20,7 +20,7 @@ ENTRY_POINT_GROUP = "ark.backends"
 
 T = TypeVar("T")
 
-_METHODS = {"chat": "generate", "embedding": "embed", "transcription": "transcribe"}
+_METHODS = {"chat": "generate", "embedding": "embed", "rerank": "rerank", "transcription": "transcribe"}
 """The method that does the work of a task: by it a backend is known."""
 
 

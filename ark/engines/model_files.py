@@ -114,6 +114,8 @@ def _task(directory: Path, config: Mapping[str, Any]) -> Task:
     # CTranslate2's own config.json names no architecture; these two keys are Whisper's alone.
     if architecture.startswith("Whisper") or "suppress_ids_begin" in config or "alignment_heads" in config:
         return "transcription"
+    if architecture.endswith("ForSequenceClassification") and _labels(config) == 1:
+        return "rerank"
     # sentence-transformers' files come first: they pool causal models too.
     if (directory / "1_Pooling").is_dir() or (directory / "modules.json").is_file():
         return "embedding"
@@ -123,6 +125,12 @@ def _task(directory: Path, config: Mapping[str, Any]) -> Task:
         return "embedding"
     what = f"a {architecture}" if architecture else "without an architecture in its config.json"
     raise ConfigError(f"the model in {directory} is {what}: ARK does not know its task")
+
+
+def _labels(config: Mapping[str, Any]) -> int:
+    """How many numbers a classifier gives: a reranker gives one. transformers writes `id2label`."""
+    labels = config.get("id2label")
+    return len(labels) if isinstance(labels, Mapping) else config.get("num_labels", 2)
 
 
 def _weights_bytes(directory: Path) -> int:

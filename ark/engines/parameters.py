@@ -43,7 +43,10 @@ LegacyLogprobs = Annotated[int, Meta(ge=0, le=20)]
 Encoding = Literal["float", "base64"]
 Dimensions = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 MAX_INPUTS = 2048
-"""Inputs of one request for embeddings, as at OpenAI."""
+"""Inputs of one request for embeddings, as at OpenAI; documents of one to rerank."""
+MAX_CHUNKS = 16
+Chunks = Annotated[int, Meta(ge=1, le=MAX_CHUNKS)]
+Texts = Annotated[list[str], Meta(min_length=1)]
 
 SpeechFormat = Literal["json", "text", "srt", "verbose_json", "vtt"]
 Granularities = tuple[Literal["word", "segment"], ...]
@@ -201,6 +204,33 @@ EMBEDDINGS = _table(
     Parameter("ark_colbert", bool, "a vector for each token but the first too", (False,)),
 )
 """POST /embeddings."""
+
+_RAW_SCORES = Parameter("raw_scores", bool, "the model's own numbers, not the sigmoid of each", needs=None)
+
+RERANK = _table(
+    Parameter("model", Text, "a served name or an alias", needs=None),
+    Parameter("query", Text, "what the documents are to answer", needs=None),
+    Parameter("documents", None, f"up to {MAX_INPUTS:,} texts, or objects with a `text`", needs=None),
+    Parameter("top_n", TokenCount, "so many of the best results; all when it is not sent", needs=None),
+    Parameter("return_documents", bool, "the text of each document in its result", needs=None),
+    Parameter("max_tokens_per_doc", TokenCount, "tokens of a document that are read"),
+    Parameter(
+        "max_chunks_per_doc",
+        Chunks,
+        "read a longer document in so many pieces and take the best score; 1 when it is not sent",
+    ),
+    Parameter("rank_fields", list[str], '`["text"]` is accepted, others are refused', ([], ["text"])),
+    _RAW_SCORES,
+)
+"""POST /rerank."""
+
+SCORE = _table(
+    Parameter("model", Text, "a served name or an alias", needs=None),
+    Parameter("text_1", Text | Texts, "one query, or one for each text of `text_2`", needs=None),
+    Parameter("text_2", str | Texts, f"a document, or up to {MAX_INPUTS:,} of them", needs=None),
+    _RAW_SCORES,
+)
+"""POST /score."""
 
 TRANSCRIPTIONS = _table(
     Parameter("file", None, "the recording, in any usual format of audio, or a film with sound", needs=None),

@@ -23,6 +23,7 @@ from ark.engines.backend import Backend, Capabilities
 from ark.engines.chat import ChatBackend, SamplingParams
 from ark.engines.embedding import EmbeddingBackend
 from ark.engines.loading import InstalledBackend, find_backend
+from ark.engines.rerank import RerankBackend
 from ark.engines.transcription import TranscriptionBackend
 from ark.errors import BadRequest, ModelNotFound, Unavailable, UnsupportedParameter, shorten
 from ark.models.backend_selection import select_backend, usual_backend
@@ -259,17 +260,24 @@ class ServedEmbedding(Served[EmbeddingBackend]):
         return msgspec.structs.replace(found, parameters=found.parameters | {"encoding_format"})
 
 
+class ServedRerank(Served[RerankBackend]):
+    """A reranker."""
+
+    table = parameters.RERANK
+
+
 class ServedTranscription(Served[TranscriptionBackend]):
     """A speech model."""
 
     table = parameters.TRANSCRIPTIONS
 
 
-AnyServed = ServedChat | ServedEmbedding | ServedTranscription
-S = TypeVar("S", ServedChat, ServedEmbedding, ServedTranscription)
-_KINDS: Mapping[str, type[ServedChat] | type[ServedEmbedding] | type[ServedTranscription]] = {
+AnyServed = ServedChat | ServedEmbedding | ServedRerank | ServedTranscription
+S = TypeVar("S", ServedChat, ServedEmbedding, ServedRerank, ServedTranscription)
+_KINDS: Mapping[str, type[ServedChat] | type[ServedEmbedding] | type[ServedRerank] | type[ServedTranscription]] = {
     "chat": ServedChat,
     "embedding": ServedEmbedding,
+    "rerank": ServedRerank,
     "transcription": ServedTranscription,
 }
 

@@ -148,7 +148,23 @@ def _padded_share(status: EmbeddingStatus) -> float:
     return status.padded_tokens / places if places else 0.0
 
 
-ENGINE_METRICS: Mapping[str, Sequence[tuple[Kind, str, str, str | Callable[[Any], float]]]] = {
+EngineMetric = tuple[Kind, str, str, str | Callable[[Any], float]]
+
+
+def _batches(name: str, done: str) -> Sequence[EngineMetric]:
+    """The metrics of an engine that computes inputs in batches."""
+    return (
+        (GAUGE, f"{name}_running", "Jobs of which a part is computed.", "running"),
+        (GAUGE, f"{name}_waiting", "Jobs that wait for the engine.", "waiting"),
+        (COUNTER, f"{name}_batches", "Batches computed.", "batches"),
+        (COUNTER, f"{name}_inputs", f"Inputs {done}.", "inputs"),
+        (COUNTER, f"{name}_tokens", "Tokens of these inputs.", "tokens"),
+        (COUNTER, f"{name}_padded_tokens", "Places in batches that held no token.", "padded_tokens"),
+        (GAUGE, f"{name}_padded_perc", "Share of places that held no token, 0 to 1.", _padded_share),
+    )
+
+
+ENGINE_METRICS: Mapping[str, Sequence[EngineMetric]] = {
     "chat": (
         (GAUGE, "num_requests_running", "Jobs that the engine computes.", "running"),
         (GAUGE, "num_requests_waiting", "Jobs that wait for the engine.", "waiting"),
@@ -161,15 +177,8 @@ ENGINE_METRICS: Mapping[str, Sequence[tuple[Kind, str, str, str | Callable[[Any]
         (COUNTER, "generation_tokens", "Tokens generated.", "tokens_generated"),
         (COUNTER, "engine_steps", "Passes through the model.", "steps"),
     ),
-    "embedding": (
-        (GAUGE, "embeddings_running", "Jobs of which a part is computed.", "running"),
-        (GAUGE, "embeddings_waiting", "Jobs that wait for the engine.", "waiting"),
-        (COUNTER, "embeddings_batches", "Batches computed.", "batches"),
-        (COUNTER, "embeddings_inputs", "Inputs embedded.", "inputs"),
-        (COUNTER, "embeddings_tokens", "Tokens of these inputs.", "tokens"),
-        (COUNTER, "embeddings_padded_tokens", "Places in batches that held no token.", "padded_tokens"),
-        (GAUGE, "embeddings_padded_perc", "Share of places that held no token, 0 to 1.", _padded_share),
-    ),
+    "embedding": _batches("embeddings", "embedded"),
+    "rerank": _batches("rerank", "scored"),
     "transcription": (
         (GAUGE, "transcriptions_running", "Recordings that are being transcribed.", "running"),
         (GAUGE, "transcriptions_waiting", "Recordings that wait for the engine.", "waiting"),

@@ -22,7 +22,7 @@ from prometheus_client.utils import floatToGoString
 from ark.engines.chat import TokenBatch
 from ark.errors import APIError
 
-Operation = Literal["chat", "text_completion", "embeddings", "transcription"]
+Operation = Literal["chat", "text_completion", "embeddings", "rerank", "transcription"]
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 

@@ -13,7 +13,7 @@ from ark.engines.embedding import Embedding, EmbeddingJob
 
 def configured(path: Path, **more: Any) -> ModelConfig:
     engine = {"device": "cpu", "threads": 1, **more.pop("engine", {})}
-    return ModelConfig(name="test", task="embedding", path=str(path), engine=engine, **more)
+    return ModelConfig(**{"name": "test", "task": "embedding", "path": str(path), "engine": engine, **more})
 
 
 def job(*inputs: Any, **more: Any) -> EmbeddingJob:

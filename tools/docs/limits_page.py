@@ -66,7 +66,7 @@ FIXED = f"""\
 | Connections that wait to be accepted | {BACKLOG} under `ark serve` |
 | Requests on one connection | {SERVER.keep_alive_max_requests}, by hypercorn; then it is closed |
 | Body of a route that reads none | {SMALL_BODY >> 10} KiB |
-| Inputs of one request for embeddings | {MAX_INPUTS} |
+| Inputs of one request for embeddings, documents of one to rerank | {MAX_INPUTS} |
 | Part of a client's text that an error message repeats | {SHOWN} characters |
 | Failed steps in a row before an engine gives up | {MAX_FAILURES} |
 """

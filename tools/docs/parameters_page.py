@@ -13,6 +13,7 @@ from ark.api.completions.schema import CompletionRequest
 from ark.api.embeddings.schema import EmbeddingRequest
 from ark.api.models.endpoint import ModelDetails
 from ark.api.ops import endpoint as ops
+from ark.api.rerank.schema import RerankRequest, ScoreRequest
 from ark.api.responses.schema import ResponseRequest
 from ark.api.routes import PAGE as PAGE_ROUTE
 from ark.api.routes import ROUTES
@@ -83,6 +84,12 @@ EMBEDDINGS = """\
 [Embeddings](embeddings.md) says more.
 """
 
+RERANK = """\
+## `POST /rerank`, `POST /score`
+
+[Rerank](rerank.md) says more. Fields of `/rerank`:
+"""
+
 AUDIO = """\
 ## `POST /audio/transcriptions`, `POST /audio/translations`
 
@@ -90,7 +97,7 @@ A form, as OpenAI's clients send it. [Transcription](transcription.md) says more
 """
 
 DETAILS = {
-    "task": "`chat`, `embedding` or `transcription`.",
+    "task": "`chat`, `embedding`, `rerank` or `transcription`.",
     "backend": "The engine that runs it.",
     "state": "`loading`, `ready` or `failed`.",
     "aliases": "Other names for it.",
@@ -116,11 +123,15 @@ def page() -> str:
         table(["parameter", "values", "what it does", "ARK's engines", "specification"], chat()),
         CHAT_MORE,
         COMPLETIONS,
-        table(["parameter", "values", "what it does"], completions()),
+        table(["parameter", "values", "what it does"], rows(CompletionRequest, parameters.COMPLETIONS)),
         RESPONSES,
         table(["parameter", "values", "what it does"], responses()),
         EMBEDDINGS,
         table(["parameter", "values", "what it does", "models"], embeddings()),
+        RERANK,
+        table(["parameter", "values", "what it does"], rows(RerankRequest, parameters.RERANK)),
+        "Fields of `/score`:\n",
+        table(["parameter", "values", "what it does"], rows(ScoreRequest, parameters.SCORE)),
         AUDIO,
         table(["field", "values", "what it does", "for"], audio()),
         HEADERS_OF_REQUESTS,
@@ -160,9 +171,9 @@ def chat() -> Iterator[Sequence[str]]:
         yield f"`{row.name}`", values(field.type), row.meaning, engine, document
 
 
-def completions() -> Iterator[Sequence[str]]:
-    for field in msgspec.structs.fields(CompletionRequest):
-        yield f"`{field.name}`", values(field.type), parameters.COMPLETIONS[field.name].meaning
+def rows(body: type[msgspec.Struct], described: parameters.Table) -> Iterator[Sequence[str]]:
+    for field in msgspec.structs.fields(body):
+        yield f"`{field.name}`", values(field.type), described[field.name].meaning
 
 
 def responses() -> Iterator[Sequence[str]]:

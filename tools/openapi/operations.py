@@ -48,6 +48,8 @@ from ark.api.models import endpoint as models
 from ark.api.models.endpoint import Model, ModelList
 from ark.api.ops import endpoint as ops
 from ark.api.pages import Page
+from ark.api.rerank import endpoint as rerank
+from ark.api.rerank.schema import RerankReply, RerankRequest, ScoreList, ScoreRequest
 from ark.api.responses import endpoint as responses
 from ark.api.responses.schema import (
     CompactedResponse,
@@ -173,6 +175,8 @@ DESCRIPTIONS: Mapping[Callable[..., Any], Description] = {
         "deleteConversationItem", {JSON: ConversationObject}, errors=[NotFound, Conflict]
     ),
     embeddings.create: Description("createEmbedding", {JSON: EmbeddingList}, body=EmbeddingRequest, errors=[NotFound]),
+    rerank.rerank: Description("rerank", {JSON: RerankReply}, body=RerankRequest, errors=[NotFound]),
+    rerank.score: Description("score", {JSON: ScoreList}, body=ScoreRequest, errors=[NotFound]),
     audio.transcribe: Description("createTranscription", _SPEECH, body=TranscriptionRequest, errors=[NotFound]),
     audio.translate: Description("createTranslation", _SPEECH, body=TranslationRequest, errors=[NotFound]),
     tokens.tokenize: Description("tokenize", {JSON: tokens.TokenList}, body=tokens.TokenizeRequest, errors=[NotFound]),

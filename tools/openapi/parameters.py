@@ -52,7 +52,7 @@ PARAMETERS: dict[str, Schema] = {
         "name": "task",
         "in": "query",
         "description": "What the models are for; all by default.",
-        "schema": {"enum": ["chat", "embedding", "transcription"]},
+        "schema": {"enum": ["chat", "embedding", "rerank", "transcription"]},
     },
     "conversation": {
         "name": "conversation",

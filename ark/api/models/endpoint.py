@@ -39,7 +39,8 @@ class ModelDetails(msgspec.Struct, frozen=True, kw_only=True):
     """The served model that the name stands for, None for a served model itself."""
     aliases: Sequence[str]
     context_length: int | None = None
-    """Tokens of prompt and reply together, or of one input to embed; None until the model is open."""
+    """Tokens of prompt and reply together, of one input to embed, or of a query and a document together; None until the
+    model is open."""
     reasoning: bool | None = None
     """Whether a chat model thinks before it answers; None until it is open, and for other models."""
     deterministic: bool | None = None
@@ -58,7 +59,7 @@ class ModelDetails(msgspec.Struct, frozen=True, kw_only=True):
 class Model(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     created: int
-    type: Literal["llm", "embeddings", "transcription"]
+    type: Literal["llm", "embeddings", "rerank", "transcription"]
     """What LM Studio calls the task."""
     capabilities: Sequence[str]
     """In the words of LM Studio and llama.cpp. A chat model's have `tool_use` once it is open, if it can call tools."""
@@ -74,9 +75,10 @@ class ModelList(msgspec.Struct, frozen=True, kw_only=True):
     object: Literal["list"] = "list"
 
 
-KINDS: Mapping[str, tuple[Literal["llm", "embeddings", "transcription"], tuple[str, ...]]] = {
+KINDS: Mapping[str, tuple[Literal["llm", "embeddings", "rerank", "transcription"], tuple[str, ...]]] = {
     "chat": ("llm", ("completion",)),
     "embedding": ("embeddings", ("embedding",)),
+    "rerank": ("rerank", ("rerank",)),
     "transcription": ("transcription", ("transcription",)),
 }
 """Task to type and capabilities."""

@@ -1,4 +1,4 @@
-"""Embeddings by any encoder-only model: BGE, BGE-M3 and BERT's relatives.
+"""Embeddings and scores by encoder-only models: BGE, BGE-M3, its rerankers and BERT's relatives.
 
 This module is light: torch and transformers are imported when a model is opened.
 """
@@ -6,7 +6,7 @@ This module is light: torch and transformers are imported when a model is opened
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import anyio
 import anyio.from_thread
@@ -17,7 +17,9 @@ from ark.engines.backend import Capabilities, Detection
 from ark.engines.embedding import Embedding, EmbeddingBackend, EmbeddingJob, EmbeddingStatus
 from ark.engines.model_files import ModelFiles
 from ark.engines.parameters import EMBEDDINGS, honoured
+from ark.engines.rerank import RerankJob, Score
 from ark_backends.bge.options import BgeOptions
+from ark_backends.bge.reranker import BgeReranker
 from ark_backends.kit import pinned_models
 from ark_backends.kit.engine_backend import EngineBackend
 from ark_backends.kit.local_models import LocalModels
@@ -34,7 +36,7 @@ PARAMETERS = honoured(EMBEDDINGS) - HEADS
 
 
 class Bge(LocalModels, EngineBackend):
-    """`ark.engines.embedding.EmbeddingBackend` on encoders of transformers."""
+    """`ark.engines.embedding.EmbeddingBackend` on encoders of transformers. Of a reranker, `open` returns another."""
 
     extras = "ark-server[embeddings]"
     modules = ("torch", "transformers", "tiktoken")
@@ -58,7 +60,13 @@ class Bge(LocalModels, EngineBackend):
 
     @classmethod
     def detect(cls, files: ModelFiles) -> Detection | None:
-        return Detection(1, "for embedding models") if files.task == "embedding" else None
+        return Detection(1, f"for {files.task} models") if files.task in ("embedding", "rerank") else None
+
+    @classmethod
+    async def open(cls, model: ModelConfig) -> Self:
+        if model.task == "rerank":
+            return cast(Self, await BgeReranker.open(model))
+        return await super().open(model)
 
     @classmethod
     def _load(cls, model: ModelConfig) -> tuple[Any, ...]:
@@ -84,6 +92,10 @@ class Bge(LocalModels, EngineBackend):
             return await results.get()
         finally:
             self._engine.cancel(results)
+
+    async def rerank(self, job: RerankJob) -> Sequence[Score]:
+        """By this method the server knows that the backend does the task."""
+        raise NotImplementedError
 
 
 if TYPE_CHECKING:

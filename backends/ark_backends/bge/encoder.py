@@ -37,6 +37,10 @@ class Item:
     dimensions: int | None = None
     sparse: bool = False
     colbert: bool = False
+    input: int = 0
+    """The index of the input in its job."""
+    second: int = 0
+    """Where the document begins after a query, in a model that tells the two by token types; else 0."""
 
 
 class NotFinite(ArithmeticError):
@@ -99,8 +103,8 @@ class Encoder:
             self._streams = None
         self.model = self._sparse = self._colbert = None
 
-    def encode(self, items: Sequence[Item]) -> list[Embedding | NotFinite]:
-        """Embed rows, in their order. Rows sorted by length are the fastest."""
+    def encode(self, items: Sequence[Item]) -> list[Any]:
+        """An `Embedding`, or `NotFinite`, for each row, in their order. Rows sorted by length are the fastest."""
         if self._streams is None:
             return self._encode(items)
         lengths = [len(item.row) for item in items]
@@ -110,17 +114,17 @@ class Encoder:
         if parts is None:
             return self._encode(items)
         results = self._streams.map(self._encode, [[items[index] for index in part] for part in parts])
-        found: dict[int, Embedding | NotFinite] = {}
+        found: dict[int, Any] = {}
         for part, embeddings in zip(parts, results, strict=True):
             found.update(zip(part, embeddings, strict=True))
         return [found[index] for index in range(len(items))]
 
-    def _encode(self, items: Sequence[Item]) -> list[Embedding | NotFinite]:
-        embeddings: list[Embedding | NotFinite] = []
+    def _encode(self, items: Sequence[Item]) -> list[Any]:
+        embeddings: list[Any] = []
         with torch.inference_mode():
             for group in self._groups([len(item.row) for item in items]):
                 chosen = items[group]
-                embeddings += self._read_out(chosen, *self._forward([item.row for item in chosen]))
+                embeddings += self._read_out(chosen, *self._forward(chosen))
         return embeddings
 
     def _groups(self, lengths: Sequence[int]) -> list[slice]:
@@ -136,25 +140,37 @@ class Encoder:
                 start, tokens, longest = index, length, length
         return [*groups, slice(start, len(lengths))]
 
-    def _forward(self, rows: Sequence[Sequence[int]]) -> tuple[torch.Tensor, list[Run]]:
+    def _forward(self, items: Sequence[Item]) -> tuple[torch.Tensor, list[Run]]:
         """The last hidden states without padding, (tokens, size), and the runs of rows in them."""
+        rows = [item.row for item in items]
         lengths = [len(row) for row in rows]
         found = runs(lengths)
         flat = torch.tensor([token for row in rows for token in row], device=self.device)
+        types = self._types(items)
         if not self.padding:
             positions = self._positions(flat, found)
-            output = self.model(input_ids=flat[None], position_ids=positions[None], ark_runs=found)
+            more = {name: value[None] for name, value in types.items()}
+            output = self.model(input_ids=flat[None], position_ids=positions[None], ark_runs=found, **more)
             return output.last_hidden_state[0], found
         if len(found) == 1:
             # Rows of one length need no mask.
-            output = self.model(input_ids=flat.view(len(rows), lengths[0]))
+            more = {name: value.view(len(rows), lengths[0]) for name, value in types.items()}
+            output = self.model(input_ids=flat.view(len(rows), lengths[0]), **more)
             return output.last_hidden_state.flatten(0, 1), found
         width = max(lengths)
         mask = torch.arange(width, device=self.device) < torch.tensor(lengths, device=self.device)[:, None]
         ids = torch.full((len(rows), width), self._pad, device=self.device).masked_scatter_(mask, flat)
         self.padded_tokens += mask.numel() - flat.numel()
-        output = self.model(input_ids=ids, attention_mask=mask.long())
+        more = {name: torch.zeros_like(ids).masked_scatter_(mask, value) for name, value in types.items()}
+        output = self.model(input_ids=ids, attention_mask=mask.long(), **more)
         return output.last_hidden_state[mask], found
+
+    def _types(self, items: Sequence[Item]) -> dict[str, torch.Tensor]:
+        """The type of each token: 0, and 1 from where a document begins."""
+        if not any(item.second for item in items):
+            return {}
+        types = [int(0 < item.second <= place) for item in items for place in range(len(item.row))]
+        return {"token_type_ids": torch.tensor(types, device=self.device)}
 
     def _positions(self, flat: torch.Tensor, found: Sequence[Run]) -> torch.Tensor:
         """Each token's position in its own row, as the model counts."""
@@ -170,9 +186,7 @@ class Encoder:
         ]
         return (total - before[torch.cat(starts)]) * counted + self._first_position
 
-    def _read_out(
-        self, items: Sequence[Item], hidden: torch.Tensor, found: Sequence[Run]
-    ) -> list[Embedding | NotFinite]:
+    def _read_out(self, items: Sequence[Item], hidden: torch.Tensor, found: Sequence[Run]) -> list[Any]:
         dense = torch.cat([self._pool(hidden[run.start : run.end].view(run.count, run.length, -1)) for run in found])
         finished = {size: self._finish(dense[:, :size]) for size in {item.dimensions for item in items}}
         places = [(start, run.length) for run in found for start in range(run.start, run.end, run.length)]
@@ -228,7 +242,7 @@ class Encoder:
             expected = torch.cat([self.model(input_ids=ids).last_hidden_state[0] for ids in alone])
             try:
                 self.model.set_attn_implementation(NAME)
-                got, _ = self._forward(rows)
+                got, _ = self._forward([Item(row) for row in rows])
                 error = float(torch.linalg.vector_norm(got.float() - expected.float()))
                 error /= float(torch.linalg.vector_norm(expected.float()).clamp_min(1e-12))
                 if not error <= TOLERANCE.get(self.dtype, HALF_TOLERANCE):

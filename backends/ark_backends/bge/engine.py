@@ -6,10 +6,12 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
-from ark.engines.embedding import Embedding, EmbeddingJob, EmbeddingStatus
+from ark.engines.embedding import EmbeddingJob, EmbeddingStatus
+from ark.engines.rerank import RerankJob
 from ark.errors import APIError, TooManyRequests
 from ark_backends.bge.encoder import Encoder, Item, NotFinite
 from ark_backends.bge.options import BgeOptions
@@ -32,17 +34,18 @@ PROBE = Item([0])
 """A row that every model can compute."""
 
 
-Results = ResultQueue[Sequence[Embedding]]
+Results = ResultQueue[Sequence[Any]]
+"""Of a job: an `Embedding` or a `Score` for each of its rows."""
 
 
 class TokenizedJob:
     """A job whose inputs have been tokenized, with what has been computed of it."""
 
-    def __init__(self, job: EmbeddingJob, results: Results, rows: Sequence[Row]) -> None:
+    def __init__(self, job: EmbeddingJob | RerankJob, results: Results, items: Sequence[Item]) -> None:
         self.job = job
         self.results = results
-        self.rows = rows
-        self.embeddings: dict[int, Embedding] = {}
+        self.items = items
+        self.found: dict[int, Any] = {}
         """By the index of the row."""
         self.begun = False
         self.over = False
@@ -57,16 +60,15 @@ class BatchRow:
     index: int
 
     @property
-    def row(self) -> Row:
-        return self.owner.rows[self.index]
+    def row(self) -> Sequence[int]:
+        return self.item.row
 
     @property
     def item(self) -> Item:
-        job = self.owner.job
-        return Item(self.row, job.dimensions, sparse=job.sparse, colbert=job.colbert)
+        return self.owner.items[self.index]
 
 
-class BgeEngine(Engine[TokenizedJob, Sequence[Embedding]]):
+class BgeEngine(Engine[TokenizedJob, Sequence[Any]]):
     """Runs jobs on a model. A job enters, which takes its place, its inputs are tokenized elsewhere, and it is
     submitted. Whoever entered must cancel in the end."""
 
@@ -81,7 +83,8 @@ class BgeEngine(Engine[TokenizedJob, Sequence[Embedding]]):
     ) -> None:
         """`max_queue` jobs may be inside, those that are computed included, and wait for the ColBERT vectors of so many
         tokens together: each vector is kept until its job is complete."""
-        super().__init__(name, requests=max_queue, inputs=options.max_waiting_inputs, colbert_tokens=colbert_tokens)
+        inputs = options.max_waiting_inputs
+        super().__init__(name, requests=max_queue, inputs=inputs, colbert_tokens=colbert_tokens, pieces=inputs)
         self._options = options
         self._encoder = encoder
         self._queue = OwnersQueue[TokenizedJob, int](MIN_SHARE)
@@ -112,8 +115,24 @@ class BgeEngine(Engine[TokenizedJob, Sequence[Embedding]]):
         if job.colbert and not self._admission.extend(results, colbert_tokens=tokens):
             taken = self._admission.taken("colbert_tokens")
             raise self._full(f"ColBERT vectors of {taken} tokens are computed for other requests at the moment.")
+        items = [
+            Item(row, job.dimensions, sparse=job.sparse, colbert=job.colbert, input=index)
+            for index, row in enumerate(rows)
+        ]
+        self._take(results, job, items, tokens)
+
+    def submit_pairs(self, results: Results, job: RerankJob, items: Sequence[Item]) -> None:
+        """Queue the tokenized pairs of a job that has entered.
+
+        Raises TooManyRequests where its pieces of documents and those of other jobs would be too many.
+        """
+        if len(items) > len(job.pairs) and not self._admission.extend(results, pieces=len(items)):
+            raise self._full(f"{self._admission.taken('pieces')} pieces of documents are waiting for this model.")
+        self._take(results, job, items, sum(len(item.row) for item in items))
+
+    def _take(self, results: Results, job: EmbeddingJob | RerankJob, items: Sequence[Item], tokens: int) -> None:
         self._submitted[results] = tokens
-        self._submit(results, TokenizedJob(job, results, rows))
+        self._submit(results, TokenizedJob(job, results, items))
 
     def status(self) -> EmbeddingStatus:
         running, padded = self._running, self._encoder.padded_tokens
@@ -143,7 +162,7 @@ class BgeEngine(Engine[TokenizedJob, Sequence[Embedding]]):
     def _begin(self, results: Results, job: TokenizedJob) -> None:
         self._jobs[results] = job
         self._submitted.pop(results, None)
-        costs = [(index, len(row)) for index, row in enumerate(job.rows)]
+        costs = [(index, len(item.row)) for index, item in enumerate(job.items)]
         self._queue.add(job.job.owner, job, sorted(costs, key=lambda item: -item[1]))
 
     def _abandon(self, results: Results) -> None:
@@ -229,19 +248,21 @@ class BgeEngine(Engine[TokenizedJob, Sequence[Embedding]]):
             if isinstance(result, NotFinite):
                 self._fail_job(job, self._not_finite(part))
                 continue
-            job.embeddings[part.index] = result
-            if len(job.embeddings) == len(job.rows):
+            job.found[part.index] = result
+            if len(job.found) == len(job.items):
                 self._admission.leave(job.results, "finished")
-                self._results.add(job.results, [job.embeddings[index] for index in range(len(job.rows))])
+                self._results.add(job.results, [job.found[index] for index in range(len(job.items))])
                 self._abandon(job.results)
         return tokens
 
     def _not_finite(self, part: BatchRow) -> APIError:
         dtype = str(self._encoder.dtype).removeprefix("torch.")
-        log.error("request %s: input[%d] gave no finite numbers in %s", part.owner.job.request_id, part.index, dtype)
+        job = part.owner.job
+        place = f"{'documents' if isinstance(job, RerankJob) else 'input'}[{part.item.input}]"
+        log.error("request %s: %s gave no finite numbers in %s", job.request_id, place, dtype)
         return APIError(
-            "The model's vector of this input is not finite in the type that it is computed in.",
-            param=f"input[{part.index}]",
+            "What the model makes of this input is not finite in the type that it is computed in.",
+            param=place,
             code="engine_failed",
             # It would come out so again; OpenAI's client repeats a 500 unless it is told.
             headers={"x-should-retry": "false"},

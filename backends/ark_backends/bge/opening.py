@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from ark.config import ConfigError, ModelConfig
@@ -17,6 +17,8 @@ from ark_backends.bge.card import HEADS, Card, read_card
 from ark_backends.bge.encoder import Encoder
 from ark_backends.bge.engine import BgeEngine
 from ark_backends.bge.options import BgeOptions
+from ark_backends.bge.pairs import PairReader
+from ark_backends.bge.scorer import Scorer, read_head
 from ark_backends.bge.tokens import Reader
 from ark_backends.kit.devices import device
 from ark_backends.kit.packed import pack
@@ -66,8 +68,7 @@ def _open(
         sparse_linear=sparse,
         colbert_linear=colbert,
         unused=_unused(tokenizer),
-        # On a GPU the many small calls of unpadded attention cost more than padding.
-        padding=target.type != "cpu" if options.padding is None else options.padding,
+        padding=_padding(options, target),
     )
     dimensions = _dimensions(model, encoder.size)
     name, kind = type(transformer).__name__, str(encoder.dtype).removeprefix("torch.")
@@ -77,15 +78,43 @@ def _open(
     return engine, reader, dimensions, card.heads
 
 
-def _load(path: Path, dtype: torch.dtype) -> tuple[Any, Any]:
-    """The tokenizer in a directory and its encoder, on the CPU.
+def open_reranker(model: ModelConfig, options: BgeOptions) -> tuple[BgeEngine, PairReader]:
+    """Find, load and check a reranker: its engine, not started yet, and its tokenizer. Raises ConfigError."""
+    target = device(options.device)
+    path = resolve(model.source, model.revision)
+    try:
+        dtype = _dtype(options.dtype, target, path)
+        tokenizer, whole = _load(path, dtype, AutoModelForSequenceClassification)
+        whole = whole.to(target).eval().requires_grad_(False)
+        transformer, head = whole.base_model, read_head(whole)
+        length = _length(model, Card(), transformer, tokenizer)
+        rows = transformer.get_input_embeddings().num_embeddings
+        reader = PairReader(tokenizer, max_length=length, rows=rows)
+    except ConfigError as error:
+        raise ConfigError(f"model {model.name!r}: {error}") from error
+    if pack(transformer):
+        log.info("%s: linear layers by oneDNN, which is faster here", model.name)
+    scorer = Scorer(transformer, head, padding=_padding(options, target))
+    name, kind = type(whole).__name__, str(scorer.dtype).removeprefix("torch.")
+    padded = ", with padding" if scorer.padding else ""
+    log.info("%s: %s on %s in %s, %d tokens%s", model.name, name, target, kind, length, padded)
+    return BgeEngine(scorer, options, max_queue=model.max_queue, name=model.name), reader
+
+
+def _padding(options: BgeOptions, target: torch.device) -> bool:
+    # On a GPU the many small calls of unpadded attention cost more than padding.
+    return target.type != "cpu" if options.padding is None else options.padding
+
+
+def _load(path: Path, dtype: torch.dtype, kind: Any = AutoModel) -> tuple[Any, Any]:
+    """The tokenizer in a directory and its model, on the CPU.
 
     Raises ConfigError for what cannot be loaded, and for weights that transformers would fill up with random ones.
     """
     try:
         with _quiet():
             tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
-            transformer, report = AutoModel.from_pretrained(
+            transformer, report = kind.from_pretrained(
                 path, dtype=dtype, output_loading_info=True, local_files_only=True
             )
     except Exception as error:  # whatever a broken file makes the libraries raise

@@ -78,23 +78,25 @@ class Reader:
 
     def _read_part(self, text: str, index: int, truncate: bool, between: Callable[[], object]) -> str:
         """The part of an input that is read: only the beginning of one that is far too long."""
+        part = self._beginning(text, self.max_length, between)
+        if len(part) < len(text) and not truncate:
+            raise self._too_long(index, "far more")
+        return part
+
+    def _beginning(self, text: str, budget: int, between: Callable[[], object]) -> str:
+        """A text, or of one with far more tokens than `budget` a beginning that has enough."""
 
         def count(piece: str) -> int:
             between()
             return len(self._core.encode_batch_fast([piece], add_special_tokens=False)[0].ids)
 
-        enough = over_budget(text, self.max_length, count)
-        if enough == 0:
-            return text
-        if truncate:
-            return text[:enough]
-        raise self._too_long(index, "far more")
+        return text[: over_budget(text, budget, count) or None]
 
-    def _encode(self, texts: Sequence[str], between: Callable[[], object]) -> Iterator[Row]:
+    def _encode(self, texts: Sequence[str], between: Callable[[], object], *, special: bool = True) -> Iterator[Row]:
         """The ids of texts. A text that is alone in its piece is tokenized on this thread."""
         for piece in _pieces(texts):
             between()
-            yield from (encoding.ids for encoding in self._core.encode_batch_fast(piece))
+            yield from (encoding.ids for encoding in self._core.encode_batch_fast(piece, add_special_tokens=special))
 
     def _check_colbert(self, job: EmbeddingJob, rows: Sequence[Row]) -> None:
         tokens = sum(map(len, rows)) if job.colbert else 0
