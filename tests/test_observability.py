@@ -55,11 +55,11 @@ ELSEWHERE = {
 
 def labels(family: Metric) -> set[str]:
     found = {label for sample in family.samples for label in sample.labels} - {"le"}
-    # No test opens a speech model, and one that is not there has no series.
+    # No test opens a speech model or a reranker, and one that is not there has no series.
     return (
         found
         or ELSEWHERE.get(family.name)
-        or ({"model_name"} if family.name.startswith(("ark:audio", "ark:transcriptions")) else set())
+        or ({"model_name"} if family.name.startswith(("ark:audio", "ark:transcriptions", "ark:rerank")) else set())
     )
 
 

@@ -60,6 +60,7 @@ MODELS: list[dict[str, Any]] = [
     ECHO | {"name": "stuck", "engine": {"prefill_seconds": 600}, "max_queue": 3},
     ECHO | {"name": "stuck too", "engine": {"prefill_seconds": 600}},
     {"name": "words", "task": "embedding", "backend": "hash_embeddings:HashEmbeddings"},
+    {"name": "pairs", "task": "rerank", "backend": "word_reranker:WordReranker"},
     {"name": "speech", "task": "transcription", "backend": "written_speech:WrittenSpeech"},
 ]
 
@@ -84,6 +85,11 @@ def embed(server: Running, key: str = "free", **fields: Any) -> httpx.Response:
     return send(server, "/embeddings", key, json={"model": "words", "input": "hello", **fields})
 
 
+def rerank(server: Running, key: str = "free", **fields: Any) -> httpx.Response:
+    body = {"model": "pairs", "query": "hello", "documents": ["hello"], **fields}
+    return send(server, "/rerank", key, json=body)
+
+
 def transcribe(server: Running, key: str = "free", route: str = "transcriptions", **fields: Any) -> httpx.Response:
     file = fields.pop("file", recording("0 1 hello"))
     return send(server, f"/audio/{route}", key, data={"model": "speech", **fields}, files={"file": ("a.wav", file)})
@@ -99,10 +105,10 @@ def send(server: Running, path: str, key: str, **body: Any) -> httpx.Response:
 
 
 Ask = Callable[..., httpx.Response]
-WORK: list[Ask] = [chat, embed, transcribe, translate]
+WORK: list[Ask] = [chat, embed, rerank, transcribe, translate]
 
 
-PATHS = ["/chat/completions", "/embeddings", "/audio/transcriptions", "/audio/translations"]
+PATHS = ["/chat/completions", "/embeddings", "/rerank", "/audio/transcriptions", "/audio/translations"]
 
 
 def refused(reply: httpx.Response, status: int, code: str) -> dict[str, Any]:
@@ -118,7 +124,7 @@ def test_what_is_within_all_of_them(server: Running, ask: Ask) -> None:
     assert ask(server).status_code == 200
 
 
-@pytest.mark.parametrize("ask", [chat, embed])
+@pytest.mark.parametrize("ask", [chat, embed, rerank])
 def test_body_bytes(server: Running, ask: Ask) -> None:
     assert ask(server, user="x" * 2800).status_code == 200
     refused(ask(server, user="x" * 3000), 413, "request_too_large")

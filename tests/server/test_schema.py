@@ -23,11 +23,14 @@ from tools.openapi.document import document as described
 MODELS = [
     ECHO,
     {"name": "words", "task": "embedding", "backend": "hash_embeddings:HashEmbeddings"},
+    {"name": "reranker", "task": "rerank", "backend": "word_reranker:WordReranker"},
     {"name": "speech", "task": "transcription", "backend": "written_speech:WrittenSpeech"},
 ]
 SERVED = {
     "/chat/completions": "echo",
     "/embeddings": "words",
+    "/rerank": "reranker",
+    "/score": "reranker",
     "/audio/transcriptions": "speech",
     "/audio/translations": "speech",
 }
@@ -102,6 +105,9 @@ def make_sense(body: dict[str, Any], model: str) -> None:
         # A form has no null.
         for name in [name for name, value in body.items() if value is None]:
             del body[name]
+    if "text_1" in body:
+        # One query goes with any number of texts.
+        body["text_1"] = "text"
     for message in body.get("messages", ()):
         message["content"] = message.get("content") or "text"
         if message["role"] in ("tool", "function"):

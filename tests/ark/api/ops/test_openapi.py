@@ -18,6 +18,7 @@ from tools.openapi.document import encode
 pytestmark = pytest.mark.anyio
 
 HASHES: dict[str, Any] = {"name": "words", "task": "embedding", "backend": "hash_embeddings:HashEmbeddings"}
+PAIRS: dict[str, Any] = {"name": "pairs", "task": "rerank", "backend": "word_reranker:WordReranker"}
 KEY = {"name": "team", "sha256": hashlib.sha256(b"secret").hexdigest()}
 
 
@@ -92,7 +93,7 @@ async def test_it_tells_nothing_of_the_models() -> None:
 
 
 async def test_replies_are_as_it_says() -> None:
-    async with running(models=[ECHO, HASHES]) as client:
+    async with running(models=[ECHO, HASHES, PAIRS]) as client:
         found = await document(client)
         chat = await client.chat("hello")
         check(found, chat, "/chat/completions", "post")
@@ -100,6 +101,10 @@ async def test_replies_are_as_it_says() -> None:
         check(found, await client.chat("hello", temperature=5), "/chat/completions", "post")
         words = await client.request("POST", "/embeddings", json={"model": "words", "input": "a b"})
         check(found, words, "/embeddings", "post")
+        pair: dict[str, object] = {"model": "pairs", "query": "a", "documents": ["a b"], "return_documents": True}
+        check(found, await client.request("POST", "/rerank", json=pair), "/rerank", "post")
+        pair = {"model": "pairs", "text_1": "a", "text_2": "a b"}
+        check(found, await client.request("POST", "/score", json=pair), "/score", "post")
         check(found, await client.get("/models"), "/models", "get")
         check(found, await client.get("/models/echo"), "/models/{model}", "get")
         check(found, await client.get("/sessions"), "/sessions", "get")
