@@ -164,16 +164,17 @@ def details() -> Iterator[Sequence[str]]:
 
 
 def chat() -> Iterator[Sequence[str]]:
-    for field in msgspec.structs.fields(ChatRequest):
-        row = parameters.CHAT[field.name]
+    kinds = {field.name: field.type for field in msgspec.structs.fields(ChatRequest)}
+    for row in parameters.CHAT.values():
         engine = "yes" if row.needs is None or row.name in PARAMETERS else "-"
         document = "-" if row.name in parameters.beyond_document(parameters.CHAT) else engine
-        yield f"`{row.name}`", values(field.type), row.meaning, engine, document
+        yield f"`{row.name}`", values(kinds[row.name]), row.meaning, engine, document
 
 
 def rows(body: type[msgspec.Struct], described: parameters.Table) -> Iterator[Sequence[str]]:
-    for field in msgspec.structs.fields(body):
-        yield f"`{field.name}`", values(field.type), described[field.name].meaning
+    kinds = {field.name: field.type for field in msgspec.structs.fields(body)}
+    for row in described.values():
+        yield f"`{row.name}`", values(kinds[row.name]), row.meaning
 
 
 def responses() -> Iterator[Sequence[str]]:

@@ -10,7 +10,7 @@ from functools import partial
 import msgspec
 
 from ark.api.chat import parameters
-from ark.api.chat.parameters import read_hints, read_messages
+from ark.api.chat.parameters import read_hints, read_history
 from ark.api.chat.render import ChunkRenderer, Head, StreamRenderer, TextRenderer, completion, error_event
 from ark.api.chat.schema import ChatRequest
 from ark.api.chat.stored import keep, read_metadata
@@ -19,7 +19,6 @@ from ark.chat.turn import Turn, TurnRequest, begin_turn
 from ark.concurrency import run_in_thread_if_large
 from ark.config import LimitsConfig
 from ark.engines.chat import ChatBackend
-from ark.errors import BadRequest
 from ark.http.response import EventStream, Response
 from ark.models.served import ServedChat
 from ark.ops.requests import JobRecord
@@ -157,11 +156,4 @@ class TurnRunner:
 
 def _read(raw: bytes, limits: LimitsConfig) -> tuple[ChatRequest, tuple[Message, ...]]:
     body = decode(_decoder, raw, depth=limits.json_depth, values=limits.json_values)
-    if len(body.messages) > limits.messages:
-        raise BadRequest(
-            f"Invalid 'messages': there are {len(body.messages)}, and at most {limits.messages} are read.",
-            param="messages",
-            code="array_above_max_length",
-        )
-    parameters.check_arguments(body.messages, depth=limits.json_depth, values=limits.json_values)
-    return body, read_messages(body.messages)
+    return body, read_history(body.messages, limits)

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
-from ark.api.chat.schema import ChatMessage, ChatRequest, FunctionCall, TextPart, ToolCall
+from ark.api.chat.schema import ChatMessage, ChatRequest, FunctionCall, GenerationFields, TextPart, ToolCall
 from ark.api.chat.tools import read_tools
 from ark.api.request import Request, check_shape
 from ark.chat.grammar import ANY_OBJECT, SCHEMA_PARAM, Answer
@@ -86,7 +86,7 @@ def read(
         max_tokens=max_tokens,
         sampling=sampling,
         stop_token_ids=ends.union(body.stop_token_ids or ()),
-        stops=(body.stop,) if isinstance(body.stop, str) else body.stop or (),
+        stops=body.stops,
         reasoning=backend.capabilities.reasoning,
         n=body.n or 1,
         answer=answer,
@@ -120,7 +120,7 @@ def read_hints(
     )
 
 
-def read_sampling(body: Any, defaults: SamplingParams, vocab_size: int) -> SamplingParams:
+def read_sampling(body: GenerationFields, defaults: SamplingParams, vocab_size: int) -> SamplingParams:
     """What the request does not say comes from the model's defaults."""
     values: dict[str, Any] = {name: value for name in _SAMPLING if (value := getattr(body, name)) is not None}
     if "top_p" in values:
@@ -166,9 +166,20 @@ def _template_kwargs(body: ChatRequest, template: str) -> dict[str, Any]:
     return kwargs | (body.chat_template_kwargs or {})
 
 
-def check_arguments(messages: Sequence[ChatMessage], *, depth: int, values: int) -> None:
+def check_count(items: Sequence[object], limits: LimitsConfig, place: str = "messages") -> None:
+    """Raises BadRequest for more messages or items than a conversation may have."""
+    if len(items) > limits.messages:
+        raise BadRequest(
+            f"Invalid '{place}': there are {len(items)}, and at most {limits.messages} are read.",
+            param=place,
+            code="array_above_max_length",
+        )
+
+
+def check_arguments(messages: Sequence[ChatMessage], limits: LimitsConfig) -> None:
     """Hold the arguments of all calls together, which are JSON inside strings of the body, to the limits of a body.
     Raises BadRequest."""
+    depth, values = limits.json_depth, limits.json_values
     for index, message in enumerate(messages):
         calls = [call.function for call in message.tool_calls or () if call.function is not UNSET]
         for function in (*calls, *((message.function_call,) if message.function_call else ())):
@@ -177,6 +188,13 @@ def check_arguments(messages: Sequence[ChatMessage], *, depth: int, values: int)
             except BadRequest as error:
                 place = f"messages[{index}].{'tool_calls' if message.tool_calls else 'function_call'}"
                 raise invalid_value(place, f"the arguments are too large. {error.message}") from error
+
+
+def read_history(messages: Sequence[ChatMessage], limits: LimitsConfig) -> tuple[Message, ...]:
+    """`read_messages`, within the limits of a body."""
+    check_count(messages, limits)
+    check_arguments(messages, limits)
+    return read_messages(messages)
 
 
 def read_messages(messages: Sequence[ChatMessage]) -> tuple[Message, ...]:

@@ -158,16 +158,8 @@ Metadata = Annotated[
 ]
 
 
-class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """The body of POST /chat/completions. None means that the field was not sent, or sent as null."""
-
-    model: parameters.Text
-    messages: Annotated[list[ChatMessage], Meta(min_length=1)]
-
-    stream: bool | None = None
-    stream_options: StreamOptions | None = None
-    max_tokens: parameters.TokenCount | None = None
-    max_completion_tokens: parameters.TokenCount | None = None
+class GenerationFields(msgspec.Struct, frozen=True, kw_only=True):
+    """How tokens are chosen, and what ends a reply: the same for chat and for bare text."""
 
     temperature: parameters.Temperature | None = None
     top_p: parameters.Probability | None = None
@@ -178,14 +170,32 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     presence_penalty: parameters.Penalty | None = None
     repetition_penalty: parameters.PositivePenalty | None = None
     logit_bias: parameters.LogitBias | None = None
-    logprobs: bool | None = None
-    top_logprobs: parameters.TopLogprobs | None = None
-    n: parameters.ReplyCount | None = None
 
     stop: parameters.Stop | None = None
     stop_token_ids: parameters.StopTokenIds | None = None
     min_tokens: parameters.MinTokens | None = None
     ignore_eos: bool | None = None
+
+    @property
+    def stops(self) -> Sequence[str]:
+        """The stop strings."""
+        return (self.stop,) if isinstance(self.stop, str) else self.stop or ()
+
+
+class ChatRequest(GenerationFields, frozen=True, kw_only=True):
+    """The body of POST /chat/completions. None means that the field was not sent, or sent as null."""
+
+    model: parameters.Text
+    messages: Annotated[list[ChatMessage], Meta(min_length=1)]
+
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    max_tokens: parameters.TokenCount | None = None
+    max_completion_tokens: parameters.TokenCount | None = None
+
+    logprobs: bool | None = None
+    top_logprobs: parameters.TopLogprobs | None = None
+    n: parameters.ReplyCount | None = None
 
     response_format: ResponseFormat | None = None
     tools: Annotated[list[ToolDefinition | CustomToolDefinition], Meta(max_length=128)] | None = None

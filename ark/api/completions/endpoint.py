@@ -142,12 +142,11 @@ class CompletionRunner:
         """The replies to a prompt, once the engine has admitted it."""
         job, tokenizer = self.jobs[number], self._backend.tokenizer
         token_bytes = None if job.top_logprobs is None else tokenizer.token_bytes
-        stops = (self.body.stop,) if isinstance(self.body.stop, str) else self.body.stop or ()
         outputs = [
             OutputProcessor(
                 tokenizer.stream(),
                 index=index,
-                stops=stops,
+                stops=self.body.stops,
                 min_tokens=job.sampling.min_tokens,
                 token_bytes=token_bytes,
             )

@@ -11,11 +11,11 @@ from typing import Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from ark.api.chat.schema import StreamOptions, Usage
+from ark.api.chat.schema import GenerationFields, StreamOptions, Usage
 from ark.engines import parameters
 
 
-class CompletionRequest(msgspec.Struct, frozen=True, kw_only=True):
+class CompletionRequest(GenerationFields, frozen=True, kw_only=True):
     """The body of POST /completions. None means that the field was not sent, or sent as null."""
 
     model: parameters.Text
@@ -30,21 +30,6 @@ class CompletionRequest(msgspec.Struct, frozen=True, kw_only=True):
     n: parameters.ReplyCount | None = None
     best_of: parameters.ReplyCount | None = None
     add_special_tokens: bool | None = None
-
-    temperature: parameters.Temperature | None = None
-    top_p: parameters.Probability | None = None
-    top_k: parameters.TopK | None = None
-    min_p: parameters.Probability | None = None
-    seed: parameters.Seed | None = None
-    frequency_penalty: parameters.Penalty | None = None
-    presence_penalty: parameters.Penalty | None = None
-    repetition_penalty: parameters.PositivePenalty | None = None
-    logit_bias: parameters.LogitBias | None = None
-
-    stop: parameters.Stop | None = None
-    stop_token_ids: parameters.StopTokenIds | None = None
-    min_tokens: parameters.MinTokens | None = None
-    ignore_eos: bool | None = None
 
     user: str | None = None
 

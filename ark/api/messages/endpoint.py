@@ -21,7 +21,6 @@ from ark.api.request import Request, decode_body, ignored_header
 from ark.chat.turn import Turn, TurnRequest, prepare
 from ark.concurrency import run_in_thread_if_large
 from ark.engines.chat import ChatBackend
-from ark.errors import BadRequest
 from ark.http.response import EventStream, Response
 from ark.models.served import ServedChat
 from ark.services import Services
@@ -98,13 +97,7 @@ def _own_names(reading: Reading) -> AbstractContextManager[None]:
 
 
 async def _read(body: CountTokensRequest, request: Request, services: Services) -> Reading:
-    limits = services.config.limits
-    if len(body.messages) > limits.messages:
-        raise BadRequest(
-            f"Invalid 'messages': there are {len(body.messages)}, and at most {limits.messages} are read.",
-            param="messages",
-            code="array_above_max_length",
-        )
+    parameters.check_count(body.messages, services.config.limits)
 
     def unseal(text: str) -> SealedReasoning:
         return unseal_reasoning(text, services.seal, request.owner)

@@ -18,7 +18,6 @@ from ark.api.responses.tools import Tools
 from ark.api.responses.translate import NAMES, chat_request
 from ark.chat.turn import TurnRequest
 from ark.concurrency import run_in_thread_if_large
-from ark.config import LimitsConfig
 from ark.engines.chat import ChatBackend
 from ark.errors import BadRequest, NotFound, invalid_value, missing_parameter, shorten
 from ark.models.served import ServedChat
@@ -57,7 +56,7 @@ async def read(body: InputFields, request: Request, services: Services) -> Readi
     earlier: list[bytes] = []
     if conversation is not None:
         earlier = [*conversation.record.items.values()][conversation.record.covered :]
-        _check_count(earlier, services.config.limits, "conversation.items")
+        parameters.check_count(earlier, services.config.limits, "conversation.items")
     size = len(request.body) + sum(map(len, earlier))
     return await run_in_thread_if_large(
         size,
@@ -88,13 +87,12 @@ def _read(
     model = body.model or (None if parent is None or not parent.record.body else _model_of(parent))
     if model is None:
         raise missing_parameter("model")
-    limits = services.config.limits
     places = ["instructions", *found.places] if body.instructions else found.places
     if parent is None and not places:
         raise invalid_value("input", "There is nothing in it for the model to read.")
     with own_names(places, tools.places, NAMES):
         chat = chat_request(body, model, found, tools)
-        parameters.check_arguments(chat.messages, depth=limits.json_depth, values=limits.json_values)
+        parameters.check_arguments(chat.messages, services.config.limits)
     return Reading(
         model=model,
         parent=parent,
@@ -118,7 +116,8 @@ class ItemReader:
 
     def read(self, value: str | Sequence[InputItem], place: str = "input") -> Input:
         """Raises BadRequest."""
-        _check_count(value, self._services.config.limits, place)
+        if not isinstance(value, str):
+            parameters.check_count(value, self._services.config.limits, place)
         return read_input(value, self._find, self._unseal, place)
 
     def _find(self, number: str) -> Item | None:
@@ -192,15 +191,6 @@ def check_new_items(conversation: ItemConversation, names: Iterable[str], place:
         if name in conversation.record.items:
             reason = f"The conversation has an item '{shorten(name)}' already."
             raise invalid_value(place, reason, code="duplicate_item")
-
-
-def _check_count(value: str | Sequence[object], limits: LimitsConfig, place: str) -> None:
-    if not isinstance(value, str) and len(value) > limits.messages:
-        raise BadRequest(
-            f"Invalid '{place}': there are {len(value)} items, and at most {limits.messages} are read.",
-            param=place,
-            code="array_above_max_length",
-        )
 
 
 class _Named(msgspec.Struct):

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from ark.api.chat import parameters as chat_parameters
-from ark.api.chat.parameters import read_messages
+from ark.api.chat.parameters import read_history
 from ark.api.chat.schema import ChatMessage, ChatRequest, CustomToolDefinition, ToolDefinition
 from ark.api.request import Request, decode_body
 from ark.chat.turn import prepare
@@ -19,7 +19,7 @@ from ark.errors import BadRequest, invalid_value
 from ark.http.response import Response
 from ark.models.served import ServedChat
 from ark.services import Services
-from ark.sessions.transcript import Continuation, Message
+from ark.sessions.transcript import Continuation
 
 
 class TokenizeRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,12 +98,7 @@ async def _encode_messages(
     chat = chat_parameters.without(chat, ignored)
     backend = await served.ready()
     limits = services.config.limits
-
-    def read() -> tuple[Message, ...]:
-        chat_parameters.check_arguments(messages, depth=limits.json_depth, values=limits.json_values)
-        return read_messages(messages)
-
-    history = await run_in_thread_if_large(len(request.body), read)
+    history = await run_in_thread_if_large(len(request.body), lambda: read_history(messages, limits))
     asked = chat_parameters.read(chat, history, request, served, backend, limits=limits)
     prompt, *_ = await prepare(asked, Continuation(asked.messages, how="stateless"), served.prompts)
     return prompt.ids

@@ -9,16 +9,22 @@ import pytest
 
 from ark.api.audio.schema import TranscriptionRequest, TranslationRequest
 from ark.api.chat.schema import ChatRequest
+from ark.api.completions.schema import CompletionRequest
 from ark.api.embeddings.schema import EmbeddingRequest
-from ark.engines.parameters import CHAT, EMBEDDINGS, TRANSCRIPTIONS, Table, beyond_document, honoured
+from ark.engines.parameters import CHAT, COMPLETIONS, EMBEDDINGS, TRANSCRIPTIONS, Table, beyond_document, honoured
 
-SCHEMAS = [(CHAT, ChatRequest), (EMBEDDINGS, EmbeddingRequest), (TRANSCRIPTIONS, TranscriptionRequest)]
+SCHEMAS = [
+    (CHAT, ChatRequest),
+    (COMPLETIONS, CompletionRequest),
+    (EMBEDDINGS, EmbeddingRequest),
+    (TRANSCRIPTIONS, TranscriptionRequest),
+]
 
 
 @pytest.mark.parametrize(("table", "schema"), SCHEMAS)
 def test_a_schema_has_the_tables_fields_with_their_types(table: Table, schema: type[msgspec.Struct]) -> None:
     fields = {field.name: field for field in msgspec.structs.fields(schema)}
-    assert [*fields] == [name for name in table if name != "file"]
+    assert {*fields} == {*table} - {"file"}
     for name, field in fields.items():
         if table[name].type is not None:
             required = field.default is msgspec.NODEFAULT

@@ -135,7 +135,7 @@ async def test_a_large_request_does_not_hold_up_the_event_loop(content: str, mon
 
         return run
 
-    monkeypatch.setattr(chat, "read_messages", noting("read", chat.read_messages))
+    monkeypatch.setattr(chat, "read_history", noting("read", chat.read_history))
     monkeypatch.setattr(ByteTokenizer, "render", noting("render", ByteTokenizer.render))
     messages = [{"role": "user", "content": content}] * (1 if content else 1000)
     async with running(models=[ECHO | {"context_length": 1_000_000}]) as client:

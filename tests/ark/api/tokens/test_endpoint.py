@@ -33,6 +33,14 @@ async def test_messages_are_the_prompt_of_their_completion() -> None:
     assert "".join(found["token_strs"]) == "user: hello\nassistant: "
 
 
+async def test_messages_are_as_many_as_a_completion_may_have() -> None:
+    async with running(limits={"messages": 2}) as client:
+        assert (await post(client, "/tokenize", messages=2 * MESSAGES)).status == 200
+        refused = await post(client, "/tokenize", messages=3 * MESSAGES)
+    assert (refused.status, refused.error["code"]) == (400, "array_above_max_length")
+    assert refused.error["param"] == "messages"
+
+
 async def test_nothing_is_no_tokens() -> None:
     async with running() as client:
         assert (await post(client, "/tokenize", prompt="")).json()["tokens"] == []
