@@ -56,7 +56,7 @@ OPTIONAL: frozenset[str] = frozenset(json.loads(Path(__file__).with_name("option
 _NOT_SENT = ("${null}", {"$unset": True})
 """Values of an argument that count as absent."""
 
-_EMBEDDING_NAMES = re.compile(r"embedding|\bembed\b|bge-|minilm|e5-|gte-", re.IGNORECASE)
+_EMBEDDING_NAMES = re.compile(r"^(?!.*rerank).*(embedding|\bembed\b|bge-|minilm|e5-|gte-)", re.IGNORECASE)
 _SPEECH_NAMES = re.compile(r"whisper|transcribe", re.IGNORECASE)
 _OTHER_NAMES = re.compile(r"tts|dall-e|image|moderation|rerank|realtime|audio|sora|babbage|davinci", re.IGNORECASE)
 

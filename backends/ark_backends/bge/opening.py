@@ -83,6 +83,8 @@ def open_reranker(model: ModelConfig, options: BgeOptions) -> tuple[BgeEngine, P
     target = device(options.device)
     path = resolve(model.source, model.revision)
     try:
+        if options.pooling is not None or options.normalize is not None:
+            raise ConfigError("engine.pooling and engine.normalize are for embeddings; a reranker has neither")
         dtype = _dtype(options.dtype, target, path)
         tokenizer, whole = _load(path, dtype, AutoModelForSequenceClassification)
         whole = whole.to(target).eval().requires_grad_(False)

@@ -6,6 +6,7 @@ import threading
 import anyio
 import anyio.lowlevel
 import pytest
+from asgi_client import running
 from tiny_reranker import WORDS, save_tiny_reranker, save_tokenizer
 
 from ark.config import ConfigError
@@ -36,11 +37,11 @@ def job(given, **more):
     return RerankJob(request_id="test", pairs=given, **more)
 
 
-def flag_scores(path, given):
+def flag_scores(path, given, **more):
     from FlagEmbedding import FlagReranker
 
     flag = FlagReranker(str(path), use_fp16=False, devices="cpu", max_length=64)
-    return flag.compute_score([list(pair) for pair in given])
+    return flag.compute_score([list(pair) for pair in given], **more)
 
 
 @pytest.mark.parametrize("padding", [False, True])
@@ -57,7 +58,7 @@ async def test_scores_equal_flagreranker(opened, reranker, padding):
     assert (status.padded_tokens > 0) is padding
 
 
-async def test_jobs_of_embeddings_size_share_batches(opened, reranker):
+async def test_scores_are_the_same_beside_other_jobs(opened, reranker):
     given = pairs(30, seed=1)
     found = [None] * 3
     async with opened(reranker, task="rerank") as backend:
@@ -154,6 +155,25 @@ async def test_a_classifier_of_more_labels_is_refused(opened, tmp_path):
     with pytest.raises(ConfigError, match="has 3 labels; a reranker has one"):
         async with opened(save_tiny_reranker(tmp_path, "bert", num_labels=3), task="rerank"):
             pass
+
+
+async def test_options_of_embeddings_are_refused(opened, reranker):
+    with pytest.raises(ConfigError, match=r"engine\.pooling and engine\.normalize are for embeddings"):
+        async with opened(reranker, task="rerank", engine={"pooling": "mean"}):
+            pass
+
+
+async def test_the_route_gives_flagrerankers_normalized_scores(reranker):
+    given = [("w1 w2 w3", document) for _, document in pairs(12, seed=3)]
+    expected = flag_scores(reranker, given, normalize=True)
+    model = {"name": "tiny", "task": "rerank", "path": str(reranker), "engine": {"device": "cpu"}}
+    body = {"model": "tiny", "query": "w1 w2 w3", "documents": [document for _, document in given], "top_n": 5}
+    async with running(models=[model]) as client:
+        reply = (await client.request("POST", "/v1/rerank", json=body)).json()
+    got = [(one["index"], one["relevance_score"]) for one in reply["results"]]
+    best = sorted(enumerate(expected), key=lambda one: -one[1])[:5]
+    assert [index for index, _ in got] == [index for index, _ in best]
+    assert [score for _, score in got] == pytest.approx([score for _, score in best], abs=EXACT)
 
 
 async def test_a_head_that_is_another_is_refused(opened, tmp_path):
