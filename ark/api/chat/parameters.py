@@ -86,7 +86,7 @@ def read(
         max_tokens=max_tokens,
         sampling=sampling,
         stop_token_ids=ends.union(body.stop_token_ids or ()),
-        stops=body.stops,
+        stops=read_stops(body),
         reasoning=backend.capabilities.reasoning,
         n=body.n or 1,
         answer=answer,
@@ -130,6 +130,11 @@ def read_sampling(body: GenerationFields, defaults: SamplingParams, vocab_size: 
     if body.logit_bias:
         values["logit_bias"] = {_token_id(key, vocab_size): value for key, value in body.logit_bias.items()}
     return msgspec.structs.replace(defaults, **values) if values else defaults
+
+
+def read_stops(body: GenerationFields) -> Sequence[str]:
+    """The stop strings."""
+    return (body.stop,) if isinstance(body.stop, str) else body.stop or ()
 
 
 def _token_id(key: str, vocab_size: int) -> int:

@@ -176,11 +176,6 @@ class GenerationFields(msgspec.Struct, frozen=True, kw_only=True):
     min_tokens: parameters.MinTokens | None = None
     ignore_eos: bool | None = None
 
-    @property
-    def stops(self) -> Sequence[str]:
-        """The stop strings."""
-        return (self.stop,) if isinstance(self.stop, str) else self.stop or ()
-
 
 class ChatRequest(GenerationFields, frozen=True, kw_only=True):
     """The body of POST /chat/completions. None means that the field was not sent, or sent as null."""

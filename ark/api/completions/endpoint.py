@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 import msgspec
 
-from ark.api.chat.parameters import read_sampling
+from ark.api.chat.parameters import read_sampling, read_stops
 from ark.api.chat.render import error_event
 from ark.api.completions import render
 from ark.api.completions.render import ChoiceText, Token, tokens_of
@@ -146,7 +146,7 @@ class CompletionRunner:
             OutputProcessor(
                 tokenizer.stream(),
                 index=index,
-                stops=self.body.stops,
+                stops=read_stops(self.body),
                 min_tokens=job.sampling.min_tokens,
                 token_bytes=token_bytes,
             )
