@@ -18,10 +18,6 @@ from ark.sessions.response_node import Link
 
 T = TypeVar("T")
 
-DEPTH = 128
-"""Arrays and objects inside each other, where no limit is given."""
-VALUES = 500_000
-"""Values of a body, where no limit is given."""
 CONTAINER = 10
 """Values that an array or an object counts as: so much more memory it takes."""
 
@@ -68,9 +64,9 @@ def ignored_header(names: Sequence[str]) -> list[tuple[str, str]]:
     return [("x-ark-ignored", ", ".join(names))] if names else []
 
 
-def decode(decoder: msgspec.json.Decoder[T], body: bytes, *, depth: int = DEPTH, values: int = VALUES) -> T:
+def decode(decoder: msgspec.json.Decoder[T], body: bytes, limits: LimitsConfig) -> T:
     """Decode a body. Raises BadRequest with `param` as ``messages[0].role``, and where `check_shape` does."""
-    check_shape(body, depth=depth, values=values)
+    check_shape(body, depth=limits.json_depth, values=limits.json_values)
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
@@ -88,10 +84,8 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes, *, depth: int = DEPTH,
 
 
 async def decode_body(decoder: msgspec.json.Decoder[T], body: bytes, limits: LimitsConfig) -> T:
-    """`decode` by the configured limits, a large body in a thread."""
-    return await run_in_thread_if_large(
-        len(body), lambda: decode(decoder, body, depth=limits.json_depth, values=limits.json_values)
-    )
+    """`decode`, of a large body in a thread."""
+    return await run_in_thread_if_large(len(body), lambda: decode(decoder, body, limits))
 
 
 def convert(fields: Mapping[str, object], kind: type[T]) -> T:
@@ -102,7 +96,7 @@ def convert(fields: Mapping[str, object], kind: type[T]) -> T:
         raise _invalid(str(error)) from error
 
 
-def check_shape(body: bytes, *, depth: int = DEPTH, values: int = VALUES) -> int:
+def check_shape(body: bytes, *, depth: int, values: int) -> int:
     """Count the values of a body before it is decoded, those too that the decoder passes over.
 
     A decoder holds all other threads up until its end, and takes 30 times the size of ``[],``. Whatever reads the

@@ -18,6 +18,7 @@ from ark.api.request import check_shape, decode
 from ark.chat.output.reasoning import ReasoningSplitter
 from ark.chat.tools.formats import FORMATS
 from ark.chat.tools.parser import ToolParser
+from ark.config import LimitsConfig
 from ark.errors import APIError, BadRequest
 from ark.http.forms import FormReader, boundary_of
 from ark.http.request import read_cookies
@@ -39,7 +40,7 @@ def json_door(data: bytes) -> None:
     """A body is a request or a 400; and of JSON the depth is told exactly."""
     for decoder in DECODERS:
         try:
-            decode(decoder, data, depth=16)
+            decode(decoder, data, LimitsConfig(json_depth=16))
         except BadRequest as error:
             error.message.encode()
     try:

@@ -155,5 +155,5 @@ class TurnRunner:
 
 
 def _read(raw: bytes, limits: LimitsConfig) -> tuple[ChatRequest, tuple[Message, ...]]:
-    body = decode(_decoder, raw, depth=limits.json_depth, values=limits.json_values)
+    body = decode(_decoder, raw, limits)
     return body, read_history(body.messages, limits)

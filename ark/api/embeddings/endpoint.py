@@ -58,7 +58,7 @@ async def create(request: Request, services: Services) -> Response:
 
 
 def _read(raw: bytes, limits: LimitsConfig) -> tuple[EmbeddingRequest, Inputs]:
-    body = decode(_decoder, raw, depth=limits.json_depth, values=limits.json_values)
+    body = decode(_decoder, raw, limits)
     return body, read_inputs(body.input)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from contextlib import suppress
 
 import msgspec
@@ -12,15 +13,17 @@ from hypothesis import strategies as st
 
 from ark.api.chat.schema import ChatRequest
 from ark.api.request import CONTAINER, check_shape, decode
+from ark.config import LimitsConfig
 from ark.errors import BadRequest
 
 DECODER = msgspec.json.Decoder(ChatRequest)
+LIMITS = LimitsConfig()
 GOOD = b'"model": "m", "messages": [{"role": "user", "content": "hi"}]'
 
 
 def refused(body: bytes) -> BadRequest:
     with pytest.raises(BadRequest) as caught:
-        decode(DECODER, body)
+        decode(DECODER, body, LIMITS)
     return caught.value
 
 
@@ -90,7 +93,7 @@ def test_a_number_too_large(text: str) -> None:
 
 
 def test_of_a_repeated_key_the_last_counts() -> None:
-    assert decode(DECODER, field('"temperature": 0, "temperature": 2')).temperature == 2
+    assert decode(DECODER, field('"temperature": 0, "temperature": 2'), LIMITS).temperature == 2
 
 
 def test_a_long_bad_value_does_not_come_back() -> None:
@@ -109,7 +112,7 @@ def test_a_value_that_looks_like_a_place_is_not_taken_for_one(role: str) -> None
 def test_any_bytes_are_decoded_or_refused(tail: bytes) -> None:
     for body in (tail, b"{" + GOOD + tail, b"{" + GOOD + b', "user": ' + tail + b"}"):
         with suppress(BadRequest):
-            decode(DECODER, body)
+            decode(DECODER, body, LIMITS)
 
 
 NESTED = st.recursive(
@@ -133,9 +136,9 @@ def test_the_depth_of_any_json_is_seen(value: object, limit: int, indent: int | 
     assert is_refused(body, depth=limit) == (depth_of(value) > limit)
 
 
-def is_refused(body: bytes, **limits: int) -> bool:
+def is_refused(body: bytes, *, depth: int = sys.maxsize, values: int = sys.maxsize) -> bool:
     try:
-        check_shape(body, **limits)
+        check_shape(body, depth=depth, values=values)
     except BadRequest as error:
         return error.code == "invalid_json"
     return False
@@ -168,9 +171,9 @@ def test_a_body_that_is_nested_too_deeply_is_refused_wherever_it_is(place: str, 
     value = "1"
     for _ in range(10 - above):
         value = inner.format(value)
-    assert decode(DECODER, field(place.format(value)), depth=10).model == "m"
+    assert decode(DECODER, field(place.format(value)), LimitsConfig(json_depth=10)).model == "m"
     with pytest.raises(BadRequest) as caught:
-        decode(DECODER, field(place.format(inner.format(value))), depth=10)
+        decode(DECODER, field(place.format(inner.format(value))), LimitsConfig(json_depth=10))
     assert caught.value.code == "invalid_json"
     assert "more than 10 deep" in caught.value.message
 
@@ -211,10 +214,10 @@ def test_lists_of_messages_have_an_end(fields: str, param: str) -> None:
 @pytest.mark.parametrize("text", ["a\\ud800b", "\\ud800", "\\uDC00", "\\ud83d\\ud83d\\ude42"])
 def test_half_of_a_surrogate_pair_is_called_that(text: str) -> None:
     with pytest.raises(BadRequest, match="half of a surrogate pair"):
-        decode(DECODER, field(f'"user": "{text}"'))
+        decode(DECODER, field(f'"user": "{text}"'), LIMITS)
 
 
 def test_whole_pairs_are_text() -> None:
-    decode(DECODER, field('"user": "\\ud83d\\ude42"'))
+    decode(DECODER, field('"user": "\\ud83d\\ude42"'), LIMITS)
     with pytest.raises(BadRequest, match="truncated"):
-        decode(DECODER, field('"user": "\\ud83d\\ude42"')[:-3])
+        decode(DECODER, field('"user": "\\ud83d\\ude42"')[:-3], LIMITS)

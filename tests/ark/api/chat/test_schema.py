@@ -10,6 +10,7 @@ import pytest
 
 from ark.api.chat.schema import ChatRequest
 from ark.api.request import decode
+from ark.config import LimitsConfig
 from ark.errors import BadRequest
 
 DECODER = msgspec.json.Decoder(ChatRequest)
@@ -183,7 +184,7 @@ BAD_INSIDE = [
 
 
 def read(**fields: Any) -> ChatRequest:
-    return decode(DECODER, json.dumps({"model": "m", "messages": [HI], **fields}).encode())
+    return decode(DECODER, json.dumps({"model": "m", "messages": [HI], **fields}).encode(), LimitsConfig())
 
 
 def refused(**fields: Any) -> BadRequest:

@@ -11,6 +11,7 @@ import pytest
 from ark.api.embeddings.schema import EmbeddingRequest
 from ark.api.inputs import read_inputs
 from ark.api.request import decode
+from ark.config import LimitsConfig
 from ark.errors import BadRequest
 
 DECODER = msgspec.json.Decoder(EmbeddingRequest)
@@ -79,7 +80,7 @@ BAD_INSIDE: list[tuple[Any, str]] = [
 
 
 def read(**fields: Any) -> EmbeddingRequest:
-    request = decode(DECODER, json.dumps({"model": "m", "input": "hello", **fields}).encode())
+    request = decode(DECODER, json.dumps({"model": "m", "input": "hello", **fields}).encode(), LimitsConfig())
     read_inputs(request.input)
     return request
 
@@ -143,14 +144,14 @@ def test_the_first_wrong_place_of_many_is_named() -> None:
 )
 def test_what_is_not_json(body: bytes) -> None:
     with pytest.raises(BadRequest) as caught:
-        decode(DECODER, body)
+        decode(DECODER, body, LimitsConfig())
     assert (caught.value.code, caught.value.param) == ("invalid_json", None)
 
 
 @pytest.mark.parametrize("depth", [3, 100, 100_000])
 def test_ids_nested_too_deeply(depth: int) -> None:
     with pytest.raises(BadRequest) as caught:
-        decode(DECODER, b'{"model": "m", "input": ' + b"[" * depth + b"1" + b"]" * depth + b"}")
+        decode(DECODER, b'{"model": "m", "input": ' + b"[" * depth + b"1" + b"]" * depth + b"}", LimitsConfig())
     assert caught.value.status == 400
     # Far too deep, it need not be read as far as the place.
     assert caught.value.param == "input[0][0]" or depth == 100_000
@@ -159,7 +160,7 @@ def test_ids_nested_too_deeply(depth: int) -> None:
 @pytest.mark.parametrize(("body", "param"), [(b"{}", "model"), (b'{"model": "m"}', "input")])
 def test_a_field_that_is_missing(body: bytes, param: str) -> None:
     with pytest.raises(BadRequest) as caught:
-        decode(DECODER, body)
+        decode(DECODER, body, LimitsConfig())
     assert (caught.value.code, caught.value.param) == ("missing_required_parameter", param)
 
 
