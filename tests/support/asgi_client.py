@@ -256,7 +256,7 @@ async def settled(app: Ark) -> None:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Wait until a condition holds, for at most 10 s."""
+    """Wait until a condition holds, for at most a minute."""
     with anyio.fail_after(60):
         while True:
             if condition():
