@@ -94,12 +94,14 @@ def _parts(schema: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _leave_open(part: Any, root: Mapping[str, Any], combined: set[int]) -> None:
-    """Note a part, and what holds for the same value as it."""
-    if not isinstance(part, dict) or id(part) in combined:
-        return
-    combined.add(id(part))
-    if isinstance(reference := part.get("$ref"), str):
-        _leave_open(resolve(reference, root), root, combined)
-    for key in ("anyOf", "oneOf", "allOf"):
-        for inner in many if isinstance(many := part.get(key), list) else ():
-            _leave_open(inner, root, combined)
+    """Note a part, and what holds for the same value as it. References may lead on without an end."""
+    waiting = [part]
+    while waiting:
+        part = waiting.pop()
+        if not isinstance(part, dict) or id(part) in combined:
+            continue
+        combined.add(id(part))
+        if isinstance(reference := part.get("$ref"), str):
+            waiting.append(resolve(reference, root))
+        for key in ("anyOf", "oneOf", "allOf"):
+            waiting += many if isinstance(many := part.get(key), list) else ()

@@ -90,6 +90,13 @@ def test_a_long_chain_of_references_is_refused_by_its_part(link: str) -> None:
     assert (caught.value.param, caught.value.code) == (SCHEMA_PARAM, "invalid_schema")
 
 
+def test_a_long_chain_of_parts_that_stay_open_is_refused_too() -> None:
+    given = grammar(Answer(chain("allOf", 5000) | {"properties": {}}, SCHEMA_PARAM, strict=True), None, None)
+    assert given is not None
+    with pytest.raises(BadRequest, match=r"too large|nested more than"):
+        GRAMMARS.compile(given)
+
+
 @pytest.mark.parametrize("link", LINKS)
 def test_a_chain_within_the_limit_is_kept_to(link: str) -> None:
     length = MAX_NESTING // 5

@@ -2,6 +2,7 @@
 
 import io
 import os
+import resource
 import signal
 import struct
 import time
@@ -126,6 +127,34 @@ def film():
         for packet in [*stream.encode(frame), *stream.encode(None)]:
             output.mux(packet)
     return made.getvalue()
+
+
+def with_streams(count):
+    made = io.BytesIO()
+    with av.open(made, "w", "mov") as output:
+        streams = [output.add_stream("pcm_s16le", rate=RATE, layout="mono") for _ in range(count)]
+        frame = av.AudioFrame(format="s16", layout="mono", samples=RATE)
+        frame.rate = RATE
+        for stream in streams:
+            output.mux(stream.encode(frame))
+    return made.getvalue()
+
+
+def test_a_file_has_few_streams(decoder):
+    assert seconds_of(decoder, with_streams(decoder_program.MAX_STREAMS)) == 1.0
+    with pytest.raises(UnsupportedMediaType):
+        seconds_of(decoder, with_streams(decoder_program.MAX_STREAMS + 1))
+
+
+def test_time_is_limited_by_what_has_been_decoded(decoder):
+    child, limits = child_of(decoder), []
+    seconds_of(
+        decoder,
+        file_of(noise(200.0)),
+        check=lambda: limits.append(resource.prlimit(child, resource.RLIMIT_CPU)[0]),
+    )
+    most = decoder_program.CPU_SECONDS + 200 / decoder_program.PACE + 60
+    assert 0 < min(limits) < max(limits) < most
 
 
 def test_frames_that_no_codec_of_speech_has():
