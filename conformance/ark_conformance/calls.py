@@ -40,6 +40,7 @@ NEEDS = frozenset(
         "english_alone",
         "key",
         "reasoning",
+        "rerank",
         "tiny_chat",
         "transcription",
         "translation",

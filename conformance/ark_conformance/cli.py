@@ -62,7 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return UNUSABLE
     console.print(
         f"{len(runs)} calls of the profile {profile} against {target.server.base_url}: "
-        f"chat {target.chat}, embedding {target.embedding}, transcription {target.transcription}",
+        f"chat {target.chat}, embedding {target.embedding}, transcription {target.transcription}, "
+        f"rerank {target.rerank}",
         markup=False,
         highlight=False,
     )
@@ -157,6 +158,7 @@ def _target(options: argparse.Namespace) -> Target:
         chat=options.chat_model,
         embedding=options.embedding_model,
         transcription=options.transcription_model,
+        rerank=options.rerank_model,
         body_timeout=options.body_timeout,
         restart=None if options.restart is None else lambda: _restart(options.restart),
     )
@@ -226,6 +228,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--chat-model", metavar="NAME", help="default: the first of GET /models")
     parser.add_argument("--embedding-model", metavar="NAME", help="the same for embeddings")
     parser.add_argument("--transcription-model", metavar="NAME", help="the same for speech")
+    parser.add_argument("--rerank-model", metavar="NAME", help="the same for /rerank")
     parser.add_argument(
         "--only", action="append", default=[], metavar="PATTERN", help="an area or a call, such as chat/usage-*"
     )

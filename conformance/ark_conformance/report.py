@@ -52,7 +52,7 @@ def as_json(results: Sequence[Result], target: Target, profile: Profile) -> dict
         "profile": profile,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": versions(),
-        "models": {"chat": target.chat, "embedding": target.embedding, "transcription": target.transcription},
+        "models": {name: getattr(target, name) for name in ("chat", "embedding", "transcription", "rerank")},
         "passed": total.passed,
         "failed": total.failed,
         "skipped": total.skipped,

@@ -8,7 +8,7 @@ details is assumed to support everything. Its models are told apart by their nam
 ========================  ==========================================================================================
 ``key``                   an API key is given, so that a wrong one must be refused
 ``ark``                   the server is ARK
-``chat``                  there is a chat model; so ``embedding`` and ``transcription``
+``chat``                  there is a chat model; so ``embedding``, ``rerank`` and ``transcription``
 ``tiny_chat``             the chat model is that of ARK's tests, which does a few things reliably
 ``all_minilm``            the embedding model is all-MiniLM-L6-v2
 ``whisper_tiny_en``       the transcription model is Whisper's tiny.en
@@ -22,7 +22,7 @@ details is assumed to support everything. Its models are told apart by their nam
 ========================  ==========================================================================================
 
 A call implicitly needs what it refers to as ``${...}``: ``chat``, ``chat_alias``, ``embedding``,
-``embedding_alias``, ``embedding_length``, ``embedding_size``, ``transcription``, ``transcription_alias``,
+``embedding_alias``, ``embedding_length``, ``embedding_size``, ``rerank``, ``transcription``, ``transcription_alias``,
 ``context_length``, ``root``, ``too_slow``, ``slow_enough``, ``loading`` and ``failed`` (chat models in that state); and
 ``key = "other"`` or ``"limited"``.
 """
@@ -56,9 +56,9 @@ OPTIONAL: frozenset[str] = frozenset(json.loads(Path(__file__).with_name("option
 _NOT_SENT = ("${null}", {"$unset": True})
 """Values of an argument that count as absent."""
 
-_EMBEDDING_NAMES = re.compile(r"^(?!.*rerank).*(embedding|\bembed\b|bge-|minilm|e5-|gte-)", re.IGNORECASE)
+_EMBEDDING_NAMES = re.compile(r"embedding|\bembed\b|bge-|minilm|e5-|gte-", re.IGNORECASE)
 _SPEECH_NAMES = re.compile(r"whisper|transcribe", re.IGNORECASE)
-_OTHER_NAMES = re.compile(r"tts|dall-e|image|moderation|rerank|realtime|audio|sora|babbage|davinci", re.IGNORECASE)
+_OTHER_NAMES = re.compile(r"tts|dall-e|image|moderation|realtime|audio|sora|babbage|davinci", re.IGNORECASE)
 
 
 class TargetError(Exception):
@@ -77,6 +77,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     chat: str | None
     embedding: str | None
     transcription: str | None
+    rerank: str | None = None
     body_timeout: float | None = None
     """Seconds that the server waits for the next part of a body."""
     restart: Callable[[], None] | None = None
@@ -90,6 +91,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
         chat: str | None = None,
         embedding: str | None = None,
         transcription: str | None = None,
+        rerank: str | None = None,
         body_timeout: float | None = None,
         restart: Callable[[], None] | None = None,
     ) -> Target:
@@ -100,7 +102,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
         try:
             models = _models(server)
         except _NoListError:
-            if not (chat or embedding or transcription):
+            if not (chat or embedding or transcription or rerank):
                 raise
             models = ()
         return cls(
@@ -109,6 +111,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
             chat=chat or _first(models, "chat"),
             embedding=embedding or _first(models, "embedding"),
             transcription=transcription or _first(models, "transcription"),
+            rerank=rerank or _first(models, "rerank"),
             body_timeout=body_timeout,
             restart=restart,
         )
@@ -151,6 +154,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
             "chat": self.chat,
             "embedding": self.embedding,
             "transcription": self.transcription,
+            "rerank": self.rerank,
             "chat_alias": self._alias(self.chat),
             "embedding_alias": self._alias(self.embedding),
             "transcription_alias": self._alias(self.transcription),
@@ -169,6 +173,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
         reasons = {
             "chat": "there is no chat model in GET /models, and --chat-model names none",
             "embedding": "there is no embedding model in GET /models, and --embedding-model names none",
+            "rerank": "there is no reranker in GET /models, and --rerank-model names none",
             "transcription": "there is no transcription model in GET /models, and --transcription-model names none",
             "chat_alias": "GET /models shows no alias of the chat model",
             "embedding_alias": "GET /models shows no alias of the embedding model",
@@ -224,7 +229,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
                 lacks = not self._honours(name, parameter)
                 return None if lacks else f"the model {name!r} is not known not to honour {parameter!r}"
             return None if self._honours(name, parameter) else f"the model {name!r} does not honour {parameter!r}"
-        if need in ("chat", "embedding", "transcription"):
+        if need in ("chat", "embedding", "rerank", "transcription"):
             return self.missing().get(need)
         reasons = {
             "key": self.server.api_key is None and "no API key was given: --api-key",
@@ -324,6 +329,8 @@ def task_of(details: Mapping[str, Any]) -> str | None:
 
 
 def _guess(name: str) -> str | None:
+    if "rerank" in name.lower():
+        return "rerank"
     if _EMBEDDING_NAMES.search(name):
         return "embedding"
     if _SPEECH_NAMES.search(name):

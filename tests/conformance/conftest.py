@@ -14,6 +14,7 @@ from fixture_models import only_default, with_tiny_chat
 from openai_tokenizer import save_openai_tokenizer
 from running import serve
 from tiny_m3 import save_tiny_m3
+from tiny_reranker import save_tiny_reranker
 from tiny_whisper import save_tiny_whisper
 
 from ark.app import Ark, create_app
@@ -137,13 +138,16 @@ def crowded_target() -> Iterator[Target]:
 
 @pytest.fixture(scope="module")
 def other_models_target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
-    """ARK with an embedding model that gives three kinds of vectors and a speech model that translates, both random."""
+    """ARK with an embedding model that gives three kinds of vectors, a speech model that translates and a reranker,
+    all random."""
     m3, whisper = tmp_path_factory.mktemp("m3"), tmp_path_factory.mktemp("whisper")
+    reranker = save_tiny_reranker(tmp_path_factory.mktemp("reranker"))
     save_tiny_m3(m3)
     save_tiny_whisper(whisper, languages=("en", "de"))
     engine = {"device": "cpu", "workers": 1, "threads": 1, "beam_size": 1, "max_new_tokens": 6}
     models = (
         ModelConfig(name="m3", task="embedding", path=str(m3)),
+        ModelConfig(name="reranker", task="rerank", path=str(reranker)),
         ModelConfig(name="whisper", task="transcription", path=str(whisper), engine=engine),
     )
     with serve(create_app(make_config(models=models)), 120) as server:

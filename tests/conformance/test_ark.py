@@ -18,8 +18,8 @@ from ark_conformance.target import Target
 RATES = ["limits/*rate*", "limits/when-to-come-again", "limits/so-many-streams-of-a-key"]
 LIMITS = [*RATES, "limits/a-full-queue", "*/*slow*", "audio*/*too-large*"]
 """Calls for a server with small limits."""
-OTHERS = ["embeddings/sparse", "embeddings/colbert", "audio/*translation"]
-"""Calls for a model with three kinds of vectors, and for one that translates."""
+OTHERS = ["embeddings/sparse", "embeddings/colbert", "audio/*translation", "rerank"]
+"""Calls for a model with three kinds of vectors, for one that translates, and for a reranker."""
 
 RESTARTS = ["state/*restart*"]
 """Calls for a server that can be restarted."""

@@ -36,8 +36,8 @@ async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
 
 
 def details(task: str, **more: Any) -> dict[str, Any]:
-    alias = {"chat": "gpt-4o", "embedding": "text-embedding-3-small", "transcription": "whisper-1"}[task]
-    return {"task": task, "aliases": [alias], "context_length": 32, **more}
+    aliases = {"chat": ["gpt-4o"], "embedding": ["text-embedding-3-small"], "transcription": ["whisper-1"]}
+    return {"task": task, "aliases": aliases.get(task, []), "context_length": 32, **more}
 
 
 def target(url: str, needs: tuple[str, ...]) -> Target:
@@ -49,16 +49,18 @@ def target(url: str, needs: tuple[str, ...]) -> Target:
         "tiny-chat": details("chat", reasoning=True, parameters=sorted(OPTIONAL - lacking)),
         "all-MiniLM-L6-v2": details("embedding", dimensions=[384], parameters=sparse),
         "whisper-tiny.en": details("transcription", languages=languages, parameters=["language"]),
+        "reranker": details("rerank"),
         "slow": details("chat", state="loading"),
         "broken": details("chat", state="failed"),
     }
-    chat, embedding, transcription, *_ = given
+    chat, embedding, transcription, rerank, *_ = given
     return Target(
         server=Server(base_url=f"{url}/v1", api_key="sk-own", other_key="sk-other", limited_key="sk-limited"),
         models=tuple({"id": name, "ark": ark} for name, ark in given.items()),
         chat=chat,
         embedding=embedding,
         transcription=transcription,
+        rerank=rerank,
         body_timeout=0.001,
         restart=lambda: None,
     )
