@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from ark.api.chat.parameters import check_arguments
 from ark.api.chat.schema import ChatRequest
 from ark.api.request import decode
 from ark.config import LimitsConfig
@@ -180,6 +181,8 @@ BAD_INSIDE = [
     ("response_format", {"type": "xml"}, "response_format.type"),
     ("tools", [5], "tools[0]"),
     ("functions", ["f"], "functions[0]"),
+    ("messages", [HI | {"name": "n" * 1025}], "messages[0].name"),
+    ("messages", [{"role": "tool", "content": "x", "tool_call_id": "i" * 1025}], "messages[0].tool_call_id"),
 ]
 
 
@@ -228,3 +231,16 @@ def test_a_bad_value_inside_is_named_by_its_place(name: str, value: Any, param: 
 
 def test_unknown_fields_are_accepted() -> None:
     read(metadata={"a": [1]}, store=True, service_tier="auto", prediction=None, anything={"deep": [{}]})
+
+
+def calling(*arguments: str) -> list[dict[str, Any]]:
+    calls = [{"id": "a", "type": "function", "function": {"name": "f", "arguments": one}} for one in arguments]
+    return [{"role": "assistant", "tool_calls": calls}]
+
+
+def test_arguments_are_held_together_to_the_limits_of_a_body() -> None:
+    limits = LimitsConfig(json_depth=9, json_values=150)
+    check_arguments(read(messages=calling("[" * 9 + "]" * 9, "[[],[],[]]")).messages, limits)
+    for arguments in (["[" * 10 + "]" * 10], ["[[],[],[],[]]"] * 3):
+        with pytest.raises(BadRequest):
+            check_arguments(read(messages=calling(*arguments)).messages, limits)
