@@ -101,7 +101,7 @@ BAD: dict[str, list[Any]] = {
     "functions": [{}, "x", 5],
     "function_call": [5, True, [], "required"],
     "reasoning_effort": [*NOT_A_TEXT, "", "most"],
-    "chat_template_kwargs": [[], "x", 5],
+    "chat_template_kwargs": [[], "x", 5, {f"k{i}": i for i in range(65)}],
     "user": NOT_A_TEXT,
     "prompt_cache_key": NOT_A_TEXT,
     "metadata": [[], "x", 5, True],
