@@ -85,8 +85,8 @@ class LimitsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     json_depth: Positive = 128
     """Nesting depth of arrays and objects in a JSON body; more is 400."""
     json_values: Positive = 500_000
-    """Values in a JSON body and in the arguments of its tool calls, an array or an object counting as 10; more is 400.
-    """
+    """Values and keys in a JSON body and in the arguments of its tool calls, an array or an object counting as 10; more
+    is 400."""
     messages: Positive = 4096
     """Messages of one chat request; more is 400."""
     generation_seconds: Seconds = 3600.0

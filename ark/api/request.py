@@ -103,7 +103,7 @@ def check_shape(body: bytes, *, depth: int, values: int) -> int:
     values later may call itself for each level. Raises BadRequest. Of a body that is no JSON, anything.
     """
     brackets = body.count(b"[") + body.count(b"{")
-    count = body.count(b",") + CONTAINER * brackets
+    count = body.count(b",") + body.count(b":") + CONTAINER * brackets
     if brackets <= depth and count <= min(values, _FEW):
         return count
     count = level = start = 0
@@ -117,9 +117,11 @@ def check_shape(body: bytes, *, depth: int, values: int) -> int:
         bare = b"".join(parts[in_string::2])
         in_string ^= len(parts) % 2 == 0
         steps = bare.translate(_STEPS, _NO_BRACKETS)
-        count += bare.count(b",") + CONTAINER * steps.count(1)
+        count += bare.count(b",") + bare.count(b":") + CONTAINER * steps.count(1)
         if count > values:
-            reason = f"The body has more than {values} values, where an array or an object counts as {CONTAINER}."
+            reason = (
+                f"The body has more than {values} values and keys, where an array or an object counts as {CONTAINER}."
+            )
             raise BadRequest(reason, code="invalid_json")
         levels = [*accumulate(memoryview(steps).cast("b"), initial=level)]
         if max(levels) > depth:

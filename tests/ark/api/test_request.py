@@ -148,7 +148,8 @@ def cost_of(value: object) -> int:
     if not isinstance(value, (dict, list)):
         return 0
     inner = value.values() if isinstance(value, dict) else value
-    return CONTAINER + max(0, len(value) - 1) + sum(map(cost_of, inner))
+    keys = len(value) if isinstance(value, dict) else 0
+    return CONTAINER + keys + max(0, len(value) - 1) + sum(map(cost_of, inner))
 
 
 @given(NESTED, st.sampled_from([None, 1]), st.integers(1, 7))
