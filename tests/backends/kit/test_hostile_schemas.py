@@ -91,7 +91,9 @@ def test_a_long_chain_of_references_is_refused_by_its_part(link: str) -> None:
 
 
 def test_a_long_chain_of_parts_that_stay_open_is_refused_too() -> None:
-    given = grammar(Answer(chain("allOf", 5000) | {"properties": {}}, SCHEMA_PARAM, strict=True), None, None)
+    definitions: dict[str, Any] = {f"a{i}": {"allOf": [reference(i + 1), {}]} for i in range(2000)}
+    schema = {"$defs": definitions | {"a2000": {}}, "properties": {}} | reference(0)
+    given = grammar(Answer(schema, SCHEMA_PARAM, strict=True), None, None)
     assert given is not None
     with pytest.raises(BadRequest, match=r"too large|nested more than"):
         GRAMMARS.compile(given)
