@@ -118,27 +118,11 @@ async def soak(process: Process, arguments: argparse.Namespace) -> Run:
         await client.close()
     metrics = await idle(url)
     await asyncio.sleep(6)
-    samples = list(watch.samples)
-    after = watch.look().files
+    samples, files = list(watch.samples), (before, watch.look().files)
+    warm_up, audio = min(WARM_UP, seconds / 3), bool(reference.transcriptions)
     asked = book.done["bad input, a broken model"]
-    warm_up = min(WARM_UP, seconds / 3)
-    audio = bool(reference.transcriptions)
-    files = (before, after)
-    counts = (arguments.adversaries, attacked)
-    return Run(
-        seconds,
-        warm_up,
-        arguments.clients,
-        book,
-        samples,
-        files,
-        metrics,
-        process.log,
-        asked,
-        set_aside,
-        audio,
-        *counts,
-    )
+    found = (book, samples, files, metrics, process.log, asked, set_aside, audio)
+    return Run(seconds, warm_up, arguments.clients, *found, arguments.adversaries, attacked)
 
 
 async def attack(url: str, book: Book, *, seed: int, clients: int, begun: float, ending: float) -> float:
