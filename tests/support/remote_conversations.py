@@ -29,11 +29,14 @@ class Conversation:
         self.sessions: list[str] = []
         """What each reply says of the session."""
         self.failed = 0
+        self.halfway = False
+        """It has taken half of its turns, and waits for the engine to be killed."""
 
     def run(self, killed: threading.Event) -> None:
         with new_client(self._server) as client:
             for turn in range(self._turns):
                 if turn == self._turns // 2:
+                    self.halfway = True
                     killed.wait()
                 self.messages.append(said("assistant", self._turn(client)))
                 self.messages.append(said("user", f"turn {turn}"))
@@ -70,18 +73,23 @@ def kill_one(server: Running, engine: LlamaServer, sessions: int, turns: int) ->
     conversations = [Conversation(server, number, turns) for number in range(sessions)]
     with ThreadPoolExecutor(sessions) as pool:
         done = [pool.submit(one.run, killed) for one in conversations]
-        while not _is_in_the_middle(server, engine.url, sessions) and not all(one.done() for one in done):
-            pass
-        engine.kill()
-        killed.set()
-        for one in done:
-            one.result()
+        try:
+            # Which engine a conversation goes to is its id's matter: there may be few on this one.
+            while not _is_in_the_middle(server, engine.url):
+                if all(one.halfway or run.done() for one, run in zip(conversations, done, strict=True)):
+                    break
+                time.sleep(0.001)
+            engine.kill()
+        finally:
+            killed.set()
+        for run in done:
+            run.result()
     return conversations
 
 
-def _is_in_the_middle(server: Running, url: str, sessions: int) -> bool:
+def _is_in_the_middle(server: Running, url: str) -> bool:
     """An engine has turns behind it, and some on the way."""
-    return any(one.running and one.finished > sessions // 2 for one in server.status().upstreams if one.url == url)
+    return any(one.running and one.finished > 2 for one in server.status().upstreams if one.url == url)
 
 
 def wrong_turns(conversations: Sequence[Conversation], engine: LlamaServer, weights: Path) -> list[str]:
