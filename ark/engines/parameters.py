@@ -33,6 +33,7 @@ StopText = Annotated[str, Meta(min_length=1, max_length=1024)]
 Stop = StopText | Annotated[list[StopText], Meta(max_length=4)]
 StopTokenIds = Annotated[list[Annotated[int, Meta(ge=0)]], Meta(max_length=1024)]
 MinTokens = Annotated[int, Meta(ge=0)]
+TemplateArguments = Annotated[dict[str, Any], Meta(max_length=64)]
 ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
 TokenId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
@@ -154,7 +155,7 @@ CHAT = _table(
     ),
     Parameter(
         "chat_template_kwargs",
-        dict[str, Any],
+        TemplateArguments,
         "what the chat template is told, as `enable_thinking`",
         ({},),
         needs="template",

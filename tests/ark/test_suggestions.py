@@ -30,7 +30,7 @@ def said(text: str) -> str:
         ("sha256 = 'a'", "it is a field of [[keys]]"),
         ("temperature = 1", "it is a field of [models.sampling]"),
         ("[[models]]\nname = 'm'\nsampling = {warmth = 1}", "there are temperature, top_p, top_k, min_p, "),
-        ("[[models]]\nname = 'm'\ntask = 'embeddings'", "it is one of 'chat', 'embedding', 'transcription'"),
+        ("[[models]]\nname = 'm'\ntask = 'embeddings'", "it is one of 'chat', 'embedding', 'rerank', 'transcription'"),
         ("[server]\nlog_level = 'loud'", "it is one of 'debug', 'error', 'info', 'warning'"),
         ("[sessions]\ncookie_same_site = 1", "Expected `str`, got `int`"),
         ("[models]\nname = 'm'", "such a table has two brackets, [[models]]"),

@@ -26,7 +26,6 @@ class RefusalPart(msgspec.Struct, frozen=True, tag="refusal", tag_field="type"):
 
 ShortText = Annotated[str, Meta(max_length=1024)]
 """A name or an id: no template need write it, so the context's length does not bound it."""
-TemplateArguments = Annotated[dict[str, Any], Meta(max_length=64)]
 
 
 class FunctionCall(msgspec.Struct, frozen=True, kw_only=True):
@@ -200,7 +199,7 @@ class ChatRequest(GenerationFields, frozen=True, kw_only=True):
     functions: Annotated[list[FunctionDefinition], Meta(max_length=128)] | None = None
     function_call: FunctionChoice | None = None
     reasoning_effort: parameters.ReasoningEffort | None = None
-    chat_template_kwargs: TemplateArguments | None = None
+    chat_template_kwargs: parameters.TemplateArguments | None = None
 
     user: str | None = None
     prompt_cache_key: str | None = None

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from ark.api.chat.schema import FunctionName, Metadata, ShortText, TemplateArguments
+from ark.api.chat.schema import FunctionName, Metadata, ShortText
 from ark.chat.output.processor import TokenLogprobs
 from ark.engines import parameters
 
@@ -139,7 +139,7 @@ class InputFields(msgspec.Struct, frozen=True, kw_only=True):
     truncation: Literal["auto", "disabled"] | None = None
     """``auto`` leaves whole turns out of the middle of what is too long; the header `x-ark-dropped-messages` says how
     many messages."""
-    chat_template_kwargs: TemplateArguments | None = None
+    chat_template_kwargs: parameters.TemplateArguments | None = None
 
 
 class ResponseRequest(InputFields, frozen=True, kw_only=True):

@@ -10,7 +10,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from ark.api.chat import parameters as chat_parameters
 from ark.api.chat.parameters import read_history
-from ark.api.chat.schema import ChatMessage, ChatRequest, CustomToolDefinition, TemplateArguments, ToolDefinition
+from ark.api.chat.schema import ChatMessage, ChatRequest, CustomToolDefinition, ToolDefinition
 from ark.api.request import Request, decode_body
 from ark.chat.turn import prepare
 from ark.concurrency import run_in_thread_if_large
@@ -30,7 +30,7 @@ class TokenizeRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Read as by POST /completions."""
     messages: Annotated[list[ChatMessage], Meta(min_length=1)] | None = None
     tools: Annotated[list[ToolDefinition | CustomToolDefinition], Meta(max_length=128)] | None = None
-    chat_template_kwargs: TemplateArguments | None = None
+    chat_template_kwargs: parameters.TemplateArguments | None = None
     add_special_tokens: bool | None = None
     """False: nothing is put before a text. A chat template writes it itself."""
     return_token_strs: bool | None = None

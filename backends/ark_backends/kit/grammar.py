@@ -42,7 +42,7 @@ NICE = 10
 QUICK = 0.1
 """Seconds of compiling that nobody else need be kept waiting for."""
 
-SPARE, PACE = 0.5, 0.01
+SPARE, PACE = 2.0, 0.01
 """Seconds of CPU time that a reply's grammar may take, and for each token besides. Those that people write take less
 than a millisecond a token; an ambiguous one takes longer with each, and everybody else's tokens wait meanwhile."""
 

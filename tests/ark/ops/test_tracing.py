@@ -3,6 +3,7 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,6 +23,16 @@ pytestmark = pytest.mark.anyio
 CHAT = ("POST", "/v1/chat/completions")
 WORDS: dict[str, Any] = {"name": "words", "task": "embedding", "backend": "hash_embeddings:HashEmbeddings"}
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+
+
+@pytest.fixture(autouse=True)
+def ended() -> Iterator[None]:
+    """One that tries a dead collector again goes on for seconds: not into the next test, whose log it would write."""
+    yield
+    for thread in threading.enumerate():
+        if thread.name.startswith(("ark-traces", "Otel")):
+            thread.join(120)
+            assert not thread.is_alive(), thread.name
 
 
 @pytest.fixture
