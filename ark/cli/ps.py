@@ -83,13 +83,17 @@ class Metrics:
             if line.startswith("#") or not line.strip():
                 continue
             match = _SAMPLE.fullmatch(line)
-            if match is None:
+            try:
+                value = float(match["value"]) if match is not None else None
+            except ValueError:
+                value = None
+            if match is None or value is None:
                 raise CommandError("the server's /metrics are not in Prometheus' text format")
             labels = dict(_LABEL.findall(match["labels"] or ""))
             name = labels.get("model_name")
             if name is not None:
                 name = name.replace('\\"', '"').replace("\\\\", "\\")
-            self._samples[match["name"].removeprefix("ark:"), name] = float(match["value"])
+            self._samples[match["name"].removeprefix("ark:"), name] = value
 
     def of(self, name: str, model: str | None = None) -> float | None:
         """A value, of a model where there is one for each; None where the server tells none."""

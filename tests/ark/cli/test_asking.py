@@ -94,9 +94,10 @@ def test_metrics_are_read(text: str, value: float | None) -> None:
     assert Metrics(text).of("kv", 'a "b" \\') == value
 
 
-def test_what_are_no_metrics() -> None:
+@pytest.mark.parametrize("text", ["<html>", "Not found"])
+def test_what_are_no_metrics(text: str) -> None:
     with pytest.raises(CommandError, match="Prometheus"):
-        Metrics("<html>")
+        Metrics(text)
 
 
 @pytest.mark.parametrize(("count", "text"), [(0, "0 B"), (2048, "2 KiB"), (5 << 20, "5 MiB"), (3 << 29, "1.5 GiB")])
