@@ -49,6 +49,11 @@ def read_inputs(value: str | list[str | int | list[int]], param: str = "input") 
         raise invalid_value(
             f"{param}[{index}]", "a list is of texts, of token ids, or of lists of token ids, not of several."
         )
-    if len(value) > MAX_INPUTS:
-        raise invalid_value(param, f"there are {len(value)}; a request may have {MAX_INPUTS}.")
+    check_count(value, param)
     return Inputs(items, param)
+
+
+def check_count(items: Sequence[object], param: str) -> None:
+    """Raises BadRequest for more than one request may have."""
+    if len(items) > MAX_INPUTS:
+        raise invalid_value(param, f"there are {len(items)}; a request may have {MAX_INPUTS}.")

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from ark.api.inputs import check_count
 from ark.api.request import Request, decode_body, ignored_header
 from ark.api.rerank.schema import (
     Document,
@@ -20,7 +21,6 @@ from ark.api.rerank.schema import (
     ScoreRequest,
 )
 from ark.concurrency import run_in_thread_if_large
-from ark.engines.parameters import MAX_INPUTS
 from ark.engines.rerank import RerankJob
 from ark.errors import APIError, invalid_value
 from ark.http.response import Response
@@ -35,7 +35,7 @@ async def rerank(request: Request, services: Services) -> Response:
     """Documents in the order in which they answer a query."""
     body = await decode_body(_rerank_decoder, request.body, services.config.limits)
     texts = [document if isinstance(document, str) else document.text for document in body.documents]
-    _check_count(texts, "documents")
+    check_count(texts, "documents")
     job = RerankJob(
         request_id=request.id,
         pairs=[(body.query, text) for text in texts],
@@ -64,7 +64,7 @@ async def score(request: Request, services: Services) -> Response:
     body = await decode_body(_score_decoder, request.body, services.config.limits)
     queries = [body.text_1] if isinstance(body.text_1, str) else body.text_1
     texts = [body.text_2] if isinstance(body.text_2, str) else body.text_2
-    _check_count(texts, "text_2")
+    check_count(texts, "text_2")
     if len(queries) == 1:
         queries = queries * len(texts)
     if len(queries) != len(texts):
@@ -75,11 +75,6 @@ async def score(request: Request, services: Services) -> Response:
     data = [ScoreObject(index=index, score=one) for index, one in enumerate(scores)]
     reply = ScoreList(id=request.id, created=int(time.time()), data=data, model=body.model, usage=usage)
     return Response(body=msgspec.json.encode(reply), headers=ignored_header(ignored))
-
-
-def _check_count(texts: Sequence[str], param: str) -> None:
-    if len(texts) > MAX_INPUTS:
-        raise invalid_value(param, f"there are {len(texts)}; a request may have {MAX_INPUTS}.")
 
 
 async def _compute(

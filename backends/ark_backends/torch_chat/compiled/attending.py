@@ -17,7 +17,6 @@ from ark_backends.torch_chat.compiled.rows import normalise, rotate
 from ark_backends.torch_chat.compiled.simd import LANES, VECTOR, copy, float_at, int_at, put_float, put_int
 from ark_backends.torch_chat.compiled.tables import (
     ADDRESS,
-    CAPACITY,
     COUNT,
     FIRST,
     KEYS,
@@ -25,6 +24,7 @@ from ark_backends.torch_chat.compiled.tables import (
     PART,
     PAST,
     STATE,
+    STRIDE,
     Inputs,
     Model,
     Work,
@@ -55,7 +55,7 @@ def store_row(model: Model, work: Work, inputs: Inputs, layer: int, row: int, th
     owner, head_dim = owner_of(inputs, row), model.head_dim
     place = of_sequence(inputs, owner, PAST) + row - of_sequence(inputs, owner, FIRST)
     wide = 4 * head_dim
-    size = wide * of_sequence(inputs, owner, CAPACITY)
+    size = wide * of_sequence(inputs, owner, STRIDE)
     keys = of_sequence(inputs, owner, ADDRESS) + 2 * layer * model.kv_heads * size
     values = keys + model.kv_heads * size + place * wide
     keys += place // LANES * LANES * wide + 4 * (place % LANES)
@@ -166,8 +166,8 @@ def _attend_blocks(
     found: int, thread: int,
 ) -> None:  # fmt: skip
     """The first `number` queries of a thread, and the blocks of one part."""
-    wide, capacity = 4 * model.head_dim, of_sequence(inputs, owner, CAPACITY)
-    size, state = wide * capacity, wide + 4 * STATE
+    wide, stride = 4 * model.head_dim, of_sequence(inputs, owner, STRIDE)
+    size, state = wide * stride, wide + 4 * STATE
     keys = of_sequence(inputs, owner, ADDRESS) + (2 * layer * model.kv_heads + kv_head) * size
     values = keys + model.kv_heads * size
     firsts = work.places + 16 * thread * PAIRS
@@ -176,7 +176,7 @@ def _attend_blocks(
     queries = work.queries + thread * PAIRS * wide
     end = min((part + 1) * PART, int_at(stops + last))
     for begin in range(max(part * PART, int_at(firsts) // KEYS * KEYS), end, KEYS):
-        k, v, vectors = keys + begin * wide, values + begin * wide, (capacity - begin) // LANES - 1
+        k, v, vectors = keys + begin * wide, values + begin * wide, (stride - begin) // LANES - 1
         alike = int_at(firsts + last) <= begin and int_at(stops) >= begin + KEYS
         query = 0
         while query < number:

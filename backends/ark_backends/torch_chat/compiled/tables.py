@@ -42,9 +42,9 @@ KIND, PRODUCT, BYTES, GROUPS, TILES, WEIGHT, SCALES, BIAS, TASK = range(9)
 """Columns of the table of linear layers, int64: the kind; the address of the function that multiplies with it; bytes of
 a group of inputs of one tile; groups; tiles of outputs; the addresses of weight, scales and biases; tiles of a task."""
 
-ADDRESS, CAPACITY, PAST, FIRST, COUNT = range(5)
-"""Columns of the table of sequences, int64: address and capacity of its KV, tokens in it, its first row, its number of
-rows."""
+ADDRESS, STRIDE, PAST, FIRST, COUNT = range(5)
+"""Columns of the table of sequences, int64: the address of its KV, tokens from one head's keys to the next one's,
+tokens in it, its first row, its number of rows."""
 
 
 class Model(NamedTuple):
